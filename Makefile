@@ -1,0 +1,128 @@
+# updp-compile: what a developer types. `make help` lists the targets; every target may be repeated.
+# Needs make, cargo, python3 and a C linker; package registries (crates.io, PyPI) are the only network use.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+VENV_READY := $(VENV)/.ready
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+ORT_VERSION := $(shell sed -n 's/^onnxruntime==\([0-9.]*\).*/\1/p' scripts/requirements-ort.txt)
+ORT_LIBRARY := target/ort/libonnxruntime.so.$(ORT_VERSION)
+ORT_LINK := target/ort/libonnxruntime.so
+COMPILER := target/release/updp-compile
+ZOO := target/release/updp-zoo
+
+# Rows of the benchmark: full-size models that the zoo tool writes, and how often each is run.
+BENCH_MODELS ?= resnet34 convnext_tiny deit_small mobilenetv2_140 repvgg_a0 mobileone_s0
+BENCH_RUNS ?= 5
+# Folders that `make corpus` walks besides the onnx wheel's backend tests.
+CORPUS ?= fixtures $(wildcard ../shared/corpus)
+
+export CARGO_TARGET_DIR := $(CURDIR)/target
+export ORT_DYLIB_PATH := $(CURDIR)/$(ORT_LINK)
+export RUSTDOCFLAGS := -D warnings
+# A test that would skip itself because something is missing fails instead: here everything is brought first.
+export UPDP_NO_SKIP := 1
+
+# `$(call step,TEXT)` prints the header of a step.
+step = @printf '\n== %s\n' '$(1)'
+# `$(call apt_install,PACKAGE)` installs a Debian package, as root or through sudo, or says what is missing.
+apt_install = if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y $(1); \
+	elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo apt-get install -y $(1); \
+	else echo 'missing Debian package: $(1). As root: apt-get install $(1)' >&2; exit 1; fi
+
+.PHONY: help setup tools ort test fmt lint demo bench corpus models-check clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
+
+setup: tools ort ## bring what building and testing needs
+	$(call step,fetch crates)
+	cargo fetch --locked
+
+tools:
+	@command -v cargo >/dev/null || { echo 'cargo is missing: install Rust (rust-toolchain.toml names the version)' >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) is missing: apt-get install python3' >&2; exit 1; }
+	@command -v cc >/dev/null || { $(call apt_install,build-essential); }
+
+ort: $(ORT_LIBRARY) ## bring the ONNX Runtime library into target/ort
+	@ln -s $(notdir $(ORT_LIBRARY)) $(ORT_LINK).partial.$$$$ && mv -fT $(ORT_LINK).partial.$$$$ $(ORT_LINK)
+	@echo "ONNX Runtime $(ORT_VERSION): $(ORT_LINK)"
+
+# The version is part of the name, so the file itself says that the work is done. Requirements are order-only: a fresh
+# checkout must not fetch again.
+$(ORT_LIBRARY): | $(VENV_READY)
+	$(call step,download ONNX Runtime $(ORT_VERSION))
+	@mkdir -p target/ort
+	@rm -rf target/ort/wheel
+	$(PIP) download --no-deps --only-binary :all: --require-hashes -r scripts/requirements-ort.txt -d target/ort/wheel
+	$(VENV)/bin/python scripts/unpack_ort.py target/ort/wheel $(ORT_LIBRARY)
+	@rm -rf target/ort/wheel
+
+$(VENV_READY):
+	$(call step,make the Python environment $(VENV))
+	@rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(call apt_install,python3-venv); $(PYTHON) -m venv $(VENV); }
+	@touch $@
+
+# `$(VENV)/.<name>`: the packages of scripts/requirements-<name>.txt are installed.
+$(VENV)/.check $(VENV)/.bench: $(VENV)/.%: scripts/requirements-%.txt | $(VENV_READY)
+	$(call step,install $<)
+	$(PIP) install --quiet --only-binary :all: --require-hashes -r $<
+	@touch $@
+
+test: setup ## format, lints, every test, documentation; nothing is skipped
+	$(call step,format)
+	cargo fmt --all --check
+	$(call step,clippy)
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(call step,tests)
+	cargo test --locked --workspace
+	$(call step,documentation)
+	cargo doc --locked --no-deps --workspace
+
+fmt: ## format the Rust sources
+	cargo fmt --all
+
+lint: tools ## format check, clippy and, where it is installed, cargo-deny
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo 'cargo-deny is not installed: skipped'; fi
+
+demo: setup ## compile a trained RepVGG, verify it on real images, measure both
+	$(call step,build the compiler)
+	cargo build --locked --release
+	@mkdir -p target/demo
+	$(call step,compile the RepVGG trained on Fashion-MNIST)
+	$(COMPILER) fixtures/trained/fmnist_repvgg.bn.onnx -o target/demo/repvgg.onnx
+	$(call step,verify it on 1000 images of the test set)
+	$(COMPILER) verify fixtures/trained/fmnist_repvgg.bn.onnx target/demo/repvgg.onnx --input-data fixtures/fmnist_test_1000.npz
+	$(call step,measure the latency of both)
+	$(COMPILER) bench fixtures/trained/fmnist_repvgg.bn.onnx target/demo/repvgg.onnx
+
+bench: setup $(VENV)/.bench ## compare speed and memory with onnxslim and onnxsim; prints tables for docs/results.md
+	$(call step,build the compiler and the model zoo)
+	cargo build --locked --release -p updp-compile -p updp-zoo
+	$(call step,write the full-size models)
+	$(ZOO) --out target/zoo $(BENCH_MODELS)
+	$(call step,compare)
+	$(VENV)/bin/python scripts/bench.py $(COMPILER) --models target/zoo --runs $(BENCH_RUNS) --large target/bench --chain target/bench
+
+corpus: setup $(VENV)/.check ## differential run over CORPUS (folders) and the backend tests of the onnx wheel
+	$(call step,build the compiler)
+	cargo build --locked --release
+	$(call step,compile and compare every model)
+	$(VENV)/bin/python scripts/corpus.py $(COMPILER) $(CORPUS) --onnx-backend --report target/corpus.json
+
+models-check: setup $(VENV)/.check ## compile every file of ../shared/models, compare with the exporters' own outputs
+	$(call step,build the compiler)
+	cargo build --locked --release
+	$(call step,compile and compare)
+	$(VENV)/bin/python scripts/models_check.py $(COMPILER) ../shared/models
+
+clean: ## remove everything that was built or fetched into this folder
+	rm -rf target $(VENV)

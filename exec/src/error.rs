@@ -1,0 +1,151 @@
+//! Errors of the runtimes, with stable `X` codes.
+
+use std::path::PathBuf;
+
+use updp_ir::DataType;
+
+use crate::executor::Device;
+
+/// A runtime that cannot be had, or a model it cannot load or run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum ExecError {
+    #[error("no ONNX Runtime library found; looked at {}", list_paths(.searched))]
+    LibraryNotFound { searched: Vec<PathBuf> },
+    #[error("{} is not a usable ONNX Runtime library: {detail}", .path.display())]
+    LibraryUnusable { path: PathBuf, detail: String },
+    #[error("{} is ONNX Runtime {found}, at least {needed} is needed", .path.display())]
+    LibraryTooOld { path: PathBuf, found: String, needed: String },
+    #[error(
+        "ONNX Runtime is already loaded from {}, {} cannot be loaded as well",
+        .loaded.display(),
+        .asked.display()
+    )]
+    LibraryAlreadyLoaded { loaded: PathBuf, asked: PathBuf },
+    #[error("ONNX Runtime from {} does not start: {detail}", .path.display())]
+    RuntimeStart { path: PathBuf, detail: String },
+
+    #[error("{runtime} does not load the model: {detail}")]
+    ModelRejected { runtime: String, detail: String },
+    #[error("{runtime} has no operator {op}: {detail}")]
+    OperatorUnsupported { runtime: String, op: String, detail: String },
+    #[error("{} cannot be read: {detail}", .path.display())]
+    ModelFile { path: PathBuf, detail: String },
+    #[error("no runtime loads the model; ONNX Runtime: {ort}; tract: {tract}")]
+    NoRuntimeLoads { ort: Box<ExecError>, tract: Box<ExecError> },
+
+    #[error("the device {device} cannot be used by {runtime}: {detail}")]
+    DeviceUnavailable { runtime: String, device: Device, detail: String },
+
+    #[error("input {name:?} of the model was not given")]
+    InputMissing { name: String },
+    #[error("the model has no input {name:?}, only {known:?}")]
+    InputUnknown { name: String, known: Vec<String> },
+    #[error("input {name:?} is declared {expected}, given {found}")]
+    InputMismatch { name: String, expected: String, found: String },
+    #[error("{runtime} takes no tensors of dtype {dtype} (value {name:?})")]
+    DtypeUnsupported { runtime: String, name: String, dtype: DataType },
+    #[error("value {name:?} is of type {kind}, only tensors are supported")]
+    NotATensor { name: String, kind: String },
+    #[error("string {index} of {name:?} is not text: {detail}")]
+    BadString { name: String, index: usize, detail: String },
+
+    #[error("{runtime} fails to run the model: {detail}")]
+    RunFailed { runtime: String, detail: String },
+    #[error("{runtime} panicked: {detail}")]
+    Panicked { runtime: String, detail: String },
+
+    #[error("no samples can be drawn for input {name:?}: dtype {dtype}")]
+    SampleDtype { name: String, dtype: DataType },
+    #[error("no samples can be drawn for input {name:?}: dims {dims:?} are too large")]
+    SampleSize { name: String, dims: Vec<usize> },
+}
+
+fn list_paths(paths: &[PathBuf]) -> String {
+    let shown: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
+}
+
+/// The one command that brings the CPU runtime.
+const INSTALL: &str = "pip install 'onnxruntime>=1.24'";
+
+impl ExecError {
+    /// Every code of this crate; docs/errors.md gives cause and cure.
+    pub const CODES: &[&str] = &[
+        "X0001", "X0002", "X0003", "X0004", "X0005", "X0101", "X0102", "X0103", "X0104", "X0201",
+        "X0301", "X0302", "X0303", "X0304", "X0305", "X0306", "X0401", "X0402", "X0501", "X0502",
+    ];
+
+    /// The stable code shown to users.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::LibraryNotFound { .. } => "X0001",
+            Self::LibraryUnusable { .. } => "X0002",
+            Self::LibraryTooOld { .. } => "X0003",
+            Self::LibraryAlreadyLoaded { .. } => "X0004",
+            Self::RuntimeStart { .. } => "X0005",
+            Self::ModelRejected { .. } => "X0101",
+            Self::OperatorUnsupported { .. } => "X0102",
+            Self::ModelFile { .. } => "X0103",
+            Self::NoRuntimeLoads { .. } => "X0104",
+            Self::DeviceUnavailable { .. } => "X0201",
+            Self::InputMissing { .. } => "X0301",
+            Self::InputUnknown { .. } => "X0302",
+            Self::InputMismatch { .. } => "X0303",
+            Self::DtypeUnsupported { .. } => "X0304",
+            Self::NotATensor { .. } => "X0305",
+            Self::BadString { .. } => "X0306",
+            Self::RunFailed { .. } => "X0401",
+            Self::Panicked { .. } => "X0402",
+            Self::SampleDtype { .. } => "X0501",
+            Self::SampleSize { .. } => "X0502",
+        }
+    }
+
+    /// What to do about it, lower case and without full stop; `None` when the text says it all.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::LibraryNotFound { .. } | Self::LibraryTooOld { .. } => {
+                format!("install it: {INSTALL}")
+            }
+            Self::LibraryUnusable { .. } | Self::RuntimeStart { .. } => format!(
+                "give the path of libonnxruntime with --ort-lib or ORT_DYLIB_PATH, or install it: \
+                 {INSTALL}"
+            ),
+            Self::LibraryAlreadyLoaded { .. } => "one process can load one library".to_owned(),
+            Self::OperatorUnsupported { runtime, .. }
+            | Self::ModelRejected { runtime, .. }
+            | Self::DtypeUnsupported { runtime, .. }
+            | Self::RunFailed { runtime, .. }
+            | Self::Panicked { runtime, .. }
+                if runtime.starts_with("tract") =>
+            {
+                format!("ONNX Runtime runs more models: {INSTALL}")
+            }
+            Self::NoRuntimeLoads { .. } => {
+                "--no-verify compiles without running the model".to_owned()
+            }
+            Self::DeviceUnavailable { device, .. } => match device {
+                Device::Cpu => return None,
+                Device::Cuda => {
+                    "install it: pip install 'onnxruntime-gpu[cuda,cudnn]>=1.24'".to_owned()
+                }
+                Device::TensorRt => {
+                    "install it: pip install 'onnxruntime-gpu[cuda,cudnn]>=1.24' tensorrt"
+                        .to_owned()
+                }
+                Device::MiGraphX => {
+                    "install it: pip install 'onnxruntime-migraphx>=1.24'".to_owned()
+                }
+            },
+            Self::InputMismatch { .. } | Self::SampleSize { .. } => {
+                "give the sizes with --input-shape".to_owned()
+            }
+            Self::SampleDtype { .. } => "give the inputs with --input-data".to_owned(),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,213 @@
+//! What a runtime offers, and which one is taken.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use updp_ir::{DataType, Tensor};
+
+use crate::error::ExecError;
+use crate::library;
+use crate::ort::OrtExecutor;
+use crate::tract::TractExecutor;
+
+/// A loaded model that can be run.
+pub trait Executor: Send {
+    /// The runtime and its version, for example `ONNX Runtime 1.31.1 (cpu)`.
+    fn name(&self) -> String;
+
+    /// Names of the inputs a run must give, in graph order.
+    fn input_names(&self) -> Vec<String>;
+
+    /// Names of the outputs, in graph order.
+    fn output_names(&self) -> Vec<String>;
+
+    /// Runs the model once; the outputs come in graph order.
+    ///
+    /// # Errors
+    /// X0301–X0306 for inputs or outputs that do not fit, X0401 when the runtime fails, X0402 when
+    /// it panics; tract plans at the first run of a shape, so X0101 and X0104 as well.
+    fn run(
+        &mut self,
+        inputs: &IndexMap<String, Tensor>,
+    ) -> Result<IndexMap<String, Tensor>, ExecError>;
+
+    /// Why [`Runtime::Auto`] did not take ONNX Runtime; `None` when it did or was not asked.
+    fn fallback_reason(&self) -> Option<&ExecError> {
+        None
+    }
+}
+
+/// Where a model comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum ModelSource<'a> {
+    /// A whole model in memory, without external data.
+    Bytes(&'a Bytes),
+    /// A file; needed when weights lie in files beside it.
+    Path(&'a Path),
+}
+
+/// Whether the runtime may rewrite the graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Optimizer {
+    /// No graph rewriting: the oracle of verification.
+    #[default]
+    Off,
+    /// Everything the runtime can do: what a user would measure.
+    All,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// NVIDIA, CUDA provider.
+    Cuda,
+    /// NVIDIA, TensorRT provider, then CUDA for what it leaves over.
+    TensorRt,
+    /// AMD, MIGraphX provider.
+    MiGraphX,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
+            Self::MiGraphX => "rocm",
+        })
+    }
+}
+
+/// Which runtime to take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Runtime {
+    /// ONNX Runtime where its library is found and loads the model, else tract.
+    #[default]
+    Auto,
+    /// ONNX Runtime or an error.
+    Ort,
+    /// tract, on the processor, single-threaded.
+    Tract,
+}
+
+/// How a model is run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Graph rewriting by the runtime.
+    pub optimizer: Optimizer,
+    /// Threads inside an operator; `None` leaves it to the runtime. tract always uses one.
+    pub threads: Option<NonZeroUsize>,
+    /// What computes; tract knows the processor only.
+    pub device: Device,
+    /// The ONNX Runtime library; `None` searches as [`library::find_library`] says.
+    pub library: Option<PathBuf>,
+}
+
+/// Loads a model in the chosen runtime.
+///
+/// [`Runtime::Auto`] never hides its choice: [`Executor::name`] tells the runtime and
+/// [`Executor::fallback_reason`] why ONNX Runtime was passed over. A library given in the options
+/// that cannot be loaded, and a device other than the processor, never lead to tract.
+///
+/// # Errors
+/// X0001–X0005 for the library, X0101–X0104 for the model, X0201 for the device.
+pub fn open(
+    source: ModelSource<'_>,
+    runtime: Runtime,
+    options: &Options,
+) -> Result<Box<dyn Executor>, ExecError> {
+    match runtime {
+        Runtime::Ort => Ok(Box::new(OrtExecutor::open(source, options)?)),
+        Runtime::Tract => Ok(Box::new(TractExecutor::open(source, options)?)),
+        Runtime::Auto => open_auto(source, options),
+    }
+}
+
+fn open_auto(source: ModelSource<'_>, options: &Options) -> Result<Box<dyn Executor>, ExecError> {
+    let no_library = match library::load(options.library.as_deref()) {
+        Ok(_) => None,
+        Err(error) if options.library.is_some() || options.device != Device::Cpu => {
+            return Err(error);
+        }
+        Err(error) => Some(error),
+    };
+    if let Some(reason) = no_library {
+        return Ok(Box::new(TractExecutor::open(source, options)?.with_fallback_reason(reason)));
+    }
+    let ort = match OrtExecutor::open(source, options) {
+        Ok(executor) => return Ok(Box::new(executor)),
+        Err(error @ (ExecError::DeviceUnavailable { .. } | ExecError::ModelFile { .. })) => {
+            return Err(error);
+        }
+        Err(error) if options.device != Device::Cpu => return Err(error),
+        Err(error) => error,
+    };
+    match TractExecutor::open(source, options) {
+        Ok(executor) => Ok(Box::new(executor.with_fallback_reason(ort))),
+        Err(tract) => Err(ExecError::NoRuntimeLoads { ort: Box::new(ort), tract: Box::new(tract) }),
+    }
+}
+
+/// What the model says of one input; `None` is unknown and fits anything.
+#[derive(Clone, Debug)]
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    pub(crate) dtype: Option<DataType>,
+    pub(crate) dims: Option<Vec<Option<usize>>>,
+}
+
+impl Declared {
+    fn fits(&self, tensor: &Tensor) -> bool {
+        self.dtype.is_none_or(|dtype| dtype == tensor.dtype())
+            && self.dims.as_ref().is_none_or(|dims| {
+                dims.len() == tensor.dims().len()
+                    && dims.iter().zip(tensor.dims()).all(|(d, n)| d.is_none_or(|d| d == *n))
+            })
+    }
+}
+
+impl fmt::Display for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.dtype {
+            Some(dtype) => write!(f, "{dtype}")?,
+            None => f.write_str("?")?,
+        }
+        let Some(dims) = &self.dims else { return Ok(()) };
+        let dims: Vec<_> =
+            dims.iter().map(|d| d.map_or_else(|| "?".to_owned(), |d| d.to_string())).collect();
+        write!(f, " [{}]", dims.join(", "))
+    }
+}
+
+/// Refuses a set of inputs that is not what the model declares; `optional` may be given as well.
+pub(crate) fn check_inputs(
+    declared: &[Declared],
+    optional: &[String],
+    inputs: &IndexMap<String, Tensor>,
+) -> Result<(), ExecError> {
+    for declared in declared {
+        let Some(tensor) = inputs.get(&declared.name) else {
+            return Err(ExecError::InputMissing { name: declared.name.clone() });
+        };
+        if !declared.fits(tensor) {
+            return Err(ExecError::InputMismatch {
+                name: declared.name.clone(),
+                expected: declared.to_string(),
+                found: format!("{} {:?}", tensor.dtype(), tensor.dims()),
+            });
+        }
+    }
+    for name in inputs.keys() {
+        if !declared.iter().any(|d| d.name == *name) && !optional.contains(name) {
+            let known = declared.iter().map(|d| d.name.clone()).collect();
+            return Err(ExecError::InputUnknown { name: name.clone(), known });
+        }
+    }
+    Ok(())
+}

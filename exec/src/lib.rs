@@ -1,0 +1,33 @@
+//! Runs ONNX models: tract (embedded) and ONNX Runtime (a shared library found at run time).
+//!
+//! One [`Executor`] a model; [`open`] picks the runtime. Verification runs with the runtime's own
+//! graph optimizer off, else it would do our folds itself and hide our mistakes. The only crate
+//! that knows `ort` and `tract`. It prints nothing; [`disable_telemetry`] belongs at the top of
+//! `main`.
+
+pub mod compare;
+pub mod error;
+pub mod executor;
+pub mod latency;
+pub mod library;
+pub mod ort;
+mod ort_value;
+mod quiet;
+pub mod samples;
+pub mod tract;
+mod tract_value;
+
+#[cfg(test)]
+mod tests;
+
+pub use compare::{
+    Comparison, Difference, HALF_LIMIT, ONE_REWRITE_LIMIT, WHOLE_NETWORK_LIMIT, compare,
+    compare_tensors, whole_network_limit,
+};
+pub use error::ExecError;
+pub use executor::{Device, Executor, ModelSource, Optimizer, Options, Runtime, open};
+pub use latency::{Budget, Latency, Measurement, measure};
+pub use library::{disable_telemetry, find_library};
+pub use ort::OrtExecutor;
+pub use samples::{Dim, InputSpec, SymbolSizes, sample_inputs, symbol_plans};
+pub use tract::TractExecutor;

@@ -1,0 +1,276 @@
+//! Finds and loads the ONNX Runtime shared library; the only file with unsafe code.
+
+use std::env;
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::ffi::CStr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+
+use crate::error::ExecError;
+use crate::quiet;
+
+/// The runtime reads this before it starts its telemetry.
+const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+
+/// The oldest library the calls compiled in (`api-24`) work with.
+const OLDEST: &str = "1.24";
+
+/// A loaded library and its environment; kept until the process ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    path: PathBuf,
+    pub(crate) environment: Environment,
+    /// For example `1.31.1`.
+    pub(crate) version: String,
+}
+
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+/// Switches the telemetry of ONNX Runtime off for this process, by its environment variable.
+///
+/// Call it first thing in `main`, before any thread starts. Loading the library calls it too, as a
+/// net below: then it does nothing if the variable is already set.
+pub fn disable_telemetry() {
+    if env::var_os(TELEMETRY_VARIABLE).is_some_and(|value| value == "1") {
+        return;
+    }
+    #[expect(unsafe_code, reason = "the runtime offers no other switch that acts before it loads")]
+    // SAFETY: sound when no other thread reads the environment in C at the same time: the contract
+    // above asks for a call before threads start, and Rust's own readers take the same lock.
+    unsafe {
+        env::set_var(TELEMETRY_VARIABLE, "1");
+    }
+}
+
+/// Where a search looks, so that tests can set the scene.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scene {
+    /// `ORT_DYLIB_PATH`.
+    pub(crate) variable: Option<PathBuf>,
+    /// This program's file.
+    pub(crate) executable: Option<PathBuf>,
+    /// `VIRTUAL_ENV`.
+    pub(crate) virtual_env: Option<PathBuf>,
+    /// Folders of the system's library path.
+    pub(crate) system: Vec<PathBuf>,
+}
+
+impl Scene {
+    fn of_this_process() -> Self {
+        let filled = |name| env::var_os(name).filter(|value| !value.is_empty());
+        let variable = if cfg!(windows) {
+            "PATH"
+        } else if cfg!(target_os = "macos") {
+            "DYLD_LIBRARY_PATH"
+        } else {
+            "LD_LIBRARY_PATH"
+        };
+        let mut system: Vec<PathBuf> =
+            filled(variable).map(|value| env::split_paths(&value).collect()).unwrap_or_default();
+        if cfg!(unix) {
+            let triple = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
+            let fixed = ["/usr/local/lib", "/opt/homebrew/lib", &triple, "/usr/lib64", "/usr/lib"];
+            system.extend(fixed.iter().map(PathBuf::from));
+        }
+        Self {
+            variable: filled("ORT_DYLIB_PATH").map(PathBuf::from),
+            executable: env::current_exe().ok(),
+            virtual_env: filled("VIRTUAL_ENV").map(PathBuf::from),
+            system,
+        }
+    }
+
+    /// The library in the order of [`find_library`].
+    pub(crate) fn find(&self, explicit: Option<&Path>) -> Result<PathBuf, ExecError> {
+        if let Some(named) = explicit.or(self.variable.as_deref()) {
+            return named_library(named);
+        }
+        let folders = self.folders();
+        folders
+            .iter()
+            .find_map(|folder| library_in(folder))
+            .ok_or(ExecError::LibraryNotFound { searched: folders })
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        let mut folders = Vec::new();
+        let executable = self.executable.as_deref();
+        for above in executable.iter().flat_map(|exe| exe.ancestors().skip(1)) {
+            let folder = above.join("target").join("ort");
+            if folder.is_dir() {
+                folders.push(folder);
+            }
+        }
+        let own_prefix = executable.and_then(|exe| exe.parent()?.parent());
+        for prefix in own_prefix.into_iter().chain(self.virtual_env.as_deref()) {
+            for packages in site_packages(prefix) {
+                folders.push(packages.join("onnxruntime").join("capi"));
+            }
+        }
+        folders.extend(self.system.iter().cloned());
+        folders
+    }
+}
+
+/// A library that the user named: the file, or the folder it lies in.
+fn named_library(named: &Path) -> Result<PathBuf, ExecError> {
+    if named.is_dir() {
+        return library_in(named).ok_or_else(|| ExecError::LibraryUnusable {
+            path: named.to_path_buf(),
+            detail: format!("the folder holds no {DLL_PREFIX}onnxruntime{DLL_SUFFIX}"),
+        });
+    }
+    // A bare file name is looked up by the system's loader.
+    if named.exists() || named.components().count() == 1 {
+        return Ok(named.to_path_buf());
+    }
+    Err(ExecError::LibraryUnusable { path: named.to_path_buf(), detail: "no such file".to_owned() })
+}
+
+/// `lib/python3*/site-packages` (or `Lib/site-packages`) of a Python prefix.
+fn site_packages(prefix: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(prefix.join("lib")).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("python3") {
+            found.push(entry.path().join("site-packages"));
+        }
+    }
+    found.push(prefix.join("Lib").join("site-packages"));
+    found.retain(|folder| folder.is_dir());
+    found.sort();
+    found
+}
+
+/// The plain name if it is there, else the highest version (`libonnxruntime.so.1.31.1`).
+fn library_in(folder: &Path) -> Option<PathBuf> {
+    let plain = folder.join(format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}"));
+    if plain.is_file() {
+        return Some(plain);
+    }
+    let is_library = |name: &str| {
+        let Some(rest) = name.strip_prefix(&format!("{DLL_PREFIX}onnxruntime.")) else {
+            return false;
+        };
+        let suffix = DLL_SUFFIX.trim_start_matches('.');
+        rest.starts_with(&format!("{suffix}.")) || rest.ends_with(DLL_SUFFIX)
+    };
+    let mut found: Vec<(Vec<u64>, PathBuf)> = std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let version = name.split('.').filter_map(|part| part.parse().ok()).collect();
+            is_library(&name).then(|| (version, entry.path()))
+        })
+        .collect();
+    found.sort();
+    found.pop().map(|(_, path)| path)
+}
+
+/// The ONNX Runtime library this process would load.
+///
+/// In order: `explicit`; the variable `ORT_DYLIB_PATH`; `target/ort` of a folder above this program;
+/// `onnxruntime/capi` of the Python prefix this program or `VIRTUAL_ENV` lives in; the system's
+/// library path. A place the user named (the first two) must hold it: then nothing else is tried.
+///
+/// # Errors
+/// X0001 when there is none, X0002 when the named place does not hold it.
+pub fn find_library(explicit: Option<&Path>) -> Result<PathBuf, ExecError> {
+    Scene::of_this_process().find(explicit)
+}
+
+/// Loads the library once for the process.
+///
+/// With no `explicit` path a library that is already loaded will do.
+///
+/// # Errors
+/// X0001–X0005.
+pub(crate) fn load(explicit: Option<&Path>) -> Result<Loaded, ExecError> {
+    let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let (Some(loaded), None) = (&*slot, explicit) {
+        return Ok(loaded.clone());
+    }
+    let asked = find_library(explicit)?;
+    let path = asked.canonicalize().unwrap_or(asked);
+    if let Some(loaded) = &*slot {
+        return if loaded.path == path {
+            Ok(loaded.clone())
+        } else {
+            Err(ExecError::LibraryAlreadyLoaded { loaded: loaded.path.clone(), asked: path })
+        };
+    }
+    disable_telemetry();
+    let loaded = match quiet::catch(|| start(&path)) {
+        Ok(result) => result?,
+        Err(detail) => return Err(ExecError::RuntimeStart { path, detail }),
+    };
+    *slot = Some(loaded.clone());
+    Ok(loaded)
+}
+
+fn start(path: &Path) -> Result<Loaded, ExecError> {
+    let builder = ort::init_from(path).map_err(|error| load_error(path, error))?;
+    // Errors come back as values; what the runtime logs beside them is dropped, not printed.
+    let environment = builder
+        .with_name("updp-compile")
+        .with_telemetry(false)
+        .with_logger(Arc::new(|_: LogLevel, _: &str, _: &str, _: &str, _: &str| {}))
+        .build()
+        .map_err(|error| ExecError::RuntimeStart {
+            path: path.to_path_buf(),
+            detail: error.to_string(),
+        })?;
+    environment.set_log_level(LogLevel::Error);
+    let version = version(path).unwrap_or_else(|| format!("{OLDEST} or newer"));
+    Ok(Loaded { path: path.to_path_buf(), environment, version })
+}
+
+fn load_error(path: &Path, error: ort::LoadDynamicError) -> ExecError {
+    let path = path.to_path_buf();
+    let detail = match error {
+        ort::LoadDynamicError::BadVersion { version_str, .. } => {
+            let needed = OLDEST.to_owned();
+            return ExecError::LibraryTooOld { path, found: version_str, needed };
+        }
+        ort::LoadDynamicError::Dlopen { error, .. } => error.to_string(),
+        ort::LoadDynamicError::MissingApi { .. } => "it does not export OrtGetApiBase".to_owned(),
+        other @ ort::LoadDynamicError::InvalidVersionString => other.to_string(),
+    };
+    ExecError::LibraryUnusable { path, detail }
+}
+
+/// The version the library at `path` reports; the `ort` crate keeps it to itself.
+fn version(path: &Path) -> Option<String> {
+    #[expect(unsafe_code, reason = "the version is only to be had through the C interface")]
+    // SAFETY: called for a library that `ort` has just loaded and checked, so no initializer runs
+    // again, the symbol has the type of the C header, and the string lives as long as the library,
+    // which `ort` never unloads.
+    unsafe {
+        let library = libloading::Library::new(path).ok()?;
+        let base = library
+            .get::<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase>(c"OrtGetApiBase")
+            .ok()?;
+        let text = ((*base()).GetVersionString)();
+        CStr::from_ptr(text).to_str().ok().map(str::to_owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_which_version_is_too_old() {
+        let path = Path::new("/opt/libonnxruntime.so");
+        let version_str = "1.23.2".to_owned();
+        let found = ort::LoadDynamicError::BadVersion { version_str, path: path.to_path_buf() };
+        let error = load_error(path, found);
+        let text = "/opt/libonnxruntime.so is ONNX Runtime 1.23.2, at least 1.24 is needed";
+        assert_eq!((error.code(), error.to_string().as_str()), ("X0003", text));
+        let missing = ort::LoadDynamicError::MissingApi { path: path.to_path_buf() };
+        assert_eq!(load_error(path, missing).code(), "X0002");
+    }
+}

@@ -1,0 +1,201 @@
+//! ONNX Runtime through its shared library.
+
+use indexmap::IndexMap;
+use ort::ep;
+use ort::logging::LogLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{Outlet, ValueType};
+use updp_ir::Tensor;
+
+use crate::error::ExecError;
+use crate::executor::{Declared, Device, Executor, ModelSource, Optimizer, Options, check_inputs};
+use crate::library::{self, Loaded};
+use crate::ort_value::{dtype_of, from_value, to_value};
+use crate::quiet;
+
+/// A session of ONNX Runtime.
+#[derive(Debug)]
+pub struct OrtExecutor {
+    runtime: String,
+    device: Device,
+    session: Session,
+    inputs: Vec<Declared>,
+    /// Initializers that a run may override.
+    overridable: Vec<String>,
+    outputs: Vec<String>,
+}
+
+impl OrtExecutor {
+    /// Loads the library if need be, and the model.
+    ///
+    /// # Errors
+    /// X0001–X0005 for the library, X0101–X0103 for the model, X0201 when the device cannot be used,
+    /// X0305 when an input or output is not a tensor.
+    pub fn open(source: ModelSource<'_>, options: &Options) -> Result<Self, ExecError> {
+        Self::open_saving(source, options, None)
+    }
+
+    /// As [`Self::open`]; the graph the session really runs is written to `saved`.
+    pub(crate) fn open_saving(
+        source: ModelSource<'_>,
+        options: &Options,
+        saved: Option<&std::path::Path>,
+    ) -> Result<Self, ExecError> {
+        let loaded = library::load(options.library.as_deref())?;
+        let runtime = format!("ONNX Runtime {}", loaded.version);
+        if let ModelSource::Path(path) = source
+            && let Err(error) = std::fs::metadata(path)
+        {
+            let detail = error.to_string();
+            return Err(ExecError::ModelFile { path: path.to_path_buf(), detail });
+        }
+        let session = quiet::catch(|| -> Result<Session, ExecError> {
+            let mut builder = configure(&loaded, &runtime, options)?;
+            if let Some(saved) = saved {
+                builder = builder
+                    .with_optimized_model_path(saved)
+                    .map_err(|error| rejected(&runtime, error.message()))?;
+            }
+            match source {
+                ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
+                ModelSource::Path(path) => builder.commit_from_file(path),
+            }
+            .map_err(|error| not_loaded(&runtime, options.device, error.message()))
+        })
+        .map_err(|detail| ExecError::Panicked { runtime: runtime.clone(), detail })??;
+        let inputs = session.inputs().iter().map(declared).collect::<Result<_, _>>()?;
+        let outputs = session
+            .outputs()
+            .iter()
+            .map(|outlet| declared(outlet).map(|declared| declared.name))
+            .collect::<Result<_, _>>()?;
+        let overridable =
+            session.overridable_initializers().iter().map(|i| i.name().to_owned()).collect();
+        let device = options.device;
+        Ok(Self { runtime, device, session, inputs, overridable, outputs })
+    }
+}
+
+impl Executor for OrtExecutor {
+    fn name(&self) -> String {
+        format!("{} ({})", self.runtime, self.device)
+    }
+
+    fn input_names(&self) -> Vec<String> {
+        self.inputs.iter().map(|declared| declared.name.clone()).collect()
+    }
+
+    fn output_names(&self) -> Vec<String> {
+        self.outputs.clone()
+    }
+
+    fn run(
+        &mut self,
+        inputs: &IndexMap<String, Tensor>,
+    ) -> Result<IndexMap<String, Tensor>, ExecError> {
+        check_inputs(&self.inputs, &self.overridable, inputs)?;
+        let runtime = &self.runtime;
+        let session = &mut self.session;
+        quiet::catch(|| {
+            let values = inputs
+                .iter()
+                .map(|(name, tensor)| Ok((name.as_str(), to_value(runtime, name, tensor)?)))
+                .collect::<Result<Vec<(&str, SessionInputValue<'_>)>, ExecError>>()?;
+            let outputs = session.run(values).map_err(|error| ExecError::RunFailed {
+                runtime: runtime.clone(),
+                detail: error.message().to_owned(),
+            })?;
+            outputs
+                .iter()
+                .map(|(name, value)| Ok((name.to_owned(), from_value(runtime, name, &value)?)))
+                .collect()
+        })
+        .map_err(|detail| ExecError::Panicked { runtime: runtime.clone(), detail })?
+    }
+}
+
+/// What the runtime says of an input or output.
+fn declared(outlet: &Outlet) -> Result<Declared, ExecError> {
+    let name = outlet.name().to_owned();
+    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
+        return Err(ExecError::NotATensor { name, kind: outlet.dtype().to_string() });
+    };
+    // An unknown rank is reported as no dims, just like a scalar.
+    let dims = (!shape.is_empty())
+        .then(|| shape.iter().map(|dim| usize::try_from(*dim).ok()).collect::<Vec<_>>());
+    Ok(Declared { name, dtype: dtype_of(*ty), dims })
+}
+
+/// Session options: graph level, threads, device; nothing is logged.
+fn configure(
+    loaded: &Loaded,
+    runtime: &str,
+    options: &Options,
+) -> Result<SessionBuilder, ExecError> {
+    let level = match options.optimizer {
+        Optimizer::Off => GraphOptimizationLevel::Disable,
+        Optimizer::All => GraphOptimizationLevel::All,
+    };
+    let mut builder = SessionBuilder::new(&loaded.environment)
+        .map_err(|error| rejected(runtime, error.message()))?
+        .with_optimization_level(level)
+        .map_err(|error| rejected(runtime, error.message()))?
+        .with_log_level(LogLevel::Error)
+        .map_err(|error| rejected(runtime, error.message()))?;
+    if let Some(threads) = options.threads {
+        builder = builder
+            .with_intra_threads(threads.get())
+            .map_err(|error| rejected(runtime, error.message()))?;
+    }
+    // `error_on_failure`: without it a provider that cannot start is silently the processor.
+    let tf32 = options.optimizer == Optimizer::All;
+    let cuda = || ep::CUDA::default().with_tf32(tf32).build().error_on_failure();
+    let providers = match options.device {
+        Device::Cpu => return Ok(builder),
+        Device::Cuda => vec![cuda()],
+        Device::TensorRt => vec![ep::TensorRT::default().build().error_on_failure(), cuda()],
+        Device::MiGraphX => vec![ep::MIGraphX::default().build().error_on_failure()],
+    };
+    builder.with_execution_providers(providers).map_err(|error| ExecError::DeviceUnavailable {
+        runtime: runtime.to_owned(),
+        device: options.device,
+        detail: error.message().to_owned(),
+    })
+}
+
+fn rejected(runtime: &str, detail: &str) -> ExecError {
+    ExecError::ModelRejected { runtime: runtime.to_owned(), detail: detail.to_owned() }
+}
+
+/// Sorts what the runtime says when a session cannot be made.
+fn not_loaded(runtime: &str, device: Device, detail: &str) -> ExecError {
+    if let Some(op) = unsupported_operator(detail) {
+        let (runtime, detail) = (runtime.to_owned(), detail.to_owned());
+        return ExecError::OperatorUnsupported { runtime, op, detail };
+    }
+    let of_provider = ["CUDA failure", "CUDNN failure", "TensorRT EP", "MIGraphX", "cudaSetDevice"];
+    if device != Device::Cpu && of_provider.iter().any(|text| detail.contains(text)) {
+        let (runtime, detail) = (runtime.to_owned(), detail.to_owned());
+        return ExecError::DeviceUnavailable { runtime, device, detail };
+    }
+    rejected(runtime, detail)
+}
+
+/// The operator a refusal is about; the runtime words it in three ways.
+fn unsupported_operator(detail: &str) -> Option<String> {
+    let word = |text: &str| {
+        let end = text.find([' ', '(', ',']).unwrap_or(text.len());
+        let word = text[..end].trim_end_matches(':');
+        (!word.is_empty()).then(|| word.to_owned())
+    };
+    if let Some((before, _)) = detail.split_once("is not a registered function/op") {
+        return word(before.trim_end().rsplit(' ').next()?);
+    }
+    for start in ["Could not find an implementation for ", "No Op registered for "] {
+        if let Some((_, after)) = detail.split_once(start) {
+            return word(after);
+        }
+    }
+    None
+}

@@ -1,0 +1,193 @@
+//! Tensors to ONNX Runtime's values and back.
+
+use std::fmt::Debug;
+
+use bytemuck::Pod;
+use half::{bf16, f16};
+use ort::session::SessionInputValue;
+use ort::value::{
+    DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef,
+    ValueType,
+};
+use updp_ir::proto::TensorProto;
+use updp_ir::{DataType, Tensor};
+
+use crate::error::ExecError;
+
+/// Our name of a runtime's element type; `None` for those without ONNX counterpart here.
+pub(crate) fn dtype_of(ty: TensorElementType) -> Option<DataType> {
+    Some(match ty {
+        TensorElementType::Float32 => DataType::Float,
+        TensorElementType::Float64 => DataType::Double,
+        TensorElementType::Float16 => DataType::Float16,
+        TensorElementType::Bfloat16 => DataType::Bfloat16,
+        TensorElementType::Uint8 => DataType::Uint8,
+        TensorElementType::Int8 => DataType::Int8,
+        TensorElementType::Uint16 => DataType::Uint16,
+        TensorElementType::Int16 => DataType::Int16,
+        TensorElementType::Uint32 => DataType::Uint32,
+        TensorElementType::Int32 => DataType::Int32,
+        TensorElementType::Uint64 => DataType::Uint64,
+        TensorElementType::Int64 => DataType::Int64,
+        TensorElementType::Bool => DataType::Bool,
+        TensorElementType::String => DataType::String,
+        TensorElementType::Complex64 => DataType::Complex64,
+        TensorElementType::Complex128 => DataType::Complex128,
+        TensorElementType::Float8E4M3FN => DataType::Float8E4M3Fn,
+        TensorElementType::Float8E4M3FNUZ => DataType::Float8E4M3Fnuz,
+        TensorElementType::Float8E5M2 => DataType::Float8E5M2,
+        TensorElementType::Float8E5M2FNUZ => DataType::Float8E5M2Fnuz,
+        TensorElementType::Float8E8M0 => DataType::Float8E8M0,
+        TensorElementType::Float4E2M1 => DataType::Float4E2M1,
+        TensorElementType::Uint4 => DataType::Uint4,
+        TensorElementType::Int4 => DataType::Int4,
+        TensorElementType::Uint2 => DataType::Uint2,
+        TensorElementType::Int2 => DataType::Int2,
+        _ => return None,
+    })
+}
+
+/// A runtime value over the bytes of `tensor`, copied only where they are not aligned.
+pub(crate) fn to_value<'t>(
+    runtime: &str,
+    name: &str,
+    tensor: &'t Tensor,
+) -> Result<SessionInputValue<'t>, ExecError> {
+    let value = match tensor.dtype() {
+        DataType::Float => primitive::<f32>(tensor),
+        DataType::Double => primitive::<f64>(tensor),
+        DataType::Float16 => primitive::<f16>(tensor),
+        DataType::Bfloat16 => primitive::<bf16>(tensor),
+        DataType::Uint8 => primitive::<u8>(tensor),
+        DataType::Int8 => primitive::<i8>(tensor),
+        DataType::Uint16 => primitive::<u16>(tensor),
+        DataType::Int16 => primitive::<i16>(tensor),
+        DataType::Uint32 => primitive::<u32>(tensor),
+        DataType::Int32 => primitive::<i32>(tensor),
+        DataType::Uint64 => primitive::<u64>(tensor),
+        DataType::Int64 => primitive::<i64>(tensor),
+        DataType::Bool => {
+            let values: Vec<bool> = tensor.bytes().iter().map(|byte| *byte != 0).collect();
+            OrtTensor::from_array((tensor.dims().to_vec(), values)).map(Into::into)
+        }
+        DataType::String => {
+            let texts: Vec<String> = texts(name, tensor)?.into_iter().map(str::to_owned).collect();
+            OrtTensor::from_string_array((tensor.dims().to_vec(), texts.as_slice())).map(Into::into)
+        }
+        dtype => return Err(unsupported(runtime, name, dtype)),
+    };
+    value.map_err(|error| ExecError::RunFailed {
+        runtime: runtime.to_owned(),
+        detail: error.message().to_owned(),
+    })
+}
+
+fn primitive<T>(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>>
+where
+    T: PrimitiveTensorElementType + Pod + Debug,
+{
+    let dims = tensor.dims().to_vec();
+    match bytemuck::try_cast_slice::<u8, T>(tensor.bytes()) {
+        Ok(values) => TensorRef::from_array_view((dims, values)).map(Into::into),
+        Err(_) => OrtTensor::from_array((dims, elements::<T>(tensor))).map(Into::into),
+    }
+}
+
+/// The elements of `tensor`, whatever the alignment of its bytes.
+pub(crate) fn elements<T: Pod>(tensor: &Tensor) -> Vec<T> {
+    tensor.bytes().chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+}
+
+/// The strings of a string tensor; the runtime takes text without NUL only.
+pub(crate) fn texts<'t>(name: &str, tensor: &'t Tensor) -> Result<Vec<&'t str>, ExecError> {
+    let strings = tensor.strings().iter().enumerate();
+    strings
+        .map(|(index, bytes)| {
+            let bad = |detail| ExecError::BadString { name: name.to_owned(), index, detail };
+            match std::str::from_utf8(bytes) {
+                Ok(text) if text.contains('\0') => Err(bad("it holds a NUL byte".to_owned())),
+                Ok(text) => Ok(text),
+                Err(error) => Err(bad(error.to_string())),
+            }
+        })
+        .collect()
+}
+
+/// The tensor in a result of a run, copied.
+pub(crate) fn from_value(runtime: &str, name: &str, value: &DynValue) -> Result<Tensor, ExecError> {
+    let ValueType::Tensor { ty, .. } = value.dtype() else {
+        let (name, kind) = (name.to_owned(), value.dtype().to_string());
+        return Err(ExecError::NotATensor { name, kind });
+    };
+    let dtype = dtype_of(*ty).unwrap_or(DataType::Other(0));
+    match dtype {
+        DataType::Float => extract::<f32>(value, dtype),
+        DataType::Double => extract::<f64>(value, dtype),
+        DataType::Float16 => extract::<f16>(value, dtype),
+        DataType::Bfloat16 => extract::<bf16>(value, dtype),
+        DataType::Uint8 => extract::<u8>(value, dtype),
+        DataType::Int8 => extract::<i8>(value, dtype),
+        DataType::Uint16 => extract::<u16>(value, dtype),
+        DataType::Int16 => extract::<i16>(value, dtype),
+        DataType::Uint32 => extract::<u32>(value, dtype),
+        DataType::Int32 => extract::<i32>(value, dtype),
+        DataType::Uint64 => extract::<u64>(value, dtype),
+        DataType::Int64 => extract::<i64>(value, dtype),
+        DataType::Bool => value
+            .try_extract_tensor::<bool>()
+            .map_err(|e| e.message().to_owned())
+            .and_then(|(dims, values)| {
+                let bytes: Vec<u8> = values.iter().map(|value| u8::from(*value)).collect();
+                Tensor::new(dtype, to_dims(dims), bytes.into()).map_err(|e| e.to_string())
+            }),
+        DataType::String => value
+            .try_extract_strings()
+            .map_err(|error| error.message().to_owned())
+            .and_then(|(dims, texts)| string_tensor(&to_dims(dims), texts)),
+        dtype => return Err(unsupported(runtime, name, dtype)),
+    }
+    .map_err(|detail| ExecError::RunFailed { runtime: runtime.to_owned(), detail })
+}
+
+fn extract<T>(value: &DynValue, dtype: DataType) -> Result<Tensor, String>
+where
+    T: PrimitiveTensorElementType + Pod,
+{
+    let (dims, values) = value.try_extract_tensor::<T>().map_err(|e| e.message().to_owned())?;
+    let bytes = bytemuck::cast_slice::<T, u8>(values).to_vec();
+    Tensor::new(dtype, to_dims(dims), bytes.into()).map_err(|error| error.to_string())
+}
+
+fn to_dims(dims: &[i64]) -> Vec<usize> {
+    dims.iter().map(|dim| *dim as usize).collect()
+}
+
+/// A string tensor of `dims`.
+pub(crate) fn string_tensor(dims: &[usize], texts: Vec<String>) -> Result<Tensor, String> {
+    let proto = TensorProto {
+        dims: dims.iter().map(|dim| *dim as i64).collect(),
+        data_type: Some(DataType::String.code()),
+        string_data: texts.into_iter().map(Into::into).collect(),
+        ..TensorProto::default()
+    };
+    Tensor::from_proto(proto, None).map_err(|error| error.to_string())
+}
+
+pub(crate) fn unsupported(runtime: &str, name: &str, dtype: DataType) -> ExecError {
+    ExecError::DtypeUnsupported { runtime: runtime.to_owned(), name: name.to_owned(), dtype }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dtypes_the_interface_lacks_are_refused_by_name() {
+        let bytes = vec![0; 8].into();
+        let tensor = Tensor::new(DataType::Complex64, vec![1], bytes).expect("well formed");
+        let error = to_value("ONNX Runtime 1", "x", &tensor).err().expect("no complex numbers");
+        assert_eq!(error.code(), "X0304");
+        let text = "ONNX Runtime 1 takes no tensors of dtype complex64 (value \"x\")";
+        assert_eq!(error.to_string(), text);
+    }
+}

@@ -1,0 +1,103 @@
+//! Between ONNX files and graphs.
+//!
+//! A model that nothing has edited is written back field by field as it was read.
+
+mod decode;
+mod encode;
+mod external;
+
+pub use encode::{DataPlacement, Encoded};
+pub use external::ExternalRef;
+
+use crate::error::IrError;
+use crate::graph::Graph;
+use crate::node::Node;
+use crate::proto::{ModelProto, StringStringEntryProto};
+
+/// Deepest nesting of bodies that is read.
+pub const MAX_BODY_DEPTH: usize = 32;
+
+/// A model: its graph and everything around it.
+#[derive(Debug)]
+pub struct Model {
+    /// The message with its graph taken out; functions, metadata and training information stay.
+    pub(crate) header: ModelProto,
+    /// The main graph.
+    pub graph: Graph,
+}
+
+impl Model {
+    /// IR version of the file.
+    #[must_use]
+    pub fn ir_version(&self) -> i64 {
+        self.header.ir_version()
+    }
+
+    /// Version of an opset domain (`""` is `ai.onnx`); `None` when it is not imported.
+    #[must_use]
+    pub fn opset(&self, domain: &str) -> Option<i64> {
+        let plain = |d: &str| if d == "ai.onnx" { String::new() } else { d.to_owned() };
+        self.header
+            .opset_import
+            .iter()
+            .find(|import| plain(import.domain()) == plain(domain))
+            .map(crate::proto::OperatorSetIdProto::version)
+    }
+
+    /// Every opset import as domain (empty for `ai.onnx`) and version, in file order.
+    pub fn opsets(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.header.opset_import.iter().map(|import| (import.domain(), import.version()))
+    }
+
+    /// Producer name and version as written.
+    #[must_use]
+    pub fn producer(&self) -> (&str, &str) {
+        (self.header.producer_name(), self.header.producer_version())
+    }
+
+    /// Number of local functions.
+    #[must_use]
+    pub fn function_count(&self) -> usize {
+        self.header.functions.len()
+    }
+
+    /// Domain and name of each local function.
+    pub fn functions(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.header.functions.iter().map(|function| (function.domain(), function.name()))
+    }
+
+    /// Model `metadata_props` in file order.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.header.metadata_props.iter().map(|entry| (entry.key(), entry.value()))
+    }
+
+    /// Sets a `metadata_props` entry, replacing one of the same key.
+    pub fn set_metadata(&mut self, key: &str, value: &str) {
+        let entries = &mut self.header.metadata_props;
+        match entries.iter_mut().find(|entry| entry.key() == key) {
+            Some(entry) => entry.value = Some(value.to_owned()),
+            None => entries.push(StringStringEntryProto {
+                key: Some(key.to_owned()),
+                value: Some(value.to_owned()),
+            }),
+        }
+    }
+
+    /// Whether `node` is of the default domain and the model does not define a function of that
+    /// name there, so that its operator means what the ONNX specification says.
+    #[must_use]
+    pub fn is_standard(&self, node: &Node) -> bool {
+        node.domain().is_empty()
+            && !self.functions().any(|(domain, name)| {
+                (domain.is_empty() || domain == "ai.onnx") && name == node.op_type()
+            })
+    }
+
+    /// Checks every invariant the other crates rely on; see `validate.rs`.
+    ///
+    /// # Errors
+    /// The first broken one.
+    pub fn validate(&self) -> Result<(), IrError> {
+        crate::validate::model(self)
+    }
+}

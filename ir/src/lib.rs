@@ -1,0 +1,38 @@
+//! ONNX models as a petgraph graph: protobuf codec, value-centric graph API, typed operator views,
+//! shape inference, validation and a text form.
+//!
+//! The only crate that knows prost and petgraph. It opens no files: callers pass bytes (usually a
+//! mapped file) and lend a resolver for external data.
+
+pub mod attribute;
+pub mod builder;
+pub mod codec;
+pub mod dtype;
+mod edit;
+pub mod error;
+mod graph;
+mod id;
+pub mod infer;
+mod names;
+mod node;
+pub mod order;
+pub mod proto;
+mod tensor;
+pub mod text;
+mod types;
+pub mod validate;
+mod value;
+pub mod view;
+
+pub use attribute::AttributeValue;
+pub use builder::ModelBuilder;
+pub use codec::{DataPlacement, Encoded, ExternalRef, Model};
+pub use dtype::DataType;
+pub use edit::NewResult;
+pub use error::IrError;
+pub use graph::{Graph, Use};
+pub use id::{NodeId, ValueId};
+pub use node::Node;
+pub use tensor::Tensor;
+pub use types::{Dim, TensorType};
+pub use value::{Origin, Value};

@@ -1,0 +1,137 @@
+//! `AveragePool` and `Pad`.
+
+use super::{constant, required, sizes, standard};
+use crate::graph::Graph;
+use crate::id::{NodeId, ValueId};
+
+/// `AveragePool` with explicit padding.
+#[derive(Clone, Debug)]
+pub struct AveragePool {
+    /// The node.
+    pub node: NodeId,
+    /// Input [N, C, …].
+    pub x: ValueId,
+    /// Result [N, C, …].
+    pub y: ValueId,
+    /// Window, one per spatial dim.
+    pub kernel: Vec<usize>,
+    /// One per spatial dim.
+    pub strides: Vec<usize>,
+    /// Before each spatial dim.
+    pub pad_begin: Vec<usize>,
+    /// After each spatial dim.
+    pub pad_end: Vec<usize>,
+    /// Whether padded positions count in the mean.
+    pub count_include_pad: bool,
+    /// Whether the output size is rounded up.
+    pub ceil_mode: bool,
+}
+
+impl AveragePool {
+    /// Reads a node; `None` with `auto_pad` other than `NOTSET`/`VALID` or with dilations.
+    #[must_use]
+    pub fn of(graph: &Graph, id: NodeId) -> Option<Self> {
+        let node = standard(graph, id, "AveragePool")?;
+        let kernel: Vec<usize> = node
+            .ints("kernel_shape")?
+            .iter()
+            .map(|k| usize::try_from(*k).ok().filter(|k| *k > 0))
+            .collect::<Option<_>>()?;
+        let spatial = kernel.len();
+        if !matches!(node.string("auto_pad"), None | Some("NOTSET" | "VALID" | ""))
+            || sizes(node, "dilations", spatial, 1)?.iter().any(|d| *d != 1)
+        {
+            return None;
+        }
+        let pads = match node.string("auto_pad") {
+            Some("VALID") => vec![0; spatial * 2],
+            _ => sizes(node, "pads", spatial * 2, 0)?,
+        };
+        Some(Self {
+            node: id,
+            x: required(graph, id, 0)?,
+            y: graph.sole_result(id)?,
+            strides: sizes(node, "strides", spatial, 1)?,
+            pad_begin: pads[..spatial].to_vec(),
+            pad_end: pads[spatial..].to_vec(),
+            count_include_pad: node.int("count_include_pad").unwrap_or(0) != 0,
+            ceil_mode: node.int("ceil_mode").unwrap_or(0) != 0,
+            kernel,
+        })
+    }
+}
+
+/// `Pad` in constant mode with constant pads, one pair per axis of the input.
+#[derive(Clone, Debug)]
+pub struct Pad {
+    /// The node.
+    pub node: NodeId,
+    /// Input.
+    pub x: ValueId,
+    /// Result.
+    pub y: ValueId,
+    /// Before each axis; negative = crop.
+    pub begin: Vec<i64>,
+    /// After each axis; negative = crop.
+    pub end: Vec<i64>,
+    /// What is filled in.
+    pub value: f64,
+}
+
+impl Pad {
+    /// Reads a node; `rank` is that of X, needed where `axes` names only some.
+    #[must_use]
+    pub fn of(graph: &Graph, id: NodeId, opset: i64, rank: Option<usize>) -> Option<Self> {
+        let node = standard(graph, id, "Pad")?;
+        if !matches!(node.string("mode"), None | Some("constant")) {
+            return None;
+        }
+        let pads: Vec<i64> = if opset < 11 {
+            node.ints("pads").or_else(|| node.ints("paddings"))?.to_vec()
+        } else {
+            constant(graph, required(graph, id, 1)?)?.to_i64()?
+        };
+        let value = if opset < 11 {
+            f64::from(node.float("value").unwrap_or(0.0))
+        } else {
+            match graph.operand(id, 2) {
+                None => 0.0,
+                Some(value) => constant(graph, value)?.scalar_f64()?,
+            }
+        };
+        let (begin, end) = match graph.operand(id, 3) {
+            None => {
+                let half = pads.len() / 2;
+                (pads[..half].to_vec(), pads[half..].to_vec())
+            }
+            Some(axes) => spread(&pads, &constant(graph, axes)?.to_i64()?, rank?)?,
+        };
+        if begin.len() != end.len() || rank.is_some_and(|rank| rank != begin.len()) {
+            return None;
+        }
+        Some(Self {
+            node: id,
+            x: required(graph, id, 0)?,
+            y: graph.sole_result(id)?,
+            begin,
+            end,
+            value,
+        })
+    }
+}
+
+/// Pads of the named axes laid out over all `rank` axes.
+fn spread(pads: &[i64], axes: &[i64], rank: usize) -> Option<(Vec<i64>, Vec<i64>)> {
+    if pads.len() != axes.len() * 2 {
+        return None;
+    }
+    let mut begin = vec![0; rank];
+    let mut end = vec![0; rank];
+    for (i, axis) in axes.iter().enumerate() {
+        let axis = if *axis < 0 { *axis + rank as i64 } else { *axis };
+        let axis = usize::try_from(axis).ok().filter(|axis| *axis < rank)?;
+        begin[axis] = pads[i];
+        end[axis] = pads[axes.len() + i];
+    }
+    Some((begin, end))
+}

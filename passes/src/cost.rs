@@ -1,0 +1,200 @@
+//! The cost model behind the cost guard: a merge must not make the model slower.
+//!
+//! An operator costs one kernel launch plus the larger of its arithmetic and its memory traffic.
+//! The constants were fitted to ONNX Runtime on two AVX-512 cores (docs/results.md, "Cost model");
+//! only ratios between them matter to a decision. A measured latency table, where there is one,
+//! takes the place of this model.
+
+use crate::kernel::AffineMap;
+
+/// Time of one operator call apart from its work, in nanoseconds.
+const LAUNCH_NS: f64 = 2_000.0;
+/// Multiply-adds a nanosecond of a dense convolution or matrix product with enough channels.
+const DENSE_MACS_PER_NS: f64 = 180.0;
+/// Multiply-adds a nanosecond of a depthwise convolution.
+const DEPTHWISE_MACS_PER_NS: f64 = 40.0;
+/// Input channels a group from which a convolution runs at the dense rate.
+const FULL_RATE_CHANNELS: f64 = 16.0;
+/// Bytes a nanosecond between memory and cores.
+const BYTES_PER_NS: f64 = 12.0;
+/// Bytes of an f32 element; other dtypes scale both sides of a comparison alike.
+const ELEMENT_BYTES: f64 = 4.0;
+/// Edge of the feature map assumed where the spatial size is symbolic.
+const NOMINAL_EDGE: usize = 28;
+/// Rows (tokens) assumed for a fully connected operator of unknown input.
+const NOMINAL_ROWS: f64 = 196.0;
+
+/// The sizes of an affine map without its weights: what the cost of an operator depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapShape {
+    /// Input channels.
+    pub in_channels: usize,
+    /// Result channels.
+    pub out_channels: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Kernel; empty for a fully connected map.
+    pub kernel: Vec<usize>,
+    /// Strides.
+    pub stride: Vec<usize>,
+    /// Dilations.
+    pub dilation: Vec<usize>,
+    /// Padding before plus after each spatial dim.
+    pub padding: Vec<usize>,
+    /// Whether a border map is added to the result.
+    pub has_border: bool,
+}
+
+impl MapShape {
+    /// The sizes of a map.
+    #[must_use]
+    pub fn of(map: &AffineMap) -> Self {
+        Self {
+            in_channels: map.in_channels(),
+            out_channels: map.out_channels(),
+            groups: map.groups,
+            kernel: map.kernel_size().to_vec(),
+            stride: map.stride.clone(),
+            dilation: map.dilation.clone(),
+            padding: map.pad_begin.iter().zip(&map.pad_end).map(|(b, e)| b + e).collect(),
+            has_border: map.border.is_some(),
+        }
+    }
+
+    /// Sizes of the map that applies `self`, then `next`, where one exists (L1, L15).
+    #[must_use]
+    pub fn then(&self, next: &Self) -> Self {
+        let mut kernel = Vec::new();
+        let mut dilation = Vec::new();
+        for axis in 0..self.kernel.len() {
+            let outer = self.stride[axis] * next.dilation[axis];
+            let first = self.dilation[axis] * (self.kernel[axis] - 1);
+            let second = outer * (next.kernel[axis] - 1);
+            let step = gcd(
+                if self.kernel[axis] > 1 { self.dilation[axis] } else { 0 },
+                if next.kernel[axis] > 1 { outer } else { 0 },
+            )
+            .max(1);
+            kernel.push((first + second) / step + 1);
+            dilation.push(step);
+        }
+        let axes = 0..self.kernel.len();
+        Self {
+            in_channels: self.in_channels,
+            out_channels: next.out_channels,
+            groups: gcd(self.groups, next.groups),
+            kernel,
+            dilation,
+            stride: axes.clone().map(|a| self.stride[a] * next.stride[a]).collect(),
+            padding: axes.map(|a| self.padding[a] + self.stride[a] * next.padding[a]).collect(),
+            has_border: self.has_border || next.has_border,
+        }
+    }
+
+    /// Multiply-adds for one result position.
+    #[must_use]
+    pub fn macs_per_output(&self) -> f64 {
+        let taps: usize = self.kernel.iter().product();
+        (self.out_channels * (self.in_channels / self.groups) * taps) as f64
+    }
+
+    /// Estimated time in nanoseconds on an input of these spatial dims (`None` = symbolic) or rows.
+    #[must_use]
+    pub fn cost_ns(&self, input: Option<&[usize]>) -> f64 {
+        let nominal = vec![NOMINAL_EDGE; self.kernel.len()];
+        let input = input.unwrap_or(&nominal);
+        let output = self.output_size(input);
+        let (positions_in, positions_out) = if self.kernel.is_empty() {
+            let rows = input.first().map_or(NOMINAL_ROWS, |rows| *rows as f64);
+            (rows, rows)
+        } else {
+            (product(input), product(&output))
+        };
+        let per_group = (self.in_channels / self.groups) as f64;
+        let rate = if self.groups > 1 && per_group <= 1.0 {
+            DEPTHWISE_MACS_PER_NS
+        } else {
+            DENSE_MACS_PER_NS * (per_group / FULL_RATE_CHANNELS).min(1.0)
+        };
+        let weights = self.macs_per_output();
+        let macs = weights * positions_out;
+        let result = self.out_channels as f64 * positions_out;
+        let traffic = self.in_channels as f64 * positions_in + result + weights;
+        let own = LAUNCH_NS + (macs / rate).max(traffic * ELEMENT_BYTES / BYTES_PER_NS);
+        if self.has_border { own + elementwise_ns(result, 2) } else { own }
+    }
+
+    /// Spatial dims of the result.
+    #[must_use]
+    pub fn output_size(&self, input: &[usize]) -> Vec<usize> {
+        (0..self.kernel.len())
+            .map(|axis| {
+                let reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
+                let padded = input.get(axis).copied().unwrap_or(NOMINAL_EDGE) + self.padding[axis];
+                padded.saturating_sub(reach) / self.stride[axis] + 1
+            })
+            .collect()
+    }
+}
+
+/// Estimated time of an elementwise operator over `elements` results from `operands` operands.
+#[must_use]
+pub fn elementwise_ns(elements: f64, operands: usize) -> f64 {
+    LAUNCH_NS + elements * (operands as f64 + 1.0) * ELEMENT_BYTES / BYTES_PER_NS
+}
+
+/// Number of elements of `channels` maps of these spatial dims (`None` = symbolic).
+#[must_use]
+pub fn elements(channels: usize, spatial: Option<&[usize]>, spatial_rank: usize) -> f64 {
+    let positions = match spatial {
+        Some(sizes) => product(sizes),
+        None if spatial_rank == 0 => NOMINAL_ROWS,
+        None => (NOMINAL_EDGE as f64).powi(spatial_rank as i32),
+    };
+    channels as f64 * positions
+}
+
+fn product(sizes: &[usize]) -> f64 {
+    sizes.iter().map(|s| *s as f64).product()
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conv(i: usize, o: usize, k: usize, groups: usize) -> MapShape {
+        MapShape {
+            in_channels: i,
+            out_channels: o,
+            groups,
+            kernel: vec![k; 2],
+            stride: vec![1; 2],
+            dilation: vec![1; 2],
+            padding: vec![k - 1; 2],
+            has_border: false,
+        }
+    }
+
+    #[test]
+    fn refuses_the_typical_bad_merges_and_grants_the_good_ones() {
+        let size = Some(&[28, 28][..]);
+        let cost = |maps: &[MapShape]| maps.iter().map(|m| m.cost_ns(size)).sum::<f64>();
+        let (dw7, pw) = (conv(96, 96, 7, 96), conv(96, 96, 1, 1));
+        assert!(dw7.then(&pw).cost_ns(size) > cost(&[dw7, pw]), "dw7 then 1x1 becomes dense 7x7");
+        let k3 = conv(64, 64, 3, 1);
+        assert!(k3.then(&k3).cost_ns(size) > cost(&[k3.clone(), k3]), "3x3 then 3x3 becomes 5x5");
+        let (down, up) = (conv(256, 16, 1, 1), conv(16, 256, 1, 1));
+        assert!(down.then(&up).cost_ns(size) > cost(&[down, up]), "low-rank pair");
+        let (expand, dw3, project) =
+            (conv(64, 384, 1, 1), conv(384, 384, 3, 384), conv(384, 64, 1, 1));
+        let whole = expand.then(&dw3).then(&project);
+        assert_eq!(whole.macs_per_output(), 64.0 * 64.0 * 9.0);
+        assert!(whole.cost_ns(size) < cost(&[expand, dw3, project]), "inverted residual");
+        let (one, three) = (conv(64, 64, 1, 1), conv(64, 64, 3, 1));
+        assert!(one.then(&three).cost_ns(size) < cost(&[one, three]), "1x1 then 3x3");
+    }
+}

@@ -1,0 +1,277 @@
+//! Applies rules to a fixpoint, body by body, and keeps the log of what happened.
+//!
+//! A phase runs its rules from a worklist: every node once in topological order, then whatever an
+//! edit touched. Phases repeat until a whole round changes nothing. Every rule lowers a measure
+//! (see its header), so this ends; a generous limit turns a bug into an error instead of a hang.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use indexmap::IndexMap;
+use updp_ir::infer::Shapes;
+use updp_ir::{Graph, Model, NodeId, order, validate};
+
+use crate::error::{Declined, PassError};
+use crate::options::Options;
+use crate::rule::{AnyRule, Context, Outcome, describe};
+
+/// Metadata key under which a new node says which rules made it (IR 10 and above).
+pub const PROVENANCE_KEY: &str = "updp.rules";
+
+/// A named group of rules that runs to its own fixpoint.
+pub struct Phase {
+    /// Name for `--dump-after` and `--time-passes`.
+    pub name: &'static str,
+    /// Rules in order of preference at one node.
+    pub rules: Vec<Box<dyn AnyRule>>,
+}
+
+/// One rewrite that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The rule.
+    pub rule: &'static str,
+    /// The node it was rooted at, as messages name it.
+    pub node: String,
+}
+
+/// One refusal that still stood at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The rule.
+    pub rule: &'static str,
+    /// The node it was rooted at.
+    pub node: String,
+    /// Why.
+    pub declined: Declined,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    /// Rewrites in order.
+    pub rewrites: Vec<Rewrite>,
+    /// Refusals of the final graph, in its order.
+    pub refusals: Vec<Refusal>,
+    /// Time in each phase, over all rounds.
+    pub phase_times: IndexMap<&'static str, Duration>,
+    /// Whether `max_rewrites` ended the run.
+    pub is_cut_short: bool,
+}
+
+/// Called after each phase of the main graph that changed something.
+pub type Observer<'a> = dyn FnMut(&'static str, &Graph) + 'a;
+
+/// Runs `phases` over the model and its bodies until nothing changes.
+///
+/// # Errors
+/// A malformed model, or a rule that breaks the graph (our bug).
+pub fn run(
+    model: &mut Model,
+    phases: &[Phase],
+    options: &Options,
+    observer: &mut Observer<'_>,
+) -> Result<Log, PassError> {
+    let mut log = Log::default();
+    let Some(opset) = model.opset("") else { return Ok(log) };
+    let shadows = model.functions().any(|(domain, _)| domain.is_empty() || domain == "ai.onnx");
+    if shadows {
+        // A function of the default domain may redefine an operator the rules think they know.
+        return Ok(log);
+    }
+    let limit = 1000 + 20 * total_nodes(&model.graph);
+    let mut driver = Driver { phases, options, opset, log: &mut log, limit, observer };
+    let shapes = Shapes::infer(&model.graph, opset);
+    driver.graph(&mut model.graph, shapes, 0)?;
+    model.validate()?;
+    Ok(log)
+}
+
+fn total_nodes(graph: &Graph) -> usize {
+    graph
+        .nodes()
+        .into_iter()
+        .map(|node| 1 + graph.node(node).bodies().map(total_nodes).sum::<usize>())
+        .sum()
+}
+
+struct Driver<'a, 'b> {
+    phases: &'a [Phase],
+    options: &'a Options,
+    opset: i64,
+    log: &'a mut Log,
+    limit: usize,
+    observer: &'a mut Observer<'b>,
+}
+
+impl Driver<'_, '_> {
+    fn graph(
+        &mut self,
+        graph: &mut Graph,
+        mut shapes: Shapes,
+        depth: usize,
+    ) -> Result<(), PassError> {
+        self.bodies(graph, &shapes, depth)?;
+        let mut refusals = BTreeMap::new();
+        loop {
+            let mut changed = false;
+            refusals.clear();
+            for phase in self.phases {
+                let start = Instant::now();
+                let phase_changed = self.phase(graph, &mut shapes, phase, &mut refusals)?;
+                *self.log.phase_times.entry(phase.name).or_default() += start.elapsed();
+                if phase_changed && depth == 0 {
+                    (self.observer)(phase.name, graph);
+                }
+                changed |= phase_changed;
+                if self.is_over() {
+                    break;
+                }
+            }
+            if !changed || self.is_over() {
+                break;
+            }
+        }
+        self.log.refusals.extend(refusals.into_values());
+        Ok(())
+    }
+
+    /// Runs the phases inside the bodies of every node; what they capture is a barrier.
+    fn bodies(
+        &mut self,
+        graph: &mut Graph,
+        shapes: &Shapes,
+        depth: usize,
+    ) -> Result<(), PassError> {
+        for node in graph.nodes() {
+            if !graph.node(node).has_bodies() {
+                continue;
+            }
+            let mut inner: Vec<Shapes> = graph
+                .node(node)
+                .bodies()
+                .map(|body| Shapes::infer_body(body, self.opset, shapes, graph))
+                .collect();
+            inner.reverse();
+            graph.edit_bodies(node, |body| {
+                let shapes = inner.pop().unwrap_or_else(|| Shapes::infer(body, self.opset));
+                self.graph(body, shapes, depth + 1)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.log.is_cut_short
+    }
+
+    fn phase(
+        &mut self,
+        graph: &mut Graph,
+        shapes: &mut Shapes,
+        phase: &Phase,
+        refusals: &mut BTreeMap<(usize, NodeId, &'static str), Refusal>,
+    ) -> Result<bool, PassError> {
+        let rules: Vec<&dyn AnyRule> = phase
+            .rules
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|rule| self.options.is_enabled(rule.name()))
+            .collect();
+        if rules.is_empty() {
+            return Ok(false);
+        }
+        let mut by_root: BTreeMap<&str, Vec<&dyn AnyRule>> = BTreeMap::new();
+        let order = order::topological(graph)?;
+        let mut place: BTreeMap<NodeId, usize> =
+            order.iter().enumerate().map(|(place, node)| (*node, place)).collect();
+        let mut queue: BTreeSet<(usize, NodeId)> =
+            order.iter().enumerate().map(|(place, node)| (place, *node)).collect();
+        for rule in &rules {
+            for root in rule.roots() {
+                by_root.entry(root).or_default().push(*rule);
+            }
+        }
+        let any: Vec<&dyn AnyRule> =
+            rules.iter().copied().filter(|rule| rule.roots().is_empty()).collect();
+        let mut changed = false;
+        while let Some((at, node)) = queue.pop_first() {
+            let Some(known) = graph.get_node(node) else { continue };
+            if !known.domain().is_empty() {
+                continue;
+            }
+            let rooted = by_root.get(known.op_type()).map_or(&[][..], Vec::as_slice);
+            for rule in rooted.iter().chain(&any) {
+                let cx = Context { graph, shapes, opset: self.opset, options: self.options };
+                let patch = match rule.attempt(&cx, node)? {
+                    Outcome::NoMatch => {
+                        refusals.remove(&(at, node, rule.name()));
+                        continue;
+                    }
+                    Outcome::Declined(declined) => {
+                        let refusal =
+                            Refusal { rule: rule.name(), node: describe(graph, node), declined };
+                        refusals.insert((at, node, rule.name()), refusal);
+                        continue;
+                    }
+                    Outcome::Patch(patch) => patch,
+                };
+                refusals.remove(&(at, node, rule.name()));
+                if !self.count(rule.name(), describe(graph, node))? {
+                    return Ok(changed);
+                }
+                let touched = self.apply(graph, shapes, *rule, node, patch)?;
+                changed = true;
+                for next in touched {
+                    let place = *place.entry(next).or_insert(at);
+                    queue.insert((place, next));
+                }
+                if graph.get_node(node).is_some() {
+                    queue.insert((at, node));
+                }
+                break;
+            }
+        }
+        refusals.retain(|(_, node, _), _| graph.get_node(*node).is_some());
+        Ok(changed)
+    }
+
+    /// Books one rewrite; false when the run is to stop before it.
+    fn count(&mut self, rule: &'static str, node: String) -> Result<bool, PassError> {
+        let made = self.log.rewrites.len();
+        if self.options.max_rewrites.is_some_and(|max| made >= max) {
+            self.log.is_cut_short = true;
+            return Ok(false);
+        }
+        if made >= self.limit {
+            let last = self.log.rewrites.iter().rev().take(6);
+            let last = last.map(|r| format!("{} at {}", r.rule, r.node)).collect();
+            return Err(PassError::Endless { rewrites: made, last });
+        }
+        self.log.rewrites.push(Rewrite { rule, node });
+        Ok(true)
+    }
+
+    fn apply(
+        &self,
+        graph: &mut Graph,
+        shapes: &mut Shapes,
+        rule: &dyn AnyRule,
+        root: NodeId,
+        mut patch: crate::patch::Patch,
+    ) -> Result<Vec<NodeId>, PassError> {
+        let node = describe(graph, root);
+        let fail = |source| PassError::Apply { rule: rule.name(), node: node.clone(), source };
+        if graph.ir_version() >= 10 {
+            patch.add_provenance(PROVENANCE_KEY, rule.name());
+        }
+        let applied = patch.apply(graph).map_err(fail)?;
+        for made in &applied.made {
+            shapes.update(graph, self.opset, *made);
+        }
+        if self.options.validate_each {
+            validate::graph(graph, true).map_err(fail)?;
+        }
+        Ok(applied.made.into_iter().chain(applied.neighbours).collect())
+    }
+}

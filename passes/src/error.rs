@@ -1,0 +1,74 @@
+//! Errors and refusals of rules.
+
+use updp_ir::IrError;
+
+/// A rewrite that could not be planned or applied: a malformed model or our bug, never a refusal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum PassError {
+    #[error("rule {rule} left the graph broken at node {node:?}: {source}")]
+    Apply { rule: &'static str, node: String, source: IrError },
+    #[error(transparent)]
+    Ir(#[from] IrError),
+    #[error("the rules did not come to an end after {rewrites} rewrites; the last were {last:?}")]
+    Endless { rewrites: usize, last: Vec<String> },
+    #[error("there is no rule {name:?}")]
+    UnknownRule { name: String },
+}
+
+impl PassError {
+    /// The stable code shown to users; docs/errors.md gives cause and cure.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Apply { .. } => "P0001",
+            Self::Ir(error) => error.code(),
+            Self::Endless { .. } => "P0002",
+            Self::UnknownRule { .. } => "P0003",
+        }
+    }
+}
+
+/// Why a rule that matched leaves things as they are; shown by `--why-not`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declined {
+    /// Stable kebab-case name of the failed condition.
+    pub reason: &'static str,
+    /// One sentence with the numbers of this case.
+    pub detail: String,
+}
+
+impl Declined {
+    /// A refusal; `detail` is one lower-case sentence without full stop.
+    pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+/// What ends a rule that matched without a patch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// A condition does not hold.
+    Declined(Declined),
+    /// Something is wrong with the model or with us.
+    Failed(PassError),
+}
+
+impl From<Declined> for Stop {
+    fn from(declined: Declined) -> Self {
+        Self::Declined(declined)
+    }
+}
+
+impl From<PassError> for Stop {
+    fn from(error: PassError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<IrError> for Stop {
+    fn from(error: IrError) -> Self {
+        Self::Failed(error.into())
+    }
+}

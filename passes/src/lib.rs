@@ -1,0 +1,19 @@
+//! Meaning-preserving rewrites of ONNX graphs: the affine algebra of weighted operators, the rules
+//! built on it, and the driver that runs them to a fixpoint.
+
+pub mod cost;
+mod driver;
+mod error;
+pub mod kernel;
+pub mod lift;
+mod options;
+mod patch;
+pub mod pipeline;
+pub mod rewrite;
+mod rule;
+
+pub use driver::{Log, Observer, PROVENANCE_KEY, Phase, Refusal, Rewrite, run};
+pub use error::{Declined, PassError, Stop};
+pub use options::Options;
+pub use patch::{Applied, Operand, Out, Patch};
+pub use rule::{AnyRule, Context, Outcome, Rule, describe};

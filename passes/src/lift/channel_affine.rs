@@ -1,0 +1,138 @@
+//! One per-channel scale and shift: `y = a·x + c` along one axis, or with one number everywhere.
+
+use updp_ir::view::{BatchNorm, Binary, BinaryOp};
+use updp_ir::{NodeId, Tensor, ValueId};
+
+use crate::kernel::batch_norm_affine;
+use crate::rule::Context;
+
+/// A node that maps each channel `k` of one axis to `scale[k]·x + shift[k]`.
+#[derive(Clone, Debug)]
+pub struct ChannelAffine {
+    /// The node.
+    pub node: NodeId,
+    /// Input.
+    pub x: ValueId,
+    /// Result, of the same shape as the input.
+    pub y: ValueId,
+    /// The axis of the channels; `None` when one number serves every element.
+    pub axis: Option<usize>,
+    /// Factors: one, or one per channel.
+    pub scale: Vec<f64>,
+    /// Summands: as many as factors.
+    pub shift: Vec<f64>,
+    /// Whether this is a BatchNormalization.
+    pub is_batch_norm: bool,
+}
+
+impl ChannelAffine {
+    /// Reads a BatchNormalization (inference), or an Add, Sub, Mul or Div with a constant that
+    /// varies along at most one axis and does not widen the result.
+    #[must_use]
+    pub fn at(cx: &Context<'_>, node: NodeId) -> Option<Self> {
+        match cx.graph.get_node(node)?.op_type() {
+            "BatchNormalization" => Self::batch_norm(cx, node),
+            "Add" | "Sub" | "Mul" | "Div" => Self::binary(cx, node),
+            _ => None,
+        }
+    }
+
+    fn batch_norm(cx: &Context<'_>, node: NodeId) -> Option<Self> {
+        let view = BatchNorm::of(cx.graph, node, cx.opset)?;
+        let read = |value| cx.constant(value)?.to_f64();
+        let (gamma, beta) = (read(view.scale)?, read(view.bias)?);
+        let (mean, var) = (read(view.mean)?, read(view.var)?);
+        let channels = gamma.len();
+        if channels == 0 || [beta.len(), mean.len(), var.len()] != [channels; 3] {
+            return None;
+        }
+        let affine = batch_norm_affine(&gamma, &beta, &mean, &var, view.epsilon).ok()?;
+        Some(Self {
+            node,
+            x: view.x,
+            y: view.y,
+            axis: Some(1),
+            scale: affine.scale,
+            shift: affine.shift,
+            is_batch_norm: true,
+        })
+    }
+
+    fn binary(cx: &Context<'_>, node: NodeId) -> Option<Self> {
+        let view = Binary::of(cx.graph, node, cx.opset)?;
+        let (x, constant, is_constant_left) = match (cx.constant(view.a), cx.constant(view.b)) {
+            (None, Some(right)) => (view.a, right, false),
+            (Some(left), None) => (view.b, left, true),
+            _ => return None,
+        };
+        if !constant.dtype().is_foldable_float() {
+            return None;
+        }
+        let axis = channel_axis(cx, x, &constant)?;
+        let values = constant.to_f64()?;
+        let (ones, zeros) = (vec![1.0; values.len()], vec![0.0; values.len()]);
+        let negated = |v: &[f64]| v.iter().map(|x| -x).collect::<Vec<f64>>();
+        let (scale, shift) = match (view.op, is_constant_left) {
+            (BinaryOp::Add, _) => (ones, values),
+            (BinaryOp::Mul, _) => (values, zeros),
+            (BinaryOp::Sub, false) => (ones, negated(&values)),
+            (BinaryOp::Sub, true) => (negated(&ones), values),
+            (BinaryOp::Div, false) => {
+                if values.contains(&0.0) {
+                    return None;
+                }
+                (values.iter().map(|v| 1.0 / v).collect(), zeros)
+            }
+            (BinaryOp::Div, true) => return None,
+        };
+        Some(Self { node, x, y: view.y, axis: axis.axis(), scale, shift, is_batch_norm: false })
+    }
+
+    /// Whether the node changes nothing.
+    #[must_use]
+    pub fn is_identity(&self) -> bool {
+        self.scale.iter().all(|a| *a == 1.0) && self.shift.iter().all(|c| *c == 0.0)
+    }
+
+    /// Factors and summands for `channels` channels; `None` when there is another number of them.
+    #[must_use]
+    pub fn for_channels(&self, channels: usize) -> Option<(Vec<f64>, Vec<f64>)> {
+        let spread = |v: &[f64]| match v.len() {
+            len if len == channels => Some(v.to_vec()),
+            1 if self.axis.is_none() => Some(vec![v[0]; channels]),
+            _ => None,
+        };
+        Some((spread(&self.scale)?, spread(&self.shift)?))
+    }
+}
+
+/// Along what a constant varies.
+enum Variation {
+    Nothing,
+    Axis(usize),
+}
+
+impl Variation {
+    fn axis(&self) -> Option<usize> {
+        if let Self::Axis(axis) = self { Some(*axis) } else { None }
+    }
+}
+
+/// The one axis of `x` along which `constant` varies; `None` when it varies along several, widens
+/// the result, or when that cannot be known.
+fn channel_axis(cx: &Context<'_>, x: ValueId, constant: &Tensor) -> Option<Variation> {
+    let dims = constant.dims();
+    if dims.is_empty() {
+        return Some(Variation::Nothing);
+    }
+    let rank = cx.rank(x)?;
+    let offset = rank.checked_sub(dims.len())?;
+    let mut varying = dims.iter().enumerate().filter(|(_, d)| **d != 1);
+    let Some((at, size)) = varying.next() else { return Some(Variation::Nothing) };
+    if varying.next().is_some() || *size == 0 {
+        return None;
+    }
+    let axis = at + offset;
+    // A size-1 or unknown axis of x would be widened by the constant.
+    (cx.shapes.of(x)?.known_dim(axis as i64) == Some(*size)).then_some(Variation::Axis(axis))
+}

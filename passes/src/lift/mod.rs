@@ -1,0 +1,16 @@
+//! From graph nodes to affine maps and back: the layer between the views and the algebra.
+//!
+//! [`Linear`] is one weighted operator (with the bias `Add` of a `MatMul`), [`ChannelAffine`] one
+//! per-channel scale and shift. Rules match these two and never read operators themselves.
+
+mod channel_affine;
+mod emit;
+mod layout;
+mod linear;
+mod path;
+pub mod weights;
+
+pub use channel_affine::ChannelAffine;
+pub use layout::{Layout, layouts_above, layouts_below};
+pub use linear::{Form, Linear};
+pub use path::{Domain, Path, Step, input_size};

@@ -1,0 +1,300 @@
+//! The affine operators between a value and one further up: what branches and chains are made of.
+
+use updp_ir::view::{AveragePool, Pad};
+use updp_ir::{NodeId, ValueId};
+
+use super::{ChannelAffine, Form, Linear};
+use crate::cost::{MapShape, elements, elementwise_ns};
+use crate::kernel::{AffineMap, Obstacle};
+use crate::rule::Context;
+
+/// Longest run of operators looked at.
+const MAX_STEPS: usize = 12;
+
+/// One affine operator of a path.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A weighted operator.
+    Linear(Linear),
+    /// A per-channel scale and shift.
+    Affine(ChannelAffine),
+    /// A mean over a window, where it is a convolution (L14).
+    Pool(AveragePool),
+    /// Zeros around the spatial dims.
+    Pad(Pad),
+}
+
+/// A run of affine operators in the direction of data flow, each read by the next one only.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// Where it starts.
+    pub source: ValueId,
+    /// The operators; empty for the source itself.
+    pub steps: Vec<Step>,
+}
+
+/// What the channels of a path lie on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Domain {
+    /// Axis 1 of [N, C, spatial…] with this many spatial dims.
+    Spatial(usize),
+    /// This axis, the last one of a fully connected operator.
+    Connected(usize),
+}
+
+impl Step {
+    fn at(cx: &Context<'_>, value: ValueId) -> Option<Self> {
+        let (producer, _) = cx.graph.producer(value)?;
+        match cx.graph.node(producer).op_type() {
+            "AveragePool" => AveragePool::of(cx.graph, producer)
+                .filter(|pool| {
+                    let is_unpadded = pool.pad_begin.iter().chain(&pool.pad_end).all(|p| *p == 0);
+                    !pool.ceil_mode && (pool.count_include_pad || is_unpadded)
+                })
+                .map(Self::Pool),
+            "Pad" => {
+                let rank = cx.rank(cx.graph.operand(producer, 0)?);
+                Pad::of(cx.graph, producer, cx.opset, rank).filter(is_spatial_zeros).map(Self::Pad)
+            }
+            _ => Linear::producing(cx, value)
+                .filter(|unit| unit.form != Form::ConvTranspose)
+                .map(Self::Linear)
+                .or_else(|| ChannelAffine::at(cx, producer).map(Self::Affine)),
+        }
+    }
+
+    /// The value the operator reads.
+    #[must_use]
+    pub fn x(&self) -> ValueId {
+        match self {
+            Self::Linear(unit) => unit.x,
+            Self::Affine(affine) => affine.x,
+            Self::Pool(pool) => pool.x,
+            Self::Pad(pad) => pad.x,
+        }
+    }
+
+    /// The operator's nodes.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        match self {
+            Self::Linear(unit) => unit.nodes.clone(),
+            Self::Affine(affine) => vec![affine.node],
+            Self::Pool(pool) => vec![pool.node],
+            Self::Pad(pad) => vec![pad.node],
+        }
+    }
+
+    /// What the weighted operator of this step works on; `None` for the others.
+    fn domain(&self) -> Option<Domain> {
+        match self {
+            Self::Linear(unit) if unit.is_conv() => Some(Domain::Spatial(unit.kernel.len())),
+            Self::Linear(unit) => Some(Domain::Connected(unit.channel_axis)),
+            Self::Pool(pool) => Some(Domain::Spatial(pool.kernel.len())),
+            Self::Pad(pad) => Some(Domain::Spatial(pad.begin.len().checked_sub(2)?)),
+            Self::Affine(_) => None,
+        }
+    }
+
+    /// The step as a map of `channels` input channels; `None` when it does not act on them.
+    #[must_use]
+    pub fn map(&self, domain: Domain, channels: usize) -> Option<AffineMap> {
+        let rank = if let Domain::Spatial(rank) = domain { rank } else { 0 };
+        match self {
+            Self::Linear(unit) => unit.map(),
+            Self::Affine(affine) => {
+                let axis = match domain {
+                    Domain::Spatial(_) => 1,
+                    Domain::Connected(axis) => axis,
+                };
+                if affine.axis.is_some_and(|own| own != axis) {
+                    return None;
+                }
+                let (scale, shift) = affine.for_channels(channels)?;
+                AffineMap::diagonal(&scale, &shift, rank).ok()
+            }
+            Self::Pool(pool) => AffineMap::average_pool(
+                channels,
+                &pool.kernel,
+                &pool.strides,
+                &pool.pad_begin,
+                &pool.pad_end,
+            )
+            .ok(),
+            Self::Pad(pad) => {
+                let size = |v: &[i64]| v[2..].iter().map(|p| *p as usize).collect::<Vec<_>>();
+                AffineMap::zero_pad(channels, &size(&pad.begin), &size(&pad.end)).ok()
+            }
+        }
+    }
+
+    fn shape(&self, domain: Domain, channels: usize) -> Option<MapShape> {
+        match self {
+            Self::Linear(unit) => Some(MapShape {
+                in_channels: unit.in_channels,
+                out_channels: unit.out_channels,
+                groups: unit.groups,
+                kernel: unit.kernel.clone(),
+                stride: unit.stride.clone(),
+                dilation: unit.dilation.clone(),
+                padding: unit.pad_begin.iter().zip(&unit.pad_end).map(|(b, e)| b + e).collect(),
+                has_border: false,
+            }),
+            _ => self.map(domain, channels).map(|map| MapShape::of(&map)),
+        }
+    }
+
+    /// Result channels from `channels` input channels.
+    fn out_channels(&self, channels: usize) -> usize {
+        if let Self::Linear(unit) = self { unit.out_channels } else { channels }
+    }
+
+    /// Whether a per-channel constant is added, which padding further on would turn into a border.
+    fn has_shift(&self) -> bool {
+        match self {
+            Self::Linear(unit) => unit.bias.as_ref().is_some_and(|b| b.iter().any(|v| *v != 0.0)),
+            Self::Affine(affine) => affine.shift.iter().any(|c| *c != 0.0),
+            Self::Pool(_) | Self::Pad(_) => false,
+        }
+    }
+}
+
+fn is_spatial_zeros(pad: &Pad) -> bool {
+    let all = || pad.begin.iter().chain(&pad.end);
+    pad.value == 0.0
+        && pad.begin.len() >= 3
+        && all().all(|p| *p >= 0)
+        && pad.begin[..2].iter().chain(&pad.end[..2]).all(|p| *p == 0)
+}
+
+impl Path {
+    /// The value itself, then ever longer paths that end in it: each operator must be read by the
+    /// next one only, `value` by its one reader.
+    #[must_use]
+    pub fn ending_in(cx: &Context<'_>, value: ValueId) -> Vec<Self> {
+        let mut paths = vec![Self { source: value, steps: vec![] }];
+        let mut at = value;
+        while paths.len() <= MAX_STEPS && cx.graph.sole_use(at).is_some() {
+            let Some(step) = Step::at(cx, at) else { break };
+            at = step.x();
+            let mut steps = vec![step];
+            if let Some(last) = paths.last() {
+                steps.extend(last.steps.iter().cloned());
+            }
+            paths.push(Self { source: at, steps });
+        }
+        paths
+    }
+
+    /// Every node of the path.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.steps.iter().flat_map(Step::nodes)
+    }
+
+    /// The weighted operators of the path.
+    pub fn units(&self) -> impl Iterator<Item = &Linear> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Linear(unit) => Some(unit),
+            _ => None,
+        })
+    }
+
+    /// What the operators work on; `None` when none says, or when they disagree.
+    #[must_use]
+    pub fn domain(&self) -> Option<Domain> {
+        let mut domains = self.steps.iter().filter_map(Step::domain);
+        let first = domains.next()?;
+        domains.all(|domain| domain == first).then_some(first)
+    }
+
+    /// Input channels of the first weighted operator, which those before it keep.
+    #[must_use]
+    pub fn in_channels(&self) -> Option<usize> {
+        self.units().next().map(|unit| unit.in_channels)
+    }
+
+    /// The path as one map of `channels` input channels on an input of these spatial dims.
+    ///
+    /// `None` when a step does not act on the channels.
+    ///
+    /// # Errors
+    /// The condition of the algebra that fails.
+    pub fn map(
+        &self,
+        domain: Domain,
+        channels: usize,
+        input: Option<&[usize]>,
+    ) -> Option<Result<AffineMap, Obstacle>> {
+        let rank = if let Domain::Spatial(rank) = domain { rank } else { 0 };
+        let mut whole: Option<AffineMap> = None;
+        let mut channels_now = channels;
+        for step in &self.steps {
+            let next = step.map(domain, channels_now)?;
+            channels_now = step.out_channels(channels_now);
+            whole = Some(match whole {
+                None => next,
+                Some(before) => match before.then(&next, input.filter(|_| rank > 0)) {
+                    Ok(map) => map,
+                    Err(obstacle) => return Some(Err(obstacle)),
+                },
+            });
+        }
+        Some(Ok(whole.unwrap_or_else(|| AffineMap::identity(channels, rank))))
+    }
+
+    /// Sizes of the map without composing weights; `None` when a step does not act on the channels.
+    #[must_use]
+    pub fn shape(&self, domain: Domain, channels: usize) -> Option<MapShape> {
+        let rank = if let Domain::Spatial(rank) = domain { rank } else { 0 };
+        let mut whole = MapShape::of(&AffineMap::identity(channels, rank));
+        let mut channels_now = channels;
+        let mut is_shifted = false;
+        for step in &self.steps {
+            let next = step.shape(domain, channels_now)?;
+            channels_now = step.out_channels(channels_now);
+            let meets_shift = is_shifted && next.padding.iter().any(|p| *p > 0);
+            whole = whole.then(&next);
+            whole.has_border |= meets_shift;
+            is_shifted |= step.has_shift();
+        }
+        Some(whole)
+    }
+
+    /// Estimated time of the operators as they stand, in nanoseconds.
+    #[must_use]
+    pub fn cost_ns(&self, domain: Domain, channels: usize, input: Option<&[usize]>) -> f64 {
+        let rank = if let Domain::Spatial(rank) = domain { rank } else { 0 };
+        let mut size = input.map(<[usize]>::to_vec);
+        let mut channels_now = channels;
+        let mut total = 0.0;
+        for step in &self.steps {
+            if let Some(shape) = step.shape(domain, channels_now) {
+                total += match step {
+                    Step::Affine(_) | Step::Pad(_) => {
+                        elementwise_ns(elements(channels_now, size.as_deref(), rank), 1)
+                    }
+                    _ => shape.cost_ns(size.as_deref()),
+                };
+                if rank > 0 {
+                    size = size.map(|size| shape.output_size(&size));
+                }
+            }
+            channels_now = step.out_channels(channels_now);
+        }
+        total
+    }
+}
+
+/// Sizes the cost model takes for an input: spatial dims, or the rows of a fully connected one.
+#[must_use]
+pub fn input_size(cx: &Context<'_>, value: ValueId, domain: Domain) -> Option<Vec<usize>> {
+    match domain {
+        Domain::Spatial(_) => cx.spatial(value),
+        Domain::Connected(axis) => {
+            let dims = cx.shapes.of(value)?.shape.clone()?;
+            // A symbolic batch counts as 1.
+            let rows = dims.iter().take(axis).skip(1).map(|d| d.known().unwrap_or(1));
+            Some(vec![rows.product::<usize>().max(1)])
+        }
+    }
+}

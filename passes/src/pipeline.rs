@@ -1,0 +1,66 @@
+//! The order of the rules: one list, with a reason at each constraint.
+
+use updp_ir::Model;
+
+use crate::driver::{self, Log, Observer, Phase};
+use crate::error::PassError;
+use crate::options::Options;
+use crate::rewrite;
+use crate::rule::AnyRule;
+
+/// All phases in order. Each runs to its own fixpoint; the list repeats until nothing changes.
+#[must_use]
+pub fn phases() -> Vec<Phase> {
+    vec![
+        // What changes nothing, is constant or unread goes first: later rules then see operators
+        // next to each other and constants as constants.
+        Phase {
+            name: "clean",
+            rules: vec![
+                boxed(rewrite::EliminateDead),
+                boxed(rewrite::FoldConstants),
+                boxed(rewrite::EliminateIdentity),
+            ],
+        },
+        // Affines vanish into the operators that make their operand before anything is merged:
+        // every merge sees final weights, and the cost guard sees final operators.
+        Phase { name: "fold", rules: vec![boxed(rewrite::FoldChannelAffine)] },
+        // Branches before chains: a chain may end in a branch of a sum, and merging it there is
+        // often granted only together with the sum (1x1-AvgPool of DBB).
+        Phase {
+            name: "merge",
+            rules: vec![boxed(rewrite::MergeParallel), boxed(rewrite::MergeChain)],
+        },
+    ]
+}
+
+fn boxed(rule: impl AnyRule + 'static) -> Box<dyn AnyRule> {
+    Box::new(rule)
+}
+
+/// Name and summary of every rule in the order of the phases.
+#[must_use]
+pub fn rule_names() -> Vec<(&'static str, &'static str)> {
+    phases()
+        .iter()
+        .flat_map(|phase| phase.rules.iter().map(|rule| (rule.name(), rule.summary())))
+        .collect()
+}
+
+/// Runs the whole pipeline on a model.
+///
+/// # Errors
+/// P0003 for a rule name that does not exist; otherwise see [`driver::run`].
+pub fn compile(
+    model: &mut Model,
+    options: &Options,
+    observer: &mut Observer<'_>,
+) -> Result<Log, PassError> {
+    let names = rule_names();
+    for name in options.skip.iter().chain(&options.only) {
+        if !names.iter().any(|(known, _)| known == name) {
+            return Err(PassError::UnknownRule { name: name.clone() });
+        }
+    }
+    driver::run(model, &phases(), options, observer)
+}

@@ -1,0 +1,136 @@
+//! Per-channel affines in a row as one, for the rules that merge or move them.
+
+use updp_ir::{Node, ValueId};
+
+use crate::error::Declined;
+use crate::lift::{ChannelAffine, weights};
+use crate::patch::{Operand, Out, Patch};
+use crate::rule::Context;
+
+/// `y = scale·x + shift` along one axis, or with one number everywhere.
+#[derive(Clone, Debug)]
+pub(super) struct Composite {
+    /// The axis of the channels; `None` when one number serves every element.
+    pub(super) axis: Option<usize>,
+    /// Factors: one, or one a channel.
+    pub(super) scale: Vec<f64>,
+    /// Summands: as many as factors.
+    pub(super) shift: Vec<f64>,
+}
+
+impl Composite {
+    /// One affine.
+    pub(super) fn of(affine: &ChannelAffine) -> Self {
+        let ChannelAffine { axis, scale, shift, .. } = affine;
+        Self { axis: *axis, scale: scale.clone(), shift: shift.clone() }
+    }
+
+    /// This, then `next`; `None` when the two vary along different axes.
+    pub(super) fn then(&self, next: &ChannelAffine) -> Option<Self> {
+        let channels = self.scale.len().max(next.scale.len());
+        let axis = match (self.axis, next.axis) {
+            (Some(first), Some(second)) if first != second => return None,
+            (first, second) => first.or(second),
+        };
+        let (scale, shift) = self.for_channels(channels)?;
+        let (next_scale, next_shift) = next.for_channels(channels)?;
+        let shift = shift.iter().zip(&next_scale).zip(&next_shift).map(|((c, a), d)| a * c + d);
+        let scale = scale.iter().zip(&next_scale).map(|(first, second)| first * second);
+        Some(Self { axis, scale: scale.collect(), shift: shift.collect() })
+    }
+
+    /// Factors and summands for `channels` channels; `None` when there is another number of them.
+    pub(super) fn for_channels(&self, channels: usize) -> Option<(Vec<f64>, Vec<f64>)> {
+        let spread = |v: &[f64]| match v.len() {
+            len if len == channels => Some(v.to_vec()),
+            1 if self.axis.is_none() => Some(vec![v[0]; channels]),
+            _ => None,
+        };
+        Some((spread(&self.scale)?, spread(&self.shift)?))
+    }
+
+    /// Whether every summand is zero.
+    pub(super) fn is_pure_scale(&self) -> bool {
+        self.shift.iter().all(|c| *c == 0.0)
+    }
+
+    fn has_scale(&self, value: f64) -> bool {
+        self.scale.iter().all(|a| *a == value)
+    }
+
+    /// Whether nothing changes.
+    pub(super) fn is_identity(&self) -> bool {
+        self.has_scale(1.0) && self.is_pure_scale()
+    }
+
+    /// Elementwise nodes it takes: one where it is an Add, a Mul or a Sub, else Mul and Add.
+    pub(super) fn node_count(&self) -> usize {
+        if self.has_scale(1.0) || self.has_scale(-1.0) || self.is_pure_scale() { 1 } else { 2 }
+    }
+
+    /// Plans it as Add, Mul, Sub, or Mul and Add, with constants of the dtype of the data that
+    /// broadcast along the axis. The nodes take names, place and constants of `affines`, the first
+    /// and the last of the replaced ones.
+    ///
+    /// # Errors
+    /// `dtype` when the element type of the data is not known, `rank` when their rank is not,
+    /// `overflow` when a number leaves its range.
+    pub(super) fn emit(
+        &self,
+        cx: &Context<'_>,
+        patch: &mut Patch,
+        x: Operand,
+        (first, last): (&ChannelAffine, &ChannelAffine),
+        out: Out,
+    ) -> Result<Operand, Declined> {
+        let ty = cx.shapes.of(first.x).filter(|ty| ty.dtype.is_foldable_float());
+        let ty = ty.ok_or_else(|| Declined::new("dtype", "the element type is not known"))?;
+        let dims = match (self.axis, ty.rank()) {
+            (None, _) => vec![],
+            (Some(axis), Some(rank)) if axis < rank => {
+                let mut dims = vec![1; rank - axis];
+                dims[0] = self.scale.len();
+                dims
+            }
+            _ => return Err(Declined::new("rank", "the rank of the data is not known")),
+        };
+        let stored = |values: &[f64]| weights::stored(ty.dtype, dims.clone(), values);
+        let node = |op_type: &str, of: &ChannelAffine| {
+            let old = cx.graph.node(of.node);
+            Node::new(op_type).named(old.name()).with_metadata_of(old)
+        };
+        let name = |of: &ChannelAffine| {
+            let name = cx.graph.node(of.node).name();
+            if name.is_empty() { cx.graph.value(of.y).name() } else { name }.to_owned()
+        };
+        if self.is_pure_scale() || self.node_count() == 2 {
+            let hint = format!("{}.scale", name(first));
+            let scale = patch.constant(hint, stored(&self.scale)?, parameter(cx, first));
+            if self.is_pure_scale() {
+                return Ok(patch.node(node("Mul", last), last.node, vec![x, scale], out));
+            }
+            let hint = format!("{}_scaled", cx.graph.value(last.y).name());
+            let scaled = Out::Fresh(hint);
+            let mut product = node("Mul", first);
+            if first.node == last.node {
+                product = product.named(&format!("{}.scale_mul", name(first)));
+            }
+            let product = patch.node(product, first.node, vec![x, scale], scaled);
+            let hint = format!("{}.shift", name(last));
+            let shift = patch.constant(hint, stored(&self.shift)?, None);
+            return Ok(patch.node(node("Add", last), last.node, vec![product, shift], out));
+        }
+        let hint = format!("{}.shift", name(last));
+        let shift = patch.constant(hint, stored(&self.shift)?, parameter(cx, last));
+        if self.has_scale(1.0) {
+            Ok(patch.node(node("Add", last), last.node, vec![x, shift], out))
+        } else {
+            Ok(patch.node(node("Sub", last), last.node, vec![shift, x], out))
+        }
+    }
+}
+
+/// The constant of an affine whose name its successor takes.
+fn parameter(cx: &Context<'_>, affine: &ChannelAffine) -> Option<ValueId> {
+    cx.graph.operands(affine.node).into_iter().flatten().find(|value| *value != affine.x)
+}

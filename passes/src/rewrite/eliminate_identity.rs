@@ -1,0 +1,133 @@
+//! Bypasses nodes that change nothing.
+//!
+//! Before: `y = f(x)` with `f` the identity
+//! After:  readers of `y` read `x`
+//!
+//! Identity, Dropout in inference form, an Add or Sub of zeros, a Mul or Div by ones, a Pad of
+//! nothing, a Transpose that moves nothing, a Cast to the dtype there is, a Sum or Concat of one.
+//!
+//! 1. `boundary`: `y` is no graph output, is not read inside a body and not named by an annotation;
+//!    or else the node that makes `x` can make `y` instead.
+//!
+//! Measure: one node less.
+
+use updp_ir::view::{self, Pad, Transpose};
+use updp_ir::{DataType, NodeId, Origin, ValueId};
+
+use crate::error::{Declined, Stop};
+use crate::lift::ChannelAffine;
+use crate::patch::{Operand, Out, Patch};
+use crate::rule::{Context, Rule};
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct EliminateIdentity;
+
+/// A node with the value it passes on and the one it passes it on as.
+#[derive(Debug)]
+pub struct Match {
+    node: NodeId,
+    x: ValueId,
+    y: ValueId,
+}
+
+impl Rule for EliminateIdentity {
+    type Match = Match;
+    const NAME: &'static str = "eliminate-identity";
+    const SUMMARY: &'static str = "bypasses Identity, inference Dropout, + 0, x 1, empty Pad, and other nodes that change nothing";
+    const ROOTS: &'static [&'static str] = &[
+        "Identity",
+        "Dropout",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Pad",
+        "Transpose",
+        "Cast",
+        "Sum",
+        "Concat",
+    ];
+
+    fn find(&self, cx: &Context<'_>, root: NodeId) -> Option<Match> {
+        let node = cx.graph.get_node(root)?;
+        if node.has_reference_attribute() {
+            return None;
+        }
+        let x = match node.op_type() {
+            "Identity" => cx.graph.operand(root, 0)?,
+            "Dropout" => {
+                let data = cx.graph.operand(root, 0)?;
+                view::is_inference_dropout(cx.graph, root, cx.opset).then_some(data)?
+            }
+            "Pad" => {
+                let rank = cx.rank(cx.graph.operand(root, 0)?);
+                let pad = Pad::of(cx.graph, root, cx.opset, rank)?;
+                pad.begin.iter().chain(&pad.end).all(|p| *p == 0).then_some(pad.x)?
+            }
+            "Transpose" => {
+                let rank = cx.rank(cx.graph.operand(root, 0)?);
+                let transpose = Transpose::of(cx.graph, root, rank)?;
+                transpose.is_identity().then_some(transpose.x)?
+            }
+            "Cast" => {
+                let x = cx.graph.operand(root, 0)?;
+                let to = DataType::from_code(i32::try_from(node.int("to")?).ok()?);
+                (cx.shapes.of(x)?.dtype == to).then_some(x)?
+            }
+            "Sum" | "Concat" => {
+                let operands = cx.graph.operands(root);
+                (operands.len() == 1).then(|| operands[0]).flatten()?
+            }
+            _ => {
+                let affine = ChannelAffine::at(cx, root)?;
+                affine.is_identity().then_some(affine.x)?
+            }
+        };
+        Some(Match { node: root, x, y: cx.graph.result(root, 0)? })
+    }
+
+    fn check(&self, cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
+        if is_free(cx, matched.y) || moved_producer(cx, matched.x).is_some() {
+            return Ok(());
+        }
+        let (x, y) = (cx.graph.value(matched.x).name(), cx.graph.value(matched.y).name());
+        Err(Declined::new("boundary", format!("{y:?} must keep its name, and so must {x:?}")))
+    }
+
+    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+        let Match { node, x, y } = matched;
+        let mut patch = Patch::new();
+        patch.remove(node);
+        if is_free(cx, y) {
+            patch.redirect(y, x);
+            return Ok(patch);
+        }
+        let producer = moved_producer(cx, x)
+            .ok_or_else(|| Declined::new("boundary", "the producer cannot make another value"))?;
+        let operands = cx.graph.operands(producer).into_iter().map(Operand::from).collect();
+        let copy = cx.graph.node(producer).bare_copy();
+        patch.node(copy, producer, operands, Out::Value(y));
+        patch.redirect(x, y);
+        patch.remove(producer);
+        Ok(patch)
+    }
+}
+
+/// Whether every reading of the value is an operand of a node of this graph.
+fn is_free(cx: &Context<'_>, value: ValueId) -> bool {
+    let known = cx.graph.value(value);
+    !known.is_output() && !known.is_pinned() && !cx.graph.is_captured(value)
+}
+
+/// The node that makes `value`, if it can make another value in its place.
+fn moved_producer(cx: &Context<'_>, value: ValueId) -> Option<NodeId> {
+    if !is_free(cx, value) || cx.graph.value(value).origin() != Origin::Result {
+        return None;
+    }
+    let (producer, slot) = cx.graph.producer(value)?;
+    let is_plain = slot == 0
+        && cx.graph.sole_result(producer) == Some(value)
+        && !cx.graph.node(producer).has_bodies();
+    is_plain.then_some(producer)
+}

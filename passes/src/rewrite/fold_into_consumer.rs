@@ -1,0 +1,267 @@
+//! Folds a per-channel scale and shift into the weighted operators that read it.
+//!
+//! Before: `y = W·(a ⊙ x + c) + b`, for one or several readers W, through Transposes before each
+//! After:  `y = (W ⊙ aᵀ)·x + (b + W·c)`
+//!
+//! a, c [I]; W [O, I/g, k…] (Conv), [I, O/g, k…] (ConvTranspose), [O, I] or [I, O] (Gemm, MatMul).
+//! Behind zero padding `W·c` depends on the position: there the bias becomes an Add of the constant
+//! [1, O, …] that the padded operator makes of c everywhere.
+//!
+//! 1. `read-elsewhere`: weighted operators are all that reads the affine.
+//! 2. `channel-axis`: the affine acts on the channels each of them sums over.
+//! 3. `transposed-shift`: a ConvTranspose takes a scale only; what it makes of c varies.
+//! 4. `symbolic-spatial`: where such a constant is needed, the spatial size is known.
+//! 5. `border-too-large`: it takes at most the bytes or the share of the model in the options.
+//! 6. `border-map`: only one reader needs it.
+//! 7. `no-gain`: Adds made do not outnumber affines removed, and are fewer unless the affine is a
+//!    BatchNormalization (dearer than an Add) or moves behind a bare MatMul once.
+//! 8. `old-opset`: from opset 7 on Add broadcasts as needed here.
+//! 9. `overflow`: no weight leaves the range of its dtype.
+//!
+//! Source: papers.md L4(c), L7 (BN → conv), L8, L9. Measure: affine nodes before weighted operators.
+
+use updp_ir::view::Transpose;
+use updp_ir::{NodeId, Use, ValueId};
+
+use super::budget;
+use super::composite::Composite;
+use crate::error::{Declined, Stop};
+use crate::kernel::{AffineMap, Obstacle};
+use crate::lift::{ChannelAffine, Form, Linear, layouts_below};
+use crate::patch::{Operand, Out, Patch};
+use crate::rule::{Context, Rule};
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct FoldIntoConsumer;
+
+/// One affine (or a scale and the shift after it) and its readers.
+#[derive(Debug)]
+pub struct Match {
+    /// The root last.
+    affines: Vec<ChannelAffine>,
+    composite: Composite,
+    branches: Vec<Branch>,
+    is_shared: bool,
+}
+
+impl Match {
+    fn x(&self) -> ValueId {
+        self.affines[0].x
+    }
+
+    fn has_batch_norm(&self) -> bool {
+        self.affines.iter().any(|affine| affine.is_batch_norm)
+    }
+}
+
+/// A weighted operator and the way to it.
+#[derive(Debug)]
+struct Branch {
+    /// The first Transpose on the way.
+    layout: Option<NodeId>,
+    /// The axis of the channels where the operator reads.
+    axis: Option<usize>,
+    unit: Linear,
+}
+
+/// What a summand in front of an operator is behind it.
+enum Shift {
+    Nothing,
+    Bias(Vec<f64>),
+    Border(Box<AffineMap>),
+}
+
+impl Rule for FoldIntoConsumer {
+    type Match = Match;
+    const NAME: &'static str = "fold-into-consumer";
+    const SUMMARY: &'static str = "folds BatchNormalization, Mul, Add, Sub, Div into the Conv, ConvTranspose, Gemm or MatMul after it";
+    const ROOTS: &'static [&'static str] = &["BatchNormalization", "Add", "Sub", "Mul", "Div"];
+
+    fn find(&self, cx: &Context<'_>, root: NodeId) -> Option<Match> {
+        let affine = ChannelAffine::at(cx, root)?;
+        let users = cx.graph.users(affine.y);
+        let branches: Vec<Branch> =
+            users.iter().filter_map(|user| branch(cx, &affine, *user)).collect();
+        if branches.is_empty() {
+            return None;
+        }
+        let is_shared = branches.len() != users.len()
+            || cx.graph.value(affine.y).is_output()
+            || cx.graph.is_captured(affine.y);
+        let composite = Composite::of(&affine);
+        let needs_border =
+            branches.iter().any(|b| is_padded(&b.unit)) && !composite.is_pure_scale();
+        if needs_border && let Some((above, both)) = pair(cx, &affine) {
+            return Some(Match {
+                affines: vec![above, affine],
+                composite: both,
+                branches,
+                is_shared,
+            });
+        }
+        Some(Match { affines: vec![affine], composite, branches, is_shared })
+    }
+
+    fn check(&self, cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
+        if matched.is_shared {
+            let value = matched.affines.last().map_or("", |a| cx.graph.value(a.y).name());
+            let detail = format!("{value:?} is read by others too");
+            return Err(Declined::new("read-elsewhere", detail));
+        }
+        for Branch { axis, unit, .. } in &matched.branches {
+            let fits = axis.is_none_or(|axis| axis == unit.channel_axis)
+                && matched.composite.for_channels(unit.in_channels).is_some();
+            if !fits {
+                let name = cx.describe(unit.main());
+                let detail = format!(
+                    "the constant does not lie along the {} channels {name:?} reads",
+                    unit.in_channels
+                );
+                return Err(Declined::new("channel-axis", detail));
+            }
+            if unit.form == Form::ConvTranspose && !matched.composite.is_pure_scale() {
+                let name = cx.describe(unit.main());
+                let detail = format!("{name:?} makes no constant of a constant");
+                return Err(Declined::new("transposed-shift", detail));
+            }
+        }
+        Ok(())
+    }
+
+    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+        let mut planned = Vec::with_capacity(matched.branches.len());
+        for branch in &matched.branches {
+            let numbers = matched.composite.for_channels(branch.unit.in_channels);
+            let (scale, shift) =
+                numbers.ok_or_else(|| Declined::new("channel-axis", "another channel count"))?;
+            planned.push((branch, shifted(cx, &branch.unit, &scale, &shift)?, scale));
+        }
+        let added = planned.iter().filter(|(branch, shift, _)| adds_node(&branch.unit, shift));
+        let borders = planned.iter().filter(|(_, shift, _)| matches!(shift, Shift::Border(_)));
+        check_gain(cx, &matched, added.count(), borders.count())?;
+        let mut patch = Patch::new();
+        for (Branch { layout, unit, .. }, shift, scale) in planned {
+            let out = Out::Value(unit.y);
+            let x: Operand = match layout {
+                None => matched.x().into(),
+                Some(transpose) => {
+                    patch.set_operand(*transpose, 0, matched.x());
+                    unit.x.into()
+                }
+            };
+            match &shift {
+                Shift::Nothing => {
+                    unit.emit_scaled_inputs(cx, &mut patch, x, (&scale, unit.bias.as_deref()), out)?
+                }
+                Shift::Bias(bias) => {
+                    unit.emit_scaled_inputs(cx, &mut patch, x, (&scale, Some(bias)), out)?
+                }
+                Shift::Border(map) => unit.emit_map(cx, &mut patch, x, map, out)?,
+            };
+            patch.remove_all(unit.nodes.iter().copied());
+        }
+        Ok(patch)
+    }
+}
+
+/// The weighted operator that this reading of the affine ends in, through Transposes.
+fn branch(cx: &Context<'_>, affine: &ChannelAffine, user: Use) -> Option<Branch> {
+    if let Some(unit) = Linear::reading(cx, affine.y, user.node) {
+        return Some(Branch { layout: None, axis: affine.axis, unit });
+    }
+    let transpose = Transpose::of(cx.graph, user.node, cx.rank(affine.y))?;
+    let axis = match affine.axis {
+        None => None,
+        Some(axis) => Some(transpose.result_axis(axis)?),
+    };
+    let below = layouts_below(cx, transpose.y, axis)?;
+    let reader = cx.graph.sole_use(below.value)?;
+    let unit = Linear::reading(cx, below.value, reader.node)?;
+    Some(Branch { layout: Some(user.node), axis: below.axis, unit })
+}
+
+/// A bare shift with the affine above it, where nothing else reads the value between them.
+fn pair(cx: &Context<'_>, affine: &ChannelAffine) -> Option<(ChannelAffine, Composite)> {
+    cx.graph.sole_use(affine.x).filter(|_| !affine.is_batch_norm)?;
+    let (producer, _) = cx.graph.producer(affine.x)?;
+    let above = ChannelAffine::at(cx, producer)?;
+    let both = Composite::of(&above).then(affine)?;
+    Some((above, both))
+}
+
+fn is_padded(unit: &Linear) -> bool {
+    unit.pad_begin.iter().chain(&unit.pad_end).any(|pad| *pad != 0)
+}
+
+/// The summand `shift [I]` moved behind the operator; a border map comes with `scale [I]` done.
+fn shifted(
+    cx: &Context<'_>,
+    unit: &Linear,
+    scale: &[f64],
+    shift: &[f64],
+) -> Result<Shift, Declined> {
+    let declined = |o: Obstacle| Declined::new(o.reason(), o.to_string());
+    if shift.iter().all(|c| *c == 0.0) {
+        return Ok(Shift::Nothing);
+    }
+    let map = unit
+        .map()
+        .ok_or_else(|| Declined::new("transposed-shift", "a ConvTranspose has no affine map"))?;
+    let size = cx.spatial(unit.x);
+    let element = unit.dtype().bits().unwrap_or(64) / 8;
+    let limit = budget::limit(cx);
+    if let (true, Some(size)) = (is_padded(unit), &size)
+        && let Some(output) = map.output_size(size)
+    {
+        let sizes = output.iter().chain([&unit.out_channels, &element]);
+        let bytes = sizes.fold(1_usize, |product, size| product.saturating_mul(*size));
+        if bytes > limit {
+            return Err(declined(Obstacle::BorderTooLarge { bytes, limit }));
+        }
+    }
+    let map = map.shift_input(shift, size.as_deref()).map_err(declined)?;
+    if map.border.is_none() {
+        return Ok(Shift::Bias(map.bias));
+    }
+    Ok(Shift::Border(Box::new(map.scale_cols(scale).map_err(declined)?)))
+}
+
+/// Whether the operator takes one more node with that shift.
+fn adds_node(unit: &Linear, shift: &Shift) -> bool {
+    match shift {
+        Shift::Nothing => false,
+        Shift::Bias(bias) => {
+            unit.form == (Form::MatMul { bias_add: None }) && bias.iter().any(|b| *b != 0.0)
+        }
+        Shift::Border(_) => true,
+    }
+}
+
+fn check_gain(
+    cx: &Context<'_>,
+    matched: &Match,
+    added: usize,
+    borders: usize,
+) -> Result<(), Declined> {
+    if added > 0 && cx.opset < 7 {
+        let detail = format!("opset {} broadcasts by attribute", cx.opset);
+        return Err(Declined::new("old-opset", detail));
+    }
+    if borders > 0 && matched.branches.len() > 1 {
+        return Err(Declined::new("border-map", "one of several readers needs a border map"));
+    }
+    let removed = matched.affines.len();
+    let is_worth_a_swap = matched.has_batch_norm() || (borders == 0 && !is_bias(cx, matched));
+    if added < removed || (added == removed && is_worth_a_swap) {
+        return Ok(());
+    }
+    Err(Declined::new("no-gain", format!("{added} Add for {removed} affine is no gain")))
+}
+
+/// Whether the affine is the bias of the MatMul before it.
+fn is_bias(cx: &Context<'_>, matched: &Match) -> bool {
+    matched.affines.iter().any(|affine| {
+        Linear::producing(cx, affine.y).is_some_and(|unit| unit.nodes.contains(&affine.node))
+    })
+}

@@ -1,0 +1,346 @@
+//! Merges branches that read the same value and are added into one weighted operator.
+//!
+//! Before: `y = ±f₁(x) ± f₂(x) ± … ± r`, each `fᵢ` a run of affine operators or `x` itself
+//! After:  `y = (±W₁ ± W₂ ± …)·x + (±b₁ ± b₂ ± …) ± r`
+//!
+//! W [O, I/g, k…]; kernels are laid over each other at the tap the paddings give, an identity is the
+//! tap `P`. The sum may be a tree of Add, Sub and Sum in any shape; `r` is what does not come from `x`.
+//! Covers RepVGG, MobileOne, ACNet, DBB, RepMixer, and a convolution with its skip connection.
+//!
+//! 1. `read-twice`: nothing else reads a branch.
+//! 2. the conditions L10, L11 of the algebra, by the names of `kernel::Obstacle`.
+//! 3. `dtype`: all branches store their weights alike.
+//! 4. `slower`: the merged operator is not slower than the branches (cost model).
+//! 5. `border-too-large`: a border map stays within the budget of the options.
+//! 6. `overflow`: no weight leaves the range of its dtype.
+//!
+//! Source: [RepVGG], [DBB] transforms I–VI, [ACNet]; papers.md L10–L14. Measure: one weighted or
+//! adding operator less.
+
+use updp_ir::view::{Binary, BinaryOp};
+use updp_ir::{Node, NodeId, ValueId};
+
+use super::budget;
+use crate::cost::{MapShape, elements, elementwise_ns};
+use crate::error::{Declined, Stop};
+use crate::kernel::{AffineMap, Obstacle};
+use crate::lift::{Domain, Linear, Path, input_size};
+use crate::patch::{Operand, Out, Patch};
+use crate::rule::{Context, Rule};
+
+/// Most additions of one sum looked at.
+const MAX_ADDERS: usize = 32;
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct MergeParallel;
+
+/// A signed summand.
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    value: ValueId,
+    is_negative: bool,
+}
+
+/// A sum and the groups of its summands that may become one operator.
+#[derive(Debug)]
+pub struct Match {
+    result: ValueId,
+    /// The nodes that add, in the direction of data flow.
+    adders: Vec<NodeId>,
+    terms: Vec<Term>,
+    /// In order of preference.
+    groups: Vec<Group>,
+}
+
+/// Summands that read one value.
+#[derive(Clone, Debug)]
+struct Group {
+    /// Indices into the terms with the path of each from the common source.
+    branches: Vec<(usize, Path)>,
+    domain: Domain,
+    channels: usize,
+}
+
+impl Rule for MergeParallel {
+    type Match = Match;
+    const NAME: &'static str = "merge-parallel";
+    const SUMMARY: &'static str =
+        "merges added branches on one input (RepVGG, MobileOne, ACNet, DBB, RepMixer, conv + skip)";
+    const ROOTS: &'static [&'static str] = &["Add", "Sub", "Sum"];
+
+    fn find(&self, cx: &Context<'_>, root: NodeId) -> Option<Match> {
+        let result = cx.graph.sole_result(root)?;
+        if is_inner(cx, result) {
+            return None;
+        }
+        let mut adders = Vec::new();
+        let mut terms = Vec::new();
+        flatten(cx, root, false, &mut adders, &mut terms)?;
+        adders.reverse();
+        let paths: Vec<Vec<Path>> =
+            terms.iter().map(|term: &Term| Path::ending_in(cx, term.value)).collect();
+        let groups = groups(&paths);
+        (!groups.is_empty()).then_some(Match { result, adders, terms, groups })
+    }
+
+    fn check(&self, _cx: &Context<'_>, _matched: &Match) -> Result<(), Declined> {
+        // Every condition belongs to one group; `rewrite` takes the first that meets them all.
+        Ok(())
+    }
+
+    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+        let mut first_refusal = None;
+        for group in &matched.groups {
+            match matched.plan(cx, group) {
+                Ok(patch) => return Ok(patch),
+                Err(declined) => _ = first_refusal.get_or_insert(declined),
+            }
+        }
+        Err(first_refusal.unwrap_or_else(|| Declined::new("no-branch", "nothing is added")).into())
+    }
+}
+
+impl Group {
+    fn units(&self) -> impl Iterator<Item = &Linear> {
+        self.branches.iter().flat_map(|(_, path)| path.units())
+    }
+
+    fn source(&self) -> ValueId {
+        self.branches[0].1.source
+    }
+
+    fn check(&self, cx: &Context<'_>) -> Result<(), Declined> {
+        let mut dtypes = self.units().map(Linear::dtype);
+        if let Some(first) = dtypes.next()
+            && let Some(other) = dtypes.find(|dtype| *dtype != first)
+        {
+            return Err(Declined::new("dtype", format!("branches store {first} and {other}")));
+        }
+        let (before, after) = self.costs_ns(cx);
+        if cx.options.merge_all || after <= before {
+            return Ok(());
+        }
+        Err(Declined::new(
+            "slower",
+            format!(
+                "{} branches take {:.1} µs, merged they would take {:.1} µs (cost model)",
+                self.branches.len(),
+                before / 1e3,
+                after / 1e3
+            ),
+        ))
+    }
+
+    fn merged(&self, cx: &Context<'_>, terms: &[Term]) -> Result<AffineMap, Declined> {
+        let input = cx.spatial(self.source());
+        let refuse = |obstacle: Obstacle| Declined::new(obstacle.reason(), obstacle.to_string());
+        let mut sum: Option<AffineMap> = None;
+        for (at, path) in &self.branches {
+            let map = path
+                .map(self.domain, self.channels, input.as_deref())
+                .ok_or_else(|| Declined::new("channel-axis", "a constant lies on another axis"))?
+                .map_err(refuse)?;
+            let map = if terms[*at].is_negative { map.negated() } else { map };
+            sum = Some(match sum {
+                None => map,
+                Some(sum) => sum.plus(&map, input.as_deref()).map_err(refuse)?,
+            });
+        }
+        sum.ok_or_else(|| Declined::new("no-branch", "nothing is added"))
+    }
+
+    /// Estimated time of the branches with their additions, and of the merged operator.
+    fn costs_ns(&self, cx: &Context<'_>) -> (f64, f64) {
+        let input = input_size(cx, self.source(), self.domain);
+        let rank = if let Domain::Spatial(rank) = self.domain { rank } else { 0 };
+        let mut before = 0.0;
+        let mut merged: Option<MapShape> = None;
+        for (_, path) in &self.branches {
+            before += path.cost_ns(self.domain, self.channels, input.as_deref());
+            let Some(shape) = path.shape(self.domain, self.channels) else { continue };
+            merged = Some(match merged {
+                None => shape,
+                Some(sum) => cover(&sum, &shape),
+            });
+        }
+        let Some(merged) = merged else { return (0.0, 0.0) };
+        let output = match (&input, rank) {
+            (Some(input), 1..) => Some(merged.output_size(input)),
+            _ => input.clone(),
+        };
+        let added = elementwise_ns(elements(merged.out_channels, output.as_deref(), rank), 2);
+        before += added * (self.branches.len() - 1) as f64;
+        (before, merged.cost_ns(input.as_deref()))
+    }
+}
+
+impl Match {
+    fn plan(&self, cx: &Context<'_>, group: &Group) -> Result<Patch, Declined> {
+        group.check(cx)?;
+        let map = group.merged(cx, &self.terms)?;
+        let template = group
+            .units()
+            .max_by_key(|unit| unit.kernel.iter().product::<usize>())
+            .ok_or_else(|| Declined::new("no-weights", "no branch has weights"))?;
+        budget::check(cx, &map, template.dtype().bits().unwrap_or(32) / 8)?;
+        let is_merged = |at: usize| group.branches.iter().any(|(branch, _)| *branch == at);
+        let rest: Vec<Term> =
+            (0..self.terms.len()).filter(|at| !is_merged(*at)).map(|at| self.terms[at]).collect();
+        let mut patch = Patch::new();
+        let out = if rest.is_empty() {
+            Out::Value(self.result)
+        } else {
+            Out::Fresh(format!("{}_merged", cx.graph.value(self.result).name()))
+        };
+        let source = Operand::Value(group.source());
+        let merged = template.emit_map(cx, &mut patch, source, &map, out)?;
+        self.add_rest(cx, &mut patch, merged, &rest);
+        patch.remove_all(self.adders.iter().copied());
+        patch.remove_all(group.branches.iter().flat_map(|(_, path)| path.nodes()));
+        Ok(patch)
+    }
+
+    /// Plans `merged ± rest…` ending in the result.
+    fn add_rest(&self, cx: &Context<'_>, patch: &mut Patch, merged: Operand, rest: &[Term]) {
+        let mut sum = merged;
+        // A left-deep sum needs one adder a summand; a Sum of many may give fewer.
+        let anchors = &self.adders[self.adders.len().saturating_sub(rest.len())..];
+        for (at, term) in rest.iter().enumerate() {
+            let Some(anchor) = anchors.get(at).or(self.adders.last()).copied() else { return };
+            let op = if term.is_negative { "Sub" } else { "Add" };
+            let old = cx.graph.node(anchor);
+            let node = if old.is(op) {
+                old.bare_copy()
+            } else {
+                Node::new(op).named(old.name()).with_metadata_of(old)
+            };
+            let out = if at + 1 == rest.len() {
+                Out::Value(self.result)
+            } else {
+                Out::Fresh(format!("{}_partial", cx.graph.value(self.result).name()))
+            };
+            sum = patch.node(node, anchor, vec![sum, Operand::Value(term.value)], out);
+        }
+    }
+}
+
+/// Sizes of the kernel that covers two parallel ones.
+fn cover(a: &MapShape, b: &MapShape) -> MapShape {
+    let groups = {
+        let (mut x, mut y) = (a.groups, b.groups);
+        while y != 0 {
+            (x, y) = (y, x % y);
+        }
+        x
+    };
+    let reach = |m: &MapShape, axis: usize| m.dilation[axis] * (m.kernel[axis] - 1);
+    let mut sum =
+        if a.padding.iter().sum::<usize>() >= b.padding.iter().sum() { a } else { b }.clone();
+    sum.groups = groups;
+    sum.has_border = a.has_border || b.has_border;
+    for axis in 0..sum.kernel.len() {
+        let widest = reach(a, axis).max(reach(b, axis));
+        let step = if a.kernel[axis] == 1 {
+            b.dilation[axis]
+        } else if b.kernel[axis] == 1 || a.dilation[axis] == b.dilation[axis] {
+            a.dilation[axis]
+        } else {
+            1
+        };
+        sum.dilation[axis] = step;
+        sum.kernel[axis] = widest / step + 1;
+        sum.padding[axis] = a.padding[axis].max(b.padding[axis]);
+    }
+    sum
+}
+
+/// Whether `value` only serves another sum, which is then the root to look at.
+fn is_inner(cx: &Context<'_>, value: ValueId) -> bool {
+    cx.graph.sole_use(value).is_some_and(|user| is_adder(cx, user.node))
+}
+
+/// Whether a node adds or subtracts values none of which is a constant.
+fn is_adder(cx: &Context<'_>, node: NodeId) -> bool {
+    let known = cx.graph.node(node);
+    let is_sum =
+        (known.is("Add") || known.is("Sub")) && cx.opset >= 7 || known.is("Sum") && cx.opset >= 8;
+    is_sum
+        && cx
+            .graph
+            .operands(node)
+            .iter()
+            .all(|operand| operand.is_some_and(|value| cx.constant(value).is_none()))
+}
+
+/// Collects the summands of the tree of sums rooted at `node`.
+fn flatten(
+    cx: &Context<'_>,
+    node: NodeId,
+    is_negative: bool,
+    adders: &mut Vec<NodeId>,
+    terms: &mut Vec<Term>,
+) -> Option<()> {
+    if !is_adder(cx, node) {
+        return None;
+    }
+    adders.push(node);
+    let is_difference =
+        Binary::of(cx.graph, node, cx.opset).is_some_and(|binary| binary.op == BinaryOp::Sub);
+    for (slot, value) in cx.graph.operands(node).into_iter().flatten().enumerate() {
+        let is_negative = is_negative ^ (is_difference && slot == 1);
+        let inner = cx
+            .sole_use_producer(value)
+            .filter(|inner| adders.len() < MAX_ADDERS && is_adder(cx, *inner));
+        match inner {
+            // The bias of a MatMul is no sum of this kind: its constant makes it no adder.
+            Some(inner) => flatten(cx, inner, is_negative, adders, terms)?,
+            None => terms.push(Term { value, is_negative }),
+        }
+    }
+    Some(())
+}
+
+/// Groups of summands with a common source: for each source all that share it, then pairs of them.
+fn groups(paths: &[Vec<Path>]) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let mut seen: Vec<ValueId> = Vec::new();
+    for candidate in paths.iter().flatten() {
+        if seen.contains(&candidate.source) {
+            continue;
+        }
+        seen.push(candidate.source);
+        let branches: Vec<(usize, Path)> = paths
+            .iter()
+            .enumerate()
+            .filter_map(|(at, own)| {
+                own.iter().find(|p| p.source == candidate.source).map(|p| (at, p.clone()))
+            })
+            .collect();
+        let mut sets = vec![branches.clone()];
+        if branches.len() > 2 {
+            for (at, first) in branches.iter().enumerate() {
+                for second in &branches[at + 1..] {
+                    sets.push(vec![first.clone(), second.clone()]);
+                }
+            }
+        }
+        groups.extend(sets.into_iter().filter_map(group));
+    }
+    groups
+}
+
+/// The group of these branches, unless nothing in them has weights or they do not fit each other.
+fn group(branches: Vec<(usize, Path)>) -> Option<Group> {
+    if branches.len() < 2 {
+        return None;
+    }
+    let domain = branches.iter().find_map(|(_, path)| path.domain())?;
+    let channels = branches.iter().find_map(|(_, path)| path.in_channels())?;
+    let is_uniform = branches.iter().all(|(_, path)| {
+        path.steps.is_empty()
+            || path.domain().is_none_or(|own| own == domain)
+                && path.in_channels().is_none_or(|own| own == channels)
+    });
+    is_uniform.then_some(Group { branches, domain, channels })
+}

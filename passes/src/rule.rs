@@ -1,0 +1,145 @@
+//! The contract of a rewrite rule: find a pattern, check its conditions, plan a patch.
+
+use updp_ir::infer::Shapes;
+use updp_ir::{Dim, Graph, NodeId, Tensor, ValueId, view};
+
+use crate::error::{Declined, Stop};
+use crate::options::Options;
+use crate::patch::Patch;
+
+/// What a rule may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The graph or body being rewritten.
+    pub graph: &'a Graph,
+    /// Inferred types of its values.
+    pub shapes: &'a Shapes,
+    /// Version of the default opset.
+    pub opset: i64,
+    /// What the user asked for.
+    pub options: &'a Options,
+}
+
+impl Context<'_> {
+    /// The tensor of a constant value; cheap.
+    #[must_use]
+    pub fn constant(&self, value: ValueId) -> Option<Tensor> {
+        view::constant(self.graph, value)
+    }
+
+    /// Number of dims of a value, when known.
+    #[must_use]
+    pub fn rank(&self, value: ValueId) -> Option<usize> {
+        self.shapes.of(value)?.rank()
+    }
+
+    /// Spatial dims of an [N, C, …] value as numbers, when all are known.
+    #[must_use]
+    pub fn spatial(&self, value: ValueId) -> Option<Vec<usize>> {
+        self.shapes.of(value)?.shape.as_ref()?.get(2..)?.iter().map(Dim::known).collect()
+    }
+
+    /// The node that makes `value` if this value has exactly one reading and no other use.
+    #[must_use]
+    pub fn sole_use_producer(&self, value: ValueId) -> Option<NodeId> {
+        self.graph.sole_use(value)?;
+        self.graph.producer(value).map(|(node, _)| node)
+    }
+
+    /// How messages name a node: its name, or its operator and first result.
+    #[must_use]
+    pub fn describe(&self, node: NodeId) -> String {
+        describe(self.graph, node)
+    }
+}
+
+/// How messages name a node: its name, or its operator and first result.
+#[must_use]
+pub fn describe(graph: &Graph, id: NodeId) -> String {
+    let node = graph.node(id);
+    if !node.name().is_empty() {
+        return node.name().to_owned();
+    }
+    let result = graph.results(id).into_iter().flatten().next();
+    let result = result.map_or("", |value| graph.value(value).name());
+    format!("{} -> {result}", node.op_type())
+}
+
+/// A local rewrite that keeps the function of the graph.
+pub trait Rule {
+    /// What `find` hands to `check` and `rewrite`.
+    type Match;
+    /// Kebab-case name, verb first.
+    const NAME: &'static str;
+    /// One sentence for `--list-passes`.
+    const SUMMARY: &'static str;
+    /// Operator types a match can be rooted at; empty = every node.
+    const ROOTS: &'static [&'static str];
+
+    /// Structure only; no match is silent.
+    fn find(&self, cx: &Context<'_>, root: NodeId) -> Option<Self::Match>;
+
+    /// The numbered preconditions of the rule's header.
+    ///
+    /// # Errors
+    /// The first condition that does not hold.
+    fn check(&self, cx: &Context<'_>, matched: &Self::Match) -> Result<(), Declined>;
+
+    /// Plans the edit. A condition that only the weights can settle may still decline here.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    fn rewrite(&self, cx: &Context<'_>, matched: Self::Match) -> Result<Patch, Stop>;
+}
+
+/// What trying a rule at a node gave.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The pattern is not there.
+    NoMatch,
+    /// The pattern is there, a condition is not.
+    Declined(Declined),
+    /// The edit to make.
+    Patch(Patch),
+}
+
+/// A rule with its match type hidden.
+pub trait AnyRule: Sync {
+    /// See [`Rule::NAME`].
+    fn name(&self) -> &'static str;
+    /// See [`Rule::SUMMARY`].
+    fn summary(&self) -> &'static str;
+    /// See [`Rule::ROOTS`].
+    fn roots(&self) -> &'static [&'static str];
+    /// Finds, checks and plans.
+    ///
+    /// # Errors
+    /// A malformed model or our bug.
+    fn attempt(&self, cx: &Context<'_>, root: NodeId) -> Result<Outcome, crate::PassError>;
+}
+
+impl<R: Rule + Sync> AnyRule for R {
+    fn name(&self) -> &'static str {
+        R::NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        R::SUMMARY
+    }
+
+    fn roots(&self) -> &'static [&'static str] {
+        R::ROOTS
+    }
+
+    fn attempt(&self, cx: &Context<'_>, root: NodeId) -> Result<Outcome, crate::PassError> {
+        let Some(matched) = self.find(cx, root) else { return Ok(Outcome::NoMatch) };
+        if let Err(declined) = self.check(cx, &matched) {
+            return Ok(Outcome::Declined(declined));
+        }
+        match self.rewrite(cx, matched) {
+            Ok(patch) => Ok(Outcome::Patch(patch)),
+            Err(Stop::Declined(declined)) => Ok(Outcome::Declined(declined)),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+}

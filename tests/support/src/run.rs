@@ -1,0 +1,146 @@
+//! Runs models in every runtime at hand, the runtime's own optimizer off.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use updp_exec::{
+    Dim as SizedDim, ExecError, Executor, InputSpec, ModelSource, Options, Runtime, SymbolSizes,
+    find_library, open, sample_inputs, symbol_plans,
+};
+use updp_ir::{Dim, Model, Tensor};
+
+use crate::proof::encode;
+
+/// Tensors fed, by input name.
+pub type Inputs = IndexMap<String, Tensor>;
+/// Tensors computed, by output name in graph order.
+pub type Outputs = IndexMap<String, Tensor>;
+
+/// The ONNX Runtime library tests use: where `updp-exec` finds it, else `target/ort` of this
+/// checkout.
+#[must_use]
+pub fn find_ort() -> Option<PathBuf> {
+    if let Ok(path) = find_library(None) {
+        return Some(path);
+    }
+    let here = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/ort"));
+    let library = here.join("libonnxruntime.so");
+    library.is_file().then_some(library)
+}
+
+/// Says that a test cannot run and why.
+///
+/// # Panics
+/// When `UPDP_NO_SKIP` is set: `make test` brings everything, so nothing may be skipped there.
+pub fn skip(test: &str, reason: &str) {
+    assert!(std::env::var_os("UPDP_NO_SKIP").is_none(), "{test} would be skipped: {reason}");
+    println!("skipped {test}: {reason}");
+}
+
+/// A model loaded in one runtime.
+pub struct Session {
+    /// The runtime.
+    pub runtime: Runtime,
+    executor: Box<dyn Executor>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("runtime", &self.executor.name()).finish()
+    }
+}
+
+impl Session {
+    /// Loads a model, optimizer off.
+    ///
+    /// # Errors
+    /// What the runtime refuses.
+    pub fn open(model: &Model, runtime: Runtime) -> Result<Self, ExecError> {
+        let options = Options {
+            library: if runtime == Runtime::Ort { find_ort() } else { None },
+            ..Options::default()
+        };
+        let bytes = encode(model);
+        let executor = open(ModelSource::Bytes(&bytes), runtime, &options)?;
+        Ok(Self { runtime, executor })
+    }
+
+    /// The runtime and its version.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.executor.name()
+    }
+
+    /// Runs once.
+    ///
+    /// # Errors
+    /// What the runtime fails with.
+    pub fn run(&mut self, inputs: &Inputs) -> Result<Outputs, ExecError> {
+        self.executor.run(inputs)
+    }
+}
+
+/// The runtimes of this machine: tract always, ONNX Runtime where its library is found.
+pub(crate) fn runtimes() -> Vec<Runtime> {
+    let mut runtimes = vec![Runtime::Tract];
+    if find_ort().is_some() {
+        runtimes.push(Runtime::Ort);
+    }
+    runtimes
+}
+
+/// The model in every runtime that loads it.
+#[must_use]
+pub fn sessions(model: &Model) -> Vec<Session> {
+    runtimes().into_iter().filter_map(|runtime| Session::open(model, runtime).ok()).collect()
+}
+
+/// Runs a model once, in ONNX Runtime where it is found and takes the model, else in tract.
+///
+/// # Panics
+/// When no runtime runs it.
+#[must_use]
+pub fn run(model: &Model, inputs: &Inputs) -> Outputs {
+    let mut failures = Vec::new();
+    for runtime in runtimes().into_iter().rev() {
+        match Session::open(model, runtime).and_then(|mut session| session.run(inputs)) {
+            Ok(outputs) => return outputs,
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    panic!("no runtime runs the model: {}", failures.join("; "))
+}
+
+/// Random inputs for a model: batch 1 and 3 in turn when it is symbolic, another seed each.
+///
+/// `with_defaults` also feeds the inputs that have a default (overridable initializers).
+///
+/// # Panics
+/// When an input has no tensor type with dims, or one that cannot be drawn.
+#[must_use]
+pub fn draw_inputs(model: &Model, runs: usize, seed: u64, with_defaults: bool) -> Vec<Inputs> {
+    let graph = &model.graph;
+    let ids: Vec<_> =
+        if with_defaults { graph.inputs().collect() } else { graph.required_inputs().collect() };
+    let specs: Vec<InputSpec> = ids
+        .into_iter()
+        .map(|id| {
+            let value = graph.value(id);
+            let declared = value.declared().expect("an input to draw declares its type");
+            let dims = declared.shape.as_ref().expect("an input to draw declares its dims");
+            let dims = dims.iter().map(|dim| match dim {
+                Dim::Known(size) => SizedDim::Fixed(*size),
+                Dim::Symbol(name) => SizedDim::Symbol(name.to_string()),
+                Dim::Unknown => SizedDim::Unknown,
+            });
+            InputSpec { name: value.name().to_owned(), dtype: declared.dtype, dims: dims.collect() }
+        })
+        .collect();
+    let plans: Vec<SymbolSizes> = symbol_plans(&specs);
+    (0..runs)
+        .map(|at| {
+            sample_inputs(&specs, seed + at as u64, &plans[at % plans.len()])
+                .unwrap_or_else(|error| panic!("inputs cannot be drawn: {error}"))
+        })
+        .collect()
+}
