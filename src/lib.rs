@@ -1,1 +1,30 @@
-//! Placeholder.
+//! The command line of `updp-compile`: arguments, files, verification, printing.
+//!
+//! The only crate that opens files and talks to the terminal.
+
+pub mod cli;
+pub mod commands;
+pub mod data;
+pub mod error;
+pub mod interrupt;
+pub mod model_file;
+pub mod report;
+pub mod terminal;
+pub mod verify;
+pub mod write;
+
+/// Runs the command line and returns the exit code.
+#[must_use]
+pub fn run(arguments: Vec<std::ffi::OsString>) -> u8 {
+    let command = match cli::parse(arguments) {
+        Ok(command) => command,
+        Err(code) => return code,
+    };
+    match commands::run(command) {
+        Ok(()) => 0,
+        Err(error) => {
+            terminal::complain(&error);
+            error.exit_code()
+        }
+    }
+}

@@ -23,8 +23,27 @@ pub fn phases() -> Vec<Phase> {
             ],
         },
         // Affines vanish into the operators that make their operand before anything is merged:
-        // every merge sees final weights, and the cost guard sees final operators.
-        Phase { name: "fold", rules: vec![boxed(rewrite::FoldChannelAffine)] },
+        // every merge sees final weights, and the cost guard sees final operators. Transposes meet
+        // first, so that layouts are followed through the fewest of them.
+        Phase {
+            name: "fold",
+            rules: vec![boxed(rewrite::MergeTransposes), boxed(rewrite::FoldChannelAffine)],
+        },
+        // What could not fold backward comes together before it goes forward: two affines before a
+        // padded Conv would leave two border maps.
+        Phase {
+            name: "affine",
+            rules: vec![boxed(rewrite::SwapTransposeAffine), boxed(rewrite::MergeAffinePair)],
+        },
+        // Forward after backward: a border map behind a Conv stops a later backward fold. A Pad
+        // goes into its Conv only once nothing stands between them, so Pad-BN-Conv folds the BN
+        // into an unpadded Conv, which needs no border map.
+        Phase {
+            name: "forward",
+            rules: vec![boxed(rewrite::FoldIntoConsumer), boxed(rewrite::FusePad)],
+        },
+        // Biases and affines are settled; the new 1x1 Conv may merge with its neighbours next.
+        Phase { name: "tokens", rules: vec![boxed(rewrite::ConvertTokenLinear)] },
         // Branches before chains: a chain may end in a branch of a sum, and merging it there is
         // often granted only together with the sum (1x1-AvgPool of DBB).
         Phase {

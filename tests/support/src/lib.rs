@@ -26,6 +26,7 @@ mod summary;
 mod tests;
 mod widen;
 
+pub use bytes::Bytes;
 pub use files::{decode, model_of, read_model};
 pub use micro::{Micro, Val, WeightForm};
 pub use numbers::{Random, known, seeded, seeded_between, symbol, tensor};

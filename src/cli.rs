@@ -1,0 +1,310 @@
+//! Arguments.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::terminal::Verbosity;
+
+const EXAMPLES: &str = "\
+Examples:
+  updp-compile model.onnx -o out.onnx            merge what can be merged, verify, write
+  updp-compile model.onnx -o out.onnx --why-not  and say what was left alone, and why
+  updp-compile inspect model.onnx                what is in it, what would be merged
+  updp-compile verify a.onnx b.onnx              compare two models by running them
+  updp-compile bench a.onnx b.onnx               compare their speed
+
+Exit codes: 0 done, 1 our bug, 2 usage, 3 bad model, 4 unsupported, 5 verification failed,
+8 runtime missing, 130 interrupted.";
+
+/// Reparameterization compiler for ONNX vision models: merges what trains as many layers into few,
+/// without changing the function.
+#[derive(Debug, Parser)]
+#[command(
+    name = "updp-compile",
+    version,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub struct Cli {
+    /// What else to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Arguments of the compilation.
+    #[command(flatten)]
+    pub compile: CompileArgs,
+}
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Shows what is in a model and what compiling it would do
+    Inspect(InspectArgs),
+    /// Compares two models by running both
+    Verify(VerifyArgs),
+    /// Measures the latency of one or two models
+    Bench(BenchArgs),
+    /// Explains an error code, or lists them all
+    Errors {
+        /// Such as I0102
+        code: Option<String>,
+    },
+    /// Writes shell completions to standard output
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Writes the man page to standard output
+    Man,
+}
+
+/// When merges are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MergePolicy {
+    /// Where the cost model says the model gets no slower
+    Auto,
+    /// Wherever it is exact
+    All,
+}
+
+/// Which runtime runs models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RuntimeChoice {
+    /// ONNX Runtime where it is found, else tract
+    Auto,
+    /// ONNX Runtime
+    Ort,
+    /// The embedded tract
+    Tract,
+}
+
+/// Which device computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceChoice {
+    /// Processor
+    Cpu,
+    /// NVIDIA, CUDA provider
+    Cuda,
+    /// NVIDIA, TensorRT provider
+    Tensorrt,
+    /// AMD, MIGraphX provider
+    Rocm,
+}
+
+/// How models are run.
+#[derive(Args, Clone, Debug)]
+pub struct RuntimeArgs {
+    /// Runtime that runs models
+    #[arg(long, value_enum, default_value = "auto")]
+    pub runtime: RuntimeChoice,
+    /// Device of ONNX Runtime
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: DeviceChoice,
+    /// Path of libonnxruntime
+    #[arg(long, value_name = "FILE")]
+    pub ort_lib: Option<PathBuf>,
+    /// Threads inside an operator
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl RuntimeArgs {
+    /// As the executors take it.
+    #[must_use]
+    pub fn split(
+        &self,
+        optimizer: updp_exec::Optimizer,
+    ) -> (updp_exec::Runtime, updp_exec::Options) {
+        let runtime = match self.runtime {
+            RuntimeChoice::Auto => updp_exec::Runtime::Auto,
+            RuntimeChoice::Ort => updp_exec::Runtime::Ort,
+            RuntimeChoice::Tract => updp_exec::Runtime::Tract,
+        };
+        let device = match self.device {
+            DeviceChoice::Cpu => updp_exec::Device::Cpu,
+            DeviceChoice::Cuda => updp_exec::Device::Cuda,
+            DeviceChoice::Tensorrt => updp_exec::Device::TensorRt,
+            DeviceChoice::Rocm => updp_exec::Device::MiGraphX,
+        };
+        let options = updp_exec::Options {
+            optimizer,
+            threads: self.threads,
+            device,
+            library: self.ort_lib.clone(),
+        };
+        (runtime, options)
+    }
+}
+
+/// Rules that run.
+#[derive(Args, Clone, Debug)]
+pub struct RuleArgs {
+    /// When merges are made
+    #[arg(long, value_enum, default_value = "auto")]
+    pub merge: MergePolicy,
+    /// Rules to leave out
+    #[arg(long, value_delimiter = ',', value_name = "RULES")]
+    pub skip: Vec<String>,
+    /// The only rules to run
+    #[arg(long, value_delimiter = ',', value_name = "RULES")]
+    pub only: Vec<String>,
+}
+
+/// Arguments of the compilation.
+#[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct CompileArgs {
+    /// Model to compile; - for standard input
+    #[arg(required_unless_present = "list_passes")]
+    pub model: Option<PathBuf>,
+    /// Where the result goes; - for standard output
+    #[arg(value_name = "OUT", conflicts_with = "output")]
+    pub out: Option<PathBuf>,
+    /// Where the result goes; - for standard output
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Rules that run
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// Fixes the shape of an input in the model: NAME:1,3,224,224 (also 1x3x224x224, [1,3,224,224])
+    #[arg(long, value_name = "SHAPE")]
+    pub input_shape: Vec<String>,
+    /// Inputs to verify with: FILE.npz, NAME:FILE.npy
+    #[arg(long, value_name = "FILE")]
+    pub input_data: Vec<String>,
+    /// Writes large tensors to OUT.data
+    #[arg(long)]
+    pub external_data: bool,
+    /// Writes the result without running it
+    #[arg(long)]
+    pub no_verify: bool,
+    /// Number of inputs to verify with
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub check: NonZeroUsize,
+    /// How models are run
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+    /// Writes a report as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+    /// Lists what was left alone, and why
+    #[arg(long)]
+    pub why_not: bool,
+    /// Lists the rules in the order they run
+    #[arg(long)]
+    pub list_passes: bool,
+    /// Prints the graph as text to standard error after each run of a phase
+    #[arg(long, value_name = "PHASE")]
+    pub dump_after: Option<String>,
+    /// Stops after this many rewrites
+    #[arg(long, value_name = "N")]
+    pub stop_after: Option<usize>,
+    /// Prints the time of each phase
+    #[arg(long)]
+    pub time_passes: bool,
+    /// Prints every rewrite
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Prints errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+impl CompileArgs {
+    /// How much to print.
+    #[must_use]
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        }
+    }
+}
+
+/// Arguments of `inspect`.
+#[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct InspectArgs {
+    /// Model to show
+    pub model: PathBuf,
+    /// The graph as text
+    #[arg(long, conflicts_with_all = ["dot", "json"])]
+    pub text: bool,
+    /// The graph for Graphviz
+    #[arg(long, conflicts_with = "json")]
+    pub dot: bool,
+    /// The graph as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Lists what would be left alone, and why
+    #[arg(long)]
+    pub why_not: bool,
+    /// Rules that would run
+    #[command(flatten)]
+    pub rules: RuleArgs,
+}
+
+/// Arguments of `verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Reference
+    pub reference: PathBuf,
+    /// Model to hold against it
+    pub model: PathBuf,
+    /// Inputs: FILE.npz (an array `labels` gives the top-1 of both), NAME:FILE.npy
+    #[arg(long, value_name = "FILE")]
+    pub input_data: Vec<String>,
+    /// Number of inputs when they are drawn
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub check: NonZeroUsize,
+    /// Largest allowed max|Δ| / max|reference|; the default depends on the dtype
+    #[arg(long, value_name = "X")]
+    pub limit: Option<f64>,
+    /// How models are run
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+/// Arguments of `bench`.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Model to measure
+    pub model: PathBuf,
+    /// Model to measure in turn with it
+    pub other: Option<PathBuf>,
+    /// Size of a symbolic batch
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub batch: NonZeroUsize,
+    /// Seconds to measure, all models together
+    #[arg(long, value_name = "S", default_value = "4")]
+    pub seconds: f64,
+    /// How models are run
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+/// Parses arguments; help and version are printed, errors too. `Err` is the exit code.
+///
+/// # Errors
+/// 0 after help or version, 2 for wrong arguments.
+pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
+    Cli::try_parse_from(arguments).map_err(|error| {
+        if !error.use_stderr() {
+            let _ = error.print();
+            return 0;
+        }
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let mut lines = text.lines();
+        let first = lines.next().unwrap_or("wrong arguments");
+        crate::terminal::note(&format!("error[C0001]: {first}"));
+        for line in lines {
+            crate::terminal::note(line);
+        }
+        2
+    })
+}

@@ -1,0 +1,124 @@
+//! Errors of the command line, and the exit code each error of any crate leads to.
+
+use std::path::PathBuf;
+
+use updp_exec::ExecError;
+use updp_ir::IrError;
+use updp_passes::PassError;
+
+/// What ends a command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum CliError {
+    #[error("{detail}")]
+    Usage { detail: String },
+    #[error("cannot read {path:?}: {detail}")]
+    Read { path: PathBuf, detail: String, is_model: bool },
+    #[error("cannot write {path:?}: {detail}")]
+    Write { path: PathBuf, detail: String },
+    #[error("a model with external data or above 2 GB cannot go through standard input or output")]
+    Pipe,
+    #[error("--input-shape {text:?}: {detail}")]
+    InputShape { text: String, detail: String },
+    #[error("--input-data {path:?}: {detail}")]
+    InputData { path: PathBuf, detail: String },
+    #[error("the models do not have the same {what}: {first} and {second}")]
+    DifferentSignature { what: &'static str, first: String, second: String },
+    #[error("{detail}")]
+    VerificationFailed { detail: String },
+    #[error("the result cannot be verified: {detail}")]
+    Unverifiable { detail: String },
+    #[error("there is no error code {code:?}")]
+    UnknownCode { code: String },
+    #[error(transparent)]
+    Ir(#[from] IrError),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+}
+
+impl CliError {
+    /// The stable code shown to users; docs/errors.md gives cause and cure.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Usage { .. } => "C0001",
+            Self::Read { .. } => "C0002",
+            Self::Write { .. } => "C0003",
+            Self::Pipe => "C0004",
+            Self::InputShape { .. } => "C0005",
+            Self::InputData { .. } => "C0006",
+            Self::DifferentSignature { .. } => "C0007",
+            Self::VerificationFailed { .. } => "C0008",
+            Self::Unverifiable { .. } => "C0009",
+            Self::UnknownCode { .. } => "C0010",
+            Self::Ir(error) => error.code(),
+            Self::Pass(error) => error.code(),
+            Self::Exec(error) => error.code(),
+        }
+    }
+
+    /// The exit code: design of the program, documented in docs/errors.md.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Read { is_model: true, .. } => 3,
+            Self::Usage { .. }
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Pipe
+            | Self::InputShape { .. }
+            | Self::InputData { .. }
+            | Self::UnknownCode { .. } => 2,
+            Self::DifferentSignature { .. } | Self::VerificationFailed { .. } => 5,
+            Self::Unverifiable { .. } => 8,
+            Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
+            Self::Pass(PassError::UnknownRule { .. }) => 2,
+            Self::Pass(_) => 1,
+            Self::Exec(error) => match error.code() {
+                "X0301" | "X0302" | "X0303" => 2,
+                _ => 8,
+            },
+        }
+    }
+
+    /// What to do about it; `None` when the text says it all.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::Usage { .. } => "updp-compile --help lists everything".into(),
+            Self::Read { is_model: true, .. } => "give the path of an .onnx file, or - for stdin".into(),
+            Self::Write { .. } => "the folder must exist and be writable".into(),
+            Self::Pipe => "give the paths of files".into(),
+            Self::InputShape { .. } => "write it as NAME:1,3,224,224".into(),
+            Self::InputData { .. } => {
+                "an .npz with one array an input, or NAME:FILE.npy".into()
+            }
+            Self::Unverifiable { .. } => {
+                "install ONNX Runtime (pip install 'onnxruntime>=1.24'), give fitting inputs with --input-data, or compile with --no-verify".into()
+            }
+            Self::VerificationFailed { .. } => {
+                "nothing was written; --skip RULE leaves a rule out; please report the model".into()
+            }
+            Self::UnknownCode { .. } => "updp-compile errors lists them all".into(),
+            Self::Ir(error) | Self::Pass(PassError::Ir(error)) => {
+                return Some(format!("updp-compile errors {} explains it", error.code()));
+            }
+            Self::Pass(PassError::UnknownRule { .. }) => {
+                "updp-compile --list-passes lists the rules".into()
+            }
+            Self::Exec(error) => return error.help(),
+            _ => return None,
+        })
+    }
+}
+
+fn ir_exit_code(error: &IrError) -> u8 {
+    match error {
+        IrError::NewerIr { .. } => 4,
+        error if error.is_bad_model() => 3,
+        _ => 1,
+    }
+}

@@ -1,0 +1,163 @@
+//! Reading models: mapped files, external data that stays inside the model's folder.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use memmap2::Mmap;
+use updp_ir::{ExternalRef, IrError, Model};
+
+use crate::error::CliError;
+
+/// A model with the bytes it was read from.
+#[derive(Debug)]
+pub struct ModelFile {
+    /// The path as typed; `-` for standard input.
+    pub path: PathBuf,
+    /// The model file.
+    pub bytes: Bytes,
+    /// What it holds.
+    pub model: Model,
+    /// Files with external data.
+    pub data_files: Vec<PathBuf>,
+}
+
+impl ModelFile {
+    /// Maps and reads a model; `-` reads standard input.
+    ///
+    /// # Errors
+    /// C0002 when the file cannot be read, I codes for what it holds.
+    pub fn open(path: &Path) -> Result<Self, CliError> {
+        let bytes = if is_pipe(path) { read_stdin()? } else { map(path, true)? };
+        let (model, data_files) = decode(path, &bytes)?;
+        Ok(Self { path: path.to_owned(), bytes, model, data_files })
+    }
+
+    /// Reads the model anew from the same bytes.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`].
+    pub fn again(&self) -> Result<Model, CliError> {
+        Ok(decode(&self.path, &self.bytes)?.0)
+    }
+
+    /// Where a runtime takes the model from.
+    #[must_use]
+    pub fn source(&self) -> updp_exec::ModelSource<'_> {
+        if self.data_files.is_empty() {
+            updp_exec::ModelSource::Bytes(&self.bytes)
+        } else {
+            updp_exec::ModelSource::Path(&self.path)
+        }
+    }
+
+    /// Bytes of the model and its data files.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        let data = self.data_files.iter().filter_map(|file| std::fs::metadata(file).ok());
+        self.bytes.len() as u64 + data.map(|m| m.len()).sum::<u64>()
+    }
+}
+
+/// Whether a path means standard input or output.
+#[must_use]
+pub fn is_pipe(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn read_stdin() -> Result<Bytes, CliError> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| CliError::Read {
+        path: "-".into(),
+        detail: error.to_string(),
+        is_model: true,
+    })?;
+    Ok(bytes.into())
+}
+
+fn decode(path: &Path, bytes: &Bytes) -> Result<(Model, Vec<PathBuf>), CliError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_piped = is_pipe(path);
+    let mut files: IndexMap<PathBuf, Bytes> = IndexMap::new();
+    let mut wants_pipe_data = false;
+    let model = Model::decode(bytes.clone(), &mut |reference| {
+        if is_piped {
+            wants_pipe_data = true;
+            return Err(IrError::ExternalDataMissing { name: reference.tensor.clone() });
+        }
+        external(folder, reference, &mut files)
+    });
+    if wants_pipe_data {
+        return Err(CliError::Pipe);
+    }
+    Ok((model?, files.into_keys().collect()))
+}
+
+/// The bytes a reference names, from a file that really lies in the model's folder.
+fn external(
+    folder: &Path,
+    reference: &ExternalRef,
+    files: &mut IndexMap<PathBuf, Bytes>,
+) -> Result<Bytes, IrError> {
+    let fail = |detail: String| IrError::ExternalData { name: reference.tensor.clone(), detail };
+    let path = folder.join(&reference.location);
+    if !files.contains_key(&path) {
+        let shown = &reference.location;
+        let root = folder.canonicalize().map_err(|e| fail(format!("the folder: {e}")))?;
+        let real = path.canonicalize().map_err(|e| fail(format!("file {shown:?}: {e}")))?;
+        if !real.starts_with(&root) {
+            return Err(IrError::ExternalPathEscapes {
+                name: reference.tensor.clone(),
+                location: shown.clone(),
+            });
+        }
+        let bytes = map(&real, false).map_err(|e| fail(format!("file {shown:?}: {e}")))?;
+        files.insert(path.clone(), bytes);
+    }
+    let bytes = files.get(&path).cloned().unwrap_or_default();
+    let total = bytes.len() as u64;
+    let length = reference.length.unwrap_or(total.saturating_sub(reference.offset));
+    let end = reference.offset.checked_add(length).filter(|end| *end <= total);
+    let end = end.ok_or_else(|| {
+        fail(format!(
+            "bytes {} to {} lie outside file {:?} of {total} bytes",
+            reference.offset,
+            reference.offset.saturating_add(length),
+            reference.location
+        ))
+    })?;
+    Ok(bytes.slice(reference.offset as usize..end as usize))
+}
+
+/// Maps a regular file; reads anything else.
+///
+/// # Errors
+/// C0002.
+#[expect(unsafe_code, reason = "mapping a file is unsafe because others may change it")]
+pub fn map(path: &Path, is_model: bool) -> Result<Bytes, CliError> {
+    let fail = |error: std::io::Error| CliError::Read {
+        path: path.to_owned(),
+        detail: error.to_string(),
+        is_model,
+    };
+    let mut file = File::open(path).map_err(fail)?;
+    let metadata = file.metadata().map_err(fail)?;
+    if metadata.is_dir() {
+        return Err(fail(std::io::Error::other("it is a folder")));
+    }
+    if !metadata.is_file() {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(fail)?;
+        return Ok(bytes.into());
+    }
+    if metadata.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: the map is read-only and private to this process. A file that another process cuts
+    // while we read it ends the program with SIGBUS, as it would any reader of mapped files; our own
+    // writer never changes a file in place, it renames new ones over old names.
+    let map = unsafe { Mmap::map(&file) }.map_err(fail)?;
+    Ok(Bytes::from_owner(map))
+}

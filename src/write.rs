@@ -1,0 +1,130 @@
+//! Writing models: complete in a temporary folder beside the target, then renamed.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use updp_ir::Encoded;
+
+use crate::error::CliError;
+use crate::interrupt;
+
+/// A written model that has not taken its name yet; dropped, it leaves no trace.
+#[derive(Debug)]
+pub struct Staged {
+    folder: Option<TempDir>,
+    target: PathBuf,
+    data_name: Option<String>,
+}
+
+fn failed(path: &Path, error: &io::Error) -> CliError {
+    CliError::Write { path: path.to_owned(), detail: error.to_string() }
+}
+
+impl Staged {
+    fn new(target: &Path) -> Result<Self, CliError> {
+        if target.is_dir() {
+            return Err(failed(target, &io::Error::other("it is a folder")));
+        }
+        let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = tempfile::Builder::new()
+            .prefix(".updp-")
+            .tempdir_in(parent)
+            .map_err(|error| failed(target, &error))?;
+        interrupt::register(folder.path());
+        Ok(Self { folder: Some(folder), target: target.to_owned(), data_name: None })
+    }
+
+    /// Writes an encoded model beside `target`; its data file is called `data_name`.
+    ///
+    /// # Errors
+    /// C0003.
+    pub fn encoded(target: &Path, encoded: &Encoded, data_name: &str) -> Result<Self, CliError> {
+        let mut staged = Self::new(target)?;
+        if encoded.has_data() {
+            staged.data_name = Some(data_name.to_owned());
+            staged.fill(data_name, |sink| encoded.write_data(sink))?;
+        }
+        let name = staged.model_name();
+        staged.fill(&name, |sink| encoded.write_model(sink))?;
+        Ok(staged)
+    }
+
+    /// Writes a model that is its input unchanged.
+    ///
+    /// # Errors
+    /// C0003.
+    pub fn copy(target: &Path, bytes: &Bytes) -> Result<Self, CliError> {
+        let staged = Self::new(target)?;
+        staged.fill(&staged.model_name(), |sink| sink.write_all(bytes))?;
+        Ok(staged)
+    }
+
+    fn model_name(&self) -> String {
+        self.target.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    fn fill(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), CliError> {
+        let path = self.place(name);
+        let mut sink =
+            BufWriter::new(File::create(&path).map_err(|error| failed(&self.target, &error))?);
+        write(&mut sink)
+            .and_then(|()| sink.flush())
+            .map_err(|error| failed(&self.target, &error))
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.folder.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.path().join(name))
+    }
+
+    /// Where the model file lies for now, with its data file beside it.
+    #[must_use]
+    pub fn model_path(&self) -> PathBuf {
+        self.place(&self.model_name())
+    }
+
+    /// Gives the files their names, the data file first.
+    ///
+    /// # Errors
+    /// C0003.
+    pub fn commit(mut self) -> Result<(), CliError> {
+        let parent = self.target.parent().map(Path::to_owned).unwrap_or_default();
+        if let Some(data) = &self.data_name {
+            fs::rename(self.place(data), parent.join(data))
+                .map_err(|error| failed(&self.target, &error))?;
+        }
+        fs::rename(self.model_path(), &self.target).map_err(|error| failed(&self.target, &error))?;
+        self.discard();
+        Ok(())
+    }
+
+    fn discard(&mut self) {
+        if let Some(folder) = self.folder.take() {
+            let path = folder.path().to_owned();
+            drop(folder);
+            interrupt::release(&path);
+        }
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}
+
+/// Writes a small text file whole.
+///
+/// # Errors
+/// C0003.
+pub fn text(target: &Path, content: &str) -> Result<(), CliError> {
+    let staged = Staged::new(target)?;
+    staged.fill(&staged.model_name(), |sink| sink.write_all(content.as_bytes()))?;
+    staged.commit()
+}

@@ -1,0 +1,202 @@
+//! The program itself: files, exit codes (design.md §10), messages.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+use updp_testkit::{Micro, conv, encode, prove, read_model, seeded};
+
+use crate::fixtures::folder;
+
+fn run(arguments: &[&Path]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_updp-compile"))
+        .args(arguments)
+        .output()
+        .expect("the program starts")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("the program ends by itself")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn path(text: &str) -> &Path {
+    Path::new(text)
+}
+
+/// Conv and BN with a weight large enough to be kept outside.
+fn micro() -> Micro {
+    let mut m = Micro::new(401);
+    let x = m.input("x", &[16, 7, 6]);
+    m.weight("w", &[16, 16, 3, 3], &seeded(1, 16 * 16 * 9));
+    let y = m.conv_with(&x, &conv(16).kernel(3).pad(1), "w", None);
+    let y = m.bn(&y);
+    m.output(&y);
+    m
+}
+
+/// A folder with `model.onnx` in it.
+fn scene() -> (TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("model.onnx"), folder.path().join("out.onnx"));
+    std::fs::write(&input, encode(&micro().build())).expect("written");
+    (folder, input, output)
+}
+
+/// The files of a folder, sorted: nothing half-written may be left behind.
+fn files(folder: &TempDir) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.path()).expect("readable");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[track_caller]
+fn refuses(output: &Output, expected: i32, message: &str) {
+    let text = stderr(output);
+    assert_eq!(code(output), expected, "{text}");
+    assert!(text.contains(message), "no {message:?} in {text:?}");
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn compiles_with_and_without_the_output_flag() {
+    let (scene, input, output) = scene();
+    let ran = run(&[&input, path("-o"), &output]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    let first = std::fs::read(&output).expect("written");
+    let second = scene.path().join("second.onnx");
+    let ran = run(&[&input, &second]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    assert!(first == std::fs::read(&second).expect("written"), "two runs differ");
+    let after = read_model(&output);
+    assert_eq!(after.graph.node_count(), 1);
+    prove(&read_model(&input), &after);
+    assert_eq!(files(&scene), ["model.onnx", "out.onnx", "second.onnx"]);
+}
+
+#[test]
+fn its_own_output_compiled_again_is_the_same_file() {
+    let (scene, input, output) = scene();
+    assert_eq!(code(&run(&[&input, path("-o"), &output])), 0);
+    let again = scene.path().join("again.onnx");
+    let ran = run(&[&output, path("-o"), &again]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    let (a, b) =
+        (std::fs::read(&output).expect("written"), std::fs::read(&again).expect("written"));
+    assert!(a == b);
+}
+
+#[test]
+fn the_trained_repvgg_compiles() {
+    let folder = folder();
+    let scene = tempfile::tempdir().expect("a folder");
+    let output = scene.path().join("repvgg.onnx");
+    let ran = run(&[&folder.join("trained/fmnist_repvgg.bn.onnx"), path("-o"), &output]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    assert!(output.is_file());
+}
+
+#[test]
+fn external_data_goes_beside_the_output_and_is_readable() {
+    let (scene, input, output) = scene();
+    let ran = run(&[&input, path("-o"), &output, path("--external-data")]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    assert_eq!(files(&scene), ["model.onnx", "out.onnx", "out.onnx.data"]);
+    let after = read_model(&output);
+    prove(&read_model(&input), &after);
+    // Readable by whoever could read the input.
+    let ran = run(&[&output, path("-o"), &scene.path().join("inline.onnx")]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    prove(&after, &read_model(&scene.path().join("inline.onnx")));
+}
+
+#[cfg(unix)]
+#[test]
+fn output_files_have_the_usual_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let (scene, input, output) = scene();
+    assert_eq!(code(&run(&[&input, path("-o"), &output, path("--external-data")])), 0);
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    let usual = mode(&input);
+    assert_eq!(mode(&output), usual);
+    assert_eq!(mode(&scene.path().join("out.onnx.data")), usual);
+}
+
+#[test]
+fn an_empty_file_is_a_bad_model() {
+    let (scene, input, output) = scene();
+    std::fs::write(&input, []).expect("written");
+    refuses(&run(&[&input, path("-o"), &output]), 3, "error[I0004]: ");
+    assert_eq!(files(&scene), ["model.onnx"]);
+}
+
+#[test]
+fn a_file_that_is_no_model_is_a_bad_model() {
+    let (scene, input, output) = scene();
+    for text in [&b"hello, this is no model at all"[..], &[0xff; 64], b"\x0a"] {
+        std::fs::write(&input, text).expect("written");
+        refuses(&run(&[&input, path("-o"), &output]), 3, "error[I00");
+        assert_eq!(files(&scene), ["model.onnx"]);
+    }
+}
+
+#[test]
+fn a_cut_file_is_a_bad_model() {
+    let (scene, input, output) = scene();
+    let whole = std::fs::read(&input).expect("there");
+    std::fs::write(&input, &whole[..whole.len() / 2]).expect("written");
+    refuses(&run(&[&input, path("-o"), &output]), 3, "error[I");
+    assert_eq!(files(&scene), ["model.onnx"]);
+}
+
+#[test]
+fn a_dangling_input_is_a_bad_model() {
+    let (scene, input, output) = scene();
+    let mut proto = micro().builder().proto();
+    proto.graph.as_mut().expect("a graph").node[0].input[1] = "nowhere".into();
+    let model = updp_testkit::proto_bytes(&proto);
+    std::fs::write(&input, model).expect("written");
+    refuses(&run(&[&input, path("-o"), &output]), 3, "error[I0102]: ");
+    assert_eq!(files(&scene), ["model.onnx"]);
+}
+
+#[test]
+fn missing_external_data_is_an_error() {
+    let (scene, input, output) = scene();
+    assert_eq!(code(&run(&[&input, path("-o"), &output, path("--external-data")])), 0);
+    std::fs::remove_file(scene.path().join("out.onnx.data")).expect("there");
+    let ran = run(&[&output, path("-o"), &scene.path().join("again.onnx")]);
+    assert!([2, 3].contains(&code(&ran)), "{}", stderr(&ran));
+    assert!(stderr(&ran).contains("error["), "{}", stderr(&ran));
+    assert_eq!(files(&scene), ["model.onnx", "out.onnx"]);
+}
+
+#[test]
+fn a_missing_file_or_folder_is_an_error_without_output() {
+    let (scene, input, output) = scene();
+    for (from, to) in [
+        (scene.path().join("absent.onnx"), output),
+        (input, scene.path().join("absent/out.onnx")),
+        (scene.path().to_path_buf(), scene.path().join("out.onnx")),
+    ] {
+        let ran = run(&[&from, path("-o"), &to]);
+        assert!([2, 3].contains(&code(&ran)), "exit {}: {}", code(&ran), stderr(&ran));
+        assert!(stderr(&ran).contains("error[C"), "{}", stderr(&ran));
+        assert_eq!(files(&scene), ["model.onnx"]);
+    }
+}
+
+#[test]
+fn a_wrong_argument_is_a_usage_error() {
+    let (scene, input, output) = scene();
+    assert_eq!(code(&run(&[&input, path("-o"), &output, path("--no-such-flag")])), 2);
+    assert_eq!(code(&run(&[])), 2);
+    refuses(&run(&[&input, path("-o"), &output, path("--skip"), path("no-such-rule")]), 2, "P0003");
+    assert_eq!(files(&scene), ["model.onnx"]);
+}
