@@ -27,7 +27,8 @@ pub fn note(text: &str) {
 
 /// Prints an error with its code and the cure.
 pub fn complain(error: &CliError) {
-    let (on, off) = if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let (on, off) =
+        if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     // One line, whatever a nested message holds.
     let text = error.to_string().replace('\n', " ");
     note(&format!("{on}error[{}]{off}: {text}", error.code()));

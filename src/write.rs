@@ -28,7 +28,8 @@ impl Staged {
         if target.is_dir() {
             return Err(failed(target, &io::Error::other("it is a folder")));
         }
-        let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent =
+            target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = tempfile::Builder::new()
             .prefix(".updp-")
             .tempdir_in(parent)
@@ -74,9 +75,7 @@ impl Staged {
         let path = self.place(name);
         let mut sink =
             BufWriter::new(File::create(&path).map_err(|error| failed(&self.target, &error))?);
-        write(&mut sink)
-            .and_then(|()| sink.flush())
-            .map_err(|error| failed(&self.target, &error))
+        write(&mut sink).and_then(|()| sink.flush()).map_err(|error| failed(&self.target, &error))
     }
 
     fn place(&self, name: &str) -> PathBuf {
@@ -99,7 +98,8 @@ impl Staged {
             fs::rename(self.place(data), parent.join(data))
                 .map_err(|error| failed(&self.target, &error))?;
         }
-        fs::rename(self.model_path(), &self.target).map_err(|error| failed(&self.target, &error))?;
+        fs::rename(self.model_path(), &self.target)
+            .map_err(|error| failed(&self.target, &error))?;
         self.discard();
         Ok(())
     }

@@ -238,6 +238,28 @@ impl Graph {
         Ok(())
     }
 
+    /// Fixes the dims of a graph input.
+    ///
+    /// # Errors
+    /// I0303 for what is no graph input, I0305 when it is no tensor or has another rank.
+    pub fn set_input_dims(&mut self, value: ValueId, dims: &[usize]) -> Result<(), IrError> {
+        let declared = self.get_value(value).ok_or(IrError::StaleId)?.declared.clone();
+        let place = self.inputs.iter().position(|(id, _)| *id == value).ok_or(IrError::StaleId)?;
+        let fits = declared.as_ref().is_some_and(|ty| ty.rank().is_none_or(|r| r == dims.len()));
+        let Some(declared) = declared.filter(|_| fits) else {
+            let detail = "the input is no tensor of this rank".to_owned();
+            return Err(IrError::Broken { number: 1, detail });
+        };
+        let ty = TensorType::fixed(declared.dtype, dims);
+        let mut info = value_info(&self.value(value).name, &ty);
+        info.doc_string.clone_from(&self.inputs[place].1.doc_string);
+        info.metadata_props.clone_from(&self.inputs[place].1.metadata_props);
+        self.inputs[place].1 = info;
+        self.value_mut(value).declared = Some(ty);
+        self.edited = true;
+        Ok(())
+    }
+
     /// Makes the slots after the last present operand of a node disappear.
     pub fn trim_operands(&mut self, node: NodeId) {
         let operands = self.operands(node);

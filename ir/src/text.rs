@@ -174,7 +174,7 @@ pub fn to_dot(graph: &Graph) -> String {
         String::from("digraph model {\n  rankdir=TB;\n  node [shape=box, fontsize=10];\n");
     let nodes = sorted_nodes(graph);
     let place = |id: NodeId| nodes.iter().position(|node| *node == id);
-    let quote = |text: &str| format!("{:?}", text);
+    let quote = |text: &str| format!("{text:?}");
     for id in graph.inputs().filter(|id| graph.value(*id).origin() == Origin::Input) {
         let name = graph.value(id).name();
         let _ = writeln!(out, "  {} [shape=ellipse];", quote(&format!("in:{name}")));

@@ -219,6 +219,7 @@ impl Path {
     ///
     /// # Errors
     /// The condition of the algebra that fails.
+    #[must_use]
     pub fn map(
         &self,
         domain: Domain,

@@ -1,0 +1,271 @@
+//! The main job: read, rewrite, write beside the target, verify, rename.
+
+use std::path::{Path, PathBuf};
+
+use updp_exec::ModelSource;
+use updp_ir::{DataPlacement, Encoded, IrError, Model, text};
+use updp_passes::{Log, Options, pipeline};
+
+use crate::cli::CompileArgs;
+use crate::data;
+use crate::error::CliError;
+use crate::model_file::{ModelFile, is_pipe, map};
+use crate::report::{self, Facts};
+use crate::terminal::{Verbosity, note, say};
+use crate::verify::{Oracle, Verification};
+use crate::write::{self, Staged};
+
+/// Runs the compilation.
+pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
+    if arguments.list_passes {
+        for (name, summary) in pipeline::rule_names() {
+            say(&format!("{name:<24}{summary}"));
+        }
+        return Ok(());
+    }
+    let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
+    let input = arguments.model.as_deref().ok_or_else(|| usage("no model is given"))?;
+    let target = arguments.output.as_ref().or(arguments.out.as_ref());
+    let target = target.ok_or_else(|| usage("no output is given: -o OUT"))?;
+    if let Some(phase) = &arguments.dump_after
+        && !pipeline::phases().iter().any(|known| known.name == phase)
+    {
+        let names: Vec<&str> = pipeline::phases().iter().map(|phase| phase.name).collect();
+        return Err(usage(&format!("there is no phase {phase:?}, only {}", names.join(", "))));
+    }
+    let file = ModelFile::open(input)?;
+    Job { arguments, file, target }.run()
+}
+
+struct Job<'a> {
+    arguments: &'a CompileArgs,
+    file: ModelFile,
+    target: &'a PathBuf,
+}
+
+impl Job<'_> {
+    fn print(&self, text: &str) {
+        if self.arguments.verbosity() == Verbosity::Quiet {
+            return;
+        }
+        // Standard output belongs to the model when it goes there.
+        if is_pipe(self.target) { note(text) } else { say(text) }
+    }
+
+    fn options(&self) -> Options {
+        let mut options = super::pass_options(&self.arguments.rules, self.file.total_bytes());
+        options.max_rewrites = self.arguments.stop_after;
+        options
+    }
+
+    fn fix_shapes(&self, model: &mut Model) -> Result<(), CliError> {
+        for text in &self.arguments.input_shape {
+            let fail =
+                |detail: &str| CliError::InputShape { text: text.clone(), detail: detail.into() };
+            let (name, dims) = match text.rsplit_once(':') {
+                Some((name, dims)) => (Some(name), dims),
+                None => (None, text.as_str()),
+            };
+            let dims: Option<Vec<usize>> = dims
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .split([',', 'x'])
+                .map(|dim| dim.trim().parse().ok().filter(|d| *d > 0))
+                .collect();
+            let dims = dims.ok_or_else(|| fail("a dim is no positive number"))?;
+            let inputs: Vec<_> = model.graph.required_inputs().collect();
+            let value = match name {
+                Some(name) => model.graph.find(name).filter(|id| inputs.contains(id)),
+                None => (inputs.len() == 1).then(|| inputs[0]),
+            };
+            let value = value.ok_or_else(|| fail("the model has no such input"))?;
+            if model.graph.set_input_dims(value, &dims).is_err() {
+                return Err(fail("the input has another rank or is no tensor"));
+            }
+        }
+        Ok(())
+    }
+
+    fn compile(&self, max_rewrites: Option<usize>) -> Result<(Model, Log), CliError> {
+        let mut model = self.file.again()?;
+        self.fix_shapes(&mut model)?;
+        let mut options = self.options();
+        options.max_rewrites = max_rewrites.or(options.max_rewrites);
+        let wanted = self.arguments.dump_after.as_deref();
+        let log = pipeline::compile(&mut model, &options, &mut |phase, graph| {
+            if max_rewrites.is_none() && wanted == Some(phase) {
+                note(&format!("after {phase}:\n{}", text::to_graph_text(graph).trim_end()));
+            }
+        })?;
+        Ok((model, log))
+    }
+
+    fn run(&self) -> Result<(), CliError> {
+        let before = Facts::of(&self.file.model, self.file.total_bytes());
+        let (model, log) = self.compile(None)?;
+        let is_unchanged = !model.graph.is_edited();
+        let has_data = !self.file.data_files.is_empty();
+        if is_pipe(self.target) && (has_data || self.arguments.external_data) {
+            return Err(CliError::Pipe);
+        }
+        let copies = is_unchanged && !has_data && !self.arguments.external_data;
+        if is_pipe(self.target) {
+            return self.to_stdout(&model, &log, copies);
+        }
+        let staged = if copies {
+            Staged::copy(self.target, &self.file.bytes)?
+        } else {
+            let name = self.data_name();
+            Staged::encoded(self.target, &self.encode(&model, &name)?, &name)?
+        };
+        let (verified, status) = if self.arguments.no_verify {
+            (None, "skipped")
+        } else if is_unchanged {
+            (None, "unchanged")
+        } else {
+            (Some(self.verify(&staged.model_path(), log.rewrites.len())?), "passed")
+        };
+        let written = ModelFile::open(&staged.model_path())?;
+        let after = Facts::of(&written.model, written.total_bytes());
+        drop(written);
+        staged.commit()?;
+        self.tell(&before, &after, &log, verified.as_ref(), status);
+        if let Some(path) = &self.arguments.report {
+            let input = (self.file.path.as_path(), &self.file.model, &before);
+            let output = (self.target.as_path(), &after);
+            let report = report::json(input, output, &log, verified.as_ref(), status);
+            write::text(path, &format!("{report:#}\n"))?;
+        }
+        Ok(())
+    }
+
+    fn data_name(&self) -> String {
+        let name = self.target.file_name().map(|n| n.to_string_lossy().into_owned());
+        format!("{}.data", name.unwrap_or_default())
+    }
+
+    /// Inline where that fits, else with a data file.
+    fn encode(&self, model: &Model, data_name: &str) -> Result<Encoded, CliError> {
+        let external = DataPlacement::External { file_name: data_name.to_owned() };
+        if self.arguments.external_data {
+            return Ok(model.encode(&external)?);
+        }
+        match model.encode(&DataPlacement::Inline) {
+            Err(IrError::TooLargeForOneFile { .. }) => {
+                self.print(&format!("above 2 GB: weights go to {data_name}"));
+                Ok(model.encode(&external)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn to_stdout(&self, model: &Model, log: &Log, copies: bool) -> Result<(), CliError> {
+        let bytes = if copies {
+            self.file.bytes.clone()
+        } else {
+            match model.encode(&DataPlacement::Inline) {
+                Err(IrError::TooLargeForOneFile { .. }) => return Err(CliError::Pipe),
+                encoded => encoded?.model_to_bytes(),
+            }
+        };
+        if !self.arguments.no_verify && model.graph.is_edited() {
+            let result = self.oracle()?.compare(ModelSource::Bytes(&bytes))?;
+            self.judge(&result, log.rewrites.len())?;
+        }
+        let mut out = std::io::stdout().lock();
+        std::io::Write::write_all(&mut out, &bytes)
+            .and_then(|()| std::io::Write::flush(&mut out))
+            .map_err(|error| CliError::Write { path: "-".into(), detail: error.to_string() })
+    }
+
+    fn oracle(&self) -> Result<Oracle, CliError> {
+        let data = data::read(&self.arguments.input_data)?;
+        let mut model = self.file.again()?;
+        self.fix_shapes(&mut model)?;
+        let count = self.arguments.check.get();
+        Oracle::new(self.file.source(), &model.graph, &data, count, &self.arguments.runtime)
+    }
+
+    /// Runs the written file against the input model.
+    fn verify(&self, path: &Path, rewrites: usize) -> Result<Verification, CliError> {
+        let oracle = self.oracle()?;
+        let written = ModelFile::open(path)?;
+        let result = if written.data_files.is_empty() {
+            oracle.compare(ModelSource::Bytes(&map(path, true)?))?
+        } else {
+            oracle.compare(ModelSource::Path(path))?
+        };
+        self.judge(&result, rewrites)?;
+        Ok(result)
+    }
+
+    /// Turns a difference into an error that names the guilty rewrite.
+    fn judge(&self, result: &Verification, rewrites: usize) -> Result<(), CliError> {
+        let Some(failure) = result.failure() else { return Ok(()) };
+        let guilty = self.bisect(rewrites);
+        let detail = match guilty {
+            Some(name) => {
+                format!("{failure}; the first rewrite that makes the difference is {name}")
+            }
+            None => failure,
+        };
+        Err(CliError::VerificationFailed { detail })
+    }
+
+    /// The first rewrite after which the outputs differ, found by halving.
+    fn bisect(&self, rewrites: usize) -> Option<String> {
+        let oracle = self.oracle().ok()?;
+        let differs = |count: usize| -> Option<(bool, Log)> {
+            let (model, log) = self.compile(Some(count)).ok()?;
+            let bytes = model.encode(&DataPlacement::Inline).ok()?.model_to_bytes();
+            let is_passed =
+                oracle.compare(ModelSource::Bytes(&bytes)).is_ok_and(|result| result.is_passed());
+            Some((!is_passed, log))
+        };
+        let (mut good, mut bad) = (0, rewrites);
+        while bad - good > 1 {
+            let middle = good + (bad - good) / 2;
+            if differs(middle)?.0 { bad = middle } else { good = middle }
+        }
+        let (_, log) = differs(bad)?;
+        log.rewrites.last().map(|rewrite| format!("{} at {:?}", rewrite.rule, rewrite.node))
+    }
+
+    fn tell(
+        &self,
+        before: &Facts,
+        after: &Facts,
+        log: &Log,
+        verified: Option<&Verification>,
+        status: &str,
+    ) {
+        if log.rewrites.is_empty() {
+            self.print("nothing to merge: the model is written as it came");
+        } else {
+            self.print(&report::table(before, after));
+            for (rule, count) in report::by_rule(log) {
+                self.print(&format!("  {rule}: {count}"));
+            }
+        }
+        if self.arguments.verbose {
+            for rewrite in &log.rewrites {
+                self.print(&format!("  {} at {:?}", rewrite.rule, rewrite.node));
+            }
+        }
+        if let Some(result) = verified {
+            self.print(&report::verification(result));
+        } else if status == "skipped" && !log.rewrites.is_empty() {
+            self.print("not verified (--no-verify)");
+        }
+        if self.arguments.why_not {
+            self.print(&report::why_not(log));
+        } else if !log.refusals.is_empty() {
+            self.print(&format!("{} merges declined; --why-not says why", log.refusals.len()));
+        }
+        if self.arguments.time_passes {
+            for (phase, time) in &log.phase_times {
+                self.print(&format!("  {phase:<12}{:>9.2} ms", time.as_secs_f64() * 1e3));
+            }
+        }
+    }
+}

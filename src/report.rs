@@ -1,0 +1,239 @@
+//! What a compilation did: a table for people, JSON for programs.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use indexmap::IndexMap;
+use serde_json::{Value, json};
+use updp_ir::infer::Shapes;
+use updp_ir::{Graph, Model};
+use updp_passes::Log;
+
+use crate::verify::Verification;
+
+/// Facts about a model.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Nodes of the main graph.
+    pub nodes: usize,
+    /// Count by operator type.
+    pub ops: IndexMap<String, usize>,
+    /// Elements of all float initializers.
+    pub parameters: usize,
+    /// Multiply-adds of Conv, Gemm and MatMul at batch 1; symbolic dims count as 1.
+    pub macs: u64,
+    /// Bytes of the model and its data files.
+    pub bytes: u64,
+}
+
+impl Facts {
+    /// Counts a model of this size in bytes.
+    #[must_use]
+    pub fn of(model: &Model, bytes: u64) -> Self {
+        let graph = &model.graph;
+        let shapes = Shapes::infer(graph, model.opset("").unwrap_or(0));
+        let mut facts = Self { nodes: graph.node_count(), bytes, ..Self::default() };
+        for id in graph.nodes() {
+            *facts.ops.entry(graph.node(id).op_type().to_owned()).or_default() += 1;
+            facts.macs += macs(graph, &shapes, id).unwrap_or(0);
+        }
+        facts.ops.sort_keys();
+        for id in graph.initializers() {
+            if let Some(tensor) = graph.value(id).tensor()
+                && tensor.dtype().is_foldable_float()
+            {
+                facts.parameters += tensor.len();
+            }
+        }
+        facts
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "nodes": self.nodes,
+            "ops": self.ops,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "bytes": self.bytes,
+        })
+    }
+}
+
+/// Multiply-adds of one weighted node.
+fn macs(graph: &Graph, shapes: &Shapes, id: updp_ir::NodeId) -> Option<u64> {
+    let node = graph.node(id);
+    let size = |slot: usize| -> Option<Vec<u64>> {
+        let value = graph.operand(id, slot)?;
+        let dims = shapes.of(value)?.shape.clone()?;
+        Some(dims.iter().map(|d| d.known().unwrap_or(1) as u64).collect())
+    };
+    let out: Vec<u64> = shapes
+        .of(graph.result(id, 0)?)?
+        .shape
+        .as_ref()?
+        .iter()
+        .map(|d| d.known().unwrap_or(1) as u64)
+        .collect();
+    let positions: u64 = out.iter().product();
+    let inner: u64 = match node.op_type() {
+        "Conv" => size(1)?.get(1..)?.iter().product(),
+        "ConvTranspose" => {
+            let weight = size(1)?;
+            let input: u64 = size(0)?.iter().product();
+            return Some(input * weight.get(1..)?.iter().product::<u64>());
+        }
+        "Gemm" => *size(0)?.get(usize::from(node.int("transA").unwrap_or(0) == 0))?,
+        "MatMul" => *size(0)?.last()?,
+        _ => return None,
+    };
+    Some(positions * inner)
+}
+
+/// The table of a model before and after.
+#[must_use]
+pub fn table(before: &Facts, after: &Facts) -> String {
+    let mut out = String::new();
+    let mut row = |name: &str, a: String, b: String| {
+        let _ = writeln!(out, "  {name:<24}{a:>14}{b:>14}");
+    };
+    row("", "before".into(), "after".into());
+    row("nodes", before.nodes.to_string(), after.nodes.to_string());
+    let mut names: Vec<&String> = before.ops.keys().chain(after.ops.keys()).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let count = |facts: &Facts| facts.ops.get(name).copied().unwrap_or(0);
+        if count(before) != count(after) {
+            row(&format!("  {name}"), count(before).to_string(), count(after).to_string());
+        }
+    }
+    row("parameters", grouped(before.parameters as u64), grouped(after.parameters as u64));
+    row("multiply-adds", grouped(before.macs), grouped(after.macs));
+    row("bytes", grouped(before.bytes), grouped(after.bytes));
+    out.trim_end().to_owned()
+}
+
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// How often each rule fired, in order of first use.
+#[must_use]
+pub fn by_rule(log: &Log) -> IndexMap<&'static str, usize> {
+    let mut counts = IndexMap::new();
+    for rewrite in &log.rewrites {
+        *counts.entry(rewrite.rule).or_default() += 1;
+    }
+    counts
+}
+
+/// Refusals as lines.
+#[must_use]
+pub fn why_not(log: &Log) -> String {
+    if log.refusals.is_empty() {
+        return "nothing was declined".to_owned();
+    }
+    let lines: Vec<String> = log
+        .refusals
+        .iter()
+        .map(|r| {
+            format!("  {} at {:?}: {} ({})", r.rule, r.node, r.declined.reason, r.declined.detail)
+        })
+        .collect();
+    format!("declined:\n{}", lines.join("\n"))
+}
+
+/// A verification as lines.
+#[must_use]
+pub fn verification(result: &Verification) -> String {
+    let mut out = format!(
+        "{}: {} inputs in {}, worst max|Δ|/max|ref| {:.2e}",
+        if result.is_passed() { "equal" } else { "DIFFERENT" },
+        result.runs,
+        result.runtime,
+        result.worst()
+    );
+    for output in &result.outputs {
+        let top1 = output
+            .top1_agreement
+            .map_or_else(String::new, |v| format!(", top-1 agreement {:.2} %", v * 100.0));
+        let _ = write!(
+            out,
+            "\n  {:<24} max {:.2e}, rms {:.2e}, cosine {:.9}{top1}",
+            output.name, output.relative, output.rms, output.cosine
+        );
+        if let Some(failure) = &output.failure {
+            let _ = write!(out, "\n    {failure} (limit {:e})", output.limit);
+        }
+    }
+    if let Some((a, b)) = result.top1 {
+        let _ = write!(out, "\n  top-1 on the labels: {:.2} % and {:.2} %", a * 100.0, b * 100.0);
+    }
+    out
+}
+
+/// The JSON report, schema `updp-report/1` (docs/report.md).
+#[must_use]
+pub fn json(
+    input: (&Path, &Model, &Facts),
+    output: (&Path, &Facts),
+    log: &Log,
+    verified: Option<&Verification>,
+    status: &str,
+) -> Value {
+    let (path, model, before) = input;
+    let facts = |path: &Path, facts: &Facts| {
+        let mut value = facts.json();
+        value["path"] = json!(path.display().to_string());
+        value["ir_version"] = json!(model.ir_version());
+        value["opset"] = json!(model.opset(""));
+        value
+    };
+    let outputs: Vec<Value> = verified
+        .iter()
+        .flat_map(|v| &v.outputs)
+        .map(|o| {
+            json!({
+                "name": o.name, "relative": o.relative, "rms": o.rms, "cosine": o.cosine,
+                "top1_agreement": o.top1_agreement, "limit": o.limit,
+            })
+        })
+        .collect();
+    let times: IndexMap<&str, f64> =
+        log.phase_times.iter().map(|(name, time)| (*name, time.as_secs_f64() * 1e3)).collect();
+    json!({
+        "schema": "updp-report/1",
+        "tool": { "name": "updp-compile", "version": env!("CARGO_PKG_VERSION") },
+        "input": facts(path, before),
+        "output": facts(output.0, output.1),
+        "rewrites_by_rule": by_rule(log),
+        "rewrites": log
+            .rewrites
+            .iter()
+            .map(|r| json!({ "rule": r.rule, "node": r.node }))
+            .collect::<Vec<_>>(),
+        "refusals": log
+            .refusals
+            .iter()
+            .map(|r| json!({
+                "rule": r.rule, "node": r.node,
+                "reason": r.declined.reason, "detail": r.declined.detail,
+            }))
+            .collect::<Vec<_>>(),
+        "verification": {
+            "status": status,
+            "runtime": verified.map(|v| v.runtime.clone()),
+            "runs": verified.map_or(0, |v| v.runs),
+            "outputs": outputs,
+        },
+        "times_ms": times,
+    })
+}
