@@ -71,11 +71,11 @@ impl CliError {
             | Self::Pipe
             | Self::InputShape { .. }
             | Self::InputData { .. }
-            | Self::UnknownCode { .. } => 2,
+            | Self::UnknownCode { .. }
+            | Self::Pass(PassError::UnknownRule { .. }) => 2,
             Self::DifferentSignature { .. } | Self::VerificationFailed { .. } => 5,
             Self::Unverifiable { .. } => 8,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
-            Self::Pass(PassError::UnknownRule { .. }) => 2,
             Self::Pass(_) => 1,
             Self::Exec(error) => match error.code() {
                 "X0301" | "X0302" | "X0303" => 2,

@@ -122,12 +122,15 @@ pub fn input_specs(graph: &Graph) -> Option<Vec<InputSpec>> {
         .collect()
 }
 
+/// Inputs with the outputs of the reference.
+type Runs = Vec<(IndexMap<String, Tensor>, IndexMap<String, Tensor>)>;
+
 /// Runs a reference once and any number of models against it.
 pub struct Oracle {
     arguments: RuntimeArgs,
     runtime: String,
     /// Inputs with the reference's outputs.
-    runs: Vec<(IndexMap<String, Tensor>, IndexMap<String, Tensor>)>,
+    runs: Runs,
     labels: Option<Vec<i64>>,
     limit: Option<f64>,
 }
@@ -238,7 +241,7 @@ fn drawn_runs(
     executor: &mut dyn Executor,
     specs: &[InputSpec],
     count: usize,
-) -> Result<Vec<(IndexMap<String, Tensor>, IndexMap<String, Tensor>)>, CliError> {
+) -> Result<Runs, CliError> {
     let plans = symbol_plans(specs);
     let mut first_error = None;
     for plans in std::iter::once(plans.clone()).chain(OTHER_SIZES.iter().map(|s| sized(&plans, *s)))
@@ -271,7 +274,7 @@ fn run_plans(
     specs: &[InputSpec],
     plans: &[SymbolSizes],
     count: usize,
-) -> Result<Vec<(IndexMap<String, Tensor>, IndexMap<String, Tensor>)>, ExecError> {
+) -> Result<Runs, ExecError> {
     let mut runs = Vec::with_capacity(count);
     for seed in 0..count {
         let inputs = sample_inputs(specs, seed as u64, &plans[seed % plans.len()])?;
