@@ -14,6 +14,7 @@
 //! 4. `slower`: the merged operator is not slower than the run (cost model).
 //! 5. `border-too-large`: a border map stays within the budget of the options.
 //! 6. `overflow`: no weight leaves the range of its dtype.
+//! 7. `border-inside`: a border map does not stop the weighted operator after the run.
 //!
 //! Source: [UPDP] FC-FC and conv-conv merging, [DBB] transform III; papers.md L1–L5, L8, L15.
 //! Measure: one weighted operator less.
@@ -110,6 +111,13 @@ fn is_weighted(step: &crate::lift::Step) -> bool {
     matches!(step, crate::lift::Step::Linear(_))
 }
 
+/// Whether the only reader of a unit's result is an unpadded weighted operator, so that a longer run
+/// can carry the border map further.
+fn is_continued(cx: &Context<'_>, unit: &Linear) -> bool {
+    let next = cx.graph.sole_use(unit.y).and_then(|user| Linear::reading(cx, unit.y, user.node));
+    next.is_some_and(|next| next.pad_begin.iter().chain(&next.pad_end).all(|pad| *pad == 0))
+}
+
 impl Run {
     fn slower(&self) -> Declined {
         let count = self.path.units().count();
@@ -138,6 +146,12 @@ impl Run {
             .map(self.domain, self.channels, input.as_deref())
             .ok_or_else(|| Declined::new("channel-axis", "a constant lies on another axis"))?
             .map_err(|obstacle| Declined::new(obstacle.reason(), obstacle.to_string()))?;
+        if map.border.is_some() && is_continued(cx, last) {
+            return Err(Declined::new(
+                "border-inside",
+                "a border map would stop the operator after",
+            ));
+        }
         budget::check(cx, &map, first.dtype().bits().unwrap_or(32) / 8)?;
         let mut patch = Patch::new();
         let source = Operand::Value(self.path.source);

@@ -263,8 +263,7 @@ fn is_inner(cx: &Context<'_>, value: ValueId) -> bool {
 /// Whether a node adds or subtracts values none of which is a constant.
 fn is_adder(cx: &Context<'_>, node: NodeId) -> bool {
     let known = cx.graph.node(node);
-    let is_sum =
-        (known.is("Add") || known.is("Sub")) && cx.opset >= 7 || known.is("Sum") && cx.opset >= 8;
+    let is_sum = cx.opset >= 7 && (known.is("Add") || known.is("Sub") || known.is("Sum"));
     is_sum
         && cx
             .graph

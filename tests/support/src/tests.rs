@@ -101,9 +101,8 @@ fn an_overridden_default_is_fed_too() {
 
 #[test]
 fn every_word_of_the_builder_makes_a_model_that_runs() {
-    for form in
-        [WeightForm::Initializer, WeightForm::ConstantNode, WeightForm::Aliased, WeightForm::Listed]
-    {
+    // Not `Listed`: drawn values for the pads of a Pad would change the channels.
+    for form in [WeightForm::Initializer, WeightForm::ConstantNode, WeightForm::Aliased] {
         let mut m = Micro::new(9).weights(form);
         let x = m.input("x", &[4, 8, 8]);
         let a = m.conv(&x, &conv(4).kernels(&[3, 2]).pads(&[1, 0, 1, 1]).groups(2));
