@@ -20,7 +20,6 @@ pub struct InputData {
     pub labels: Option<Vec<i64>>,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "an error is passed as it comes")]
 fn failed(path: &Path, detail: impl std::fmt::Display) -> CliError {
     CliError::InputData { path: path.to_owned(), detail: detail.to_string() }
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use onnx_protobuf::ModelProto;
+use protobuf::Message;
 use tempfile::TempDir;
 use updp_testkit::{Micro, conv, encode, prove, read_model, seeded};
 
@@ -158,10 +160,10 @@ fn a_cut_file_is_a_bad_model() {
 #[test]
 fn a_dangling_input_is_a_bad_model() {
     let (scene, input, output) = scene();
-    let mut proto = micro().builder().proto();
-    proto.graph.as_mut().expect("a graph").node[0].input[1] = "nowhere".into();
-    let model = updp_testkit::proto_bytes(&proto);
-    std::fs::write(&input, model).expect("written");
+    let bytes = std::fs::read(&input).expect("there");
+    let mut model = ModelProto::parse_from_bytes(&bytes).expect("the second reader reads it");
+    model.graph.mut_or_insert_default().node[0].input[1] = "nowhere".into();
+    std::fs::write(&input, model.write_to_bytes().expect("encodes")).expect("written");
     refuses(&run(&[&input, path("-o"), &output]), 3, "error[I0102]: ");
     assert_eq!(files(&scene), ["model.onnx"]);
 }

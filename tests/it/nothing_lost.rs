@@ -103,7 +103,8 @@ fn the_fused_tensor_keeps_the_last_name_and_weights_keep_theirs() {
     assert_eq!(node(&is, "Conv").output, ["batchnormalization_2_out"]);
     let graph = is.graph.as_ref().expect("a graph");
     assert_eq!(graph.value_info.len(), 1);
-    let weights: Vec<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
+    let weights: Vec<&str> =
+        graph.initializer.iter().map(updp_ir::proto::TensorProto::name).collect();
     assert_eq!(weights, ["conv_1.weight", "conv_1.bias"]);
 }
 

@@ -44,13 +44,3 @@ pub fn read_model(path: &Path) -> Model {
     });
     model.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
-
-/// The bytes of a message as it stands, malformed or not.
-///
-/// # Panics
-/// When the model without its graph cannot be made: never.
-#[must_use]
-pub fn proto_bytes(proto: &ModelProto) -> Bytes {
-    use prost::Message;
-    proto.encode_to_vec().into()
-}

@@ -14,6 +14,8 @@
 //! prove_rewrite(&m.builder(), |_model| ());
 //! ```
 
+#![allow(clippy::missing_panics_doc, reason = "a test kit panics when a test is wrong")]
+
 mod files;
 mod micro;
 mod numbers;
@@ -27,7 +29,7 @@ mod tests;
 mod widen;
 
 pub use bytes::Bytes;
-pub use files::{decode, model_of, proto_bytes, read_model};
+pub use files::{decode, model_of, read_model};
 pub use micro::{Micro, Val, WeightForm};
 pub use numbers::{Random, known, seeded, seeded_between, symbol, tensor};
 pub use proof::{Limit, Proof, encode, prove, prove_network, prove_rewrite};
