@@ -169,7 +169,7 @@ pub struct CompileArgs {
     /// Rules that run
     #[command(flatten)]
     pub rules: RuleArgs,
-    /// Fixes the shape of an input in the model: NAME:1,3,224,224 (also 1x3x224x224, [1,3,224,224])
+    /// Fixes the shape of an input in the model: NAME:1,3,224,224 (also with x between the dims, or in brackets)
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,
     /// Inputs to verify with: FILE.npz, NAME:FILE.npy

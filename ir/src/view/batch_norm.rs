@@ -11,13 +11,13 @@ pub struct BatchNorm {
     pub node: NodeId,
     /// Input [N, C, …].
     pub x: ValueId,
-    /// γ [C].
+    /// γ `[C]`.
     pub scale: ValueId,
-    /// β [C].
+    /// β `[C]`.
     pub bias: ValueId,
-    /// Running mean [C].
+    /// Running mean `[C]`.
     pub mean: ValueId,
-    /// Running variance [C].
+    /// Running variance `[C]`.
     pub var: ValueId,
     /// Result [N, C, …].
     pub y: ValueId,

@@ -38,7 +38,7 @@ pub struct Conv {
     pub x: ValueId,
     /// Weight [O, I/g, k…].
     pub weight: ValueId,
-    /// Bias [O].
+    /// Bias `[O]`.
     pub bias: Option<ValueId>,
     /// Result [N, O, …].
     pub y: ValueId,
@@ -128,7 +128,7 @@ pub struct ConvTranspose {
     pub x: ValueId,
     /// Weight [I, O/g, k…].
     pub weight: ValueId,
-    /// Bias [O].
+    /// Bias `[O]`.
     pub bias: Option<ValueId>,
     /// Result [N, O, …].
     pub y: ValueId,

@@ -12,7 +12,7 @@ impl Linear {
     /// Plans the unit anew with `a·y + c` applied to its result: weight and bias are rescaled, a
     /// weight that does not change is shared, not copied. Returns the operand with the result.
     ///
-    /// `a`, `c`: [O].
+    /// `a`, `c`: `[O]`.
     ///
     /// # Errors
     /// `overflow` when a weight leaves the range of its dtype.
@@ -62,7 +62,7 @@ impl Linear {
     /// Plans the unit anew with another input scale and bias: weight column `i` multiplied by
     /// `a[i]`, bias replaced.
     ///
-    /// `a`: [I]; `bias`: [O].
+    /// `a`: `[I]`; `bias`: `[O]`.
     ///
     /// # Errors
     /// `overflow` when a weight leaves the range of its dtype.

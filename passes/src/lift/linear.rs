@@ -43,7 +43,7 @@ pub struct Linear {
     pub bias_value: Option<ValueId>,
     /// The stored weight.
     pub weight: Tensor,
-    /// Bias [O] as f64, scaled as it acts; `None` = no bias.
+    /// Bias `[O]` as f64, scaled as it acts; `None` = no bias.
     pub bias: Option<Vec<f64>>,
     /// Factor the stored weight is multiplied by (Gemm's alpha).
     pub alpha: f64,

@@ -99,7 +99,7 @@ impl Rule for ConvertTokenLinear {
     }
 }
 
-/// The bias as Conv wants it, [O]; the stored constant where it is that already.
+/// The bias as Conv wants it, `[O]`; the stored constant where it is that already.
 fn bias(cx: &Context<'_>, patch: &mut Patch, unit: &Linear) -> Result<Option<Operand>, Declined> {
     let (Some(bias), Some(value), Form::MatMul { .. }) = (&unit.bias, unit.bias_value, &unit.form)
     else {

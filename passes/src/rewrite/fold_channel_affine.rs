@@ -3,7 +3,7 @@
 //! Before: `y = a ⊙ (W·x + b) + c`, through any Transposes between the two
 //! After:  `y = (a ⊙ W)·x + (a ⊙ b + c)`
 //!
-//! W [O, I/g, k…] (Conv), [I, O/g, k…] (ConvTranspose), [O, I] or [I, O] (Gemm, MatMul); a, b, c [O].
+//! W [O, I/g, k…] (Conv), [I, O/g, k…] (ConvTranspose), [O, I] or [I, O] (Gemm, MatMul); a, b, c `[O]`.
 //! The affine is a BatchNormalization in inference form or an Add, Sub, Mul or Div with a constant.
 //!
 //! 1. `channel-axis`: the affine acts on the channels the operator makes, and on as many of them.

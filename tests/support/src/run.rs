@@ -7,7 +7,7 @@ use updp_exec::{
     Dim as SizedDim, ExecError, Executor, InputSpec, ModelSource, Options, Runtime, SymbolSizes,
     find_library, open, sample_inputs, symbol_plans,
 };
-use updp_ir::{Dim, Model, Tensor};
+use updp_ir::{Dim, Model, Origin, Tensor, ValueId};
 
 use crate::proof::encode;
 
@@ -113,15 +113,20 @@ pub fn run(model: &Model, inputs: &Inputs) -> Outputs {
 
 /// Random inputs for a model: batch 1 and 3 in turn when it is symbolic, another seed each.
 ///
-/// `with_defaults` also feeds the inputs that have a default (overridable initializers).
+/// `with_defaults` also feeds the float inputs that have a default (overridable initializers).
 ///
 /// # Panics
 /// When an input has no tensor type with dims, or one that cannot be drawn.
 #[must_use]
 pub fn draw_inputs(model: &Model, runs: usize, seed: u64, with_defaults: bool) -> Vec<Inputs> {
     let graph = &model.graph;
-    let ids: Vec<_> =
-        if with_defaults { graph.inputs().collect() } else { graph.required_inputs().collect() };
+    // An integer default is structure (pads, axes, a shape): another value is another graph.
+    let is_drawn = |id: &ValueId| {
+        let value = graph.value(*id);
+        value.origin() == Origin::Input
+            || with_defaults && value.tensor().is_some_and(|t| t.dtype().is_foldable_float())
+    };
+    let ids: Vec<ValueId> = graph.inputs().filter(is_drawn).collect();
     let specs: Vec<InputSpec> = ids
         .into_iter()
         .map(|id| {

@@ -101,8 +101,9 @@ fn an_overridden_default_is_fed_too() {
 
 #[test]
 fn every_word_of_the_builder_makes_a_model_that_runs() {
-    // Not `Listed`: drawn values for the pads of a Pad would change the channels.
-    for form in [WeightForm::Initializer, WeightForm::ConstantNode, WeightForm::Aliased] {
+    for form in
+        [WeightForm::Initializer, WeightForm::ConstantNode, WeightForm::Aliased, WeightForm::Listed]
+    {
         let mut m = Micro::new(9).weights(form);
         let x = m.input("x", &[4, 8, 8]);
         let a = m.conv(&x, &conv(4).kernels(&[3, 2]).pads(&[1, 0, 1, 1]).groups(2));
@@ -123,7 +124,7 @@ fn every_word_of_the_builder_makes_a_model_that_runs() {
         m.output(&f);
         let model = prove_rewrite(&m.builder(), |_| ());
         assert_eq!(op_counts(&model.graph)["Conv"], 1);
-        assert!(node_total(&model.graph) >= 11);
+        assert!(node_total(&model.graph) >= 12);
         assert_eq!(model.graph.required_inputs().count(), 3);
     }
 }
