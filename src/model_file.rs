@@ -67,6 +67,12 @@ pub fn is_pipe(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
+/// The folder a file lies in; `.` for a bare name.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn read_stdin() -> Result<Bytes, CliError> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| CliError::Read {
@@ -78,7 +84,7 @@ fn read_stdin() -> Result<Bytes, CliError> {
 }
 
 fn decode(path: &Path, bytes: &Bytes) -> Result<(Model, Vec<PathBuf>), CliError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let is_piped = is_pipe(path);
     let mut files: IndexMap<PathBuf, Bytes> = IndexMap::new();
     let mut wants_pipe_data = false;

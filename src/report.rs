@@ -62,19 +62,13 @@ impl Facts {
 /// Multiply-adds of one weighted node.
 fn macs(graph: &Graph, shapes: &Shapes, id: updp_ir::NodeId) -> Option<u64> {
     let node = graph.node(id);
-    let size = |slot: usize| -> Option<Vec<u64>> {
-        let value = graph.operand(id, slot)?;
-        let dims = shapes.of(value)?.shape.clone()?;
-        Some(dims.iter().map(|d| d.known().unwrap_or(1) as u64).collect())
+    // A symbolic dim counts as 1.
+    let dims = |value: updp_ir::ValueId| -> Option<Vec<u64>> {
+        let shape = shapes.of(value)?.shape.as_ref()?;
+        Some(shape.iter().map(|dim| dim.known().unwrap_or(1) as u64).collect())
     };
-    let out: Vec<u64> = shapes
-        .of(graph.result(id, 0)?)?
-        .shape
-        .as_ref()?
-        .iter()
-        .map(|d| d.known().unwrap_or(1) as u64)
-        .collect();
-    let positions: u64 = out.iter().product();
+    let size = |slot: usize| dims(graph.operand(id, slot)?);
+    let positions: u64 = dims(graph.result(id, 0)?)?.iter().product();
     let inner: u64 = match node.op_type() {
         "Conv" => size(1)?.get(1..)?.iter().product(),
         "ConvTranspose" => {

@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use tempfile::TempDir;
 use updp_ir::Encoded;
 
 use crate::error::CliError;
 use crate::interrupt;
+use crate::model_file::folder_of;
 
 /// A written model that has not taken its name yet; dropped, it leaves no trace.
 #[derive(Debug)]
@@ -28,11 +28,9 @@ impl Staged {
         if target.is_dir() {
             return Err(failed(target, &io::Error::other("it is a folder")));
         }
-        let parent =
-            target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = tempfile::Builder::new()
             .prefix(".updp-")
-            .tempdir_in(parent)
+            .tempdir_in(folder_of(target))
             .map_err(|error| failed(target, &error))?;
         interrupt::register(folder.path());
         Ok(Self { folder: Some(folder), target: target.to_owned(), data_name: None })
@@ -53,11 +51,11 @@ impl Staged {
         Ok(staged)
     }
 
-    /// Writes a model that is its input unchanged.
+    /// Writes these bytes: a model that is its input unchanged, or a report.
     ///
     /// # Errors
     /// C0003.
-    pub fn copy(target: &Path, bytes: &Bytes) -> Result<Self, CliError> {
+    pub fn copy(target: &Path, bytes: &[u8]) -> Result<Self, CliError> {
         let staged = Self::new(target)?;
         staged.fill(&staged.model_name(), |sink| sink.write_all(bytes))?;
         Ok(staged)
@@ -93,9 +91,8 @@ impl Staged {
     /// # Errors
     /// C0003.
     pub fn commit(mut self) -> Result<(), CliError> {
-        let parent = self.target.parent().map(Path::to_owned).unwrap_or_default();
         if let Some(data) = &self.data_name {
-            fs::rename(self.place(data), parent.join(data))
+            fs::rename(self.place(data), folder_of(&self.target).join(data))
                 .map_err(|error| failed(&self.target, &error))?;
         }
         fs::rename(self.model_path(), &self.target)
@@ -124,7 +121,5 @@ impl Drop for Staged {
 /// # Errors
 /// C0003.
 pub fn text(target: &Path, content: &str) -> Result<(), CliError> {
-    let staged = Staged::new(target)?;
-    staged.fill(&staged.model_name(), |sink| sink.write_all(content.as_bytes()))?;
-    staged.commit()
+    Staged::copy(target, content.as_bytes())?.commit()
 }

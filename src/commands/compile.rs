@@ -1,6 +1,6 @@
 //! The main job: read, rewrite, write beside the target, verify, rename.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use updp_exec::ModelSource;
 use updp_ir::{DataPlacement, Encoded, IrError, Model, text};
@@ -9,7 +9,7 @@ use updp_passes::{Log, Options, pipeline};
 use crate::cli::CompileArgs;
 use crate::data;
 use crate::error::CliError;
-use crate::model_file::{ModelFile, is_pipe, map};
+use crate::model_file::{ModelFile, is_pipe};
 use crate::report::{self, Facts};
 use crate::terminal::{Verbosity, note, say};
 use crate::verify::{Oracle, Verification};
@@ -118,14 +118,14 @@ impl Job<'_> {
             let name = self.data_name();
             Staged::encoded(self.target, &self.encode(&model, &name)?, &name)?
         };
+        let written = ModelFile::open(&staged.model_path())?;
         let (verified, status) = if self.arguments.no_verify {
             (None, "skipped")
         } else if is_unchanged {
             (None, "unchanged")
         } else {
-            (Some(self.verify(&staged.model_path(), log.rewrites.len())?), "passed")
+            (Some(self.verify(written.source(), log.rewrites.len())?), "passed")
         };
-        let written = ModelFile::open(&staged.model_path())?;
         let after = Facts::of(&written.model, written.total_bytes());
         drop(written);
         staged.commit()?;
@@ -169,8 +169,7 @@ impl Job<'_> {
             }
         };
         if !self.arguments.no_verify && model.graph.is_edited() {
-            let result = self.oracle()?.compare(ModelSource::Bytes(&bytes))?;
-            self.judge(&result, log.rewrites.len())?;
+            self.verify(ModelSource::Bytes(&bytes), log.rewrites.len())?;
         }
         let mut out = std::io::stdout().lock();
         std::io::Write::write_all(&mut out, &bytes)
@@ -186,24 +185,12 @@ impl Job<'_> {
         Oracle::new(self.file.source(), &model.graph, &data, count, &self.arguments.runtime)
     }
 
-    /// Runs the written file against the input model.
-    fn verify(&self, path: &Path, rewrites: usize) -> Result<Verification, CliError> {
+    /// Runs the result against the input model.
+    fn verify(&self, result: ModelSource<'_>, rewrites: usize) -> Result<Verification, CliError> {
         let oracle = self.oracle()?;
-        let written = ModelFile::open(path)?;
-        let result = if written.data_files.is_empty() {
-            oracle.compare(ModelSource::Bytes(&map(path, true)?))?
-        } else {
-            oracle.compare(ModelSource::Path(path))?
-        };
-        self.judge(&result, rewrites)?;
-        Ok(result)
-    }
-
-    /// Turns a difference into an error that names the guilty rewrite.
-    fn judge(&self, result: &Verification, rewrites: usize) -> Result<(), CliError> {
-        let Some(failure) = result.failure() else { return Ok(()) };
-        let guilty = self.bisect(rewrites);
-        let detail = match guilty {
+        let verification = oracle.compare(result)?;
+        let Some(failure) = verification.failure() else { return Ok(verification) };
+        let detail = match self.bisect(&oracle, rewrites) {
             Some(name) => {
                 format!("{failure}; the first rewrite that makes the difference is {name}")
             }
@@ -213,8 +200,7 @@ impl Job<'_> {
     }
 
     /// The first rewrite after which the outputs differ, found by halving.
-    fn bisect(&self, rewrites: usize) -> Option<String> {
-        let oracle = self.oracle().ok()?;
+    fn bisect(&self, oracle: &Oracle, rewrites: usize) -> Option<String> {
         let differs = |count: usize| -> Option<(bool, Log)> {
             let (model, log) = self.compile(Some(count)).ok()?;
             let bytes = model.encode(&DataPlacement::Inline).ok()?.model_to_bytes();
