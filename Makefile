@@ -16,8 +16,9 @@ ORT_LINK := target/ort/libonnxruntime.so
 COMPILER := target/release/updp-compile
 ZOO := target/release/updp-zoo
 
-# Rows of the benchmark: full-size models that the zoo tool writes, and how often each is run.
-BENCH_MODELS ?= resnet34 convnext_tiny deit_small mobilenetv2_140 repvgg_a0 mobileone_s0
+# Rows of the benchmark: full-size models that the zoo tool writes with their BatchNormalizations, and how often each is run.
+BENCH_MODELS ?= tv_resnet34 timm_convnext_tiny timm_deit_small timm_mobilenetv2_140 timm_repvgg_a0 timm_mobileone_s0
+BENCH_DIALECT ?= legacy17-preserve
 BENCH_RUNS ?= 5
 # Folders that `make corpus` walks besides the onnx wheel's backend tests.
 CORPUS ?= fixtures $(wildcard ../shared/corpus)
@@ -108,9 +109,10 @@ bench: setup $(VENV)/.bench ## compare speed and memory with onnxslim and onnxsi
 	$(call step,build the compiler and the model zoo)
 	cargo build --locked --release -p updp-compile -p updp-zoo
 	$(call step,write the full-size models)
-	$(ZOO) --out target/zoo $(BENCH_MODELS)
+	rm -rf target/bench-models
+	$(ZOO) --out target/bench-models --dialect $(BENCH_DIALECT) $(BENCH_MODELS)
 	$(call step,compare)
-	$(VENV)/bin/python scripts/bench.py $(COMPILER) --models target/zoo --runs $(BENCH_RUNS) --large target/bench --chain target/bench
+	$(VENV)/bin/python scripts/bench.py $(COMPILER) --models target/bench-models --runs $(BENCH_RUNS) --large target/bench --chain target/bench
 
 corpus: setup $(VENV)/.check ## differential run over CORPUS (folders) and the backend tests of the onnx wheel
 	$(call step,build the compiler)

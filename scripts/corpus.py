@@ -109,8 +109,8 @@ def describe(value: onnx.ValueInfoProto) -> str:
 def signature_change(before: onnx.ModelProto, after: onnx.ModelProto) -> str | None:
     """Say what changed in what callers see, or None.
 
-    Below IR 4 every initializer is also listed as an input. Those listings follow their initializers: they may vanish or
-    change shape, but keep their order and nothing new may appear that a caller would have to feed.
+    Below IR 4 every initializer is also listed as an input. Those listings follow their initializers: they may vanish,
+    change shape or be new, but nothing new may appear that a caller would have to feed, and what stays keeps its order.
     """
 
     def key(values: list[onnx.ValueInfoProto]) -> list[tuple[str, bytes]]:
@@ -130,8 +130,8 @@ def signature_change(before: onnx.ModelProto, after: onnx.ModelProto) -> str | N
     compared = inputs if before.ir_version >= 4 else required
     if key(compared[0]) != key(compared[1]):
         return f"inputs {[describe(v) for v in compared[0]]} became {[describe(v) for v in compared[1]]}"
-    kept = iter(i.name for i in inputs[0])
-    if not all(any(name == i.name for name in kept) for i in inputs[1]):
+    before_names, after_names = ([i.name for i in values] for values in inputs)
+    if [n for n in before_names if n in set(after_names)] != [n for n in after_names if n in set(before_names)]:
         return "the order of the inputs changed"
     return None
 
@@ -571,7 +571,9 @@ def compile_model(command: list[str], model: Path, folder: Path, timeout: float)
         stderr = process.communicate()[1].decode(errors="replace")
         status = None
     seconds = time.monotonic() - start
-    return Compiled(status, stderr, seconds, {p.name: p.read_bytes() for p in sorted(folder.iterdir())})
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    files |= {f"{p.relative_to(folder)}/": b"" for p in sorted(folder.rglob("*")) if p.is_dir()}
+    return Compiled(status, stderr, seconds, files)
 
 
 def misbehaviour(run: Compiled) -> Verdict | None:

@@ -27,6 +27,8 @@ pub enum CliError {
     DifferentSignature { what: &'static str, first: String, second: String },
     #[error("{detail}")]
     VerificationFailed { detail: String },
+    #[error("{detail}")]
+    Different { detail: String },
     #[error("the result cannot be verified: {detail}")]
     Unverifiable { detail: String },
     #[error("there is no error code {code:?}")]
@@ -51,7 +53,7 @@ impl CliError {
             Self::InputShape { .. } => "C0005",
             Self::InputData { .. } => "C0006",
             Self::DifferentSignature { .. } => "C0007",
-            Self::VerificationFailed { .. } => "C0008",
+            Self::VerificationFailed { .. } | Self::Different { .. } => "C0008",
             Self::Unverifiable { .. } => "C0009",
             Self::UnknownCode { .. } => "C0010",
             Self::Ir(error) => error.code(),
@@ -73,7 +75,9 @@ impl CliError {
             | Self::InputData { .. }
             | Self::UnknownCode { .. }
             | Self::Pass(PassError::UnknownRule { .. }) => 2,
-            Self::DifferentSignature { .. } | Self::VerificationFailed { .. } => 5,
+            Self::DifferentSignature { .. }
+            | Self::VerificationFailed { .. }
+            | Self::Different { .. } => 5,
             Self::Unverifiable { .. } => 8,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
@@ -102,6 +106,7 @@ impl CliError {
             Self::VerificationFailed { .. } => {
                 "nothing was written; --skip RULE leaves a rule out; please report the model".into()
             }
+            Self::Different { .. } => "--limit X allows a larger difference".into(),
             Self::UnknownCode { .. } => "updp-compile errors lists them all".into(),
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => {
                 return Some(format!("updp-compile errors {} explains it", error.code()));

@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod commands;
 pub mod data;
+pub mod doubt;
 pub mod error;
 pub mod interrupt;
 pub mod model_file;

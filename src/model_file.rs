@@ -11,16 +11,23 @@ use updp_ir::{ExternalRef, IrError, Model};
 
 use crate::error::CliError;
 
-/// A model with the bytes it was read from.
+/// A model and where it came from.
 #[derive(Debug)]
 pub struct ModelFile {
+    /// The bytes it was read from.
+    pub source: Source,
+    /// What they hold.
+    pub model: Model,
+}
+
+/// The bytes of a model file, and the names of the files its tensors lie in.
+#[derive(Debug)]
+pub struct Source {
     /// The path as typed; `-` for standard input.
     pub path: PathBuf,
     /// The model file.
     pub bytes: Bytes,
-    /// What it holds.
-    pub model: Model,
-    /// Files with external data.
+    /// Files with external data, as the model names them from its folder.
     pub data_files: Vec<PathBuf>,
 }
 
@@ -32,9 +39,17 @@ impl ModelFile {
     pub fn open(path: &Path) -> Result<Self, CliError> {
         let bytes = if is_pipe(path) { read_stdin()? } else { map(path, true)? };
         let (model, data_files) = decode(path, &bytes)?;
-        Ok(Self { path: path.to_owned(), bytes, model, data_files })
+        Ok(Self { source: Source { path: path.to_owned(), bytes, data_files }, model })
     }
 
+    /// Bytes of the model and its data files.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.source.total_bytes()
+    }
+}
+
+impl Source {
     /// Reads the model anew from the same bytes.
     ///
     /// # Errors
@@ -45,7 +60,7 @@ impl ModelFile {
 
     /// Where a runtime takes the model from.
     #[must_use]
-    pub fn source(&self) -> updp_exec::ModelSource<'_> {
+    pub fn for_runtime(&self) -> updp_exec::ModelSource<'_> {
         if self.data_files.is_empty() {
             updp_exec::ModelSource::Bytes(&self.bytes)
         } else {
@@ -58,6 +73,13 @@ impl ModelFile {
     pub fn total_bytes(&self) -> u64 {
         let data = self.data_files.iter().filter_map(|file| std::fs::metadata(file).ok());
         self.bytes.len() as u64 + data.map(|m| m.len()).sum::<u64>()
+    }
+
+    /// Whether writing to `path` would overwrite tensors of this model.
+    #[must_use]
+    pub fn has_data_file(&self, path: &Path) -> bool {
+        let Ok(path) = path.canonicalize() else { return false };
+        self.data_files.iter().any(|file| file.canonicalize().is_ok_and(|file| file == path))
     }
 }
 
@@ -118,6 +140,10 @@ fn external(
                 name: reference.tensor.clone(),
                 location: shown.clone(),
             });
+        }
+        // Checked before it is opened: opening a named pipe would wait for a writer.
+        if !real.is_file() {
+            return Err(fail(format!("file {shown:?} is no regular file")));
         }
         let bytes = map(&real, false).map_err(|e| fail(format!("file {shown:?}: {e}")))?;
         files.insert(path.clone(), bytes);

@@ -83,6 +83,21 @@ fn macs(graph: &Graph, shapes: &Shapes, id: updp_ir::NodeId) -> Option<u64> {
     Some(positions * inner)
 }
 
+/// Versions a model is written in; compiling changes neither.
+#[derive(Clone, Copy, Debug)]
+pub struct Versions {
+    ir: i64,
+    opset: Option<i64>,
+}
+
+impl Versions {
+    /// Reads them off a model.
+    #[must_use]
+    pub fn of(model: &Model) -> Self {
+        Self { ir: model.ir_version(), opset: model.opset("") }
+    }
+}
+
 /// The table of a model before and after.
 #[must_use]
 pub fn table(before: &Facts, after: &Facts) -> String {
@@ -164,9 +179,22 @@ pub fn verification(result: &Verification) -> String {
             "\n  {:<24} max {:.2e}, rms {:.2e}, cosine {:.9}{top1}",
             output.name, output.relative, output.rms, output.cosine
         );
+        if output.undecided > 0 {
+            let _ = write!(
+                out,
+                "\n    {} integers differ where the original does not decide: they change with its inputs' fifth digit",
+                output.undecided
+            );
+        }
         if let Some(failure) = &output.failure {
             let _ = write!(out, "\n    {failure} (limit {:e})", output.limit);
         }
+    }
+    for name in &result.random {
+        let _ = write!(
+            out,
+            "\n  {name:<24} not compared: the original itself gives other values each time"
+        );
     }
     if let Some((a, b)) = result.top1 {
         let _ = write!(out, "\n  top-1 on the labels: {:.2} % and {:.2} %", a * 100.0, b * 100.0);
@@ -177,18 +205,18 @@ pub fn verification(result: &Verification) -> String {
 /// The JSON report, schema `updp-report/1` (docs/report.md).
 #[must_use]
 pub fn json(
-    input: (&Path, &Model, &Facts),
+    versions: Versions,
+    input: (&Path, &Facts),
     output: (&Path, &Facts),
     log: &Log,
     verified: Option<&Verification>,
     status: &str,
 ) -> Value {
-    let (path, model, before) = input;
     let facts = |path: &Path, facts: &Facts| {
         let mut value = facts.json();
         value["path"] = json!(path.display().to_string());
-        value["ir_version"] = json!(model.ir_version());
-        value["opset"] = json!(model.opset(""));
+        value["ir_version"] = json!(versions.ir);
+        value["opset"] = json!(versions.opset);
         value
     };
     let outputs: Vec<Value> = verified
@@ -197,7 +225,7 @@ pub fn json(
         .map(|o| {
             json!({
                 "name": o.name, "relative": o.relative, "rms": o.rms, "cosine": o.cosine,
-                "top1_agreement": o.top1_agreement, "limit": o.limit,
+                "top1_agreement": o.top1_agreement, "limit": o.limit, "undecided": o.undecided,
             })
         })
         .collect();
@@ -206,7 +234,7 @@ pub fn json(
     json!({
         "schema": "updp-report/1",
         "tool": { "name": "updp-compile", "version": env!("CARGO_PKG_VERSION") },
-        "input": facts(path, before),
+        "input": facts(input.0, input.1),
         "output": facts(output.0, output.1),
         "rewrites_by_rule": by_rule(log),
         "rewrites": log
@@ -222,11 +250,13 @@ pub fn json(
                 "reason": r.declined.reason, "detail": r.declined.detail,
             }))
             .collect::<Vec<_>>(),
+        "warnings": log.warnings,
         "verification": {
             "status": status,
             "runtime": verified.map(|v| v.runtime.clone()),
             "runs": verified.map_or(0, |v| v.runs),
             "outputs": outputs,
+            "random_outputs": verified.map_or_else(Vec::new, |v| v.random.clone()),
         },
         "times_ms": times,
     })

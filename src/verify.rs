@@ -1,18 +1,25 @@
 //! Verification: both models run in one runtime with its own optimizer off, outputs compared.
 
+use std::ops::Range;
+
 use indexmap::IndexMap;
 use updp_exec::{
-    Comparison, Dim, ExecError, Executor, InputSpec, ModelSource, Optimizer, SymbolSizes, open,
-    sample_inputs, symbol_plans,
+    Comparison, Dim, ExecError, Executor, InputSpec, ModelSource, Optimizer, Runtime, SymbolSizes,
+    open, sample_inputs_in, symbol_plans,
 };
 use updp_ir::{Graph, Tensor};
 
 use crate::cli::RuntimeArgs;
 use crate::data::InputData;
+use crate::doubt;
 use crate::error::CliError;
 
 /// Sizes tried for symbolic dims when the model refuses the usual ones.
 const OTHER_SIZES: [usize; 6] = [1, 2, 4, 16, 32, 224];
+/// Ranges of drawn integers: indices first, then what also fits small tables, then no zeros.
+const INTEGER_RANGES: [Range<u8>; 4] = [0..3, 0..2, 0..1, 1..2];
+/// Elements drawn for one run, all inputs together: 1 GiB of f32.
+const MAX_DRAWN_ELEMENTS: usize = 1 << 28;
 /// Images run at once when data are given and the batch is symbolic.
 const DATA_BATCH: usize = 100;
 
@@ -31,6 +38,9 @@ pub struct OutputResult {
     pub top1_agreement: Option<f64>,
     /// What it was held against.
     pub limit: f64,
+    /// Integer elements that differ only where the reference does not decide them: it changes them
+    /// itself when its inputs change by 1e-5.
+    pub undecided: usize,
     /// The comparison in words, when it is not within the limit.
     pub failure: Option<String>,
 }
@@ -44,6 +54,8 @@ pub struct Verification {
     pub runs: usize,
     /// One row an output.
     pub outputs: Vec<OutputResult>,
+    /// Outputs of which the reference gives other values each time; they are not compared.
+    pub random: Vec<String>,
     /// Top-1 of reference and model on the labels.
     pub top1: Option<(f64, f64)>,
 }
@@ -88,6 +100,7 @@ impl Verification {
                 cosine: 1.0,
                 top1_agreement: None,
                 limit,
+                undecided: 0,
                 failure: None,
             });
             self.outputs.len() - 1
@@ -125,8 +138,12 @@ pub fn input_specs(graph: &Graph) -> Option<Vec<InputSpec>> {
 /// Inputs with the outputs of the reference.
 type Runs = Vec<(IndexMap<String, Tensor>, IndexMap<String, Tensor>)>;
 
+/// A comparison that failed: number of the run, output, result.
+type Failing = Vec<(usize, String, Tensor)>;
+
 /// Runs a reference once and any number of models against it.
-pub struct Oracle {
+pub struct Oracle<'a> {
+    source: ModelSource<'a>,
     arguments: RuntimeArgs,
     runtime: String,
     /// Inputs with the reference's outputs.
@@ -135,48 +152,53 @@ pub struct Oracle {
     limit: Option<f64>,
 }
 
-impl Oracle {
+impl<'a> Oracle<'a> {
     /// Runs the reference on `data`, or on `count` drawn inputs.
     ///
     /// # Errors
     /// C0009 when no runtime can run the reference; C0006 when the data do not fit.
     pub fn new(
-        source: ModelSource<'_>,
+        source: ModelSource<'a>,
         graph: &Graph,
         data: &InputData,
         count: usize,
         arguments: &RuntimeArgs,
     ) -> Result<Self, CliError> {
         let (runtime, options) = arguments.split(Optimizer::Off);
-        let mut executor = open(source, runtime, &options).map_err(unverifiable)?;
         let specs = input_specs(graph);
-        let runs = if data.arrays.is_empty() {
-            let specs = specs.ok_or_else(|| CliError::Unverifiable {
-                detail: "an input has no known shape; give one with --input-data".into(),
-            })?;
-            drawn_runs(executor.as_mut(), &specs, count)?
-        } else {
-            let fixed = specs.and_then(|specs| match specs.first()?.dims.first()? {
-                Dim::Fixed(size) => Some(*size),
-                _ => None,
-            });
-            let mut runs = Vec::new();
-            for batch in data.batches(fixed.unwrap_or(DATA_BATCH)) {
-                let outputs = executor.run(&batch)?;
-                runs.push((batch, outputs));
+        let mut executor = open(source, runtime, &options).map_err(unverifiable)?;
+        let mut runs = reference_runs(executor.as_mut(), specs.as_deref(), data, count);
+        if runs.is_err() && runtime == Runtime::Auto && !is_tract(&executor.name()) {
+            // A runtime may load a model and still lack a kernel; its own error is the one to show.
+            if let Ok(mut other) = open(source, Runtime::Tract, &options)
+                && let Ok(others) = reference_runs(other.as_mut(), specs.as_deref(), data, count)
+            {
+                (executor, runs) = (other, Ok(others));
             }
-            runs
-        };
+        }
+        let runs = runs?;
         if runs.is_empty() {
             return Err(CliError::Unverifiable { detail: "there is no input to run".into() });
         }
         Ok(Self {
+            source,
             arguments: arguments.clone(),
             runtime: executor.name(),
             runs,
             labels: data.labels.clone(),
             limit: None,
         })
+    }
+
+    /// The runtime the reference ran in; a fallback would hide a model that runtime rejects.
+    fn runtime(&self) -> (Runtime, updp_exec::Options) {
+        let (runtime, options) = self.arguments.split(Optimizer::Off);
+        let runtime = match runtime {
+            Runtime::Auto if is_tract(&self.runtime) => Runtime::Tract,
+            Runtime::Auto => Runtime::Ort,
+            chosen => chosen,
+        };
+        (runtime, options)
     }
 
     /// Holds every output against this limit instead of that of its dtype.
@@ -191,15 +213,7 @@ impl Oracle {
     /// # Errors
     /// C0008 when the runtime that ran the reference cannot run the model.
     pub fn compare(&self, source: ModelSource<'_>) -> Result<Verification, CliError> {
-        let (runtime, options) = self.arguments.split(Optimizer::Off);
-        // The same runtime as the reference: a fallback here would hide a model it rejects.
-        let runtime = match runtime {
-            updp_exec::Runtime::Auto if self.runtime.starts_with("tract") => {
-                updp_exec::Runtime::Tract
-            }
-            updp_exec::Runtime::Auto => updp_exec::Runtime::Ort,
-            chosen => chosen,
-        };
+        let (runtime, options) = self.runtime();
         let rejected = |error: ExecError| CliError::VerificationFailed {
             detail: format!("{} ran the reference but not the result: {error}", self.runtime),
         };
@@ -210,12 +224,17 @@ impl Oracle {
             ..Verification::default()
         };
         let mut hits = (0_usize, 0_usize, 0_usize);
-        for (inputs, reference) in &self.runs {
+        let mut failing = Failing::new();
+        for (run, (inputs, reference)) in self.runs.iter().enumerate() {
             let outputs = executor.run(inputs).map_err(rejected)?;
             for (name, comparison) in updp_exec::compare(reference, &outputs) {
-                let dtype = reference.get(&name).map(Tensor::dtype);
-                let limit = dtype.map_or(0.0, updp_exec::whole_network_limit);
-                verification.add(&name, &comparison, self.limit.unwrap_or(limit));
+                let limit = self.limit_of(reference.get(&name));
+                verification.add(&name, &comparison, limit);
+                if !comparison.is_within(limit)
+                    && let Some(tensor) = outputs.get(&name)
+                {
+                    failing.push((run, name, tensor.clone()));
+                }
             }
             if let Some(labels) = &self.labels {
                 count_hits(labels, reference, &outputs, &mut hits);
@@ -225,8 +244,95 @@ impl Oracle {
             let share = |count: usize| count as f64 / hits.2 as f64;
             verification.top1 = Some((share(hits.0), share(hits.1)));
         }
+        if !failing.is_empty() {
+            drop(executor);
+            self.reconsider(&mut verification, &failing)?;
+        }
         Ok(verification)
     }
+
+    fn limit_of(&self, reference: Option<&Tensor>) -> f64 {
+        let limit = reference.map_or(0.0, |tensor| updp_exec::whole_network_limit(tensor.dtype()));
+        self.limit.unwrap_or(limit)
+    }
+
+    /// Takes back failures that are the reference's own doing (see [`doubt`]).
+    ///
+    /// # Errors
+    /// C0009 when every output is random.
+    fn reconsider(
+        &self,
+        verification: &mut Verification,
+        failing: &Failing,
+    ) -> Result<(), CliError> {
+        let (runtime, options) = self.runtime();
+        let mut executor = open(self.source, runtime, &options)?;
+        let mut standing: IndexMap<&str, bool> = IndexMap::new();
+        for (run, name, result) in failing {
+            let (inputs, outputs) = &self.runs[*run];
+            let Some(reference) = outputs.get(name) else { continue };
+            let limit = self.limit_of(Some(reference));
+            if verification.random.contains(name) {
+                continue;
+            }
+            if doubt::is_random(executor.as_mut(), inputs, name, limit)? {
+                verification.random.push(name.clone());
+                continue;
+            }
+            let split =
+                doubt::split_differences(executor.as_mut(), inputs, name, reference, result)?;
+            let row = verification.outputs.iter_mut().find(|row| row.name == *name);
+            if let (Some((0, undecided)), Some(row)) = (split, row) {
+                row.undecided += undecided;
+                standing.entry(name).or_insert(false);
+            } else {
+                standing.insert(name, true);
+            }
+        }
+        for row in &mut verification.outputs {
+            if standing.get(row.name.as_str()) == Some(&false) {
+                (row.failure, row.relative) = (None, 0.0);
+            }
+        }
+        let random = verification.random.clone();
+        verification.outputs.retain(|row| !random.contains(&row.name));
+        if verification.outputs.is_empty() {
+            return Err(CliError::Unverifiable {
+                detail: "every output of the model is random: it gives other values each time"
+                    .into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn is_tract(name: &str) -> bool {
+    name.starts_with("tract")
+}
+
+/// Runs the reference on the data given, or on drawn inputs.
+fn reference_runs(
+    executor: &mut dyn Executor,
+    specs: Option<&[InputSpec]>,
+    data: &InputData,
+    count: usize,
+) -> Result<Runs, CliError> {
+    if data.arrays.is_empty() {
+        let specs = specs.ok_or_else(|| CliError::Unverifiable {
+            detail: "an input has no known shape; give one with --input-data".into(),
+        })?;
+        return drawn_runs(executor, specs, count);
+    }
+    let fixed = specs.and_then(|specs| match specs.first()?.dims.first()? {
+        Dim::Fixed(size) => Some(*size),
+        _ => None,
+    });
+    let mut runs = Vec::new();
+    for batch in data.batches(fixed.unwrap_or(DATA_BATCH)) {
+        let outputs = executor.run(&batch)?;
+        runs.push((batch, outputs));
+    }
+    Ok(runs)
 }
 
 fn unverifiable(error: ExecError) -> CliError {
@@ -236,24 +342,46 @@ fn unverifiable(error: ExecError) -> CliError {
     }
 }
 
-/// Draws inputs the reference accepts and runs it on them.
+/// Draws inputs the reference accepts and runs it on them: sizes of open dims and ranges of integers
+/// are tried until it does.
 fn drawn_runs(
     executor: &mut dyn Executor,
     specs: &[InputSpec],
     count: usize,
 ) -> Result<Runs, CliError> {
-    let plans = symbol_plans(specs);
+    let usual = symbol_plans(specs);
+    let has_open_dims = specs.iter().flat_map(|s| &s.dims).any(|d| !matches!(d, Dim::Fixed(_)));
+    let has_integers = specs.iter().any(|spec| spec.dtype.is_integer());
+    let sizes: &[usize] = if has_open_dims { &OTHER_SIZES } else { &[] };
+    let ranges = if has_integers { &INTEGER_RANGES[..] } else { &INTEGER_RANGES[..1] };
     let mut first_error = None;
-    for plans in std::iter::once(plans.clone()).chain(OTHER_SIZES.iter().map(|s| sized(&plans, *s)))
-    {
-        match run_plans(executor, specs, &plans, count.max(plans.len())) {
-            Ok(runs) => return Ok(runs),
-            Err(error) => _ = first_error.get_or_insert(error),
+    for plans in std::iter::once(usual.clone()).chain(sizes.iter().map(|s| sized(&usual, *s))) {
+        if let Some(spec) = too_large(specs, &plans) {
+            let detail = format!("input {spec:?} is too large to draw; give it with --input-data");
+            return Err(CliError::Unverifiable { detail });
+        }
+        for range in ranges {
+            match run_plans(executor, specs, &plans, count.max(plans.len()), range) {
+                Ok(runs) => return Ok(runs),
+                Err(error) => _ = first_error.get_or_insert(error),
+            }
         }
     }
     let detail = first_error.map_or_else(String::new, |error| error.to_string());
     Err(CliError::Unverifiable {
         detail: format!("the model does not run on drawn inputs: {detail}"),
+    })
+}
+
+/// The input that makes the inputs of one run larger than [`MAX_DRAWN_ELEMENTS`] in sum.
+fn too_large(specs: &[InputSpec], plans: &[SymbolSizes]) -> Option<String> {
+    plans.iter().find_map(|plan| {
+        let mut total = 0_usize;
+        specs.iter().find_map(|spec| {
+            let dims = (0..spec.dims.len()).map(|axis| plan.size_of(spec, axis));
+            total = total.saturating_add(dims.fold(1, usize::saturating_mul));
+            (total > MAX_DRAWN_ELEMENTS).then(|| spec.name.clone())
+        })
     })
 }
 
@@ -274,10 +402,12 @@ fn run_plans(
     specs: &[InputSpec],
     plans: &[SymbolSizes],
     count: usize,
+    integers: &Range<u8>,
 ) -> Result<Runs, ExecError> {
     let mut runs = Vec::with_capacity(count);
     for seed in 0..count {
-        let inputs = sample_inputs(specs, seed as u64, &plans[seed % plans.len()])?;
+        let plan = &plans[seed % plans.len()];
+        let inputs = sample_inputs_in(specs, seed as u64, plan, integers.clone())?;
         let outputs = executor.run(&inputs)?;
         runs.push((inputs, outputs));
     }

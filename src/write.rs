@@ -28,12 +28,15 @@ impl Staged {
         if target.is_dir() {
             return Err(failed(target, &io::Error::other("it is a folder")));
         }
+        // A link stays a link: the file it leads to is replaced.
+        let real = if target.is_symlink() { fs::canonicalize(target).ok() } else { None };
+        let real = real.unwrap_or_else(|| target.to_owned());
         let folder = tempfile::Builder::new()
             .prefix(".updp-")
-            .tempdir_in(folder_of(target))
+            .tempdir_in(folder_of(&real))
             .map_err(|error| failed(target, &error))?;
         interrupt::register(folder.path());
-        Ok(Self { folder: Some(folder), target: target.to_owned(), data_name: None })
+        Ok(Self { folder: Some(folder), target: real, data_name: None })
     }
 
     /// Writes an encoded model beside `target`; its data file is called `data_name`.
@@ -91,12 +94,13 @@ impl Staged {
     /// # Errors
     /// C0003.
     pub fn commit(mut self) -> Result<(), CliError> {
-        if let Some(data) = &self.data_name {
-            fs::rename(self.place(data), folder_of(&self.target).join(data))
-                .map_err(|error| failed(&self.target, &error))?;
-        }
-        fs::rename(self.model_path(), &self.target)
-            .map_err(|error| failed(&self.target, &error))?;
+        interrupt::uninterrupted(|| {
+            if let Some(data) = &self.data_name {
+                fs::rename(self.place(data), folder_of(&self.target).join(data))?;
+            }
+            fs::rename(self.model_path(), &self.target)
+        })
+        .map_err(|error| failed(&self.target, &error))?;
         self.discard();
         Ok(())
     }
@@ -116,10 +120,31 @@ impl Drop for Staged {
     }
 }
 
+/// Whether `target` is a device or a pipe: it is written to, never replaced.
+#[must_use]
+pub fn is_special(target: &Path) -> bool {
+    target.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
+/// Writes to a device or pipe.
+///
+/// # Errors
+/// C0003.
+pub fn special(target: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    fs::OpenOptions::new()
+        .write(true)
+        .open(target)
+        .and_then(|mut sink| sink.write_all(bytes))
+        .map_err(|error| failed(target, &error))
+}
+
 /// Writes a small text file whole.
 ///
 /// # Errors
 /// C0003.
 pub fn text(target: &Path, content: &str) -> Result<(), CliError> {
+    if is_special(target) {
+        return special(target, content.as_bytes());
+    }
     Staged::copy(target, content.as_bytes())?.commit()
 }

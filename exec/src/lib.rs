@@ -29,5 +29,5 @@ pub use executor::{Device, Executor, ModelSource, Optimizer, Options, Runtime, o
 pub use latency::{Budget, Latency, Measurement, measure};
 pub use library::{disable_telemetry, find_library};
 pub use ort::OrtExecutor;
-pub use samples::{Dim, InputSpec, SymbolSizes, sample_inputs, symbol_plans};
+pub use samples::{Dim, InputSpec, SymbolSizes, sample_inputs, sample_inputs_in, symbol_plans};
 pub use tract::TractExecutor;

@@ -1,5 +1,7 @@
 //! Deterministic inputs for models.
 
+use std::ops::Range;
+
 use indexmap::IndexMap;
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::Rng;
@@ -133,10 +135,29 @@ pub fn sample_inputs(
     seed: u64,
     sizes: &SymbolSizes,
 ) -> Result<IndexMap<String, Tensor>, ExecError> {
-    specs.iter().map(|spec| Ok((spec.name.clone(), sample(spec, seed, sizes)?))).collect()
+    sample_inputs_in(specs, seed, sizes, 0..3)
 }
 
-fn sample(spec: &InputSpec, seed: u64, sizes: &SymbolSizes) -> Result<Tensor, ExecError> {
+/// As [`sample_inputs`], with integers from `integers`.
+///
+/// # Errors
+/// As [`sample_inputs`].
+pub fn sample_inputs_in(
+    specs: &[InputSpec],
+    seed: u64,
+    sizes: &SymbolSizes,
+    integers: Range<u8>,
+) -> Result<IndexMap<String, Tensor>, ExecError> {
+    let drawn = |spec: &InputSpec| sample(spec, seed, sizes, &integers);
+    specs.iter().map(|spec| Ok((spec.name.clone(), drawn(spec)?))).collect()
+}
+
+fn sample(
+    spec: &InputSpec,
+    seed: u64,
+    sizes: &SymbolSizes,
+    integers: &Range<u8>,
+) -> Result<Tensor, ExecError> {
     let dims: Vec<usize> = (0..spec.dims.len()).map(|axis| sizes.size_of(spec, axis)).collect();
     let too_large = || ExecError::SampleSize { name: spec.name.clone(), dims: dims.clone() };
     let count = dims
@@ -156,15 +177,15 @@ fn sample(spec: &InputSpec, seed: u64, sizes: &SymbolSizes) -> Result<Tensor, Ex
         let texts = (0..count).map(|_| words[below(&mut random, 3)].to_owned()).collect();
         return string_tensor(&dims, texts).map_err(|_| unknown());
     }
-    let highest = match dtype {
-        DataType::Bool => 2,
-        _ if dtype.is_integer() => 3,
+    let range = match dtype {
+        DataType::Bool => 0..2,
+        _ if dtype.is_integer() => integers.clone(),
         _ => return Err(unknown()),
     };
     let width = dtype.byte_len(1).ok_or_else(unknown)?;
     let mut bytes = vec![0_u8; count * width];
     for element in bytes.chunks_exact_mut(width) {
-        element[0] = below(&mut random, highest) as u8;
+        element[0] = range.start + below(&mut random, range.len().max(1)) as u8;
     }
     Tensor::new(dtype, dims, bytes.into()).map_err(|_| unknown())
 }

@@ -53,6 +53,8 @@ pub struct Log {
     pub rewrites: Vec<Rewrite>,
     /// Refusals of the final graph, in its order.
     pub refusals: Vec<Refusal>,
+    /// Weights that a rewrite made harder to quantize, one sentence each.
+    pub warnings: Vec<String>,
     /// Time in each phase, over all rounds.
     pub phase_times: IndexMap<&'static str, Duration>,
     /// Whether `max_rewrites` ended the run.
@@ -75,14 +77,27 @@ pub fn run(
     let mut log = Log::default();
     let Some(opset) = model.opset("") else { return Ok(log) };
     let shadows = model.functions().any(|(domain, _)| domain.is_empty() || domain == "ai.onnx");
+    if model.graph.outputs().next().is_none() {
+        // Nothing can be observed of such a graph, so there is nothing to keep and nothing to gain.
+        return Ok(log);
+    }
     if shadows {
         // A function of the default domain may redefine an operator the rules think they know.
         return Ok(log);
     }
     let limit = 1000 + 20 * total_nodes(&model.graph);
     let mut driver = Driver { phases, options, opset, log: &mut log, limit, observer };
-    let shapes = Shapes::infer(&model.graph, opset);
-    driver.graph(&mut model.graph, shapes, 0)?;
+    loop {
+        // A rewrite renews the shapes of what it makes, not of everything behind it; what a fresh
+        // look knows more may allow more. Without it, compiling a result again would change it.
+        let made = driver.log.rewrites.len();
+        driver.log.refusals.clear();
+        let shapes = Shapes::infer(&model.graph, opset);
+        driver.graph(&mut model.graph, shapes, 0)?;
+        if driver.log.rewrites.len() == made || driver.is_over() {
+            break;
+        }
+    }
     model.validate()?;
     Ok(log)
 }
@@ -253,7 +268,7 @@ impl Driver<'_, '_> {
     }
 
     fn apply(
-        &self,
+        &mut self,
         graph: &mut Graph,
         shapes: &mut Shapes,
         rule: &dyn AnyRule,
@@ -265,7 +280,10 @@ impl Driver<'_, '_> {
         if graph.ir_version() >= 10 {
             patch.add_provenance(PROVENANCE_KEY, rule.name());
         }
+        let warnings = patch.take_warnings();
         let applied = patch.apply(graph).map_err(fail)?;
+        let place = |warning: String| format!("{node:?} ({}): {warning}", rule.name());
+        self.log.warnings.extend(warnings.into_iter().map(place));
         for made in &applied.made {
             shapes.update(graph, self.opset, *made);
         }

@@ -60,6 +60,7 @@ pub struct Patch {
     redirects: Vec<(ValueId, Operand)>,
     removed: Vec<NodeId>,
     dead: Vec<ValueId>,
+    warnings: Vec<String>,
 }
 
 /// What applying a patch touched.
@@ -126,6 +127,15 @@ impl Patch {
     /// Plans the removal of an initializer that nothing reads.
     pub fn remove_initializer(&mut self, value: ValueId) {
         self.dead.push(value);
+    }
+
+    /// Says what the user should know of this edit.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Adds `key = value` to the metadata of every planned node.

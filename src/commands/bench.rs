@@ -20,7 +20,7 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
     let (runtime, options) = arguments.runtime.split(Optimizer::All);
     let mut executors: Vec<Box<dyn Executor>> = Vec::new();
     for file in &files {
-        executors.push(open(file.source(), runtime, &options)?);
+        executors.push(open(file.source.for_runtime(), runtime, &options)?);
     }
     let specs = input_specs(&files[0].model.graph)
         .ok_or_else(|| CliError::Unverifiable { detail: "an input has no known shape".into() })?;

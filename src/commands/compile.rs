@@ -1,7 +1,8 @@
 //! The main job: read, rewrite, write beside the target, verify, rename.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use updp_exec::ModelSource;
 use updp_ir::{DataPlacement, Encoded, IrError, Model, text};
 use updp_passes::{Log, Options, pipeline};
@@ -9,7 +10,7 @@ use updp_passes::{Log, Options, pipeline};
 use crate::cli::CompileArgs;
 use crate::data;
 use crate::error::CliError;
-use crate::model_file::{ModelFile, is_pipe};
+use crate::model_file::{ModelFile, Source, folder_of, is_pipe};
 use crate::report::{self, Facts};
 use crate::terminal::{Verbosity, note, say};
 use crate::verify::{Oracle, Verification};
@@ -33,14 +34,24 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
         let names: Vec<&str> = pipeline::phases().iter().map(|phase| phase.name).collect();
         return Err(usage(&format!("there is no phase {phase:?}, only {}", names.join(", "))));
     }
-    let file = ModelFile::open(input)?;
-    Job { arguments, file, target }.run()
+    let ModelFile { source, model } = ModelFile::open(input)?;
+    Job { arguments, source, target }.run(model)
 }
 
 struct Job<'a> {
     arguments: &'a CompileArgs,
-    file: ModelFile,
+    source: Source,
     target: &'a PathBuf,
+}
+
+/// What a run did, to be told at the end.
+struct Outcome<'a> {
+    before: &'a Facts,
+    after: Facts,
+    log: &'a Log,
+    is_unchanged: bool,
+    verified: Option<Verification>,
+    status: &'static str,
 }
 
 impl Job<'_> {
@@ -53,7 +64,7 @@ impl Job<'_> {
     }
 
     fn options(&self) -> Options {
-        let mut options = super::pass_options(&self.arguments.rules, self.file.total_bytes());
+        let mut options = super::pass_options(&self.arguments.rules, self.source.total_bytes());
         options.max_rewrites = self.arguments.stop_after;
         options
     }
@@ -86,57 +97,101 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn compile(&self, max_rewrites: Option<usize>) -> Result<(Model, Log), CliError> {
-        let mut model = self.file.again()?;
-        self.fix_shapes(&mut model)?;
+    /// Rewrites a model as it was read; at most `max_rewrites` times when bisecting.
+    fn compile(&self, model: &mut Model, max_rewrites: Option<usize>) -> Result<Log, CliError> {
+        self.fix_shapes(model)?;
         let mut options = self.options();
         options.max_rewrites = max_rewrites.or(options.max_rewrites);
         let wanted = self.arguments.dump_after.as_deref();
-        let log = pipeline::compile(&mut model, &options, &mut |phase, graph| {
+        let log = pipeline::compile(model, &options, &mut |phase, graph| {
             if max_rewrites.is_none() && wanted == Some(phase) {
                 note(&format!("after {phase}:\n{}", text::to_graph_text(graph).trim_end()));
             }
         })?;
-        Ok((model, log))
+        Ok(log)
     }
 
-    fn run(&self) -> Result<(), CliError> {
-        let before = Facts::of(&self.file.model, self.file.total_bytes());
-        let (model, log) = self.compile(None)?;
-        let is_unchanged = !model.graph.is_edited();
-        let has_data = !self.file.data_files.is_empty();
+    fn run(&self, mut model: Model) -> Result<(), CliError> {
+        let before = Facts::of(&model, self.source.total_bytes());
+        let has_data = !self.source.data_files.is_empty();
         if is_pipe(self.target) && (has_data || self.arguments.external_data) {
             return Err(CliError::Pipe);
         }
+        self.refuse_own_data(self.target)?;
+        let versions = report::Versions::of(&model);
+        let log = self.compile(&mut model, None)?;
+        let is_unchanged = !model.graph.is_edited();
         let copies = is_unchanged && !has_data && !self.arguments.external_data;
-        if is_pipe(self.target) {
-            return self.to_stdout(&model, &log, copies);
+        if is_pipe(self.target) || write::is_special(self.target) {
+            let bytes = self.in_memory(&model, copies)?;
+            let after = Facts::of(&model, bytes.len() as u64);
+            drop(model);
+            let (verified, status) =
+                self.verified(ModelSource::Bytes(&bytes), &log, is_unchanged)?;
+            self.send(&bytes)?;
+            let outcome =
+                Outcome { before: &before, after, log: &log, is_unchanged, verified, status };
+            return self.report(&outcome, versions);
         }
         let staged = if copies {
-            Staged::copy(self.target, &self.file.bytes)?
+            Staged::copy(self.target, &self.source.bytes)?
         } else {
             let name = self.data_name();
-            Staged::encoded(self.target, &self.encode(&model, &name)?, &name)?
+            let encoded = self.encode(&model, &name)?;
+            if encoded.has_data() {
+                self.refuse_own_data(&folder_of(self.target).join(&name))?;
+            }
+            Staged::encoded(self.target, &encoded, &name)?
         };
+        // What follows holds against the bytes written, not against what is still in memory.
+        drop(model);
         let written = ModelFile::open(&staged.model_path())?;
-        let (verified, status) = if self.arguments.no_verify {
+        let (verified, status) = self.verified(written.source.for_runtime(), &log, is_unchanged)?;
+        let after = Facts::of(&written.model, written.total_bytes());
+        drop(written);
+        staged.commit()?;
+        let outcome = Outcome { before: &before, after, log: &log, is_unchanged, verified, status };
+        self.report(&outcome, versions)
+    }
+
+    /// Refuses to write over the tensors of the input, unless the input itself is replaced.
+    fn refuse_own_data(&self, path: &Path) -> Result<(), CliError> {
+        let is_in_place = self.target.canonicalize().is_ok_and(|target| {
+            self.source.path.canonicalize().is_ok_and(|source| source == target)
+        });
+        if self.source.has_data_file(path) && !is_in_place {
+            return Err(CliError::Write {
+                path: path.to_owned(),
+                detail: "the input model keeps its tensors in this file".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Verifies unless there is no need; how that went, in a word.
+    fn verified(
+        &self,
+        result: ModelSource<'_>,
+        log: &Log,
+        is_unchanged: bool,
+    ) -> Result<(Option<Verification>, &'static str), CliError> {
+        Ok(if self.arguments.no_verify {
             (None, "skipped")
         } else if is_unchanged {
             (None, "unchanged")
         } else {
-            (Some(self.verify(written.source(), log.rewrites.len())?), "passed")
-        };
-        let after = Facts::of(&written.model, written.total_bytes());
-        drop(written);
-        staged.commit()?;
-        self.tell(&before, &after, &log, verified.as_ref(), status);
-        if let Some(path) = &self.arguments.report {
-            let input = (self.file.path.as_path(), &self.file.model, &before);
-            let output = (self.target.as_path(), &after);
-            let report = report::json(input, output, &log, verified.as_ref(), status);
-            write::text(path, &format!("{report:#}\n"))?;
-        }
-        Ok(())
+            (Some(self.verify(result, log.rewrites.len())?), "passed")
+        })
+    }
+
+    fn report(&self, outcome: &Outcome<'_>, versions: report::Versions) -> Result<(), CliError> {
+        self.tell(outcome);
+        let Some(path) = &self.arguments.report else { return Ok(()) };
+        let input = (self.source.path.as_path(), outcome.before);
+        let output = (self.target.as_path(), &outcome.after);
+        let verified = outcome.verified.as_ref();
+        let report = report::json(versions, input, output, outcome.log, verified, outcome.status);
+        write::text(path, &format!("{report:#}\n"))
     }
 
     fn data_name(&self) -> String {
@@ -159,30 +214,34 @@ impl Job<'_> {
         }
     }
 
-    fn to_stdout(&self, model: &Model, log: &Log, copies: bool) -> Result<(), CliError> {
-        let bytes = if copies {
-            self.file.bytes.clone()
-        } else {
-            match model.encode(&DataPlacement::Inline) {
-                Err(IrError::TooLargeForOneFile { .. }) => return Err(CliError::Pipe),
-                encoded => encoded?.model_to_bytes(),
-            }
-        };
-        if !self.arguments.no_verify && model.graph.is_edited() {
-            self.verify(ModelSource::Bytes(&bytes), log.rewrites.len())?;
+    /// The result for a pipe or device, which takes one file.
+    fn in_memory(&self, model: &Model, copies: bool) -> Result<Bytes, CliError> {
+        if copies {
+            return Ok(self.source.bytes.clone());
+        }
+        match model.encode(&DataPlacement::Inline) {
+            Err(IrError::TooLargeForOneFile { .. }) => Err(CliError::Pipe),
+            encoded => Ok(encoded?.model_to_bytes()),
+        }
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), CliError> {
+        if !is_pipe(self.target) {
+            return write::special(self.target, bytes);
         }
         let mut out = std::io::stdout().lock();
-        std::io::Write::write_all(&mut out, &bytes)
+        std::io::Write::write_all(&mut out, bytes)
             .and_then(|()| std::io::Write::flush(&mut out))
             .map_err(|error| CliError::Write { path: "-".into(), detail: error.to_string() })
     }
 
-    fn oracle(&self) -> Result<Oracle, CliError> {
+    fn oracle(&self) -> Result<Oracle<'_>, CliError> {
         let data = data::read(&self.arguments.input_data)?;
-        let mut model = self.file.again()?;
+        let mut model = self.source.again()?;
         self.fix_shapes(&mut model)?;
         let count = self.arguments.check.get();
-        Oracle::new(self.file.source(), &model.graph, &data, count, &self.arguments.runtime)
+        let source = self.source.for_runtime();
+        Oracle::new(source, &model.graph, &data, count, &self.arguments.runtime)
     }
 
     /// Runs the result against the input model.
@@ -200,9 +259,10 @@ impl Job<'_> {
     }
 
     /// The first rewrite after which the outputs differ, found by halving.
-    fn bisect(&self, oracle: &Oracle, rewrites: usize) -> Option<String> {
+    fn bisect(&self, oracle: &Oracle<'_>, rewrites: usize) -> Option<String> {
         let differs = |count: usize| -> Option<(bool, Log)> {
-            let (model, log) = self.compile(Some(count)).ok()?;
+            let mut model = self.source.again().ok()?;
+            let log = self.compile(&mut model, Some(count)).ok()?;
             let bytes = model.encode(&DataPlacement::Inline).ok()?.model_to_bytes();
             let is_passed =
                 oracle.compare(ModelSource::Bytes(&bytes)).is_ok_and(|result| result.is_passed());
@@ -217,18 +277,14 @@ impl Job<'_> {
         log.rewrites.last().map(|rewrite| format!("{} at {:?}", rewrite.rule, rewrite.node))
     }
 
-    fn tell(
-        &self,
-        before: &Facts,
-        after: &Facts,
-        log: &Log,
-        verified: Option<&Verification>,
-        status: &str,
-    ) {
-        if log.rewrites.is_empty() {
+    fn tell(&self, outcome: &Outcome<'_>) {
+        let log = outcome.log;
+        if outcome.is_unchanged {
             self.print("nothing to merge: the model is written as it came");
+        } else if log.rewrites.is_empty() {
+            self.print("nothing to merge: only the shapes asked for are fixed");
         } else {
-            self.print(&report::table(before, after));
+            self.print(&report::table(outcome.before, &outcome.after));
             for (rule, count) in report::by_rule(log) {
                 self.print(&format!("  {rule}: {count}"));
             }
@@ -238,9 +294,12 @@ impl Job<'_> {
                 self.print(&format!("  {} at {:?}", rewrite.rule, rewrite.node));
             }
         }
-        if let Some(result) = verified {
+        for warning in &log.warnings {
+            self.print(&format!("warning: {warning}"));
+        }
+        if let Some(result) = &outcome.verified {
             self.print(&report::verification(result));
-        } else if status == "skipped" && !log.rewrites.is_empty() {
+        } else if outcome.status == "skipped" && !outcome.is_unchanged {
             self.print("not verified (--no-verify)");
         }
         if self.arguments.why_not {

@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     };
     graph.required_inputs().for_each(|id| boundary("input", id));
     graph.outputs().for_each(|id| boundary("output", id));
-    let mut model = file.again()?;
+    let mut model = file.model;
     let options = super::pass_options(&arguments.rules, before.bytes);
     let log = updp_passes::pipeline::compile(&mut model, &options, &mut |_, _| {})?;
     if log.rewrites.is_empty() {

@@ -18,13 +18,14 @@ pub(super) fn run(arguments: &VerifyArgs) -> Result<(), CliError> {
     let data = data::read(&arguments.input_data)?;
     let count = arguments.check.get();
     let graph = &reference.model.graph;
-    let oracle = Oracle::new(reference.source(), graph, &data, count, &arguments.runtime)?
-        .with_limit(arguments.limit);
-    let result = oracle.compare(model.source())?;
+    let oracle =
+        Oracle::new(reference.source.for_runtime(), graph, &data, count, &arguments.runtime)?
+            .with_limit(arguments.limit);
+    let result = oracle.compare(model.source.for_runtime())?;
     say(&report::verification(&result));
     match result.failure() {
         None => Ok(()),
-        Some(detail) => Err(CliError::VerificationFailed { detail }),
+        Some(detail) => Err(CliError::Different { detail }),
     }
 }
 

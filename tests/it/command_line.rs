@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use onnx_protobuf::ModelProto;
 use protobuf::Message;
 use tempfile::TempDir;
+use updp_ir::{DataType, Dim, Node};
 use updp_testkit::{Micro, conv, encode, prove, read_model, seeded};
 
 use crate::fixtures::folder;
@@ -201,4 +202,110 @@ fn a_wrong_argument_is_a_usage_error() {
     assert_eq!(code(&run(&[])), 2);
     refuses(&run(&[&input, path("-o"), &output, path("--skip"), path("no-such-rule")]), 2, "P0003");
     assert_eq!(files(&scene), ["model.onnx"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_is_written_to_and_a_link_stays_a_link() {
+    use std::os::unix::fs::FileTypeExt;
+    let (scene, input, output) = scene();
+    let ran = run(&[&input, path("-o"), path("/dev/null")]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    let kind = std::fs::metadata("/dev/null").expect("there").file_type();
+    assert!(kind.is_char_device(), "/dev/null was replaced");
+    let link = scene.path().join("link.onnx");
+    std::fs::write(&output, "old").expect("written");
+    std::os::unix::fs::symlink(&output, &link).expect("linked");
+    assert_eq!(code(&run(&[&input, path("-o"), &link])), 0);
+    assert!(link.is_symlink());
+    prove(&read_model(&input), &read_model(&output));
+    assert_eq!(files(&scene), ["link.onnx", "model.onnx", "out.onnx"]);
+}
+
+#[test]
+fn the_tensors_of_the_input_are_not_written_over() {
+    let (scene, input, output) = scene();
+    assert_eq!(code(&run(&[&input, path("-o"), &output, path("--external-data")])), 0);
+    let data = scene.path().join("out.onnx.data");
+    let before = std::fs::read(&data).expect("written");
+    refuses(&run(&[&output, path("-o"), &data]), 2, "error[C0003]: ");
+    assert!(before == std::fs::read(&data).expect("still there"));
+    // In place is what it says: the new model has new data.
+    let ran = run(&[&output, path("-o"), &output, path("--external-data")]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    prove(&read_model(&input), &read_model(&output));
+}
+
+#[cfg(unix)]
+#[test]
+fn external_data_in_a_pipe_is_refused_without_waiting() {
+    let (scene, input, output) = scene();
+    assert_eq!(code(&run(&[&input, path("-o"), &output, path("--external-data")])), 0);
+    let data = scene.path().join("out.onnx.data");
+    std::fs::remove_file(&data).expect("there");
+    let made = Command::new("mkfifo").arg(&data).status().expect("mkfifo starts");
+    assert!(made.success());
+    let again = scene.path().join("again.onnx");
+    refuses(&run(&[&output, path("-o"), &again]), 3, "no regular file");
+}
+
+/// Conv, BN, then `node`.
+fn ending_in(node: Node) -> Micro {
+    let mut m = Micro::new(402);
+    let x = m.input("x", &[3, 8, 8]);
+    let y = m.conv(&x, &conv(4).kernel(3).pad(1));
+    let y = m.bn(&y);
+    let last = m.node(node, &[&y.name]);
+    m.raw().output(&last, DataType::Float, None);
+    m
+}
+
+#[test]
+fn random_outputs_are_named_and_the_others_compared() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("model.onnx"), folder.path().join("out.onnx"));
+    let mut m = ending_in(Node::new("Relu"));
+    let noise = m.node(Node::new("RandomUniformLike"), &["x"]);
+    m.raw().output(&noise, DataType::Float, None);
+    std::fs::write(&input, encode(&m.build())).expect("written");
+    let ran = run(&[&input, path("-o"), &output]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    let told = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(told.contains("not compared") && told.contains("cosine"), "{told}");
+    let only = ending_in(Node::new("RandomUniformLike"));
+    std::fs::write(&input, encode(&only.build())).expect("written");
+    let ran = run(&[&input, path("-o"), &output]);
+    refuses(&ran, 8, "every output of the model is random");
+}
+
+#[test]
+fn a_graph_without_outputs_is_left_alone() {
+    let (scene, input, output) = scene();
+    let bytes = std::fs::read(&input).expect("there");
+    let mut model = ModelProto::parse_from_bytes(&bytes).expect("the second reader reads it");
+    model.graph.mut_or_insert_default().output.clear();
+    let bytes = model.write_to_bytes().expect("encodes");
+    std::fs::write(&input, &bytes).expect("written");
+    let ran = run(&[&input, path("-o"), &output]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    assert!(bytes == std::fs::read(&output).expect("written"));
+    assert_eq!(files(&scene), ["model.onnx", "out.onnx"]);
+}
+
+#[test]
+fn indices_that_need_small_tables_are_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("model.onnx"), folder.path().join("out.onnx"));
+    let mut m = Micro::new(403);
+    let x = m.input("x", &[3, 8, 8]);
+    let y = m.conv(&x, &conv(4).kernel(3).pad(1));
+    let y = m.bn(&y);
+    m.output(&y);
+    m.raw().input("index", DataType::Int64, &[Dim::Known(2)]);
+    let table = m.weight("table", &[1, 5], &seeded(9, 5));
+    let row = m.node(Node::new("Gather"), &[&table, "index"]);
+    m.raw().output(&row, DataType::Float, None);
+    std::fs::write(&input, encode(&m.build())).expect("written");
+    let ran = run(&[&input, path("-o"), &output]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
 }

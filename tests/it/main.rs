@@ -2,7 +2,9 @@
 
 mod command_line;
 mod compile;
+mod error_codes;
 mod fixtures;
+mod fuzz_replay;
 mod micro;
 mod nothing_lost;
 mod second_reader;

@@ -21,7 +21,7 @@
 
 use updp_ir::NodeId;
 
-use super::budget;
+use super::{budget, quantization};
 use crate::error::{Declined, Stop};
 use crate::kernel::AffineMap;
 use crate::lift::{Domain, Linear, Path, input_size};
@@ -154,6 +154,7 @@ impl Run {
         }
         budget::check(cx, &map, first.dtype().bits().unwrap_or(32) / 8)?;
         let mut patch = Patch::new();
+        quantization::compare(&mut patch, self.path.units(), &map);
         let source = Operand::Value(self.path.source);
         last.emit_map(cx, &mut patch, source, &map, Out::Value(last.y))?;
         patch.remove_all(self.path.nodes());

@@ -20,7 +20,7 @@
 use updp_ir::view::{Binary, BinaryOp};
 use updp_ir::{Node, NodeId, ValueId};
 
-use super::budget;
+use super::{budget, quantization};
 use crate::cost::{MapShape, elements, elementwise_ns};
 use crate::error::{Declined, Stop};
 use crate::kernel::{AffineMap, Obstacle};
@@ -188,6 +188,7 @@ impl Match {
         let rest: Vec<Term> =
             (0..self.terms.len()).filter(|at| !is_merged(*at)).map(|at| self.terms[at]).collect();
         let mut patch = Patch::new();
+        quantization::compare(&mut patch, group.units(), &map);
         let out = if rest.is_empty() {
             Out::Value(self.result)
         } else {

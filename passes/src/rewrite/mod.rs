@@ -14,6 +14,7 @@ mod merge_affine_pair;
 mod merge_chain;
 mod merge_parallel;
 mod merge_transposes;
+mod quantization;
 mod swap_transpose_affine;
 #[cfg(test)]
 mod tests;

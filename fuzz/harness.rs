@@ -1,0 +1,63 @@
+//! What the fuzz targets hold of any bytes; `tests/it/fuzz_replay.rs` runs the same on the files in `fixtures/fuzz`.
+//!
+//! Each function panics when a promise is broken and returns when the bytes are refused.
+
+#![allow(dead_code, reason = "every target uses one function")]
+
+use bytes::Bytes;
+use updp_ir::infer::Shapes;
+use updp_ir::{DataPlacement, IrError, Model, text};
+use updp_passes::{Options, pipeline};
+
+fn read(bytes: &[u8]) -> Result<Model, IrError> {
+    Model::decode(Bytes::copy_from_slice(bytes), &mut |reference| {
+        Err(IrError::ExternalDataMissing { name: reference.tensor.clone() })
+    })
+}
+
+fn write(model: &Model) -> Option<Vec<u8>> {
+    Some(model.encode(&DataPlacement::Inline).ok()?.model_to_bytes().to_vec())
+}
+
+/// What is read can be written, and what was written reads as the same bytes again.
+pub fn decode(bytes: &[u8]) {
+    let Ok(model) = read(bytes) else { return };
+    let Some(first) = write(&model) else { return };
+    let again = read(&first).expect("what we write can be read");
+    let second = write(&again).expect("what was read can be written");
+    assert!(first == second, "writing is not stable");
+}
+
+/// Whatever validates can be inferred, shown and ordered.
+pub fn validate(bytes: &[u8]) {
+    let Ok(model) = read(bytes) else { return };
+    if model.validate().is_err() {
+        return;
+    }
+    let shapes = Shapes::infer(&model.graph, model.opset("").unwrap_or(0));
+    for id in model.graph.nodes() {
+        for value in model.graph.results(id).into_iter().flatten() {
+            let _ = shapes.of(value);
+        }
+    }
+    let _ = text::to_text(&model);
+    let _ = text::to_dot(&model.graph);
+    updp_ir::order::topological(&model.graph).expect("a valid graph has an order");
+}
+
+/// A valid model compiles to a valid model, and there is nothing left to do on what they made.
+pub fn compile(bytes: &[u8]) {
+    for merge_all in [false, true] {
+        let Ok(mut model) = read(bytes) else { return };
+        if model.validate().is_err() {
+            return;
+        }
+        let options = Options { merge_all, validate_each: true, ..Options::default() };
+        pipeline::compile(&mut model, &options, &mut |_, _| {}).expect("a valid model compiles");
+        let Some(first) = write(&model) else { continue };
+        let mut again = read(&first).expect("what was compiled can be read");
+        pipeline::compile(&mut again, &options, &mut |_, _| {}).expect("compiles again");
+        let second = write(&again).expect("can be written");
+        assert!(first == second, "compiling again changes the model");
+    }
+}
