@@ -101,7 +101,7 @@ impl CliError {
                 "an .npz with one array an input, or NAME:FILE.npy".into()
             }
             Self::Unverifiable { .. } => {
-                "install ONNX Runtime (pip install 'onnxruntime>=1.24'), give fitting inputs with --input-data, or compile with --no-verify".into()
+                "give fitting inputs with --input-data, install ONNX Runtime if it is missing (pip install 'onnxruntime>=1.24'), or compile with --no-verify".into()
             }
             Self::VerificationFailed { .. } => {
                 "nothing was written; --skip RULE leaves a rule out; please report the model".into()

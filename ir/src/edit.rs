@@ -7,9 +7,10 @@ use crate::error::IrError;
 use crate::graph::{Edge, Graph, Vertex};
 use crate::id::{NodeId, ValueId};
 use crate::node::Node;
+use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto};
 use crate::tensor::Tensor;
-use crate::types::TensorType;
+use crate::types::{Dim, TensorType};
 use crate::value::{Origin, Value};
 
 /// Where a result of a new node goes.
@@ -238,7 +239,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Fixes the dims of a graph input.
+    /// Fixes the dims of a graph input. A symbol that one of them had becomes that number wherever it
+    /// is declared in this graph: a batch of 8 goes in, a batch of 8 comes out.
     ///
     /// # Errors
     /// I0303 for what is no graph input, I0305 when it is no tensor or has another rank.
@@ -250,6 +252,17 @@ impl Graph {
             let detail = "the input is no tensor of this rank".to_owned();
             return Err(IrError::Broken { number: 1, detail });
         };
+        let symbols: Vec<(String, usize)> = declared
+            .shape
+            .iter()
+            .flatten()
+            .zip(dims)
+            .filter_map(|(dim, size)| match dim {
+                Dim::Symbol(name) => Some((name.to_string(), *size)),
+                _ => None,
+            })
+            .collect();
+        self.fix_symbols(&symbols);
         let ty = TensorType::fixed(declared.dtype, dims);
         let mut info = value_info(&self.value(value).name, &ty);
         info.doc_string.clone_from(&self.inputs[place].1.doc_string);
@@ -258,6 +271,36 @@ impl Graph {
         self.value_mut(value).declared = Some(ty);
         self.edited = true;
         Ok(())
+    }
+
+    /// Replaces symbols by sizes in everything declared.
+    fn fix_symbols(&mut self, symbols: &[(String, usize)]) {
+        let size_of = |name: &str| symbols.iter().find(|(known, _)| known == name).map(|(_, n)| *n);
+        for vertex in self.vertices.node_weights_mut() {
+            let Vertex::Value(value) = vertex else { continue };
+            for dim in value.declared.iter_mut().filter_map(|ty| ty.shape.as_mut()).flatten() {
+                if let Dim::Symbol(name) = dim
+                    && let Some(size) = size_of(name)
+                {
+                    *dim = Dim::Known(size);
+                }
+            }
+        }
+        let boundary = self.inputs.iter_mut().chain(&mut self.outputs).map(|(_, info)| info);
+        for info in boundary.chain(&mut self.header.value_info) {
+            let Some(type_proto::Value::TensorType(tensor)) =
+                info.r#type.as_mut().and_then(|ty| ty.value.as_mut())
+            else {
+                continue;
+            };
+            for dim in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
+                if let Some(dimension::Value::DimParam(name)) = &dim.value
+                    && let Some(size) = size_of(name)
+                {
+                    dim.value = Some(dimension::Value::DimValue(size as i64));
+                }
+            }
+        }
     }
 
     /// Makes the slots after the last present operand of a node disappear.
@@ -406,19 +449,15 @@ impl Graph {
 
 /// The `ValueInfoProto` of a tensor value.
 pub(crate) fn value_info(name: &str, ty: &TensorType) -> ValueInfoProto {
-    use tensor_shape_proto::{Dimension, dimension};
+    use tensor_shape_proto::Dimension;
     let shape = ty.shape.as_ref().map(|dims| TensorShapeProto {
         dim: dims
             .iter()
             .map(|dim| Dimension {
                 value: match dim {
-                    crate::types::Dim::Known(size) => {
-                        Some(dimension::Value::DimValue(*size as i64))
-                    }
-                    crate::types::Dim::Symbol(symbol) => {
-                        Some(dimension::Value::DimParam(symbol.to_string()))
-                    }
-                    crate::types::Dim::Unknown => None,
+                    Dim::Known(size) => Some(dimension::Value::DimValue(*size as i64)),
+                    Dim::Symbol(symbol) => Some(dimension::Value::DimParam(symbol.to_string())),
+                    Dim::Unknown => None,
                 },
                 denotation: None,
             })

@@ -309,3 +309,25 @@ fn indices_that_need_small_tables_are_found() {
     let ran = run(&[&input, path("-o"), &output]);
     assert_eq!(code(&ran), 0, "{}", stderr(&ran));
 }
+
+#[test]
+fn a_fixed_batch_is_fixed_wherever_its_symbol_stands() {
+    let input = folder().join("trained/fmnist_repvgg.bn.onnx");
+    let scene = tempfile::tempdir().expect("a folder");
+    let output = scene.path().join("out.onnx");
+    for shape in ["input:4,1,28,28", "input:4x1x28x28", "input:[4,1,28,28]", "4,1,28,28"] {
+        let ran = run(&[&input, path("-o"), &output, path("--input-shape"), path(shape)]);
+        assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+        let model = read_model(&output);
+        let declared: Vec<String> = (model.graph.required_inputs().chain(model.graph.outputs()))
+            .map(|id| model.graph.value(id).declared().expect("a tensor").to_string())
+            .collect();
+        assert_eq!(declared, ["f32[4,1,28,28]", "f32[4,10]"], "{shape}");
+        std::fs::remove_file(&output).expect("written");
+    }
+    for wrong in ["input:4,1,28", "nothing:4,1,28,28", "input:4,1,28,-1", "input:"] {
+        let ran = run(&[&input, path("-o"), &output, path("--input-shape"), path(wrong)]);
+        refuses(&ran, 2, "error[C0005]: ");
+    }
+    assert_eq!(files(&scene), [""; 0]);
+}
