@@ -23,6 +23,10 @@ BENCH_RUNS ?= 5
 # Folders that `make corpus` walks besides the onnx wheel's backend tests.
 CORPUS ?= fixtures $(wildcard ../shared/corpus)
 
+# What `make fuzz` runs, and how long.
+TARGET ?= compile
+SECONDS ?= 600
+
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export ORT_DYLIB_PATH := $(CURDIR)/$(ORT_LINK)
 export RUSTDOCFLAGS := -D warnings
@@ -36,7 +40,7 @@ apt_install = if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y 
 	elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo apt-get install -y $(1); \
 	else echo 'missing Debian package: $(1). As root: apt-get install $(1)' >&2; exit 1; fi
 
-.PHONY: help setup tools ort test fmt lint demo bench corpus models-check clean
+.PHONY: help setup tools ort test fmt lint demo cost-model bench corpus models-check fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -105,6 +109,12 @@ demo: setup ## compile a trained RepVGG, verify it on real images, measure both
 	$(call step,measure the latency of both)
 	$(COMPILER) bench fixtures/trained/fmnist_repvgg.bn.onnx target/demo/repvgg.onnx
 
+cost-model: setup $(VENV)/.check ## hold the cost guard's decisions against ONNX Runtime's clock
+	$(call step,build the compiler)
+	cargo build --locked --release
+	$(call step,measure)
+	$(VENV)/bin/python scripts/cost_model.py $(COMPILER)
+
 bench: setup $(VENV)/.bench ## compare speed and memory with onnxslim and onnxsim; prints tables for docs/results.md
 	$(call step,build the compiler and the model zoo)
 	cargo build --locked --release -p updp-compile -p updp-zoo
@@ -125,6 +135,14 @@ models-check: setup $(VENV)/.check ## compile every file of ../shared/models, co
 	cargo build --locked --release
 	$(call step,compile and compare)
 	$(VENV)/bin/python scripts/models_check.py $(COMPILER) ../shared/models
+
+# The corpus grows in fuzz/corpus/TARGET, findings go to fuzz/artifacts/TARGET; what was fixed belongs into fixtures/fuzz.
+fuzz: ## fuzz TARGET (decode, validate, compile) for SECONDS; needs a nightly toolchain and cargo-fuzz
+	@command -v cargo-fuzz >/dev/null || { echo 'cargo-fuzz is missing: cargo install cargo-fuzz' >&2; exit 1; }
+	@mkdir -p fuzz/corpus/$(TARGET)
+	@find fixtures -name '*.onnx' -size -20k -exec cp -n -t fuzz/corpus/$(TARGET) {} +
+	CARGO_TARGET_DIR=$(CURDIR)/fuzz/target RUSTUP_TOOLCHAIN=nightly cargo fuzz run $(TARGET) -- \
+		-max_total_time=$(SECONDS) -max_len=20000 -timeout=20 -rss_limit_mb=3000
 
 clean: ## remove everything that was built or fetched into this folder
 	rm -rf target $(VENV)

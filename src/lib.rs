@@ -8,6 +8,7 @@ pub mod data;
 pub mod doubt;
 pub mod error;
 pub mod interrupt;
+pub mod local;
 pub mod model_file;
 pub mod report;
 pub mod terminal;

@@ -163,6 +163,14 @@ pub fn why_not(log: &Log) -> String {
 /// A verification as lines.
 #[must_use]
 pub fn verification(result: &Verification) -> String {
+    if let Some(parts) = result.parts {
+        return format!(
+            "equal part by part: no runtime here runs the whole model; {parts} parts run by \
+             themselves in {}, worst max|Δ|/max|ref| {:.2e}",
+            if parts == 0 { "nothing" } else { &result.runtime },
+            result.worst()
+        );
+    }
     let mut out = format!(
         "{}: {} inputs in {}, worst max|Δ|/max|ref| {:.2e}",
         if result.is_passed() { "equal" } else { "DIFFERENT" },
@@ -255,6 +263,7 @@ pub fn json(
             "status": status,
             "runtime": verified.map(|v| v.runtime.clone()),
             "runs": verified.map_or(0, |v| v.runs),
+            "parts": verified.and_then(|v| v.parts),
             "outputs": outputs,
             "random_outputs": verified.map_or_else(Vec::new, |v| v.random.clone()),
         },

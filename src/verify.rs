@@ -58,6 +58,8 @@ pub struct Verification {
     pub random: Vec<String>,
     /// Top-1 of reference and model on the labels.
     pub top1: Option<(f64, f64)>,
+    /// How many parts were compared, where the models could not be run whole.
+    pub parts: Option<usize>,
 }
 
 impl Verification {

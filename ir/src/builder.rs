@@ -3,7 +3,6 @@
 use crate::attribute::AttributeValue;
 use crate::codec::Model;
 use crate::dtype::DataType;
-use crate::edit::value_info;
 use crate::error::IrError;
 use crate::node::Node;
 use crate::proto::{
@@ -90,21 +89,21 @@ impl ModelBuilder {
     /// Adds a graph input. A dim is a number or, as text, a symbol.
     pub fn input(&mut self, name: &str, dtype: DataType, dims: &[Dim]) -> &mut Self {
         let ty = TensorType { dtype, shape: Some(dims.to_vec()) };
-        self.graph.input.push(value_info(name, &ty));
+        self.graph.input.push(ty.to_value_info(name));
         self
     }
 
     /// Adds a graph output; `dims` is `None` where the shape is left open.
     pub fn output(&mut self, name: &str, dtype: DataType, dims: Option<&[Dim]>) -> &mut Self {
         let ty = TensorType { dtype, shape: dims.map(<[Dim]>::to_vec) };
-        self.graph.output.push(value_info(name, &ty));
+        self.graph.output.push(ty.to_value_info(name));
         self
     }
 
     /// Adds a `value_info` entry.
     pub fn value_info(&mut self, name: &str, dtype: DataType, dims: &[Dim]) -> &mut Self {
         let ty = TensorType { dtype, shape: Some(dims.to_vec()) };
-        self.graph.value_info.push(value_info(name, &ty));
+        self.graph.value_info.push(ty.to_value_info(name));
         self
     }
 

@@ -8,7 +8,7 @@ use crate::graph::{Edge, Graph, Vertex};
 use crate::id::{NodeId, ValueId};
 use crate::node::Node;
 use crate::proto::tensor_shape_proto::dimension;
-use crate::proto::{TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto};
+use crate::proto::type_proto;
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
 use crate::value::{Origin, Value};
@@ -33,7 +33,7 @@ impl Graph {
         let name = self.pool.fresh(hint);
         let info = self
             .lists_initializers
-            .then(|| value_info(&name, &TensorType::fixed(tensor.dtype(), tensor.dims())));
+            .then(|| TensorType::fixed(tensor.dtype(), tensor.dims()).to_value_info(&name));
         let id = self.insert_value(name, Origin::Initializer { overridable: false });
         self.value_mut(id).tensor = Some(tensor);
         self.push_initializer(id);
@@ -221,7 +221,7 @@ impl Graph {
         let tensor =
             self.get_value(new).and_then(|value| value.tensor.as_ref()).ok_or(IrError::StaleId)?;
         let name = known.name.clone();
-        let info = value_info(&name, &TensorType::fixed(tensor.dtype(), tensor.dims()));
+        let info = TensorType::fixed(tensor.dtype(), tensor.dims()).to_value_info(&name);
         let (old_place, new_place) = (known.place, self.value(new).place);
         if self.lists_initializers {
             self.inputs.retain(|(id, _)| *id != new);
@@ -264,7 +264,7 @@ impl Graph {
             .collect();
         self.fix_symbols(&symbols);
         let ty = TensorType::fixed(declared.dtype, dims);
-        let mut info = value_info(&self.value(value).name, &ty);
+        let mut info = ty.to_value_info(&self.value(value).name);
         info.doc_string.clone_from(&self.inputs[place].1.doc_string);
         info.metadata_props.clone_from(&self.inputs[place].1.metadata_props);
         self.inputs[place].1 = info;
@@ -444,34 +444,5 @@ impl Graph {
         let name = std::mem::take(&mut self.value_mut(id).name);
         self.names.swap_remove(&name);
         self.vertices.remove_node(Self::raw_value(id));
-    }
-}
-
-/// The `ValueInfoProto` of a tensor value.
-pub(crate) fn value_info(name: &str, ty: &TensorType) -> ValueInfoProto {
-    use tensor_shape_proto::Dimension;
-    let shape = ty.shape.as_ref().map(|dims| TensorShapeProto {
-        dim: dims
-            .iter()
-            .map(|dim| Dimension {
-                value: match dim {
-                    Dim::Known(size) => Some(dimension::Value::DimValue(*size as i64)),
-                    Dim::Symbol(symbol) => Some(dimension::Value::DimParam(symbol.to_string())),
-                    Dim::Unknown => None,
-                },
-                denotation: None,
-            })
-            .collect(),
-    });
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: Some(TypeProto {
-            denotation: None,
-            value: Some(type_proto::Value::TensorType(type_proto::Tensor {
-                elem_type: Some(ty.dtype.code()),
-                shape,
-            })),
-        }),
-        ..ValueInfoProto::default()
     }
 }

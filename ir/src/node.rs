@@ -54,6 +54,13 @@ impl Node {
         self
     }
 
+    /// The same node in another operator domain.
+    #[must_use]
+    pub fn in_domain(mut self, domain: &str) -> Self {
+        self.proto.domain = Some(domain.to_owned());
+        self
+    }
+
     /// The same node with one more attribute (or that attribute replaced).
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<AttributeValue>) -> Self {

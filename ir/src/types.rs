@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::dtype::DataType;
-use crate::proto::{TypeProto, tensor_shape_proto::dimension, type_proto};
+use crate::proto::tensor_shape_proto::{Dimension, dimension};
+use crate::proto::{TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 
 /// One dimension of a shape.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +72,32 @@ impl TensorType {
                 .collect()
         });
         Some(Self { dtype: DataType::from_code(tensor.elem_type()), shape })
+    }
+
+    /// The declaration of a value of this type.
+    #[must_use]
+    pub fn to_value_info(&self, name: &str) -> ValueInfoProto {
+        let dimension = |dim: &Dim| Dimension {
+            value: match dim {
+                Dim::Known(size) => Some(dimension::Value::DimValue(*size as i64)),
+                Dim::Symbol(symbol) => Some(dimension::Value::DimParam(symbol.to_string())),
+                Dim::Unknown => None,
+            },
+            denotation: None,
+        };
+        let shape =
+            |dims: &Vec<Dim>| TensorShapeProto { dim: dims.iter().map(dimension).collect() };
+        ValueInfoProto {
+            name: Some(name.to_owned()),
+            r#type: Some(TypeProto {
+                denotation: None,
+                value: Some(type_proto::Value::TensorType(type_proto::Tensor {
+                    elem_type: Some(self.dtype.code()),
+                    shape: self.shape.as_ref().map(shape),
+                })),
+            }),
+            ..ValueInfoProto::default()
+        }
     }
 
     /// Number of dims, when known.

@@ -128,12 +128,16 @@ impl Driver<'_, '_> {
     ) -> Result<(), PassError> {
         self.bodies(graph, &shapes, depth)?;
         let mut refusals = BTreeMap::new();
+        let mut order = order::topological(graph)?;
         loop {
             let mut changed = false;
             refusals.clear();
             for phase in self.phases {
                 let start = Instant::now();
-                let phase_changed = self.phase(graph, &mut shapes, phase, &mut refusals)?;
+                let phase_changed = self.phase(graph, &mut shapes, phase, &order, &mut refusals)?;
+                if phase_changed {
+                    order = order::topological(graph)?;
+                }
                 *self.log.phase_times.entry(phase.name).or_default() += start.elapsed();
                 if phase_changed && depth == 0 {
                     (self.observer)(phase.name, graph);
@@ -185,6 +189,7 @@ impl Driver<'_, '_> {
         graph: &mut Graph,
         shapes: &mut Shapes,
         phase: &Phase,
+        order: &[NodeId],
         refusals: &mut BTreeMap<(usize, NodeId, &'static str), Refusal>,
     ) -> Result<bool, PassError> {
         let rules: Vec<&dyn AnyRule> = phase
@@ -197,11 +202,7 @@ impl Driver<'_, '_> {
             return Ok(false);
         }
         let mut by_root: BTreeMap<&str, Vec<&dyn AnyRule>> = BTreeMap::new();
-        let order = order::topological(graph)?;
-        let mut place: BTreeMap<NodeId, usize> =
-            order.iter().enumerate().map(|(place, node)| (*node, place)).collect();
-        let mut queue: BTreeSet<(usize, NodeId)> =
-            order.iter().enumerate().map(|(place, node)| (place, *node)).collect();
+        let mut queue = Queue::new(order);
         for rule in &rules {
             for root in rule.roots() {
                 by_root.entry(root).or_default().push(*rule);
@@ -210,7 +211,7 @@ impl Driver<'_, '_> {
         let any: Vec<&dyn AnyRule> =
             rules.iter().copied().filter(|rule| rule.roots().is_empty()).collect();
         let mut changed = false;
-        while let Some((at, node)) = queue.pop_first() {
+        while let Some((at, node)) = queue.pop() {
             let Some(known) = graph.get_node(node) else { continue };
             if !known.domain().is_empty() {
                 continue;
@@ -238,11 +239,10 @@ impl Driver<'_, '_> {
                 let touched = self.apply(graph, shapes, *rule, node, patch)?;
                 changed = true;
                 for next in touched {
-                    let place = *place.entry(next).or_insert(at);
-                    queue.insert((place, next));
+                    queue.push(next, at);
                 }
                 if graph.get_node(node).is_some() {
-                    queue.insert((at, node));
+                    queue.push(node, at);
                 }
                 break;
             }
@@ -291,5 +291,43 @@ impl Driver<'_, '_> {
             validate::graph(graph, true).map_err(fail)?;
         }
         Ok(applied.made.into_iter().chain(applied.neighbours).collect())
+    }
+}
+
+/// The nodes to look at, by their place in the order: all of them once, then what edits touched.
+struct Queue<'a> {
+    order: &'a [NodeId],
+    /// Next node of `order`.
+    next: usize,
+    again: BTreeSet<(usize, NodeId)>,
+    /// Places of nodes, made when the first edit needs them.
+    places: Option<BTreeMap<NodeId, usize>>,
+}
+
+impl<'a> Queue<'a> {
+    fn new(order: &'a [NodeId]) -> Self {
+        Self { order, next: 0, again: BTreeSet::new(), places: None }
+    }
+
+    /// The first node in the order, each only once however often it was pushed.
+    fn pop(&mut self) -> Option<(usize, NodeId)> {
+        let fresh = self.order.get(self.next).map(|node| (self.next, *node));
+        let again = self.again.first().copied();
+        let first = [fresh, again].into_iter().flatten().min()?;
+        if fresh == Some(first) {
+            self.next += 1;
+        }
+        self.again.remove(&first);
+        Some(first)
+    }
+
+    /// Has `node` looked at again; a new node takes the place `at` of the one it was made for.
+    fn push(&mut self, node: NodeId, at: usize) {
+        let order = self.order;
+        let places = self.places.get_or_insert_with(|| {
+            order.iter().enumerate().map(|(place, node)| (*node, place)).collect()
+        });
+        let place = *places.entry(node).or_insert(at);
+        self.again.insert((place, node));
     }
 }

@@ -10,6 +10,7 @@ use updp_passes::{Log, Options, pipeline};
 use crate::cli::CompileArgs;
 use crate::data;
 use crate::error::CliError;
+use crate::local;
 use crate::model_file::{ModelFile, Source, folder_of, is_pipe};
 use crate::report::{self, Facts};
 use crate::terminal::{Verbosity, note, say};
@@ -124,10 +125,13 @@ impl Job<'_> {
         let copies = is_unchanged && !has_data && !self.arguments.external_data;
         if is_pipe(self.target) || write::is_special(self.target) {
             let bytes = self.in_memory(&model, copies)?;
-            let after = Facts::of(&model, bytes.len() as u64);
             drop(model);
-            let (verified, status) =
-                self.verified(ModelSource::Bytes(&bytes), &log, is_unchanged)?;
+            let written = Model::decode(bytes.clone(), &mut |reference| {
+                Err(IrError::ExternalDataMissing { name: reference.tensor.clone() })
+            })?;
+            let after = Facts::of(&written, bytes.len() as u64);
+            let result = (ModelSource::Bytes(&bytes), &written);
+            let (verified, status) = self.verified(result, &log, is_unchanged)?;
             self.send(&bytes)?;
             let outcome =
                 Outcome { before: &before, after, log: &log, is_unchanged, verified, status };
@@ -146,7 +150,8 @@ impl Job<'_> {
         // What follows holds against the bytes written, not against what is still in memory.
         drop(model);
         let written = ModelFile::open(&staged.model_path())?;
-        let (verified, status) = self.verified(written.source.for_runtime(), &log, is_unchanged)?;
+        let result = (written.source.for_runtime(), &written.model);
+        let (verified, status) = self.verified(result, &log, is_unchanged)?;
         let after = Facts::of(&written.model, written.total_bytes());
         drop(written);
         staged.commit()?;
@@ -171,17 +176,33 @@ impl Job<'_> {
     /// Verifies unless there is no need; how that went, in a word.
     fn verified(
         &self,
-        result: ModelSource<'_>,
+        result: (ModelSource<'_>, &Model),
         log: &Log,
         is_unchanged: bool,
     ) -> Result<(Option<Verification>, &'static str), CliError> {
-        Ok(if self.arguments.no_verify {
-            (None, "skipped")
-        } else if is_unchanged {
-            (None, "unchanged")
-        } else {
-            (Some(self.verify(result, log.rewrites.len())?), "passed")
-        })
+        if self.arguments.no_verify {
+            return Ok((None, "skipped"));
+        }
+        if is_unchanged {
+            return Ok((None, "unchanged"));
+        }
+        match self.verify(result.0, log.rewrites.len()) {
+            // Data that were asked for are used or nothing is.
+            Err(CliError::Unverifiable { detail }) if self.arguments.input_data.is_empty() => {
+                let mut before = self.source.again()?;
+                self.fix_shapes(&mut before)?;
+                let count = self.arguments.check.get();
+                let local = local::compare(&before, result.1, count, &self.arguments.runtime);
+                match local {
+                    Err(CliError::Unverifiable { detail: part }) => {
+                        let detail = format!("{detail}; nor part by part: {part}");
+                        Err(CliError::Unverifiable { detail })
+                    }
+                    other => Ok((Some(other?), "local")),
+                }
+            }
+            other => Ok((Some(other?), "passed")),
+        }
     }
 
     fn report(&self, outcome: &Outcome<'_>, versions: report::Versions) -> Result<(), CliError> {

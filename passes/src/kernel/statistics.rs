@@ -20,12 +20,17 @@ pub struct WeightStatistics {
 #[must_use]
 pub fn weight_statistics(weight: &ArrayD<f64>) -> WeightStatistics {
     let count = weight.len().max(1) as f64;
-    let max_abs = max_abs(weight.iter());
     let mean = weight.sum() / count;
-    let moment = |power: i32, centre: f64| {
-        weight.iter().map(|value| (value - centre).powi(power)).sum::<f64>() / count
-    };
-    let variance = moment(2, mean);
+    let (mut max_abs, mut squares) = (0.0_f64, 0.0);
+    let (mut second, mut fourth) = (0.0, 0.0);
+    for value in weight {
+        max_abs = max_abs.max(value.abs());
+        squares += value * value;
+        let square = (value - mean) * (value - mean);
+        second += square;
+        fourth += square * square;
+    }
+    let (variance, fourth) = (second / count, fourth / count);
     // A constant kernel's variance is rounding noise, whose ratio means nothing.
     let is_spread = variance > max_abs * max_abs * 1e-24;
     let (mut largest, mut smallest) = (0.0_f64, f64::INFINITY);
@@ -40,8 +45,8 @@ pub fn weight_statistics(weight: &ArrayD<f64>) -> WeightStatistics {
     }
     WeightStatistics {
         max_abs,
-        rms: moment(2, 0.0).sqrt(),
-        kurtosis: if is_spread { moment(4, mean) / (variance * variance) } else { 0.0 },
+        rms: (squares / count).sqrt(),
+        kurtosis: if is_spread { fourth / (variance * variance) } else { 0.0 },
         per_channel_range_ratio: if largest > 0.0 { largest / smallest } else { 1.0 },
     }
 }

@@ -14,13 +14,16 @@ const MIN_KURTOSIS: f64 = 20.0;
 /// Compares the merged kernel with its parts and warns of a range between channels (bad for
 /// per-tensor scales) or outliers (bad for any scale) that none of the parts had.
 pub fn compare<'a>(patch: &mut Patch, parts: impl Iterator<Item = &'a Linear>, merged: &AffineMap) {
+    let merged = weight_statistics(&merged.weight);
+    if merged.per_channel_range_ratio <= MIN_RANGE_RATIO && merged.kurtosis <= MIN_KURTOSIS {
+        return;
+    }
     let (mut range_ratio, mut kurtosis) = (1.0_f64, 3.0_f64);
     for part in parts.filter_map(Linear::map) {
         let part = weight_statistics(&part.weight);
         range_ratio = range_ratio.max(part.per_channel_range_ratio);
         kurtosis = kurtosis.max(part.kurtosis);
     }
-    let merged = weight_statistics(&merged.weight);
     let found = merged.per_channel_range_ratio;
     if found > MIN_RANGE_RATIO.max(GROWTH * range_ratio) {
         patch.warn(format!(
