@@ -31,6 +31,9 @@ pub fn compare(
     arguments: &RuntimeArgs,
 ) -> Result<Verification, CliError> {
     let sides = [Side::of(before)?, Side::of(after)?];
+    if sides[0].defaults() != sides[1].defaults() {
+        return Err(unverifiable("the default of an input differs".into()));
+    }
     let mut whole = Verification { parts: Some(0), ..Verification::default() };
     for region in regions(&sides) {
         let Some([first, second]) = region.models(&sides)? else { continue };
@@ -96,6 +99,12 @@ impl<'a> Side<'a> {
         }
         let shapes = Shapes::infer(&model.graph, model.opset("").unwrap_or(0));
         Ok(Self { model, shapes, header, graph, producers, constants })
+    }
+
+    /// Initializers that a caller may override.
+    fn defaults(&self) -> Vec<&TensorProto> {
+        let is_default = |tensor: &&TensorProto| !self.constants.contains_key(tensor.name());
+        self.graph.initializer.iter().filter(is_default).collect()
     }
 
     fn constant(&self, name: &str) -> Option<&TensorProto> {
