@@ -10,7 +10,7 @@ use indexmap::{IndexMap, IndexSet};
 use updp_exec::ModelSource;
 use updp_ir::infer::Shapes;
 use updp_ir::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
-use updp_ir::{DataPlacement, IrError, Model};
+use updp_ir::{DataPlacement, Model, no_external_data};
 
 use crate::cli::RuntimeArgs;
 use crate::data::InputData;
@@ -37,7 +37,7 @@ pub fn compare(
     let mut whole = Verification { parts: Some(0), ..Verification::default() };
     for region in regions(&sides) {
         let Some([first, second]) = region.models(&sides)? else { continue };
-        let model = Model::decode(first.clone(), &mut no_data)?;
+        let model = Model::decode(first.clone(), &mut no_external_data)?;
         let (source, data) = (ModelSource::Bytes(&first), InputData::default());
         let oracle = Oracle::new(source, &model.graph, &data, count, arguments)
             .map_err(|error| region.fail(&sides, &error.to_string()))?;
@@ -55,10 +55,6 @@ pub fn compare(
     Ok(whole)
 }
 
-fn no_data(reference: &updp_ir::ExternalRef) -> Result<bytes::Bytes, IrError> {
-    Err(IrError::ExternalDataMissing { name: reference.tensor.clone() })
-}
-
 fn unverifiable(detail: String) -> CliError {
     CliError::Unverifiable { detail }
 }
@@ -71,6 +67,8 @@ struct Side<'a> {
     graph: GraphProto,
     /// Node that makes a value.
     producers: IndexMap<String, usize>,
+    /// Nodes that read a value.
+    readers: IndexMap<String, Vec<usize>>,
     /// Initializer behind a name that cannot be overridden.
     constants: IndexMap<String, usize>,
 }
@@ -94,11 +92,21 @@ impl<'a> Side<'a> {
             .map(|(at, tensor)| (tensor.name().to_owned(), at))
             .collect();
         let mut producers = IndexMap::new();
+        let mut readers: IndexMap<String, Vec<usize>> = IndexMap::new();
         for (at, node) in graph.node.iter().enumerate() {
             producers.extend(results(node).map(|name| (name.to_owned(), at)));
+            for name in reads(node) {
+                readers.entry(name.to_owned()).or_default().push(at);
+            }
         }
         let shapes = Shapes::infer(&model.graph, model.opset("").unwrap_or(0));
-        Ok(Self { model, shapes, header, graph, producers, constants })
+        Ok(Self { model, shapes, header, graph, producers, readers, constants })
+    }
+
+    /// Whether a value is a graph output or read by a node that is not among `inside`.
+    fn is_read_outside(&self, name: &str, inside: &IndexSet<usize>) -> bool {
+        self.graph.output.iter().any(|output| output.name() == name)
+            || self.readers.get(name).is_some_and(|all| all.iter().any(|at| !inside.contains(at)))
     }
 
     /// Initializers that a caller may override.
@@ -229,17 +237,9 @@ impl Region {
                 inputs.extend(outer);
             }
         }
-        let after = &sides[1];
         let inside: IndexSet<usize> = self.nodes[1].iter().copied().collect();
-        let mut read_outside: IndexSet<&str> =
-            after.graph.output.iter().map(updp_ir::proto::ValueInfoProto::name).collect();
-        for (at, node) in after.graph.node.iter().enumerate() {
-            if !inside.contains(&at) {
-                read_outside.extend(reads(node));
-            }
-        }
-        let outputs: IndexSet<&str> =
-            made[0].union(&made[1]).copied().filter(|name| read_outside.contains(name)).collect();
+        let is_output = |name: &&str| sides[1].is_read_outside(name, &inside);
+        let outputs: IndexSet<&str> = made[0].union(&made[1]).copied().filter(is_output).collect();
         if outputs.is_empty() {
             return Ok(None);
         }
@@ -290,7 +290,7 @@ impl Region {
             training_info: Vec::new(),
             ..own.header.clone()
         };
-        let model = Model::from_proto(header, &mut no_data)?;
+        let model = Model::from_proto(header, &mut no_external_data)?;
         Ok(model.encode(&DataPlacement::Inline)?.model_to_bytes())
     }
 }

@@ -38,6 +38,14 @@ impl ModelFile {
     /// C0002 when the file cannot be read, I codes for what it holds.
     pub fn open(path: &Path) -> Result<Self, CliError> {
         let bytes = if is_pipe(path) { read_stdin()? } else { map(path, true)? };
+        Self::read(path, bytes)
+    }
+
+    /// Reads a model whose file `path` holds, or is to hold, these bytes.
+    ///
+    /// # Errors
+    /// I codes for what they hold.
+    pub fn read(path: &Path, bytes: Bytes) -> Result<Self, CliError> {
         let (model, data_files) = decode(path, &bytes)?;
         Ok(Self { source: Source { path: path.to_owned(), bytes, data_files }, model })
     }

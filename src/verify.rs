@@ -358,10 +358,6 @@ fn drawn_runs(
     let ranges = if has_integers { &INTEGER_RANGES[..] } else { &INTEGER_RANGES[..1] };
     let mut first_error = None;
     for plans in std::iter::once(usual.clone()).chain(sizes.iter().map(|s| sized(&usual, *s))) {
-        if let Some(spec) = too_large(specs, &plans) {
-            let detail = format!("input {spec:?} is too large to draw; give it with --input-data");
-            return Err(CliError::Unverifiable { detail });
-        }
         for range in ranges {
             match run_plans(executor, specs, &plans, count.max(plans.len()), range) {
                 Ok(runs) => return Ok(runs),
@@ -375,16 +371,17 @@ fn drawn_runs(
     })
 }
 
-/// The input that makes the inputs of one run larger than [`MAX_DRAWN_ELEMENTS`] in sum.
-fn too_large(specs: &[InputSpec], plans: &[SymbolSizes]) -> Option<String> {
-    plans.iter().find_map(|plan| {
-        let mut total = 0_usize;
-        specs.iter().find_map(|spec| {
-            let dims = (0..spec.dims.len()).map(|axis| plan.size_of(spec, axis));
-            total = total.saturating_add(dims.fold(1, usize::saturating_mul));
-            (total > MAX_DRAWN_ELEMENTS).then(|| spec.name.clone())
-        })
-    })
+/// Refuses inputs that are larger than [`MAX_DRAWN_ELEMENTS`] in sum.
+fn check_size(specs: &[InputSpec], plan: &SymbolSizes) -> Result<(), ExecError> {
+    let mut total = 0_usize;
+    for spec in specs {
+        let dims: Vec<usize> = (0..spec.dims.len()).map(|axis| plan.size_of(spec, axis)).collect();
+        total = total.saturating_add(dims.iter().copied().fold(1, usize::saturating_mul));
+        if total > MAX_DRAWN_ELEMENTS {
+            return Err(ExecError::SampleSize { name: spec.name.clone(), dims });
+        }
+    }
+    Ok(())
 }
 
 /// The same plans with every size that is no batch set to `size`.
@@ -409,6 +406,7 @@ fn run_plans(
     let mut runs = Vec::with_capacity(count);
     for seed in 0..count {
         let plan = &plans[seed % plans.len()];
+        check_size(specs, plan)?;
         let inputs = sample_inputs_in(specs, seed as u64, plan, integers.clone())?;
         let outputs = executor.run(&inputs)?;
         runs.push((inputs, outputs));

@@ -1,7 +1,7 @@
 //! Builds models by name, for generators and tests.
 
 use crate::attribute::AttributeValue;
-use crate::codec::Model;
+use crate::codec::{Model, no_external_data};
 use crate::dtype::DataType;
 use crate::error::IrError;
 use crate::node::Node;
@@ -180,9 +180,7 @@ impl ModelBuilder {
     /// # Errors
     /// As [`Model::from_proto`].
     pub fn build(&self) -> Result<Model, IrError> {
-        Model::from_proto(self.proto(), &mut |reference| {
-            Err(IrError::ExternalDataMissing { name: reference.tensor.clone() })
-        })
+        Model::from_proto(self.proto(), &mut no_external_data)
     }
 }
 

@@ -26,7 +26,7 @@ pub mod view;
 
 pub use attribute::AttributeValue;
 pub use builder::ModelBuilder;
-pub use codec::{DataPlacement, Encoded, ExternalRef, Model};
+pub use codec::{DataPlacement, Encoded, ExternalRef, Model, no_external_data};
 pub use dtype::DataType;
 pub use edit::NewResult;
 pub use error::IrError;

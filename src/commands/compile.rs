@@ -98,9 +98,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Rewrites a model as it was read; at most `max_rewrites` times when bisecting.
+    /// Rewrites the reference; at most `max_rewrites` times when bisecting.
     fn compile(&self, model: &mut Model, max_rewrites: Option<usize>) -> Result<Log, CliError> {
-        self.fix_shapes(model)?;
         let mut options = self.options();
         options.max_rewrites = max_rewrites.or(options.max_rewrites);
         let wanted = self.arguments.dump_after.as_deref();
@@ -112,6 +111,13 @@ impl Job<'_> {
         Ok(log)
     }
 
+    /// The input, read anew, with the shapes asked for.
+    fn reference(&self) -> Result<Model, CliError> {
+        let mut model = self.source.again()?;
+        self.fix_shapes(&mut model)?;
+        Ok(model)
+    }
+
     fn run(&self, mut model: Model) -> Result<(), CliError> {
         let before = Facts::of(&model, self.source.total_bytes());
         let has_data = !self.source.data_files.is_empty();
@@ -120,41 +126,39 @@ impl Job<'_> {
         }
         self.refuse_own_data(self.target)?;
         let versions = report::Versions::of(&model);
+        self.fix_shapes(&mut model)?;
         let log = self.compile(&mut model, None)?;
         let is_unchanged = !model.graph.is_edited();
         let copies = is_unchanged && !has_data && !self.arguments.external_data;
-        if is_pipe(self.target) || write::is_special(self.target) {
-            let bytes = self.in_memory(&model, copies)?;
-            drop(model);
-            let written = Model::decode(bytes.clone(), &mut |reference| {
-                Err(IrError::ExternalDataMissing { name: reference.tensor.clone() })
-            })?;
-            let after = Facts::of(&written, bytes.len() as u64);
-            let result = (ModelSource::Bytes(&bytes), &written);
-            let (verified, status) = self.verified(result, &log, is_unchanged)?;
-            self.send(&bytes)?;
-            let outcome =
-                Outcome { before: &before, after, log: &log, is_unchanged, verified, status };
-            return self.report(&outcome, versions);
-        }
-        let staged = if copies {
-            Staged::copy(self.target, &self.source.bytes)?
+        let staged = if is_pipe(self.target) || write::is_special(self.target) {
+            None
+        } else if copies {
+            Some(Staged::copy(self.target, &self.source.bytes)?)
         } else {
             let name = self.data_name();
             let encoded = self.encode(&model, &name)?;
             if encoded.has_data() {
                 self.refuse_own_data(&folder_of(self.target).join(&name))?;
             }
-            Staged::encoded(self.target, &encoded, &name)?
+            Some(Staged::encoded(self.target, &encoded, &name)?)
         };
         // What follows holds against the bytes written, not against what is still in memory.
-        drop(model);
-        let written = ModelFile::open(&staged.model_path())?;
-        let result = (written.source.for_runtime(), &written.model);
-        let (verified, status) = self.verified(result, &log, is_unchanged)?;
+        let written = if let Some(staged) = &staged {
+            drop(model);
+            ModelFile::open(&staged.model_path())?
+        } else {
+            let bytes = self.in_memory(&model, copies)?;
+            drop(model);
+            ModelFile::read(self.target, bytes)?
+        };
+        let (verified, status) = self.verified(&written, &log, is_unchanged)?;
         let after = Facts::of(&written.model, written.total_bytes());
-        drop(written);
-        staged.commit()?;
+        if let Some(staged) = staged {
+            drop(written);
+            staged.commit()?;
+        } else {
+            self.send(&written.source.bytes)?;
+        }
         let outcome = Outcome { before: &before, after, log: &log, is_unchanged, verified, status };
         self.report(&outcome, versions)
     }
@@ -176,7 +180,7 @@ impl Job<'_> {
     /// Verifies unless there is no need; how that went, in a word.
     fn verified(
         &self,
-        result: (ModelSource<'_>, &Model),
+        written: &ModelFile,
         log: &Log,
         is_unchanged: bool,
     ) -> Result<(Option<Verification>, &'static str), CliError> {
@@ -186,14 +190,12 @@ impl Job<'_> {
         if is_unchanged {
             return Ok((None, "unchanged"));
         }
-        match self.verify(result.0, log.rewrites.len()) {
+        match self.verify(written.source.for_runtime(), log.rewrites.len()) {
             // Data that were asked for are used or nothing is.
             Err(CliError::Unverifiable { detail }) if self.arguments.input_data.is_empty() => {
-                let mut before = self.source.again()?;
-                self.fix_shapes(&mut before)?;
+                let (before, after) = (self.reference()?, &written.model);
                 let count = self.arguments.check.get();
-                let local = local::compare(&before, result.1, count, &self.arguments.runtime);
-                match local {
+                match local::compare(&before, after, count, &self.arguments.runtime) {
                     Err(CliError::Unverifiable { detail: part }) => {
                         let detail = format!("{detail}; nor part by part: {part}");
                         Err(CliError::Unverifiable { detail })
@@ -258,8 +260,7 @@ impl Job<'_> {
 
     fn oracle(&self) -> Result<Oracle<'_>, CliError> {
         let data = data::read(&self.arguments.input_data)?;
-        let mut model = self.source.again()?;
-        self.fix_shapes(&mut model)?;
+        let model = self.reference()?;
         let count = self.arguments.check.get();
         let source = self.source.for_runtime();
         Oracle::new(source, &model.graph, &data, count, &self.arguments.runtime)
@@ -282,7 +283,7 @@ impl Job<'_> {
     /// The first rewrite after which the outputs differ, found by halving.
     fn bisect(&self, oracle: &Oracle<'_>, rewrites: usize) -> Option<String> {
         let differs = |count: usize| -> Option<(bool, Log)> {
-            let mut model = self.source.again().ok()?;
+            let mut model = self.reference().ok()?;
             let log = self.compile(&mut model, Some(count)).ok()?;
             let bytes = model.encode(&DataPlacement::Inline).ok()?.model_to_bytes();
             let is_passed =

@@ -22,6 +22,14 @@ use crate::value::Origin;
 /// Lends the bytes of external data; opened, range-checked and mapped by the caller.
 pub type Resolver<'a> = dyn FnMut(&ExternalRef) -> Result<Bytes, IrError> + 'a;
 
+/// The resolver of a model that must hold all its tensors itself.
+///
+/// # Errors
+/// I0205 always: whatever is asked for is missing.
+pub fn no_external_data(reference: &ExternalRef) -> Result<Bytes, IrError> {
+    Err(IrError::ExternalDataMissing { name: reference.tensor.clone() })
+}
+
 impl Model {
     /// Reads a model. Tensor data are slices of `bytes` and of what `external` lends: no copies.
     ///

@@ -6,6 +6,7 @@ mod decode;
 mod encode;
 mod external;
 
+pub use decode::no_external_data;
 pub use encode::{DataPlacement, Encoded};
 pub use external::ExternalRef;
 

@@ -4,16 +4,14 @@ use std::path::Path;
 
 use bytes::Bytes;
 use updp_ir::proto::ModelProto;
-use updp_ir::{IrError, Model};
+use updp_ir::{IrError, Model, no_external_data};
 
 /// Reads a model from bytes with all data inside.
 ///
 /// # Errors
 /// As [`Model::decode`].
 pub fn decode(bytes: impl Into<Bytes>) -> Result<Model, IrError> {
-    Model::decode(bytes.into(), &mut |reference| {
-        Err(IrError::ExternalDataMissing { name: reference.tensor.clone() })
-    })
+    Model::decode(bytes.into(), &mut no_external_data)
 }
 
 /// Reads a model from its message with all data inside.
@@ -21,9 +19,7 @@ pub fn decode(bytes: impl Into<Bytes>) -> Result<Model, IrError> {
 /// # Errors
 /// As [`Model::from_proto`].
 pub fn model_of(proto: ModelProto) -> Result<Model, IrError> {
-    Model::from_proto(proto, &mut |reference| {
-        Err(IrError::ExternalDataMissing { name: reference.tensor.clone() })
-    })
+    Model::from_proto(proto, &mut no_external_data)
 }
 
 /// Reads a model file and the external data beside it.

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use updp_ir::proto::{
     AttributeProto, GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto, type_proto,
 };
-use updp_ir::{DataType, IrError, Model, Tensor};
+use updp_ir::{DataType, Model, Tensor};
+
+use crate::files::model_of;
 
 /// The model with every f64, f16 and bf16 tensor and declared type made f32.
 ///
@@ -19,10 +21,7 @@ pub(crate) fn as_f32(model: &Model) -> Model {
     for node in proto.functions.iter_mut().flat_map(|function| &mut function.node) {
         node.attribute.iter_mut().for_each(widen_attribute);
     }
-    Model::from_proto(proto, &mut |reference| {
-        Err(IrError::ExternalDataMissing { name: reference.tensor.clone() })
-    })
-    .unwrap_or_else(|error| panic!("the widened model is malformed: {error}"))
+    model_of(proto).unwrap_or_else(|error| panic!("the widened model is malformed: {error}"))
 }
 
 /// The tensor as f32 if it is another float.
