@@ -1,4 +1,5 @@
-//! The primitives that change a graph; each keeps the invariants of `validate.rs`.
+//! The primitives that change a graph; each keeps the invariants of `validate.rs`. Those of its inputs
+//! and outputs are in `boundary.rs`.
 
 use petgraph::Direction;
 use petgraph::visit::EdgeRef;
@@ -7,10 +8,8 @@ use crate::error::IrError;
 use crate::graph::{Edge, Graph, Vertex};
 use crate::id::{NodeId, ValueId};
 use crate::node::Node;
-use crate::proto::tensor_shape_proto::dimension;
-use crate::proto::type_proto;
 use crate::tensor::Tensor;
-use crate::types::{Dim, TensorType};
+use crate::types::TensorType;
 use crate::value::{Origin, Value};
 
 /// Where a result of a new node goes.
@@ -239,70 +238,6 @@ impl Graph {
         Ok(())
     }
 
-    /// Fixes the dims of a graph input. A symbol that one of them had becomes that number wherever it
-    /// is declared in this graph: a batch of 8 goes in, a batch of 8 comes out.
-    ///
-    /// # Errors
-    /// I0303 for what is no graph input, I0305 when it is no tensor or has another rank.
-    pub fn set_input_dims(&mut self, value: ValueId, dims: &[usize]) -> Result<(), IrError> {
-        let declared = self.get_value(value).ok_or(IrError::StaleId)?.declared.clone();
-        let place = self.inputs.iter().position(|(id, _)| *id == value).ok_or(IrError::StaleId)?;
-        let fits = declared.as_ref().is_some_and(|ty| ty.rank().is_none_or(|r| r == dims.len()));
-        let Some(declared) = declared.filter(|_| fits) else {
-            let detail = "the input is no tensor of this rank".to_owned();
-            return Err(IrError::Broken { number: 1, detail });
-        };
-        let symbols: Vec<(String, usize)> = declared
-            .shape
-            .iter()
-            .flatten()
-            .zip(dims)
-            .filter_map(|(dim, size)| match dim {
-                Dim::Symbol(name) => Some((name.to_string(), *size)),
-                _ => None,
-            })
-            .collect();
-        self.fix_symbols(&symbols);
-        let ty = TensorType::fixed(declared.dtype, dims);
-        let mut info = ty.to_value_info(&self.value(value).name);
-        info.doc_string.clone_from(&self.inputs[place].1.doc_string);
-        info.metadata_props.clone_from(&self.inputs[place].1.metadata_props);
-        self.inputs[place].1 = info;
-        self.value_mut(value).declared = Some(ty);
-        self.edited = true;
-        Ok(())
-    }
-
-    /// Replaces symbols by sizes in everything declared.
-    fn fix_symbols(&mut self, symbols: &[(String, usize)]) {
-        let size_of = |name: &str| symbols.iter().find(|(known, _)| known == name).map(|(_, n)| *n);
-        for vertex in self.vertices.node_weights_mut() {
-            let Vertex::Value(value) = vertex else { continue };
-            for dim in value.declared.iter_mut().filter_map(|ty| ty.shape.as_mut()).flatten() {
-                if let Dim::Symbol(name) = dim
-                    && let Some(size) = size_of(name)
-                {
-                    *dim = Dim::Known(size);
-                }
-            }
-        }
-        let boundary = self.inputs.iter_mut().chain(&mut self.outputs).map(|(_, info)| info);
-        for info in boundary.chain(&mut self.header.value_info) {
-            let Some(type_proto::Value::TensorType(tensor)) =
-                info.r#type.as_mut().and_then(|ty| ty.value.as_mut())
-            else {
-                continue;
-            };
-            for dim in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
-                if let Some(dimension::Value::DimParam(name)) = &dim.value
-                    && let Some(size) = size_of(name)
-                {
-                    dim.value = Some(dimension::Value::DimValue(size as i64));
-                }
-            }
-        }
-    }
-
     /// Makes the slots after the last present operand of a node disappear.
     pub fn trim_operands(&mut self, node: NodeId) {
         let operands = self.operands(node);
@@ -440,7 +375,7 @@ impl Graph {
     }
 
     /// Removes the vertex; its name stays taken, so no later value can be mistaken for it.
-    fn drop_value(&mut self, id: ValueId) {
+    pub(crate) fn drop_value(&mut self, id: ValueId) {
         let name = std::mem::take(&mut self.value_mut(id).name);
         self.names.swap_remove(&name);
         self.vertices.remove_node(Self::raw_value(id));

@@ -5,6 +5,8 @@
 //! against ONNX Runtime's clock; docs/results.md, "Cost model", says how often they were right.
 
 use crate::kernel::AffineMap;
+use crate::lift::{Domain, Linear, input_size};
+use crate::rule::Context;
 
 /// Time of one operator call apart from its work, in nanoseconds.
 const LAUNCH_NS: f64 = 2_000.0;
@@ -57,6 +59,21 @@ impl MapShape {
             dilation: map.dilation.clone(),
             padding: map.pad_begin.iter().zip(&map.pad_end).map(|(b, e)| b + e).collect(),
             has_border: map.border.is_some(),
+        }
+    }
+
+    /// The sizes of a weighted operator.
+    #[must_use]
+    pub fn of_unit(unit: &Linear) -> Self {
+        Self {
+            in_channels: unit.in_channels,
+            out_channels: unit.out_channels,
+            groups: unit.groups,
+            kernel: unit.kernel.clone(),
+            stride: unit.stride.clone(),
+            dilation: unit.dilation.clone(),
+            padding: unit.pad_begin.iter().zip(&unit.pad_end).map(|(b, e)| b + e).collect(),
+            has_border: false,
         }
     }
 
@@ -151,6 +168,35 @@ pub fn elements(channels: usize, spatial: Option<&[usize]>, spatial_rank: usize)
         None => (NOMINAL_EDGE as f64).powi(spatial_rank as i32),
     };
     channels as f64 * positions
+}
+
+/// Estimated time of a whole graph in nanoseconds: its weighted operators by their sizes, everything else
+/// by the elements it makes.
+#[must_use]
+pub fn graph_ns(cx: &Context<'_>) -> f64 {
+    let graph = cx.graph;
+    let mut total = 0.0;
+    for node in graph.nodes() {
+        let known = graph.node(node);
+        if known.is("Constant") || known.is("Identity") || known.is("Reshape") {
+            continue;
+        }
+        if let Some(unit) = Linear::at(cx, node) {
+            let domain = if unit.is_conv() {
+                Domain::Spatial(unit.kernel.len())
+            } else {
+                Domain::Connected(unit.channel_axis)
+            };
+            let input = input_size(cx, unit.x, domain);
+            total += MapShape::of_unit(&unit).cost_ns(input.as_deref());
+            continue;
+        }
+        let size = graph.result(node, 0).and_then(|value| cx.shapes.of(value)?.shape.clone());
+        let made: f64 =
+            size.iter().flatten().map(|dim| dim.known().unwrap_or(1) as f64).product();
+        total += elementwise_ns(made, graph.operands(node).len().min(2));
+    }
+    total
 }
 
 fn product(sizes: &[usize]) -> f64 {

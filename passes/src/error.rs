@@ -2,6 +2,8 @@
 
 use updp_ir::IrError;
 
+use crate::blocks::Block;
+
 /// A rewrite that could not be planned or applied: a malformed model or our bug, never a refusal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -15,6 +17,18 @@ pub enum PassError {
     Endless { rewrites: usize, last: Vec<String> },
     #[error("there is no rule {name:?}")]
     UnknownRule { name: String },
+    #[error("block {index} ({name}) cannot be pruned: {detail} ({reason})")]
+    Refused { index: usize, name: String, reason: &'static str, detail: String },
+    #[error("the model has the input updp_lambda already: it was expanded before")]
+    AlreadyExpanded,
+    #[error("the part that was cut out is no block by itself")]
+    NoBlock,
+    #[error("the input updp_lambda is read by {node:?}, which is no mix")]
+    NotAMix { node: String },
+    #[error("the network has no inserted BatchNorm {name:?} of known shape")]
+    NoSuchNorm { name: String },
+    #[error("the statistics of {name:?} do not fit: {detail}")]
+    Statistics { name: String, detail: String },
 }
 
 impl PassError {
@@ -26,7 +40,20 @@ impl PassError {
             Self::Ir(error) => error.code(),
             Self::Endless { .. } => "P0002",
             Self::UnknownRule { .. } => "P0003",
+            Self::Refused { .. } => "P0004",
+            Self::NoBlock => "P0008",
+            Self::AlreadyExpanded => "P0009",
+            Self::NotAMix { .. } => "P0005",
+            Self::NoSuchNorm { .. } => "P0006",
+            Self::Statistics { .. } => "P0007",
         }
+    }
+
+    /// A block that cannot take the form asked for.
+    #[must_use]
+    pub fn refused(block: &Block, declined: Declined) -> Self {
+        let Declined { reason, detail } = declined;
+        Self::Refused { index: block.index, name: block.name.clone(), reason, detail }
     }
 }
 

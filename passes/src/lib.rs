@@ -1,6 +1,7 @@
 //! Meaning-preserving rewrites of ONNX graphs: the affine algebra of weighted operators, the rules
 //! built on it, and the driver that runs them to a fixpoint.
 
+pub mod blocks;
 pub mod cost;
 mod driver;
 mod error;
@@ -11,6 +12,7 @@ mod patch;
 pub mod pipeline;
 pub mod rewrite;
 mod rule;
+pub mod surgery;
 
 pub use driver::{Log, Observer, PROVENANCE_KEY, Phase, Refusal, Rewrite, run};
 pub use error::{Declined, PassError, Stop};

@@ -53,6 +53,26 @@ pub fn phases() -> Vec<Phase> {
     ]
 }
 
+/// The phases that make every dialect of a network look alike and keep its layers apart: what surgery
+/// and the search for blocks start from. Nothing folds forward and no run is merged, so that every
+/// normalization and activation stays whole.
+#[must_use]
+pub fn preparing_phases() -> Vec<Phase> {
+    let mut phases = phases();
+    phases.retain(|phase| matches!(phase.name, "clean" | "fold"));
+    phases.push(Phase { name: "pads", rules: vec![boxed(rewrite::FusePad)] });
+    phases.push(Phase { name: "branches", rules: vec![boxed(rewrite::MergeParallel)] });
+    phases
+}
+
+/// Prepares a model for [`crate::blocks::find`].
+///
+/// # Errors
+/// As [`driver::run`].
+pub fn prepare(model: &mut Model) -> Result<Log, PassError> {
+    driver::run(model, &preparing_phases(), &Options::default(), &mut |_, _| {})
+}
+
 fn boxed(rule: impl AnyRule + 'static) -> Box<dyn AnyRule> {
     Box::new(rule)
 }

@@ -7,5 +7,6 @@ mod fixtures;
 mod fuzz_replay;
 mod micro;
 mod nothing_lost;
+mod prune;
 mod second_reader;
 mod zoo;

@@ -5,6 +5,7 @@
 mod decode;
 mod encode;
 mod external;
+mod extract;
 
 pub use decode::no_external_data;
 pub use encode::{DataPlacement, Encoded};

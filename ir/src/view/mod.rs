@@ -15,7 +15,7 @@ pub use constant::constant;
 pub use conv::{AutoPad, Conv, ConvTranspose};
 pub use elementwise::{Binary, BinaryOp, is_inference_dropout};
 pub use linear::{Gemm, MatMul, Transpose};
-pub use window::{AveragePool, Pad};
+pub use window::{AveragePool, Pad, Slice};
 
 use crate::graph::Graph;
 use crate::id::{NodeId, ValueId};

@@ -1,4 +1,4 @@
-//! `AveragePool` and `Pad`.
+//! `AveragePool`, `Pad` and `Slice`.
 
 use super::{constant, required, sizes, standard};
 use crate::graph::Graph;
@@ -134,4 +134,54 @@ fn spread(pads: &[i64], axes: &[i64], rank: usize) -> Option<(Vec<i64>, Vec<i64>
         end[axis] = pads[axes.len() + i];
     }
     Some((begin, end))
+}
+
+/// `Slice` with constant bounds: along each axis every `step`-th element from `start` on.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    /// The node.
+    pub node: NodeId,
+    /// Input.
+    pub x: ValueId,
+    /// Result.
+    pub y: ValueId,
+    /// First index, one an axis of the input; negative counts from the end.
+    pub start: Vec<i64>,
+    /// Index to stop before, as ONNX clamps it; negative counts from the end.
+    pub end: Vec<i64>,
+    /// Step, one an axis; 1 where the axis is not sliced.
+    pub step: Vec<i64>,
+}
+
+impl Slice {
+    /// Reads a node; `rank` is that of X.
+    #[must_use]
+    pub fn of(graph: &Graph, id: NodeId, opset: i64, rank: Option<usize>) -> Option<Self> {
+        let node = standard(graph, id, "Slice")?;
+        let rank = rank?;
+        let list = |slot: usize| constant(graph, graph.operand(id, slot)?)?.to_i64();
+        let (starts, ends, axes, steps) = if opset < 10 {
+            let axes = node.ints("axes").map(<[i64]>::to_vec);
+            (node.ints("starts")?.to_vec(), node.ints("ends")?.to_vec(), axes, None)
+        } else {
+            let optional = |slot: usize| match graph.operand(id, slot) {
+                None => Some(None),
+                Some(_) => list(slot).map(Some),
+            };
+            (list(1)?, list(2)?, optional(3)?, optional(4)?)
+        };
+        let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
+        if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
+            return None;
+        }
+        let (mut start, mut end, mut step) = (vec![0; rank], vec![i64::MAX; rank], vec![1; rank]);
+        for (at, axis) in axes.iter().enumerate() {
+            let axis = if *axis < 0 { *axis + rank as i64 } else { *axis };
+            let axis = usize::try_from(axis).ok().filter(|axis| *axis < rank)?;
+            (start[axis], end[axis], step[axis]) = (starts[at], ends[at], steps[at]);
+        }
+        let (x, y) = (required(graph, id, 0)?, graph.sole_result(id)?);
+        Some(Self { node: id, x, y, start, end, step })
+    }
 }

@@ -130,16 +130,7 @@ impl Step {
 
     fn shape(&self, domain: Domain, channels: usize) -> Option<MapShape> {
         match self {
-            Self::Linear(unit) => Some(MapShape {
-                in_channels: unit.in_channels,
-                out_channels: unit.out_channels,
-                groups: unit.groups,
-                kernel: unit.kernel.clone(),
-                stride: unit.stride.clone(),
-                dilation: unit.dilation.clone(),
-                padding: unit.pad_begin.iter().zip(&unit.pad_end).map(|(b, e)| b + e).collect(),
-                has_border: false,
-            }),
+            Self::Linear(unit) => Some(MapShape::of_unit(unit)),
             _ => self.map(domain, channels).map(|map| MapShape::of(&map)),
         }
     }

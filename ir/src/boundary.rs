@@ -1,0 +1,116 @@
+//! The primitives that change the inputs and outputs of a graph.
+
+use crate::error::IrError;
+use crate::graph::{Graph, Vertex};
+use crate::id::ValueId;
+use crate::proto::tensor_shape_proto::dimension;
+use crate::proto::type_proto;
+use crate::types::{Dim, TensorType};
+use crate::value::Origin;
+
+impl Graph {
+    /// Adds a graph input after the others, under a fresh name made from `hint`.
+    pub fn add_input(&mut self, hint: &str, ty: &TensorType) -> ValueId {
+        let name = self.pool.fresh(hint);
+        let info = ty.to_value_info(&name);
+        let id = self.insert_value(name, Origin::Input);
+        self.value_mut(id).declared = Some(ty.clone());
+        self.inputs.push((id, info));
+        self.edited = true;
+        id
+    }
+
+    /// Removes a graph input that nothing reads.
+    ///
+    /// # Errors
+    /// I0303 for what is no graph input without a default, I0301 while it is read.
+    pub fn remove_input(&mut self, value: ValueId) -> Result<(), IrError> {
+        let known = self.get_value(value).ok_or(IrError::StaleId)?;
+        if known.origin != Origin::Input {
+            return Err(IrError::StaleId);
+        }
+        if self.is_read(value) {
+            return Err(IrError::StillRead { value: known.name.clone() });
+        }
+        self.inputs.retain(|(id, _)| *id != value);
+        self.drop_value(value);
+        self.edited = true;
+        Ok(())
+    }
+
+    /// Lets the graph give `value` as one more output of this type.
+    ///
+    /// # Errors
+    /// I0303 for a stale handle.
+    pub fn add_output(&mut self, value: ValueId, ty: &TensorType) -> Result<(), IrError> {
+        let info = ty.to_value_info(&self.get_value(value).ok_or(IrError::StaleId)?.name);
+        self.outputs.push((value, info));
+        self.value_mut(value).output_uses += 1;
+        self.edited = true;
+        Ok(())
+    }
+
+    /// Fixes the dims of a graph input. A symbol that one of them had becomes that number wherever it
+    /// is declared in this graph: a batch of 8 goes in, a batch of 8 comes out.
+    ///
+    /// # Errors
+    /// I0303 for what is no graph input, I0305 when it is no tensor or has another rank.
+    pub fn set_input_dims(&mut self, value: ValueId, dims: &[usize]) -> Result<(), IrError> {
+        let declared = self.get_value(value).ok_or(IrError::StaleId)?.declared.clone();
+        let place = self.inputs.iter().position(|(id, _)| *id == value).ok_or(IrError::StaleId)?;
+        let fits = declared.as_ref().is_some_and(|ty| ty.rank().is_none_or(|r| r == dims.len()));
+        let Some(declared) = declared.filter(|_| fits) else {
+            let detail = "the input is no tensor of this rank".to_owned();
+            return Err(IrError::Broken { number: 1, detail });
+        };
+        let symbols: Vec<(String, usize)> = declared
+            .shape
+            .iter()
+            .flatten()
+            .zip(dims)
+            .filter_map(|(dim, size)| match dim {
+                Dim::Symbol(name) => Some((name.to_string(), *size)),
+                _ => None,
+            })
+            .collect();
+        self.fix_symbols(&symbols);
+        let ty = TensorType::fixed(declared.dtype, dims);
+        let mut info = ty.to_value_info(&self.value(value).name);
+        info.doc_string.clone_from(&self.inputs[place].1.doc_string);
+        info.metadata_props.clone_from(&self.inputs[place].1.metadata_props);
+        self.inputs[place].1 = info;
+        self.value_mut(value).declared = Some(ty);
+        self.edited = true;
+        Ok(())
+    }
+
+    /// Replaces symbols by sizes in everything declared.
+    fn fix_symbols(&mut self, symbols: &[(String, usize)]) {
+        let size_of = |name: &str| symbols.iter().find(|(known, _)| known == name).map(|(_, n)| *n);
+        for vertex in self.vertices.node_weights_mut() {
+            let Vertex::Value(value) = vertex else { continue };
+            for dim in value.declared.iter_mut().filter_map(|ty| ty.shape.as_mut()).flatten() {
+                if let Dim::Symbol(name) = dim
+                    && let Some(size) = size_of(name)
+                {
+                    *dim = Dim::Known(size);
+                }
+            }
+        }
+        let boundary = self.inputs.iter_mut().chain(&mut self.outputs).map(|(_, info)| info);
+        for info in boundary.chain(&mut self.header.value_info) {
+            let Some(type_proto::Value::TensorType(tensor)) =
+                info.r#type.as_mut().and_then(|ty| ty.value.as_mut())
+            else {
+                continue;
+            };
+            for dim in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
+                if let Some(dimension::Value::DimParam(name)) = &dim.value
+                    && let Some(size) = size_of(name)
+                {
+                    dim.value = Some(dimension::Value::DimValue(size as i64));
+                }
+            }
+        }
+    }
+}

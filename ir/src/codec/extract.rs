@@ -1,0 +1,118 @@
+//! Cutting a part out of a model as a model of its own.
+
+use indexmap::IndexSet;
+
+use super::decode::no_external_data;
+use super::Model;
+use crate::error::IrError;
+use crate::id::ValueId;
+use crate::infer::Shapes;
+use crate::proto::{GraphProto, ModelProto};
+use crate::value::Origin;
+
+impl Model {
+    /// The part of the main graph that makes `outputs` from `inputs`, as a model of its own. Graph inputs the
+    /// part reads besides (an exporter's shape arithmetic may) stay inputs. Tensors are shared, not copied.
+    ///
+    /// `shapes` gives the types of the new inputs and outputs.
+    ///
+    /// # Errors
+    /// I0303 for a stale handle or a value without a known tensor type; what reading the part refuses.
+    pub fn extract(
+        &self,
+        shapes: &Shapes,
+        inputs: &[ValueId],
+        outputs: &[ValueId],
+    ) -> Result<Self, IrError> {
+        let graph = &self.graph;
+        let mut nodes = IndexSet::new();
+        let mut initializers = IndexSet::new();
+        let mut extra = IndexSet::new();
+        let mut pending: Vec<ValueId> = outputs.to_vec();
+        while let Some(value) = pending.pop() {
+            if inputs.contains(&value) {
+                continue;
+            }
+            let known = graph.get_value(value).ok_or(IrError::StaleId)?;
+            match (known.origin(), graph.producer(value)) {
+                (_, Some((node, _))) => {
+                    if nodes.insert(node) {
+                        pending.extend(graph.operands(node).into_iter().flatten());
+                        pending.extend(graph.captures(node));
+                    }
+                }
+                (Origin::Initializer { .. }, None) => {
+                    initializers.insert(known.name().to_owned());
+                }
+                (_, None) => {
+                    extra.insert(value);
+                }
+            }
+        }
+        let info = |value: ValueId| {
+            let name = graph.get_value(value).ok_or(IrError::StaleId)?.name();
+            Ok::<_, IrError>(shapes.of(value).ok_or(IrError::StaleId)?.to_value_info(name))
+        };
+        let made: IndexSet<&str> = nodes
+            .iter()
+            .flat_map(|node| graph.results(*node))
+            .flatten()
+            .map(|value| graph.value(value).name())
+            .collect();
+        let mut proto = self.to_proto()?;
+        let whole = proto.graph.take().unwrap_or_default();
+        let part = GraphProto {
+            name: whole.name.clone(),
+            node: whole
+                .node
+                .into_iter()
+                .filter(|node| node.output.iter().any(|name| made.contains(name.as_str())))
+                .collect(),
+            initializer: whole
+                .initializer
+                .into_iter()
+                .filter(|tensor| initializers.contains(tensor.name()))
+                .collect(),
+            input: inputs.iter().chain(&extra).map(|v| info(*v)).collect::<Result<_, _>>()?,
+            output: outputs.iter().map(|v| info(*v)).collect::<Result<_, _>>()?,
+            ..GraphProto::default()
+        };
+        // Below IR 4 every initializer stands among the inputs.
+        let mut part = part;
+        if proto.ir_version() < 4 {
+            for tensor in &part.initializer {
+                let listed = whole.input.iter().find(|input| input.name() == tensor.name());
+                part.input.extend(listed.cloned());
+            }
+        }
+        Self::from_proto(ModelProto { graph: Some(part), ..proto }, &mut no_external_data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::infer::Shapes;
+    use crate::{DataType, Dim, ModelBuilder, Node, Tensor};
+
+    #[test]
+    fn cuts_out_what_lies_between_two_values() {
+        let mut builder = ModelBuilder::new(17);
+        let dims = [Dim::from("batch"), Dim::from(4)];
+        builder.input("x", DataType::Float, &dims).output("y", DataType::Float, Some(&dims));
+        let weight = Tensor::from_f32(vec![4], &[1.0, 2.0, 3.0, 4.0]).expect("fits");
+        builder.initializer("w", &weight).initializer("v", &weight);
+        builder.node(Node::new("Mul"), &["x", "w"], &["a"]);
+        builder.node(Node::new("Relu"), &["a"], &["b"]);
+        builder.node(Node::new("Add"), &["b", "v"], &["y"]);
+        let model = builder.build().expect("well formed");
+        let shapes = Shapes::infer(&model.graph, 17);
+        let find = |name| model.graph.find(name).expect("there");
+        let part = model.extract(&shapes, &[find("a")], &[find("y")]).expect("cut");
+        assert_eq!(part.graph.node_count(), 2);
+        assert_eq!(part.graph.required_inputs().count(), 1);
+        assert_eq!(part.graph.initializers().count(), 1);
+        part.validate().expect("valid");
+        let input = part.graph.required_inputs().next().expect("one");
+        assert_eq!(part.graph.value(input).declared().map(ToString::to_string).as_deref(), Some("f32[batch,4]"));
+    }
+}

@@ -1,0 +1,222 @@
+//! Blocks without a shortcut: convolutions in a row, and inverted residuals whose stride or channels
+//! change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use updp_ir::{NodeId, ValueId};
+
+use super::element::activation_after;
+use super::flow::{Flow, is_read_only_by};
+use super::{Block, BlockKind, Element};
+use crate::lift::Linear;
+use crate::rule::Context;
+
+/// Convolutions one chain block holds at most; longer runs are cut into pairs.
+const LONGEST_CHAIN: usize = 3;
+
+/// A convolution with what stands between it and the one before it.
+#[derive(Clone)]
+struct Link {
+    /// What the convolution's operand went through since the last one.
+    before: Vec<Element>,
+    unit: Linear,
+}
+
+/// Chains and inverted residuals made of nodes that no block with a shortcut claims.
+pub(super) fn find(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for run in runs(cx, flow, claimed) {
+        for (kind, links) in cut(run) {
+            blocks.push(block(cx, flow, kind, &links));
+        }
+    }
+    blocks
+}
+
+/// Maximal runs of unclaimed convolutions with nothing but elements of one reader between them.
+fn runs(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) -> Vec<Vec<Link>> {
+    let mut runs: Vec<Vec<Link>> = Vec::new();
+    let mut ends: BTreeMap<ValueId, usize> = BTreeMap::new();
+    for node in flow.order() {
+        let Some(unit) = Linear::at(cx, *node).filter(Linear::is_conv) else { continue };
+        if claimed.contains(node) || !flow.is_data(unit.x) {
+            continue;
+        }
+        let (start, before) = way_to_last(cx, flow, claimed, &unit);
+        let y = unit.y;
+        let at = match start.and_then(|value| ends.remove(&value)) {
+            Some(at) => at,
+            None => {
+                runs.push(Vec::new());
+                runs.len() - 1
+            }
+        };
+        runs[at].push(Link { before, unit });
+        ends.insert(y, at);
+    }
+    runs
+}
+
+/// The elements before a convolution back to the result of the one before it, and that result.
+fn way_to_last(
+    cx: &Context<'_>,
+    flow: &Flow,
+    claimed: &BTreeSet<NodeId>,
+    unit: &Linear,
+) -> (Option<ValueId>, Vec<Element>) {
+    let mut before = Vec::new();
+    let mut at = unit.x;
+    let mut readers = unit.nodes.clone();
+    loop {
+        if !is_read_only_by(cx, at, |node| readers.contains(&node)) {
+            return (None, Vec::new());
+        }
+        let Some(element) = Element::ending_in(cx, flow, at) else { return (None, Vec::new()) };
+        if element.nodes().iter().any(|node| claimed.contains(node)) {
+            return (None, Vec::new());
+        }
+        match &element {
+            Element::Linear(last) if last.is_conv() => {
+                before.reverse();
+                return (Some(at), before);
+            }
+            // A gate keeps the run together, so that the block is found and refused by name.
+            Element::Closed(closed) if !closed.what.starts_with("a ") => {
+                return (None, Vec::new());
+            }
+            Element::Linear(_) | Element::Pool(_) | Element::Slice(_) | Element::Pad(_) => {
+                return (None, Vec::new());
+            }
+            _ => {}
+        }
+        readers = element.nodes();
+        at = element.x();
+        before.push(element);
+    }
+}
+
+fn is_pointwise(unit: &Linear) -> bool {
+    unit.kernel.iter().all(|k| *k == 1)
+}
+
+fn is_depthwise(unit: &Linear) -> bool {
+    unit.groups > 1 && unit.groups == unit.in_channels && !is_pointwise(unit)
+}
+
+fn is_activated(link: &Link) -> bool {
+    link.before.iter().any(|element| !element.is_affine())
+}
+
+/// Cuts a run into inverted residuals (linear at their end) and chains.
+fn cut(run: Vec<Link>) -> Vec<(BlockKind, Vec<Link>)> {
+    let mut blocks = Vec::new();
+    let mut open: Vec<Link> = Vec::new();
+    let mut links = run.into_iter().peekable();
+    while let Some(link) = links.next() {
+        open.push(link);
+        // The end is linear when nothing nonlinear follows before the next convolution; the last
+        // link's end is looked at in the graph.
+        let is_linear_end = links.peek().is_none_or(|next| !is_activated(next));
+        if is_linear_end && let Some(length) = inverted_length(&open) {
+            let tail = open.split_off(open.len() - length);
+            blocks.extend(chains(std::mem::take(&mut open)));
+            blocks.push((BlockKind::InvertedResidual, tail));
+        }
+    }
+    blocks.extend(chains(open));
+    blocks
+}
+
+/// How many links at the end make an inverted residual: pointwise, depthwise, pointwise, or the last
+/// two of them.
+fn inverted_length(open: &[Link]) -> Option<usize> {
+    let [.., dw, last] = open else { return None };
+    if !is_pointwise(&last.unit) || !is_depthwise(&dw.unit) || !is_activated(last) {
+        return None;
+    }
+    let has_expansion = open.len() > 2
+        && is_pointwise(&open[open.len() - 3].unit)
+        && is_activated(dw)
+        && open[open.len() - 3].unit.out_channels > open[open.len() - 3].unit.in_channels;
+    Some(if has_expansion { 3 } else { 2 })
+}
+
+/// Chain blocks of two or three convolutions; a single one is no block. A convolution with a stride
+/// opens a block, unless that leaves every one of them alone.
+fn chains(links: Vec<Link>) -> Vec<(BlockKind, Vec<Link>)> {
+    let mut stages: Vec<Vec<Link>> = Vec::new();
+    for link in &links {
+        let is_strided = link.unit.stride.iter().any(|stride| *stride > 1);
+        match stages.last_mut().filter(|_| !is_strided) {
+            Some(stage) => stage.push(link.clone()),
+            None => stages.push(vec![link.clone()]),
+        }
+    }
+    if stages.iter().all(|stage| stage.len() == 1) {
+        stages = vec![links];
+    }
+    stages.into_iter().flat_map(pieces).collect()
+}
+
+/// A stage in pieces of two or three.
+fn pieces(mut rest: Vec<Link>) -> Vec<(BlockKind, Vec<Link>)> {
+    let mut blocks = Vec::new();
+    while rest.len() > 1 {
+        let length = if rest.len() <= LONGEST_CHAIN { rest.len() } else { 2 };
+        let tail = rest.split_off(length);
+        blocks.push((BlockKind::Chain, rest));
+        rest = tail;
+    }
+    blocks
+}
+
+fn block(cx: &Context<'_>, flow: &Flow, kind: BlockKind, links: &[Link]) -> Block {
+    let mut branch: Vec<Element> = Vec::new();
+    for (at, link) in links.iter().enumerate() {
+        if at > 0 {
+            branch.extend(link.before.iter().cloned());
+        }
+        branch.push(Element::Linear(link.unit.clone()));
+    }
+    let source = links[0].unit.x;
+    let last = links[links.len() - 1].unit.y;
+    let (body, end) = ending(cx, flow, &mut branch, last);
+    // An inverted residual is linear at its end by definition.
+    let kind = if end.is_some() && kind == BlockKind::InvertedResidual { BlockKind::Chain } else { kind };
+    let result = end.as_ref().map_or(body, |end| end.y);
+    let mut nodes: Vec<NodeId> = branch.iter().flat_map(Element::nodes).collect();
+    nodes.extend(end.iter().flat_map(|end| end.nodes.iter().copied()));
+    Block {
+        index: 0,
+        kind,
+        name: String::new(),
+        source,
+        branch_source: source,
+        result,
+        body,
+        sum: None,
+        end,
+        attention: None,
+        nodes,
+        refusal: None,
+        branch,
+        shortcut: None,
+    }
+}
+
+/// Takes affines behind the last convolution into the branch; its end and the activation there.
+fn ending(
+    cx: &Context<'_>,
+    flow: &Flow,
+    branch: &mut Vec<Element>,
+    last: ValueId,
+) -> (ValueId, Option<super::Activation>) {
+    let mut body = last;
+    while let Some(user) = cx.graph.sole_use(body)
+        && let Some(affine) = crate::lift::ChannelAffine::at(cx, user.node)
+    {
+        body = affine.y;
+        branch.push(Element::Affine(affine));
+    }
+    (body, activation_after(cx, flow, body))
+}

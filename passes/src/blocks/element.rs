@@ -1,0 +1,224 @@
+//! What a branch is made of: one operator, or one group of operators that means one thing.
+
+use updp_ir::view::{AveragePool, Pad, Slice, Transpose};
+use updp_ir::{NodeId, ValueId};
+
+use super::activation::Activation;
+use super::flow::{Flow, is_read_only_by};
+use super::norm::Norm;
+use crate::lift::{ChannelAffine, Form, Linear};
+use crate::rule::Context;
+
+/// Longest branch looked at.
+const MAX_ELEMENTS: usize = 64;
+
+/// One thing between two values of a branch.
+#[derive(Clone, Debug)]
+pub enum Element {
+    /// Conv, Gemm or MatMul with constant weights.
+    Linear(Linear),
+    /// A scale and shift a channel, a BatchNormalization among them.
+    Affine(ChannelAffine),
+    /// An elementwise nonlinear function.
+    Activation(Activation),
+    /// A normalization by statistics of its input.
+    Norm(Norm),
+    /// A change of layout.
+    Transpose(Transpose),
+    /// A mean over windows.
+    Pool(AveragePool),
+    /// A regular choice of elements.
+    Slice(Slice),
+    /// Constants around the data.
+    Pad(Pad),
+    /// Anything else between a value and the one that it alone depends on.
+    Closed(Closed),
+}
+
+/// Nodes that no other kind of element describes.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// The only data it depends on.
+    pub x: ValueId,
+    /// Its result.
+    pub y: ValueId,
+    /// The nodes in topological order.
+    pub nodes: Vec<NodeId>,
+    /// What it is, in a few words.
+    pub what: String,
+}
+
+impl Element {
+    /// The element whose result is `value`; `None` when `value` is where the data enter the graph.
+    #[must_use]
+    pub fn ending_in(cx: &Context<'_>, flow: &Flow, value: ValueId) -> Option<Self> {
+        if let Some(activation) = Activation::ending_in(cx, flow, value) {
+            return Some(Self::Activation(activation));
+        }
+        if let Some(norm) = Norm::ending_in(cx, flow, value) {
+            return Some(Self::Norm(norm));
+        }
+        if let Some(unit) = Linear::producing(cx, value)
+            && unit.form != Form::ConvTranspose
+            && flow.is_data(unit.x)
+        {
+            return Some(Self::Linear(unit));
+        }
+        let (node, _) = cx.graph.producer(value)?;
+        if let Some(affine) = ChannelAffine::at(cx, node)
+            && flow.is_data(affine.x)
+        {
+            return Some(Self::Affine(affine));
+        }
+        let x = flow.dominator(value)?;
+        let rank = cx.rank(x);
+        let plain = match cx.graph.node(node).op_type() {
+            "Transpose" => Transpose::of(cx.graph, node, rank).map(Self::Transpose),
+            "AveragePool" => AveragePool::of(cx.graph, node).map(Self::Pool),
+            "Slice" => Slice::of(cx.graph, node, cx.opset, rank).map(Self::Slice),
+            "Pad" => Pad::of(cx.graph, node, cx.opset, rank).map(Self::Pad),
+            _ => None,
+        };
+        if plain.as_ref().is_some_and(|element| element.x() == x) {
+            return plain;
+        }
+        let nodes = flow.between(cx, x, value);
+        let what = describe(cx, &nodes);
+        Some(Self::Closed(Closed { x, y: value, nodes, what }))
+    }
+
+    /// What it reads.
+    #[must_use]
+    pub fn x(&self) -> ValueId {
+        match self {
+            Self::Linear(e) => e.x,
+            Self::Affine(e) => e.x,
+            Self::Activation(e) => e.x,
+            Self::Norm(e) => e.x,
+            Self::Transpose(e) => e.x,
+            Self::Pool(e) => e.x,
+            Self::Slice(e) => e.x,
+            Self::Pad(e) => e.x,
+            Self::Closed(e) => e.x,
+        }
+    }
+
+    /// What it makes.
+    #[must_use]
+    pub fn y(&self) -> ValueId {
+        match self {
+            Self::Linear(e) => e.y,
+            Self::Affine(e) => e.y,
+            Self::Activation(e) => e.y,
+            Self::Norm(e) => e.y,
+            Self::Transpose(e) => e.y,
+            Self::Pool(e) => e.y,
+            Self::Slice(e) => e.y,
+            Self::Pad(e) => e.y,
+            Self::Closed(e) => e.y,
+        }
+    }
+
+    /// Its nodes in topological order.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        match self {
+            Self::Linear(e) => e.nodes.clone(),
+            Self::Affine(e) => vec![e.node],
+            Self::Activation(e) => e.nodes.clone(),
+            Self::Norm(e) => e.nodes.clone(),
+            Self::Transpose(e) => vec![e.node],
+            Self::Pool(e) => vec![e.node],
+            Self::Slice(e) => vec![e.node],
+            Self::Pad(e) => vec![e.node],
+            Self::Closed(e) => e.nodes.clone(),
+        }
+    }
+
+    /// The weighted operator, if it is one.
+    #[must_use]
+    pub fn linear(&self) -> Option<&Linear> {
+        if let Self::Linear(unit) = self { Some(unit) } else { None }
+    }
+
+    /// The activation, if it is one.
+    #[must_use]
+    pub fn activation(&self) -> Option<&Activation> {
+        if let Self::Activation(activation) = self { Some(activation) } else { None }
+    }
+
+    /// Whether the element is linear: a shortcut may consist of such elements only.
+    #[must_use]
+    pub fn is_affine(&self) -> bool {
+        !matches!(self, Self::Activation(_) | Self::Norm(_) | Self::Closed(_))
+    }
+}
+
+/// The elements from `source` to `value` in the direction of data flow; `None` when the walk does not
+/// come to `source`.
+#[must_use]
+pub fn walk(
+    cx: &Context<'_>,
+    flow: &Flow,
+    source: ValueId,
+    value: ValueId,
+) -> Option<Vec<Element>> {
+    let mut elements = Vec::new();
+    let mut at = value;
+    while at != source {
+        if elements.len() == MAX_ELEMENTS {
+            return None;
+        }
+        let element = Element::ending_in(cx, flow, at)?;
+        at = element.x();
+        elements.push(element);
+    }
+    elements.reverse();
+    Some(elements)
+}
+
+/// The activation that alone reads `value`.
+#[must_use]
+pub fn activation_after(cx: &Context<'_>, flow: &Flow, value: ValueId) -> Option<Activation> {
+    let mut pending: Vec<(ValueId, usize)> = vec![(value, 0)];
+    while let Some((at, depth)) = pending.pop() {
+        for user in cx.graph.users(at) {
+            let Some(result) = cx.graph.sole_result(user.node) else { continue };
+            if let Some(found) = Activation::ending_in(cx, flow, result)
+                && found.x == value
+                && is_read_only_by(cx, value, |node| found.nodes.contains(&node))
+            {
+                return Some(found);
+            }
+            if depth < 6 && flow.is_data(result) {
+                pending.push((result, depth + 1));
+            }
+        }
+    }
+    None
+}
+
+/// What a group of nodes is, in a few words.
+fn describe(cx: &Context<'_>, nodes: &[NodeId]) -> String {
+    let has = |op: &str| nodes.iter().any(|node| cx.graph.node(*node).is(op));
+    let pools = has("GlobalAveragePool") || has("ReduceMean");
+    if has("Softmax") || has("Attention") {
+        return "attention".into();
+    }
+    if pools && (has("Sigmoid") || has("HardSigmoid") || has("Clip")) && has("Mul") {
+        return "a squeeze-and-excitation gate".into();
+    }
+    if has("ReduceL2") || (pools && has("Sqrt")) {
+        return "a global response normalization".into();
+    }
+    let mut ops: Vec<&str> = Vec::new();
+    for node in nodes {
+        let op = cx.graph.node(*node).op_type();
+        if !ops.contains(&op) {
+            ops.push(op);
+        }
+    }
+    let more = if ops.len() > 4 { ", …" } else { "" };
+    ops.truncate(4);
+    format!("{}{more}", ops.join(", "))
+}

@@ -1,0 +1,193 @@
+//! Finding the blocks of a network: the single-entry single-exit regions the pruner decides on.
+//!
+//! Structure only, never names: every sum of two data values closes a region that opens at the value
+//! dominating both (`residual.rs`); convolutions between such regions form chains and blocks without
+//! a shortcut (`chain.rs`). The graph must be prepared by `pipeline::prepare`, so that constants
+//! are constants and every dialect of a network looks alike.
+
+mod activation;
+mod chain;
+mod element;
+mod flow;
+mod names;
+mod norm;
+mod residual;
+#[cfg(test)]
+mod tests;
+
+pub use activation::{Activation, ActivationKind};
+pub use element::{Closed, Element};
+pub use flow::{Flow, is_read_only_by};
+pub use norm::{Norm, NormKind};
+
+use std::collections::BTreeSet;
+
+use updp_ir::{IrError, NodeId, ValueId};
+
+use crate::error::Declined;
+use crate::lift::Linear;
+use crate::rule::Context;
+
+/// The family a block belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BlockKind {
+    /// Two k×k convolutions and a shortcut (ResNet-18, ResNet-34, CIFAR ResNets).
+    Basic,
+    /// 1×1, k×k, 1×1 convolutions and a shortcut, an activation at the end (ResNet-50, RegNet).
+    Bottleneck,
+    /// 1×1, depthwise, 1×1 convolutions with a linear end, with or without shortcut (MobileNetV2).
+    InvertedResidual,
+    /// A depthwise convolution, then two pointwise operators and a shortcut (ConvNeXt).
+    ConvNext,
+    /// Attention half and MLP half of a transformer layer (ViT, DeiT).
+    VitLayer,
+    /// An MLP with a shortcut that no attention half precedes.
+    Mlp,
+    /// Another run of weighted operators with a shortcut.
+    Residual,
+    /// Convolutions in a row (VGG).
+    Chain,
+    /// A region of another make; left alone.
+    Other,
+}
+
+impl BlockKind {
+    /// Stable kebab-case name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::Bottleneck => "bottleneck",
+            Self::InvertedResidual => "inverted-residual",
+            Self::ConvNext => "convnext",
+            Self::VitLayer => "vit-layer",
+            Self::Mlp => "mlp",
+            Self::Residual => "residual",
+            Self::Chain => "chain",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The attention half of a transformer layer: `y = x + Attention(Norm(x))`.
+#[derive(Clone, Debug)]
+pub struct AttentionHalf {
+    /// The normalization before the projections to q, k and v.
+    pub norm: Norm,
+    /// The sum that closes the half.
+    pub sum: NodeId,
+    /// Its result.
+    pub result: ValueId,
+    /// Every node of the half.
+    pub nodes: Vec<NodeId>,
+}
+
+/// A block: `result = end(branch(source) + shortcut(source))`.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Place among the blocks, from 0; what `--blocks` counts.
+    pub index: usize,
+    /// The family.
+    pub kind: BlockKind,
+    /// What people find it by: the common path of its parameters, or of its nodes.
+    pub name: String,
+    /// The value it reads.
+    pub source: ValueId,
+    /// The value it makes, an activation at its end included.
+    pub result: ValueId,
+    /// The way that is pruned, in the direction of data flow; of a transformer layer the MLP's.
+    pub branch: Vec<Element>,
+    /// What the branch reads: `source`, or the sum of the attention half.
+    pub branch_source: ValueId,
+    /// The way around the branch; empty = the identity, `None` = there is none.
+    pub shortcut: Option<Vec<Element>>,
+    /// The sum of branch and shortcut.
+    pub sum: Option<NodeId>,
+    /// The value before the activation at the end: the sum, or the end of the branch.
+    pub body: ValueId,
+    /// The activation at the end.
+    pub end: Option<Activation>,
+    /// The attention half of a transformer layer.
+    pub attention: Option<AttentionHalf>,
+    /// Every node on the way from source to result.
+    pub nodes: Vec<NodeId>,
+    /// Why it cannot be pruned; `None` when it can.
+    pub refusal: Option<Declined>,
+}
+
+impl Block {
+    /// The weighted operators of the branch.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.branch.iter().filter_map(Element::linear)
+    }
+
+    /// Whether the shortcut is the identity.
+    #[must_use]
+    pub fn has_identity_shortcut(&self) -> bool {
+        self.shortcut.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Number of weighted operators, those of shortcut and attention half included.
+    #[must_use]
+    pub fn layers(&self, cx: &Context<'_>) -> usize {
+        let is_layer = |node: &&NodeId| {
+            matches!(cx.graph.node(**node).op_type(), "Conv" | "Gemm" | "MatMul" | "ConvTranspose")
+        };
+        self.nodes.iter().filter(is_layer).count()
+    }
+}
+
+/// Finds every block of the graph, in the order the data pass them.
+///
+/// # Errors
+/// I0105 when the graph has a cycle.
+pub fn find(cx: &Context<'_>) -> Result<Vec<Block>, IrError> {
+    let flow = Flow::of(cx)?;
+    let mut blocks = residual::find(cx, &flow);
+    let claimed: BTreeSet<NodeId> =
+        blocks.iter().flat_map(|block| block.nodes.iter().copied()).collect();
+    blocks.extend(chain::find(cx, &flow, &claimed));
+    blocks.sort_by_key(|block| block.nodes.iter().map(|node| flow.place(*node)).max());
+    for (index, block) in blocks.iter_mut().enumerate() {
+        block.index = index;
+        if block.refusal.is_none() {
+            block.refusal = refusal(cx, &flow, block);
+        }
+        block.name = names::of(cx, block);
+    }
+    Ok(blocks)
+}
+
+/// What stands in the way of pruning a block of a known family.
+fn refusal(cx: &Context<'_>, flow: &Flow, block: &Block) -> Option<Declined> {
+    let closed = block.branch.iter().find_map(|element| match element {
+        Element::Closed(closed) => Some(closed),
+        _ => None,
+    });
+    if let Some(closed) = closed {
+        return Some(Declined::new("not-affine", format!("it holds {}", closed.what)));
+    }
+    let shortcut = block.shortcut.iter().flatten().find(|element| !element.is_affine());
+    if let Some(element) = shortcut {
+        let name = cx.graph.value(element.y()).name();
+        return Some(Declined::new("shortcut", format!("the shortcut is not linear at {name:?}")));
+    }
+    if let Some(value) = flow.leak(cx, &block.nodes, block.result) {
+        let name = cx.graph.value(value).name();
+        return Some(Declined::new("read-outside", format!("{name:?} is read outside the block")));
+    }
+    let mut dtypes = block.linears().map(Linear::dtype);
+    let first = dtypes.next()?;
+    if let Some(other) = dtypes.find(|dtype| *dtype != first) {
+        return Some(Declined::new("dtype", format!("its weights are {first} and {other}")));
+    }
+    let is_nonlinear = block
+        .branch
+        .iter()
+        .any(|element| matches!(element, Element::Activation(_) | Element::Norm(_)));
+    if !is_nonlinear {
+        let detail = "nothing in it is nonlinear: exact compilation merges it".to_owned();
+        return Some(Declined::new("already-linear", detail));
+    }
+    None
+}

@@ -1,0 +1,61 @@
+//! Names of blocks for people: the common path of their parameters.
+
+use super::{Block, Element};
+use crate::rule::{Context, describe};
+
+/// The common path of the block's parameters, else of its nodes, else the name of its result.
+pub(super) fn of(cx: &Context<'_>, block: &Block) -> String {
+    let graph = cx.graph;
+    let mut parameters = Vec::new();
+    let mut nodes = Vec::new();
+    for node in &block.nodes {
+        let known = graph.node(*node);
+        let values = graph.operands(*node).into_iter().flatten();
+        let own = values.filter(|value| graph.constant_initializer(*value).is_some());
+        // Exporters name what they computed themselves `onnx::Conv_180`, `val_12` or by a node.
+        let is_path = |name: &&str| name.contains('.') && !name.contains(['/', ':']);
+        parameters.extend(own.map(|v| graph.value(v).name()).filter(is_path));
+        if matches!(known.op_type(), "Conv" | "MatMul" | "Gemm") {
+            nodes.push(known.name());
+        }
+    }
+    // A bias that a fold made bears the name of a node; the weights keep theirs.
+    let weights: Vec<&str> =
+        parameters.iter().copied().filter(|name| name.ends_with(".weight")).collect();
+    let paths = [common(&weights, '.'), common(&parameters, '.'), common(&nodes, '/')];
+    let first = block.branch.iter().find_map(Element::linear).map(|unit| unit.main());
+    let fallback = || match first {
+        Some(node) => describe(graph, node),
+        None => graph.value(block.result).name().to_owned(),
+    };
+    paths.into_iter().flatten().next().unwrap_or_else(fallback)
+}
+
+/// The common leading segments of all names, without a separator at the end.
+fn common(names: &[&str], separator: char) -> Option<String> {
+    let (first, rest) = names.split_first()?;
+    let mut shared: Vec<&str> = first.split(separator).collect();
+    shared.pop();
+    for name in rest {
+        let own = name.split(separator);
+        let same = shared.iter().zip(own).take_while(|(a, b)| **a == *b).count();
+        shared.truncate(same);
+    }
+    let path = shared.join(&separator.to_string());
+    let path = path.trim_matches(separator);
+    (!path.is_empty()).then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::common;
+
+    #[test]
+    fn a_common_path_ends_before_the_first_difference() {
+        let names = ["layer1.0.conv1.weight", "layer1.0.conv2.bias"];
+        assert_eq!(common(&names, '.').as_deref(), Some("layer1.0"));
+        assert_eq!(common(&["/layer1/layer1.0/conv1/Conv"], '/').as_deref(), Some("layer1/layer1.0/conv1"));
+        assert_eq!(common(&["conv1.weight", "conv2.weight"], '.'), None);
+        assert_eq!(common(&[], '.'), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! Blocks with a shortcut: regions that a sum of two data values closes.
+
+use std::collections::BTreeSet;
+
+use updp_ir::view::{Binary, BinaryOp};
+use updp_ir::{NodeId, ValueId};
+
+use super::element::{activation_after, walk};
+use super::flow::Flow;
+use super::{AttentionHalf, Block, BlockKind, Closed, Element, Norm};
+use crate::error::Declined;
+use crate::lift::Linear;
+use crate::rule::Context;
+
+/// A sum with the two ways that lead to it.
+struct Sum {
+    node: NodeId,
+    source: ValueId,
+    result: ValueId,
+    branch: Vec<Element>,
+    shortcut: Vec<Element>,
+    nodes: Vec<NodeId>,
+}
+
+/// What a region turned out to be.
+enum Region {
+    Block(Block),
+    Attention(AttentionHalf, Block),
+    Other(Block),
+}
+
+/// Blocks with a shortcut, and regions with one that no family describes.
+pub(super) fn find(cx: &Context<'_>, flow: &Flow) -> Vec<Block> {
+    let mut regions: Vec<Region> =
+        flow.order().iter().filter_map(|node| Some(classify(cx, flow, sum(cx, flow, *node)?))).collect();
+    pair_transformer_halves(&mut regions);
+    let blocks: Vec<(bool, Block)> = regions
+        .into_iter()
+        .map(|region| match region {
+            Region::Block(block) => (true, block),
+            Region::Attention(_, block) | Region::Other(block) => (false, block),
+        })
+        .collect();
+    without_nested(blocks)
+}
+
+/// The sum at a node, when two data values meet there.
+fn sum(cx: &Context<'_>, flow: &Flow, node: NodeId) -> Option<Sum> {
+    let binary = Binary::of(cx.graph, node, cx.opset).filter(|b| b.op == BinaryOp::Add);
+    let [a, b] = match binary {
+        Some(binary) => [binary.a, binary.b],
+        None if cx.graph.node(node).is("Sum") => {
+            let operands = cx.graph.operands(node);
+            let &[Some(a), Some(b)] = operands.as_slice() else { return None };
+            [a, b]
+        }
+        None => return None,
+    };
+    if a == b || !flow.is_data(a) || !flow.is_data(b) {
+        return None;
+    }
+    let result = cx.graph.sole_result(node)?;
+    let source = flow.common(a, b)?;
+    let nodes = flow.between(cx, source, result);
+    let ways = [walk(cx, flow, source, a)?, walk(cx, flow, source, b)?];
+    let is_shortcut = |way: &[Element]| way.iter().all(Element::is_affine);
+    let [first, second] = ways;
+    let layers = |way: &[Element]| way.iter().filter(|e| e.linear().is_some()).count();
+    let takes_first = match (is_shortcut(&first), is_shortcut(&second)) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => layers(&first) < layers(&second) || first.is_empty(),
+    };
+    let (shortcut, branch) = if takes_first { (first, second) } else { (second, first) };
+    Some(Sum { node, source, result, branch, shortcut, nodes })
+}
+
+fn classify(cx: &Context<'_>, flow: &Flow, sum: Sum) -> Region {
+    let end = activation_after(cx, flow, sum.result);
+    let kind = kind(&sum, end.is_some());
+    let attention = attention(cx, &sum);
+    let mut nodes = sum.nodes.clone();
+    // The end of a transformer's sum is the next block's business.
+    let end = end.filter(|_| kind != BlockKind::Mlp && attention.is_none());
+    let result = end.as_ref().map_or(sum.result, |end| end.y);
+    nodes.extend(end.iter().flat_map(|end| end.nodes.iter().copied()));
+    let is_block = kind != BlockKind::Other && attention.is_none();
+    let refusal = (!is_block).then(|| {
+        let closed = sum.branch.iter().chain(&sum.shortcut).find_map(|element| match element {
+            Element::Closed(Closed { what, .. }) => Some(what.clone()),
+            _ => None,
+        });
+        let what = closed.unwrap_or_else(|| "a shape of no known family".into());
+        Declined::new("unknown-form", format!("it holds {what}"))
+    });
+    let block = Block {
+        index: 0,
+        kind: if attention.is_some() { BlockKind::Other } else { kind },
+        name: String::new(),
+        source: sum.source,
+        branch_source: sum.source,
+        result,
+        body: sum.result,
+        sum: Some(sum.node),
+        end,
+        attention: None,
+        nodes,
+        refusal,
+        branch: sum.branch,
+        shortcut: Some(sum.shortcut),
+    };
+    match attention {
+        Some(half) => Region::Attention(half, block),
+        None if is_block => Region::Block(block),
+        None => Region::Other(block),
+    }
+}
+
+/// The family of a sum; `Other` when its branch is none of them.
+fn kind(sum: &Sum, has_end: bool) -> BlockKind {
+    let units: Vec<&Linear> = sum.branch.iter().filter_map(Element::linear).collect();
+    let has_activation = sum.branch.iter().any(|e| e.activation().is_some());
+    let gates = sum.branch.iter().filter(|e| matches!(e, Element::Closed(_))).count();
+    if gates > 0 && !is_gated_family(&sum.branch) {
+        return BlockKind::Other;
+    }
+    let is_pointwise = |unit: &Linear| unit.kernel.iter().all(|k| *k == 1);
+    let is_depthwise = |unit: &Linear| {
+        unit.is_conv() && unit.groups > 1 && unit.groups == unit.in_channels && !is_pointwise(unit)
+    };
+    let shape: Vec<char> = units
+        .iter()
+        .map(|unit| match () {
+            () if is_depthwise(unit) => 'd',
+            () if is_pointwise(unit) => 'p',
+            () => 'k',
+        })
+        .collect();
+    let is_token = units.iter().all(|unit| !unit.is_conv());
+    match shape.as_slice() {
+        ['k', 'k'] => BlockKind::Basic,
+        ['d', 'p', 'p'] if !has_end => BlockKind::ConvNext,
+        ['p', 'p'] if is_token && has_activation => BlockKind::Mlp,
+        ['p', 'd', 'p'] | ['d', 'p'] if !has_end => BlockKind::InvertedResidual,
+        ['p', 'k' | 'd', 'p'] => BlockKind::Bottleneck,
+        [_, _, ..] => BlockKind::Residual,
+        _ => BlockKind::Other,
+    }
+}
+
+/// Whether what is not affine is only a gate or a response normalization inside a family of blocks:
+/// such a block keeps its kind and is refused with that reason.
+fn is_gated_family(branch: &[Element]) -> bool {
+    branch.iter().all(|element| match element {
+        Element::Closed(closed) => closed.what.starts_with("a "),
+        _ => true,
+    })
+}
+
+/// The attention half, if the sum is one: a normalization read by projections, and a softmax behind.
+fn attention(cx: &Context<'_>, sum: &Sum) -> Option<AttentionHalf> {
+    if !sum.shortcut.is_empty() {
+        return None;
+    }
+    let holds_softmax = sum.branch.iter().any(|element| match element {
+        Element::Closed(closed) => closed
+            .nodes
+            .iter()
+            .any(|node| matches!(cx.graph.node(*node).op_type(), "Softmax" | "Attention")),
+        _ => false,
+    });
+    let Some(Element::Norm(norm)) = sum.branch.first().filter(|_| holds_softmax) else {
+        return None;
+    };
+    feeds_projections(cx, norm).then(|| AttentionHalf {
+        norm: norm.clone(),
+        sum: sum.node,
+        result: sum.result,
+        nodes: sum.nodes.clone(),
+    })
+}
+
+/// Whether everything that reads a normalization is a projection of the channels, looking through
+/// affines and transposes: a window attention cuts the image up before it projects.
+fn feeds_projections(cx: &Context<'_>, norm: &Norm) -> bool {
+    let mut pending = vec![norm.y];
+    let mut count = 0;
+    while let Some(value) = pending.pop() {
+        for user in cx.graph.users(value) {
+            let node = cx.graph.node(user.node);
+            if Linear::reading(cx, value, user.node).is_some() {
+                count += 1;
+            } else if let Some(affine) = crate::lift::ChannelAffine::at(cx, user.node) {
+                pending.push(affine.y);
+            } else if node.is("Transpose") {
+                pending.extend(cx.graph.sole_result(user.node));
+            } else if !node.is("Shape") {
+                return false;
+            }
+        }
+    }
+    count > 0
+}
+
+/// Joins each attention half with the MLP half that reads its sum.
+fn pair_transformer_halves(regions: &mut Vec<Region>) {
+    let mut at = 0;
+    while at + 1 < regions.len() {
+        let next = (at + 1..regions.len()).find(|other| match (&regions[at], &regions[*other]) {
+            (Region::Attention(_, half), Region::Block(mlp)) => {
+                mlp.kind == BlockKind::Mlp && mlp.source == half.result
+            }
+            _ => false,
+        });
+        if let Some(next) = next
+            && let Region::Block(mut layer) = regions.remove(next)
+            && let Region::Attention(half, first) =
+                std::mem::replace(&mut regions[at], Region::Other(layer.clone()))
+        {
+            layer.kind = BlockKind::VitLayer;
+            layer.source = first.source;
+            layer.nodes = first.nodes.into_iter().chain(layer.nodes).collect();
+            layer.attention = Some(half);
+            regions[at] = Region::Block(layer);
+        }
+        at += 1;
+    }
+}
+
+/// Of regions inside each other keeps the outer one if a family describes it, else the inner ones;
+/// regions of no family stay only where nothing else is known of their nodes and they hold weights.
+fn without_nested(blocks: Vec<(bool, Block)>) -> Vec<Block> {
+    let mut kept: Vec<Block> = Vec::new();
+    let mut claimed: BTreeSet<NodeId> = BTreeSet::new();
+    let (known, other): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(is_known, _)| *is_known);
+    let mut known: Vec<Block> = known.into_iter().map(|(_, block)| block).collect();
+    let mut other: Vec<Block> = other.into_iter().map(|(_, block)| block).collect();
+    // Larger regions first; a region inside one that is kept goes, as does one that holds a kept one.
+    known.sort_by_key(|block| std::cmp::Reverse(block.nodes.len()));
+    other.sort_by_key(|block| block.nodes.len());
+    for block in known.into_iter().chain(other) {
+        let has_weights = block.linears().next().is_some()
+            || block.branch.iter().any(|e| matches!(e, Element::Closed(c) if !c.nodes.is_empty()));
+        if has_weights && block.nodes.iter().all(|node| !claimed.contains(node)) {
+            claimed.extend(block.nodes.iter().copied());
+            kept.push(block);
+        }
+    }
+    kept
+}

@@ -1,0 +1,469 @@
+//! Gives chosen blocks their second flow, mixed with their own by λ.
+//!
+//! Inside: `v = old(u)` becomes `(1 − λ)·old(u) + λ·new(u)`, new = identity for an activation, a
+//! BatchNorm for a normalization and for the GELU of a transformer's MLP. Forms with weights of their own mix at
+//! the end of the branch instead ([UPDP] eq. 2).
+//! The end: a block that ends in an activation gets `a = act(z); (1 − λ)·a + λ·BN(a)`, any other
+//! `(1 − λ)·z + λ·BN(act(z))`, act being its first inner activation.
+//!
+//! λ is one graph input, [`LAMBDA_INPUT`] `[blocks]`. At λ = 0 the network equals the one it came from.
+
+use updp_ir::{DataType, Dim, Model, Node, NodeId, Tensor, TensorType, ValueId};
+
+use super::geometry::{Shrink, apply, moved, with_context};
+use super::{Choice, Form, low_rank};
+use crate::blocks::{Activation, Block, BlockKind, Element, Norm};
+use crate::error::{Declined, PassError};
+use crate::kernel::{AffineMap, Obstacle};
+use crate::lift::weights;
+use crate::patch::{Operand, Out, Patch};
+use crate::rule::Context;
+
+/// Name of the graph input that holds λ, one number a block.
+pub const LAMBDA_INPUT: &str = "updp_lambda";
+
+/// ε of inserted BatchNorms.
+const EPSILON: f32 = 1e-5;
+
+/// A BatchNorm that was inserted, by the names of what it is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InsertedNorm {
+    /// Place of its block among the choices.
+    pub choice: usize,
+    /// The value it normalizes.
+    pub input: String,
+    /// Its result.
+    pub result: String,
+    /// Axis of the channels.
+    pub axis: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Whether γ and β are those of a normalization it replaces; else it starts as the identity.
+    pub replaces_norm: bool,
+    /// The constants: γ, β, mean, variance of a BatchNormalization, or factor and summand where the channels
+    /// do not lie on axis 1.
+    pub constants: Vec<String>,
+}
+
+/// What [`expand`] made.
+#[derive(Clone, Debug, Default)]
+pub struct Expansion {
+    /// The inserted BatchNorms, in the order of the blocks.
+    pub norms: Vec<InsertedNorm>,
+}
+
+/// Inserts the second flow of every choice, in order; λ's entries are in that order too.
+///
+/// # Errors
+/// P0004 with the block that cannot take its form; what the primitives of the graph refuse is our bug.
+pub fn expand(model: &mut Model, choices: &[Choice], shrink: Shrink) -> Result<Expansion, PassError> {
+    let mut expansion = Expansion::default();
+    if choices.is_empty() {
+        return Ok(expansion);
+    }
+    let ty = TensorType { dtype: DataType::Float, shape: Some(vec![Dim::Known(choices.len())]) };
+    if model.graph.find(LAMBDA_INPUT).is_some() {
+        return Err(PassError::AlreadyExpanded);
+    }
+    let prefix = free_prefix(model);
+    let lambda = model.graph.add_input(LAMBDA_INPUT, &ty);
+    for (at, choice) in choices.iter().enumerate() {
+        // The second flow of a form with its own weights is what the moved branch would be merged to.
+        let planned = with_context(model, |cx| {
+            let name = format!("{prefix}.block{}", choice.block.index);
+            let mut plan = Plan::new(cx, &choice.block, name, lambda, at)?;
+            plan.block(choice, shrink)?;
+            Ok((plan.patch, plan.norms))
+        });
+        let (patch, norms) = planned.map_err(|d| PassError::refused(&choice.block, d))?;
+        apply(model, patch, &choice.block)?;
+        expansion.norms.extend(norms);
+    }
+    Ok(expansion)
+}
+
+/// What names of new nodes start with: `updp`, with a number where an earlier run left such names.
+fn free_prefix(model: &Model) -> String {
+    let graph = &model.graph;
+    let is_taken = |prefix: &str| {
+        let start = format!("{prefix}.");
+        graph.nodes().iter().any(|node| graph.node(*node).name().starts_with(&start))
+    };
+    let numbered = (2_usize..).map(|number| format!("updp{number}"));
+    let mut candidates = std::iter::once("updp".to_owned()).chain(numbered);
+    candidates.find(|prefix| !is_taken(prefix)).unwrap_or_default()
+}
+
+/// The edit of one block.
+struct Plan<'a> {
+    cx: &'a Context<'a>,
+    block: &'a Block,
+    /// What new names start with.
+    prefix: String,
+    choice: usize,
+    dtype: DataType,
+    anchor: NodeId,
+    /// λ and 1 − λ of this block, `[1]`.
+    factors: (Operand, Operand),
+    patch: Patch,
+    norms: Vec<InsertedNorm>,
+    mixes: usize,
+    /// The end of the branch after its mix, where that is the end of the block too.
+    mixed_end: Option<Operand>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(
+        cx: &'a Context<'a>,
+        block: &'a Block,
+        prefix: String,
+        lambda: ValueId,
+        choice: usize,
+    ) -> Result<Self, Declined> {
+        let unknown = || Declined::new("no-weights", "it has no weighted operator");
+        let first = block.linears().next().ok_or_else(unknown)?;
+        let anchor = cx.graph.producer(first.y).map(|(node, _)| node).ok_or_else(unknown)?;
+        let dtype = first.dtype();
+        if cx.opset < 7 {
+            return Err(Declined::new("opset", "broadcasting needs opset 7"));
+        }
+        let mut patch = Patch::new();
+        let name = |part: &str| format!("{prefix}.{part}");
+        let ints = |values: &[i64]| {
+            Tensor::from_i64(vec![values.len()], values).map_err(|e| Declined::new("ir", e.to_string()))
+        };
+        let index = patch.constant(name("lambda_index"), ints(&[choice as i64])?, None);
+        let gather = Node::new("Gather").named(&name("lambda")).with("axis", 0_i64);
+        let fresh = |part: &str| Out::Fresh(name(part));
+        let mut own =
+            patch.node(gather, anchor, vec![lambda.into(), index], fresh("lambda_value"));
+        if dtype != DataType::Float {
+            let cast = Node::new("Cast").named(&name("lambda_cast")).with("to", i64::from(dtype.code()));
+            own = patch.node(cast, anchor, vec![own], fresh("lambda_casted"));
+        }
+        let one = patch.constant(name("one"), weights::stored(dtype, vec![1], &[1.0])?, None);
+        let rest = Node::new("Sub").named(&name("lambda_rest"));
+        let rest = patch.node(rest, anchor, vec![one, own], fresh("lambda_rest_value"));
+        Ok(Self {
+            cx,
+            block,
+            prefix,
+            choice,
+            dtype,
+            anchor,
+            factors: (own, rest),
+            patch,
+            norms: Vec::new(),
+            mixes: 0,
+            mixed_end: None,
+        })
+    }
+
+    fn block(&mut self, choice: &Choice, shrink: Shrink) -> Result<(), Declined> {
+        let block = self.block;
+        if choice.form == Form::Drop {
+            let old = self.taken_over(block.result)?;
+            self.mix(old, block.source.into(), Out::Value(block.result));
+            return Ok(());
+        }
+        if choice.form.is_in_place(block.kind) {
+            self.inside(choice.form)?;
+        } else {
+            self.beside(choice.form, shrink)?;
+        }
+        self.end()
+    }
+
+    fn name(&self, part: &str) -> String {
+        format!("{}.{part}", self.prefix)
+    }
+
+    /// Bypasses at every activation and normalization of the branch and of the attention half.
+    fn inside(&mut self, form: Form) -> Result<(), Declined> {
+        let block = self.block;
+        let is_transformer = matches!(block.kind, BlockKind::VitLayer | BlockKind::Mlp);
+        let attention = block.attention.as_ref().map(|half| &half.norm);
+        for norm in attention.into_iter().chain(block.branch.iter().filter_map(|e| match e {
+            Element::Norm(norm) => Some(norm),
+            _ => None,
+        })) {
+            if form != Form::Norm {
+                self.replace_norm(norm)?;
+            }
+        }
+        for activation in block.branch.iter().filter_map(Element::activation) {
+            let old = self.taken_over(activation.y)?;
+            let new = if is_transformer {
+                let (axis, channels) = self.channels_of(activation.x)?;
+                self.batch_norm(activation.x.into(), (axis, channels), None, "act_norm")?
+            } else {
+                activation.x.into()
+            };
+            self.mix(old, new, Out::Value(activation.y));
+        }
+        Ok(())
+    }
+
+    fn replace_norm(&mut self, norm: &Norm) -> Result<(), Declined> {
+        let old = self.taken_over(norm.y)?;
+        let own = (norm.scale.as_slice(), norm.shift.as_slice());
+        let place = (norm.axis, norm.channels);
+        let new = self.batch_norm(norm.x.into(), place, Some(own), "norm")?;
+        self.mix(old, new, Out::Value(norm.y));
+        Ok(())
+    }
+
+    /// A second branch with weights of its own, mixed in where the branch meets the shortcut.
+    fn beside(&mut self, form: Form, shrink: Shrink) -> Result<(), Declined> {
+        let block = self.block;
+        let map = branch_map(block, form, shrink)?;
+        let end = block.branch.last().map(Element::y);
+        let end = end.ok_or_else(|| Declined::new("no-branch", "the branch is empty"))?;
+        let source = Operand::Value(block.branch_source);
+        let new = if form == Form::DepthwisePointwise {
+            let (depthwise, pointwise) = low_rank::split(&map).map_err(refuse)?;
+            let middle = self.conv(source, &depthwise, "depthwise")?;
+            self.conv(middle, &pointwise, "pointwise")?
+        } else {
+            let pointwise = low_rank::centre(&map).map_err(refuse)?;
+            self.conv(source, &pointwise, "pointwise")?
+        };
+        let old = self.taken_over(end)?;
+        if end == block.result {
+            let out = Out::Fresh(self.name("mixed_branch"));
+            self.mixed_end = Some(self.mix(old, new, out));
+        } else {
+            self.mix(old, new, Out::Value(end));
+        }
+        Ok(())
+    }
+
+    fn conv(&mut self, x: Operand, map: &AffineMap, part: &str) -> Result<Operand, Declined> {
+        let name = self.name(part);
+        let values: Vec<f64> = map.weight.iter().copied().collect();
+        let weight = weights::stored(self.dtype, map.weight.shape().to_vec(), &values)?;
+        let mut operands = vec![x, self.patch.constant(format!("{name}.weight"), weight, None)];
+        if map.bias.iter().any(|b| *b != 0.0) {
+            let bias = weights::stored(self.dtype, vec![map.bias.len()], &map.bias)?;
+            operands.push(self.patch.constant(format!("{name}.bias"), bias, None));
+        }
+        let pads = [map.pad_begin.as_slice(), &map.pad_end].concat();
+        let conv = Node::new("Conv")
+            .named(&name)
+            .with("dilations", map.dilation.as_slice())
+            .with("group", map.groups as i64)
+            .with("kernel_shape", map.kernel_size())
+            .with("pads", pads.as_slice())
+            .with("strides", map.stride.as_slice());
+        Ok(self.patch.node(conv, self.anchor, operands, Out::Fresh(format!("{name}_result"))))
+    }
+
+    /// The activation and BatchNorm at the end.
+    fn end(&mut self) -> Result<(), Declined> {
+        let block = self.block;
+        let place = self.channels_of(block.result)?;
+        let old = match self.mixed_end {
+            Some(end) => end,
+            None => self.taken_over(block.result)?,
+        };
+        let activated = if block.end.is_some() {
+            old
+        } else {
+            match block.branch.iter().find_map(Element::activation) {
+                Some(activation) => self.copy_of(activation, old)?,
+                None => old,
+            }
+        };
+        let new = self.batch_norm(activated, place, None, "end_norm")?;
+        self.mix(old, new, Out::Value(block.result));
+        Ok(())
+    }
+
+    /// Plans the producer of a value anew with a fresh result, so that a mix can take the value over.
+    fn taken_over(&mut self, value: ValueId) -> Result<Operand, Declined> {
+        let graph = self.cx.graph;
+        let name = graph.value(value).name();
+        let stuck = || Declined::new("no-producer", format!("{name:?} has no node of one result"));
+        let (node, _) = graph.producer(value).ok_or_else(stuck)?;
+        graph.sole_result(node).ok_or_else(stuck)?;
+        if graph.node(node).has_bodies() {
+            return Err(stuck());
+        }
+        let operands = graph.operands(node).into_iter().map(Operand::from).collect();
+        let copy = graph.node(node).bare_copy();
+        let old = self.patch.node(copy, node, operands, Out::Fresh(format!("{name}_baseline")));
+        self.patch.remove(node);
+        Ok(old)
+    }
+
+    /// `(1 − λ)·old + λ·new`.
+    fn mix(&mut self, old: Operand, new: Operand, out: Out) -> Operand {
+        self.mixes += 1;
+        let name = self.name(&format!("mix{}", self.mixes));
+        let (own, rest) = self.factors;
+        let anchor = match out {
+            Out::Value(value) => self.cx.graph.producer(value).map_or(self.anchor, |(node, _)| node),
+            Out::Fresh(_) => self.anchor,
+        };
+        let mut product = |part: &str, factor: Operand, operand: Operand| {
+            let node = Node::new("Mul").named(&format!("{name}.{part}"));
+            let out = Out::Fresh(format!("{name}.{part}_result"));
+            self.patch.node(node, anchor, vec![factor, operand], out)
+        };
+        let old = product("old", rest, old);
+        let new = product("new", own, new);
+        let sum = Node::new("Add").named(&name);
+        self.patch.node(sum, anchor, vec![old, new], out)
+    }
+
+    /// The activation's nodes once more, reading `x`.
+    fn copy_of(&mut self, activation: &Activation, x: Operand) -> Result<Operand, Declined> {
+        let graph = self.cx.graph;
+        let mut copies: Vec<(ValueId, Operand)> = vec![(activation.x, x)];
+        let mut last = x;
+        // The anchor must come after what the copy reads.
+        let anchor = graph.producer(self.block.result).map_or(self.anchor, |(node, _)| node);
+        for (at, node) in activation.nodes.iter().enumerate() {
+            let operands = graph
+                .operands(*node)
+                .into_iter()
+                .map(|operand| match operand {
+                    None => Operand::Absent,
+                    Some(value) => copies
+                        .iter()
+                        .find(|(known, _)| *known == value)
+                        .map_or(Operand::Value(value), |(_, copy)| *copy),
+                })
+                .collect();
+            let result = graph
+                .sole_result(*node)
+                .ok_or_else(|| Declined::new("no-producer", "an activation has several results"))?;
+            let name = self.name(&format!("end_act{at}"));
+            let copy = graph.node(*node).bare_copy().named(&name);
+            last = self.patch.node(copy, anchor, operands, Out::Fresh(format!("{name}_result")));
+            copies.push((result, last));
+        }
+        Ok(last)
+    }
+
+    /// Axis and number of the channels of a value of the branch.
+    fn channels_of(&self, value: ValueId) -> Result<(usize, usize), Declined> {
+        let block = self.block;
+        let rank = self.cx.rank(value);
+        let is_token = matches!(block.kind, BlockKind::VitLayer | BlockKind::Mlp);
+        let in_layout = |unit: &crate::lift::Linear| unit.y == value && !unit.is_conv();
+        let axis = if is_token || block.linears().any(in_layout) {
+            rank.and_then(|rank| rank.checked_sub(1))
+        } else {
+            Some(1)
+        };
+        let channels =
+            axis.and_then(|axis| Some((axis, self.cx.shapes.of(value)?.known_dim(axis as i64)?)));
+        channels.ok_or_else(|| {
+            let name = self.cx.graph.value(value).name();
+            Declined::new("unknown-channels", format!("the channels of {name:?} are not known"))
+        })
+    }
+
+    /// A BatchNorm: the operator where the channels lie on axis 1 of an image, else factor and summand.
+    fn batch_norm(
+        &mut self,
+        x: Operand,
+        (axis, channels): (usize, usize),
+        own: Option<(&[f64], &[f64])>,
+        part: &str,
+    ) -> Result<Operand, Declined> {
+        let name = self.name(&format!("{part}{}", self.norms.len()));
+        let rank = self.cx.rank(self.block.result).unwrap_or(4);
+        let (ones, zeros) = (vec![1.0; channels], vec![0.0; channels]);
+        let (scale, shift) = own.unwrap_or((&ones, &zeros));
+        let is_operator = axis == 1 && rank >= 3 && !self.is_channel_last(axis, rank);
+        let mut constants = Vec::new();
+        let mut vector = |patch: &mut Patch, part: &str, dims: Vec<usize>, values: &[f64]| {
+            let hint = format!("{name}.{part}");
+            constants.push(hint.clone());
+            Ok::<Operand, Declined>(patch.constant(hint, weights::stored(self.dtype, dims, values)?, None))
+        };
+        let patch = &mut self.patch;
+        let result = format!("{name}_result");
+        let anchor = self.anchor;
+        let normed = if is_operator {
+            let mut operands = vec![x];
+            let parts = [("scale", scale), ("bias", shift), ("mean", &zeros), ("var", &ones)];
+            for (part, values) in parts {
+                operands.push(vector(patch, part, vec![channels], values)?);
+            }
+            let node = Node::new("BatchNormalization").named(&name).with("epsilon", EPSILON);
+            patch.node(node, anchor, operands, Out::Fresh(result.clone()))
+        } else {
+            // Channels on the last axis broadcast as they are.
+            let factor = vector(patch, "scale", vec![channels], scale)?;
+            let summand = vector(patch, "bias", vec![channels], shift)?;
+            let scaled = Out::Fresh(format!("{name}.scaled"));
+            let mul = Node::new("Mul").named(&format!("{name}.mul"));
+            let scaled = patch.node(mul, anchor, vec![x, factor], scaled);
+            let add = Node::new("Add").named(&format!("{name}.add"));
+            patch.node(add, anchor, vec![scaled, summand], Out::Fresh(result.clone()))
+        };
+        let input = match x {
+            Operand::Value(value) => self.cx.graph.value(value).name().to_owned(),
+            _ => String::new(),
+        };
+        self.norms.push(InsertedNorm {
+            choice: self.choice,
+            input,
+            result,
+            axis,
+            channels,
+            replaces_norm: own.is_some(),
+            constants,
+        });
+        Ok(normed)
+    }
+
+    /// Whether the channels of an axis-1 value lie last, as in [B, C].
+    fn is_channel_last(&self, axis: usize, rank: usize) -> bool {
+        axis + 1 == rank && self.block.linears().any(|unit| !unit.is_conv())
+    }
+}
+
+fn refuse(obstacle: Obstacle) -> Declined {
+    Declined::new(obstacle.reason(), obstacle.to_string())
+}
+
+/// The branch as one map with every nonlinear element replaced by its linear one, geometry moved.
+fn branch_map(block: &Block, form: Form, shrink: Shrink) -> Result<AffineMap, Declined> {
+    let mut geometry = moved(block, form, shrink)?.convs.into_iter();
+    let mut whole: Option<AffineMap> = None;
+    for element in &block.branch {
+        let channels = whole.as_ref().map(AffineMap::out_channels);
+        let rank = block.linears().next().map_or(2, |unit| unit.kernel.len());
+        let next = match element {
+            Element::Activation(_) => continue,
+            Element::Linear(unit) => {
+                let no_map = || Declined::new("no-map", "a weighted operator is no map");
+                let mut map = unit.map().ok_or_else(no_map)?;
+                if let Some(new) = geometry.next() {
+                    map = low_rank::reshaped(&map, &new);
+                }
+                map
+            }
+            Element::Affine(affine) => {
+                let channels = channels.or_else(|| block.linears().next().map(|u| u.in_channels));
+                let (scale, shift) = channels
+                    .and_then(|channels| affine.for_channels(channels))
+                    .ok_or_else(|| Declined::new("channel-axis", "a constant lies on another axis"))?;
+                AffineMap::diagonal(&scale, &shift, rank).map_err(refuse)?
+            }
+            Element::Norm(norm) => {
+                AffineMap::diagonal(&norm.scale, &norm.shift, rank).map_err(refuse)?
+            }
+            _ => return Err(Declined::new("not-affine", "the branch holds more than convolutions")),
+        };
+        whole = Some(match whole {
+            None => next,
+            Some(before) => before.then(&next, None).map_err(refuse)?,
+        });
+    }
+    whole.ok_or_else(|| Declined::new("no-branch", "the branch is empty"))
+}

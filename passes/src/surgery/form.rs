@@ -1,0 +1,80 @@
+//! The forms a pruned block can take.
+
+use crate::blocks::{Block, BlockKind, Element};
+
+/// What a block becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Form {
+    /// The paper's: activations and normalizations become linear, kernels shrink, and all of it merges into
+    /// one convolution or fully connected operator.
+    Conv,
+    /// A depthwise convolution and a pointwise one.
+    DepthwisePointwise,
+    /// One pointwise convolution.
+    Pointwise,
+    /// The normalization stays; what follows it merges into one pointwise or fully connected operator.
+    Norm,
+    /// The shortcut alone.
+    Drop,
+}
+
+impl Form {
+    /// All forms, the paper's first.
+    pub const ALL: [Self; 5] =
+        [Self::Conv, Self::DepthwisePointwise, Self::Pointwise, Self::Norm, Self::Drop];
+
+    /// What `--form` calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Conv => "conv",
+            Self::DepthwisePointwise => "dwpw",
+            Self::Pointwise => "pw",
+            Self::Norm => "norm",
+            Self::Drop => "drop",
+        }
+    }
+
+    /// Whether each nonlinear operator of the branch is replaced in place, so that the pruned flow has the
+    /// branch's own weights; else the branch gets a second flow with weights of its own.
+    #[must_use]
+    pub fn is_in_place(self, kind: BlockKind) -> bool {
+        match self {
+            Self::Conv | Self::Norm => true,
+            Self::DepthwisePointwise => kind == BlockKind::ConvNext,
+            Self::Pointwise | Self::Drop => false,
+        }
+    }
+}
+
+/// The forms a block offers, the paper's first; empty when it cannot be pruned.
+#[must_use]
+pub fn forms(block: &Block) -> Vec<Form> {
+    if block.refusal.is_some() {
+        return Vec::new();
+    }
+    let mut forms = match block.kind {
+        BlockKind::Other => Vec::new(),
+        BlockKind::ConvNext => vec![Form::Conv, Form::DepthwisePointwise, Form::Norm],
+        BlockKind::VitLayer | BlockKind::Mlp => vec![Form::Conv, Form::Norm],
+        BlockKind::Basic
+        | BlockKind::Bottleneck
+        | BlockKind::InvertedResidual
+        | BlockKind::Residual
+        | BlockKind::Chain => {
+            if block.linears().all(crate::lift::Linear::is_conv) {
+                vec![Form::Conv, Form::DepthwisePointwise, Form::Pointwise]
+            } else {
+                vec![Form::Conv]
+            }
+        }
+    };
+    let has_norm = block.branch.iter().any(|element| matches!(element, Element::Norm(_)));
+    if !has_norm {
+        forms.retain(|form| *form != Form::Norm);
+    }
+    if block.has_identity_shortcut() && block.attention.is_none() {
+        forms.push(Form::Drop);
+    }
+    forms
+}

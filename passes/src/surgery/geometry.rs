@@ -1,0 +1,273 @@
+//! Kernels, paddings and strides of a pruned block, so that its convolutions compose exactly.
+//!
+//! Kernels: all but the last k×k convolution keep their centre tap, a depthwise 7×7 its centre 3×3 (L16;
+//! [UPDP] §ResNet34, ConvNeXt). Strides move to the last k×k convolution where one follows (L6b). Paddings
+//! add up in the first convolution, weighted by the strides between (L6): `P₁ + s₁·P₂ + s₁s₂·P₃ + …`.
+//! The block keeps its output size. Its function changes on the border and, where a kernel shrinks or a
+//! stride moves over a k×k convolution, everywhere.
+
+use updp_ir::{Model, Node, NodeId, Tensor};
+
+use super::{Choice, Form};
+use crate::blocks::{Block, BlockKind, Element};
+use crate::error::{Declined, PassError};
+use crate::kernel::padding_moved_to_first;
+use crate::lift::Linear;
+use crate::patch::{Operand, Out, Patch};
+use crate::rule::Context;
+
+/// Whether kernels shrink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shrink {
+    /// As the block's family asks for.
+    Auto,
+    /// Never; the merged kernel is the larger one.
+    None,
+}
+
+/// Kernel 3 is what a larger depthwise kernel shrinks to.
+const SHRUNK_DEPTHWISE: usize = 3;
+
+/// Kernel, strides and paddings of one convolution after the move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvGeometry {
+    /// Its node.
+    pub node: NodeId,
+    /// Kernel, one number a spatial dim.
+    pub kernel: Vec<usize>,
+    /// Strides.
+    pub stride: Vec<usize>,
+    /// Padding before each spatial dim.
+    pub pad_begin: Vec<usize>,
+    /// Padding after each spatial dim.
+    pub pad_end: Vec<usize>,
+}
+
+/// The convolutions of one branch after the move, in the direction of data flow.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Geometry {
+    /// One entry a convolution.
+    pub convs: Vec<ConvGeometry>,
+}
+
+/// The geometry of a block's branch in this form.
+///
+/// # Errors
+/// `padding` when a shrunk kernel leaves less than no padding, `output-size` when the moved branch would
+/// give another size than the block.
+pub fn moved(block: &Block, form: Form, shrink: Shrink) -> Result<Geometry, Declined> {
+    let convs: Vec<&Linear> = block.linears().filter(|unit| unit.is_conv()).collect();
+    let shrinks = shrink == Shrink::Auto
+        && !(block.kind == BlockKind::ConvNext && form != Form::Conv)
+        && form != Form::Norm;
+    let kernels = kernels(block, &convs, shrinks);
+    let rank = convs.first().map_or(0, |conv| conv.kernel.len());
+    let is_larger = |kernel: &[usize]| kernel.iter().any(|k| *k > 1);
+    let last_larger = kernels.iter().rposition(|kernel| is_larger(kernel));
+    let mut strides: Vec<Vec<usize>> = convs.iter().map(|conv| conv.stride.clone()).collect();
+    if let Some(last) = last_larger {
+        for at in 0..last {
+            let own = std::mem::replace(&mut strides[at], vec![1; rank]);
+            for (to, from) in strides[last].iter_mut().zip(own) {
+                *to *= from;
+            }
+        }
+    }
+    let side = |pads: &dyn Fn(&Linear) -> Vec<usize>| -> Result<Vec<usize>, Declined> {
+        // Shrinking a kernel takes the same padding off both sides; the sum may not fall below zero.
+        let mut taken = vec![0; rank];
+        let mut step = vec![1; rank];
+        for (at, conv) in convs.iter().enumerate() {
+            for axis in 0..rank {
+                let cut = (conv.kernel[axis] - kernels[at][axis]) / 2 * conv.dilation[axis];
+                taken[axis] += step[axis] * cut;
+                step[axis] *= strides[at][axis];
+            }
+        }
+        let own: Vec<Vec<usize>> = convs.iter().map(|conv| pads(conv)).collect();
+        let paddings: Vec<&[usize]> = own.iter().map(Vec::as_slice).collect();
+        let steps: Vec<&[usize]> = strides.iter().map(Vec::as_slice).collect();
+        let total = padding_moved_to_first(&paddings, &steps);
+        let left = total.iter().zip(&taken).map(|(total, taken)| total.checked_sub(*taken));
+        left.collect::<Option<Vec<usize>>>().ok_or_else(|| {
+            let detail = "a kernel without padding of its own cannot shrink".to_owned();
+            Declined::new("padding", detail)
+        })
+    };
+    let (begin, end) = (side(&|c| c.pad_begin.clone())?, side(&|c| c.pad_end.clone())?);
+    let geometry = Geometry {
+        convs: convs
+            .iter()
+            .enumerate()
+            .map(|(at, conv)| ConvGeometry {
+                node: conv.main(),
+                kernel: kernels[at].clone(),
+                stride: strides[at].clone(),
+                pad_begin: if at == 0 { begin.clone() } else { vec![0; rank] },
+                pad_end: if at == 0 { end.clone() } else { vec![0; rank] },
+            })
+            .collect(),
+    };
+    check_sizes(&convs, &geometry)?;
+    Ok(geometry)
+}
+
+/// Kernels after shrinking; even kernels stay.
+fn kernels(block: &Block, convs: &[&Linear], shrinks: bool) -> Vec<Vec<usize>> {
+    let mut kernels: Vec<Vec<usize>> = convs.iter().map(|conv| conv.kernel.clone()).collect();
+    if !shrinks {
+        return kernels;
+    }
+    let last = convs.iter().rposition(|conv| conv.kernel.iter().any(|k| *k > 1));
+    for (at, conv) in convs.iter().enumerate() {
+        if conv.kernel.iter().any(|k| k % 2 == 0) {
+            continue;
+        }
+        let is_depthwise = conv.groups > 1 && conv.groups == conv.in_channels;
+        if Some(at) != last {
+            kernels[at].fill(1);
+        } else if block.kind == BlockKind::ConvNext && is_depthwise {
+            kernels[at].iter_mut().for_each(|k| *k = (*k).min(SHRUNK_DEPTHWISE));
+        }
+    }
+    kernels
+}
+
+/// Checks that the moved branch gives the sizes the block gave, for every input it took.
+fn check_sizes(convs: &[&Linear], geometry: &Geometry) -> Result<(), Declined> {
+    let rank = convs.first().map_or(0, |conv| conv.kernel.len());
+    for axis in 0..rank {
+        for input in 1..=96_usize {
+            let before = convs.iter().try_fold(input, |size, conv| {
+                let pads = conv.pad_begin[axis] + conv.pad_end[axis];
+                size_after(size, conv.kernel[axis], conv.dilation[axis], conv.stride[axis], pads)
+            });
+            let after = convs.iter().zip(&geometry.convs).try_fold(input, |size, (conv, new)| {
+                let pads = new.pad_begin[axis] + new.pad_end[axis];
+                size_after(size, new.kernel[axis], conv.dilation[axis], new.stride[axis], pads)
+            });
+            if before.is_some() && before != after {
+                let detail = format!(
+                    "an input of {input} would give {} instead of {}",
+                    after.unwrap_or(0),
+                    before.unwrap_or(0)
+                );
+                return Err(Declined::new("output-size", detail));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn size_after(
+    size: usize,
+    kernel: usize,
+    dilation: usize,
+    stride: usize,
+    pads: usize,
+) -> Option<usize> {
+    Some((size + pads).checked_sub(dilation * (kernel - 1) + 1)? / stride + 1)
+}
+
+/// Moves paddings and strides and shrinks kernels of the chosen blocks, where their form works in place.
+///
+/// # Errors
+/// P0004 with the block whose geometry cannot move; what the primitives of the graph refuse is our bug.
+pub fn move_geometry(
+    model: &mut Model,
+    choices: &[Choice],
+    shrink: Shrink,
+) -> Result<(), PassError> {
+    for choice in choices {
+        if !choice.form.is_in_place(choice.block.kind) {
+            continue;
+        }
+        let geometry = moved(&choice.block, choice.form, shrink)
+            .map_err(|declined| PassError::refused(&choice.block, declined))?;
+        let patch = with_context(model, |cx| plan(cx, &choice.block, &geometry));
+        apply(model, patch, &choice.block)?;
+    }
+    Ok(())
+}
+
+/// Calls `look` with fresh shapes of the model.
+pub(super) fn with_context<T>(model: &Model, look: impl FnOnce(&Context<'_>) -> T) -> T {
+    let opset = model.opset("").unwrap_or(0);
+    let shapes = updp_ir::infer::Shapes::infer(&model.graph, opset);
+    let options = crate::Options::default();
+    look(&Context { graph: &model.graph, shapes: &shapes, opset, options: &options })
+}
+
+/// Applies a patch of surgery.
+pub(super) fn apply(model: &mut Model, patch: Patch, block: &Block) -> Result<(), PassError> {
+    patch.apply(&mut model.graph).map(|_| ()).map_err(|source| PassError::Apply {
+        rule: "surgery",
+        node: block.name.clone(),
+        source,
+    })
+}
+
+fn plan(cx: &Context<'_>, block: &Block, geometry: &Geometry) -> Patch {
+    let mut patch = Patch::new();
+    let convs = block.branch.iter().filter_map(Element::linear).filter(|unit| unit.is_conv());
+    for (conv, new) in convs.zip(&geometry.convs) {
+        let is_same = conv.kernel == new.kernel
+            && conv.stride == new.stride
+            && conv.pad_begin == new.pad_begin
+            && conv.pad_end == new.pad_end;
+        if is_same {
+            continue;
+        }
+        let old = cx.graph.node(conv.main());
+        let weight = if conv.kernel == new.kernel {
+            Operand::Value(conv.weight_value)
+        } else {
+            let name = format!("{}.shrunk", cx.graph.value(conv.weight_value).name());
+            patch.constant(name, centre(&conv.weight, &new.kernel), None)
+        };
+        let mut operands = vec![Operand::Value(conv.x), weight];
+        operands.extend(conv.bias_value.map(Operand::Value));
+        let node = reshaped(old, new);
+        patch.node(node, conv.main(), operands, Out::Value(conv.y));
+        patch.remove(conv.main());
+    }
+    patch
+}
+
+fn reshaped(old: &Node, new: &ConvGeometry) -> Node {
+    let pads = [new.pad_begin.as_slice(), &new.pad_end].concat();
+    let node = old
+        .bare_copy()
+        .with("kernel_shape", new.kernel.as_slice())
+        .with("strides", new.stride.as_slice())
+        .with("pads", pads.as_slice());
+    if node.has("auto_pad") { node.with("auto_pad", "NOTSET") } else { node }
+}
+
+/// The centre taps of a kernel W [O, I/g, k…], copied byte by byte.
+fn centre(weight: &Tensor, kernel: &[usize]) -> Tensor {
+    let dims = weight.dims();
+    let spatial = &dims[2..];
+    let width = weight.bytes().len() / weight.len().max(1);
+    let start: Vec<usize> = spatial.iter().zip(kernel).map(|(old, new)| (old - new) / 2).collect();
+    let taps: usize = kernel.iter().product();
+    let old_taps: usize = spatial.iter().product();
+    let mut bytes = Vec::with_capacity(dims[0] * dims[1] * taps * width);
+    for filter in 0..dims[0] * dims[1] {
+        for tap in 0..taps {
+            let mut rest = tap;
+            let mut at = 0;
+            let mut scale = 1;
+            for axis in (0..kernel.len()).rev() {
+                at += (rest % kernel[axis] + start[axis]) * scale;
+                rest /= kernel[axis];
+                scale *= spatial[axis];
+            }
+            let from = (filter * old_taps + at) * width;
+            bytes.extend_from_slice(&weight.bytes()[from..from + width]);
+        }
+    }
+    let new_dims = [&dims[..2], kernel].concat();
+    Tensor::new(weight.dtype(), new_dims, bytes.into())
+        .expect("as many bytes as the smaller kernel has elements")
+}

@@ -1,0 +1,123 @@
+//! Smaller operators near a dense kernel: depthwise then pointwise, or pointwise alone.
+
+use ndarray::{ArrayD, IxDyn};
+
+use super::geometry::ConvGeometry;
+use crate::kernel::{AffineMap, Obstacle};
+
+/// Rounds of power iteration; a gap of a few per cent converges to f32 precision long before.
+const ROUNDS: usize = 60;
+
+/// The map with the kernel's centre, strides and paddings of `new`.
+pub(super) fn reshaped(map: &AffineMap, new: &ConvGeometry) -> AffineMap {
+    let mut out = map.clone();
+    let weight = map.weight.clone();
+    let mut view = weight.view();
+    for (axis, kernel) in new.kernel.iter().enumerate() {
+        let start = (map.weight.shape()[axis + 2] - kernel) / 2;
+        view.slice_axis_inplace(ndarray::Axis(axis + 2), (start..start + kernel).into());
+    }
+    out.weight = view.to_owned();
+    out.stride.clone_from(&new.stride);
+    out.pad_begin.clone_from(&new.pad_begin);
+    out.pad_end.clone_from(&new.pad_end);
+    out
+}
+
+/// The nearest depthwise kernel followed by a pointwise one: for each input channel `c` the best rank-one
+/// `W[o,c,t] ≈ P[o,c]·D[c,t]` in the Frobenius norm, by the leading singular vectors of `W[:,c,:]`.
+///
+/// # Errors
+/// What widening the groups refuses.
+pub(super) fn split(map: &AffineMap) -> Result<(AffineMap, AffineMap), Obstacle> {
+    let dense = map.to_groups(1)?;
+    let (outputs, inputs) = (dense.out_channels(), dense.in_channels());
+    let kernel = dense.kernel_size().to_vec();
+    let taps: usize = kernel.iter().product();
+    let weights = dense
+        .weight
+        .as_standard_layout()
+        .into_owned()
+        .into_shape_with_order((outputs, inputs, taps))
+        .expect("the same elements");
+    let mut depthwise = ArrayD::<f64>::zeros(IxDyn(&[inputs, taps]));
+    let mut pointwise = ArrayD::<f64>::zeros(IxDyn(&[outputs, inputs]));
+    for channel in 0..inputs {
+        let matrix = weights.index_axis(ndarray::Axis(1), channel); // [O, T]
+        let gram = matrix.t().dot(&matrix); // [T, T]
+        // The strongest tap is never orthogonal to the leading vector of a non-zero Gram matrix.
+        let strongest = (0..taps).max_by(|a, b| gram[[*a, *a]].total_cmp(&gram[[*b, *b]]));
+        let mut vector = ndarray::Array1::<f64>::zeros(taps);
+        vector[strongest.unwrap_or(0)] = 1.0;
+        for _ in 0..ROUNDS {
+            let next = gram.dot(&vector);
+            let norm = next.dot(&next).sqrt();
+            if norm == 0.0 {
+                break;
+            }
+            vector = next / norm;
+        }
+        let scores = matrix.dot(&vector); // [O]
+        for tap in 0..taps {
+            depthwise[[channel, tap]] = vector[tap];
+        }
+        for output in 0..outputs {
+            pointwise[[output, channel]] = scores[output];
+        }
+    }
+    let rank = kernel.len();
+    let depthwise_dims = [&[inputs, 1], kernel.as_slice()].concat();
+    let pointwise_dims = [&[outputs, inputs], vec![1; rank].as_slice()].concat();
+    let shaped = |array: ArrayD<f64>, dims: &[usize]| {
+        array.into_shape_with_order(IxDyn(dims)).expect("the same elements")
+    };
+    let first = AffineMap::new(
+        shaped(depthwise, &depthwise_dims),
+        vec![0.0; inputs],
+        dense.stride.clone(),
+        dense.dilation.clone(),
+        dense.pad_begin.clone(),
+        dense.pad_end.clone(),
+        inputs,
+    )?;
+    let second = AffineMap::new(
+        shaped(pointwise, &pointwise_dims),
+        dense.bias.clone(),
+        vec![1; rank],
+        vec![1; rank],
+        vec![0; rank],
+        vec![0; rank],
+        1,
+    )?;
+    Ok((first, second))
+}
+
+/// The tap that reads an output's own position, as a pointwise map with the same stride; groups stay.
+///
+/// # Errors
+/// `identity-needs-centre-tap` when no tap does.
+pub(super) fn centre(map: &AffineMap) -> Result<AffineMap, Obstacle> {
+    let rank = map.spatial_rank();
+    let mut view = map.weight.view();
+    for axis in 0..rank {
+        let (begin, dilation) = (map.pad_begin[axis], map.dilation[axis]);
+        let tap = begin / dilation;
+        if begin % dilation != 0 || tap >= map.kernel_size()[axis] {
+            return Err(Obstacle::IdentityNeedsCentreTap {
+                axis,
+                kernel: map.kernel_size()[axis],
+                padding: begin,
+            });
+        }
+        view.slice_axis_inplace(ndarray::Axis(axis + 2), (tap..=tap).into());
+    }
+    AffineMap::new(
+        view.to_owned(),
+        map.bias.clone(),
+        map.stride.clone(),
+        vec![1; rank],
+        vec![0; rank],
+        vec![0; rank],
+        map.groups,
+    )
+}

@@ -1,0 +1,91 @@
+//! Edits that change the function of a network: only pruning calls them, and what follows recovers the
+//! accuracy.
+//!
+//! [`expand`] gives every chosen block a second, linear flow beside its own and mixes the two by λ;
+//! [`move_geometry`] moves paddings and strides and shrinks kernels, so that the second flow is one
+//! operator; [`settle`] fixes λ at 1 and drops what no longer counts. The pipeline of exact rules then
+//! merges what is left.
+
+mod expand;
+mod form;
+mod geometry;
+mod low_rank;
+mod settle;
+mod statistics;
+#[cfg(test)]
+mod tests;
+
+pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
+pub use form::{Form, forms};
+pub use geometry::{Geometry, ConvGeometry, Shrink, move_geometry, moved};
+pub use settle::{fix_lambda, settle};
+pub use statistics::{Statistics, calibration_model, set_statistics};
+
+use updp_ir::Model;
+
+use crate::blocks::{self, Block};
+use crate::error::{Declined, PassError};
+use crate::options::Options;
+use crate::pipeline;
+
+/// A block with the form it is pruned to.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// The block.
+    pub block: Block,
+    /// Its pruned form.
+    pub form: Form,
+}
+
+/// The blocks of a prepared model.
+///
+/// # Errors
+/// I0105 when the graph has a cycle.
+pub fn blocks_of(model: &Model) -> Result<Vec<Block>, PassError> {
+    Ok(geometry::with_context(model, blocks::find)?)
+}
+
+/// One block of a prepared model as a model of its own, from its source to its result.
+///
+/// # Errors
+/// What cutting the part out refuses.
+pub fn part_of(model: &Model, block: &Block) -> Result<Model, PassError> {
+    geometry::with_context(model, |cx| {
+        Ok(model.extract(cx.shapes, &[block.source], &[block.result])?)
+    })
+}
+
+/// Prunes `choices` of a prepared model up to the settled network, which is not merged yet.
+///
+/// # Errors
+/// As [`move_geometry`], [`expand`] and [`settle`].
+pub fn prune(model: &mut Model, choices: &[Choice], shrink: Shrink) -> Result<(), PassError> {
+    move_geometry(model, choices, shrink)?;
+    expand(model, choices, shrink)?;
+    settle(model)?;
+    Ok(())
+}
+
+/// Prunes the only block of a part (see [`part_of`]) to `form` and merges it.
+///
+/// # Errors
+/// P0004 when the block does not offer the form; otherwise as [`prune`] and the pipeline.
+pub fn prune_part(
+    part: &mut Model,
+    form: Form,
+    shrink: Shrink,
+    options: &Options,
+) -> Result<(), PassError> {
+    let result = part.graph.outputs().next();
+    let block = blocks_of(part)?.into_iter().find(|block| Some(block.result) == result);
+    let Some(block) = block else {
+        return Err(PassError::NoBlock);
+    };
+    if !forms(&block).contains(&form) {
+        let detail = format!("it has no form {:?}", form.name());
+        return Err(PassError::refused(&block, Declined::new("no-such-form", detail)));
+    }
+    prune(part, &[Choice { block, form }], shrink)?;
+    pipeline::compile(part, options, &mut |_, _| {})?;
+    Ok(())
+}
