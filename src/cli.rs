@@ -12,12 +12,14 @@ const EXAMPLES: &str = "\
 Examples:
   updp-compile model.onnx -o out.onnx            merge what can be merged, verify, write
   updp-compile model.onnx -o out.onnx --why-not  and say what was left alone, and why
-  updp-compile inspect model.onnx                what is in it, what would be merged
+  updp-compile inspect model.onnx                its blocks, what could be pruned and merged
+  updp-compile model.onnx -o out.onnx --blocks 3,5 --recover none
+                                                 prune two blocks without recovering accuracy
   updp-compile verify a.onnx b.onnx              compare two models by running them
   updp-compile bench a.onnx b.onnx               compare their speed
 
 Exit codes: 0 done, 1 our bug, 2 usage, 3 bad model, 4 unsupported, 5 verification failed,
-8 runtime missing, 130 interrupted.";
+6 nothing to prune, 8 runtime missing, 130 interrupted.";
 
 /// Reparameterization compiler for ONNX vision models: merges what trains as many layers into few,
 /// without changing the function.
@@ -153,6 +155,113 @@ pub struct RuleArgs {
     pub only: Vec<String>,
 }
 
+/// The blocks `--blocks` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockList {
+    /// Every block that can be pruned.
+    All,
+    /// These, as `inspect` numbers them, rising, each once.
+    Some(Vec<usize>),
+}
+
+/// Reads `all`, or numbers and ranges with commas between: `3,5,9-11`.
+fn block_list(text: &str) -> Result<BlockList, String> {
+    if text == "all" {
+        return Ok(BlockList::All);
+    }
+    let number = |text: &str| {
+        text.trim().parse::<usize>().map_err(|_| format!("{text:?} is no block number"))
+    };
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            None => list.push(number(part)?),
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if last < first || last - first > 100_000 {
+                    return Err(format!("{part:?} is no range"));
+                }
+                list.extend(first..=last);
+            }
+        }
+    }
+    list.sort_unstable();
+    list.dedup();
+    Ok(BlockList::Some(list))
+}
+
+/// What a pruned block becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormChoice {
+    /// The fastest of conv, dwpw and norm, measured
+    Auto,
+    /// One convolution or fully connected operator
+    Conv,
+    /// A depthwise and a pointwise convolution
+    Dwpw,
+    /// One pointwise convolution
+    Pw,
+    /// The normalization and one pointwise or fully connected operator
+    Norm,
+    /// The shortcut alone
+    Drop,
+}
+
+/// Whether kernels shrink so that the merged one stays small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ShrinkChoice {
+    /// As the block's family asks for
+    Auto,
+    /// Never
+    None,
+}
+
+/// How accuracy is recovered after pruning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Recovery {
+    /// Not at all: an experiment with the structure; the result is not usable
+    None,
+}
+
+/// Where pruning stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// After both flows of every block stand side by side, mixed by the input updp_lambda
+    Expand,
+}
+
+/// Arguments of pruning.
+#[derive(Args, Clone, Debug)]
+pub struct PruneArgs {
+    /// Blocks to prune, as inspect numbers them: 3,5,9-11 or all
+    #[arg(long, value_name = "LIST", value_parser = block_list)]
+    pub blocks: Option<BlockList>,
+    /// What a pruned block becomes
+    #[arg(long, value_enum, default_value = "auto")]
+    pub form: FormChoice,
+    /// Whether kernels shrink: the first 3x3 to 1x1, a depthwise 7x7 to 3x3
+    #[arg(long, value_enum, default_value = "auto")]
+    pub shrink: ShrinkChoice,
+    /// How accuracy is recovered
+    #[arg(long, value_enum, requires = "blocks")]
+    pub recover: Option<Recovery>,
+    /// Stops early and writes what there is then
+    #[arg(long, value_enum, requires = "blocks")]
+    pub until: Option<Stage>,
+    /// Prunes blocks even where every form is slower
+    #[arg(long, requires = "blocks")]
+    pub force: bool,
+    /// Batch that forms are measured with, where the model leaves it open
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub batch: NonZeroUsize,
+    /// Keeps measured latencies for the next run
+    #[arg(long, value_name = "FILE.json")]
+    pub latency_table: Option<PathBuf>,
+    /// Seconds to measure each form of a block
+    #[arg(long, value_name = "S", default_value = "0.25")]
+    pub probe_seconds: f64,
+}
+
 /// Arguments of the compilation.
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -169,6 +278,9 @@ pub struct CompileArgs {
     /// Rules that run
     #[command(flatten)]
     pub rules: RuleArgs,
+    /// Pruning
+    #[command(flatten, next_help_heading = "Pruning")]
+    pub prune: PruneArgs,
     /// Fixes the shape of an input in the model: NAME:1,3,224,224 (also with x between the dims, or in brackets)
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,
@@ -243,9 +355,30 @@ pub struct InspectArgs {
     /// Lists what would be left alone, and why
     #[arg(long)]
     pub why_not: bool,
+    /// Measures each block as it is and in its forms
+    #[arg(long)]
+    pub latency: bool,
+    /// Draws the blocks, before and after pruning, as a page
+    #[arg(long, value_name = "FILE.html")]
+    pub map: Option<PathBuf>,
+    /// What a pruned block would become
+    #[arg(long, value_enum, default_value = "auto")]
+    pub form: FormChoice,
+    /// Whether kernels would shrink
+    #[arg(long, value_enum, default_value = "auto")]
+    pub shrink: ShrinkChoice,
+    /// Batch to measure with, where the model leaves it open
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub batch: NonZeroUsize,
+    /// Keeps measured latencies for the next run
+    #[arg(long, value_name = "FILE.json", requires = "latency")]
+    pub latency_table: Option<PathBuf>,
     /// Rules that would run
     #[command(flatten)]
     pub rules: RuleArgs,
+    /// How models are run
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
 }
 
 /// Arguments of `verify`.
@@ -282,6 +415,15 @@ pub struct BenchArgs {
     /// Seconds to measure, all models together
     #[arg(long, value_name = "S", default_value = "4")]
     pub seconds: f64,
+    /// Measures every block of the model by itself, as it is and in each of its forms
+    #[arg(long, conflicts_with = "other")]
+    pub per_block: bool,
+    /// Keeps measured latencies of blocks for the next run
+    #[arg(long, value_name = "FILE.json", requires = "per_block")]
+    pub latency_table: Option<PathBuf>,
+    /// When merges are made in the forms
+    #[arg(long, value_enum, default_value = "auto", requires = "per_block")]
+    pub merge: MergePolicy,
     /// How models are run
     #[command(flatten)]
     pub runtime: RuntimeArgs,

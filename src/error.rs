@@ -31,6 +31,16 @@ pub enum CliError {
     Different { detail: String },
     #[error("the result cannot be verified: {detail}")]
     Unverifiable { detail: String },
+    #[error("there is no block {index}: the model has {count}")]
+    NoSuchBlock { index: usize, count: usize },
+    #[error("nothing to prune: {detail}")]
+    NothingToPrune { detail: String },
+    #[error("the latency table {path:?} cannot be used: {detail}")]
+    LatencyTable { path: PathBuf, detail: String },
+    #[error(
+        "no statistics for {name:?}: the data are too few for the batch, or a value is not finite"
+    )]
+    Calibration { name: String },
     #[error("there is no error code {code:?}")]
     UnknownCode { code: String },
     #[error(transparent)]
@@ -56,6 +66,10 @@ impl CliError {
             Self::VerificationFailed { .. } | Self::Different { .. } => "C0008",
             Self::Unverifiable { .. } => "C0009",
             Self::UnknownCode { .. } => "C0010",
+            Self::NoSuchBlock { .. } => "C0011",
+            Self::NothingToPrune { .. } => "C0012",
+            Self::LatencyTable { .. } => "C0013",
+            Self::Calibration { .. } => "C0014",
             Self::Ir(error) => error.code(),
             Self::Pass(error) => error.code(),
             Self::Exec(error) => error.code(),
@@ -74,7 +88,11 @@ impl CliError {
             | Self::InputShape { .. }
             | Self::InputData { .. }
             | Self::UnknownCode { .. }
-            | Self::Pass(PassError::UnknownRule { .. }) => 2,
+            | Self::NoSuchBlock { .. }
+            | Self::LatencyTable { .. }
+            | Self::Calibration { .. }
+            | Self::Pass(PassError::UnknownRule { .. } | PassError::AlreadyExpanded) => 2,
+            Self::NothingToPrune { .. } | Self::Pass(PassError::Refused { .. }) => 6,
             Self::DifferentSignature { .. }
             | Self::VerificationFailed { .. }
             | Self::Different { .. } => 5,
@@ -108,6 +126,14 @@ impl CliError {
             }
             Self::Different { .. } => "--limit X allows a larger difference".into(),
             Self::UnknownCode { .. } => "updp-compile errors lists them all".into(),
+            Self::NoSuchBlock { .. } | Self::NothingToPrune { .. } => {
+                "updp-compile inspect MODEL lists the blocks, and why one cannot be pruned".into()
+            }
+            Self::LatencyTable { .. } => "remove the file, and it is measured anew".into(),
+            Self::Calibration { .. } => "give at least one batch of finite inputs".into(),
+            Self::Pass(PassError::Refused { .. }) => {
+                "--form auto takes a form that the block offers".into()
+            }
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => {
                 return Some(format!("updp-compile errors {} explains it", error.code()));
             }

@@ -2,15 +2,19 @@
 //!
 //! The only crate that opens files and talks to the terminal.
 
+pub mod block_map;
 pub mod cli;
 pub mod commands;
 pub mod data;
 pub mod doubt;
 pub mod error;
 pub mod interrupt;
+pub mod latency_table;
 pub mod local;
 pub mod model_file;
+pub mod prune;
 pub mod report;
+pub mod survey;
 pub mod terminal;
 pub mod verify;
 pub mod write;

@@ -9,7 +9,7 @@ use updp_ir::Encoded;
 
 use crate::error::CliError;
 use crate::interrupt;
-use crate::model_file::folder_of;
+use crate::model_file::{folder_of, is_pipe};
 
 /// A written model that has not taken its name yet; dropped, it leaves no trace.
 #[derive(Debug)]
@@ -147,4 +147,22 @@ pub fn text(target: &Path, content: &str) -> Result<(), CliError> {
         return special(target, content.as_bytes());
     }
     Staged::copy(target, content.as_bytes())?.commit()
+}
+
+/// Writes the bytes of a whole model to a file, a device, or (`-`) standard output.
+///
+/// # Errors
+/// C0003.
+pub fn model(target: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    if is_pipe(target) {
+        let mut out = io::stdout().lock();
+        return out
+            .write_all(bytes)
+            .and_then(|()| out.flush())
+            .map_err(|error| failed(Path::new("-"), &error));
+    }
+    if is_special(target) {
+        return special(target, bytes);
+    }
+    Staged::copy(target, bytes)?.commit()
 }

@@ -192,8 +192,7 @@ pub fn graph_ns(cx: &Context<'_>) -> f64 {
             continue;
         }
         let size = graph.result(node, 0).and_then(|value| cx.shapes.of(value)?.shape.clone());
-        let made: f64 =
-            size.iter().flatten().map(|dim| dim.known().unwrap_or(1) as f64).product();
+        let made: f64 = size.iter().flatten().map(|dim| dim.known().unwrap_or(1) as f64).product();
         total += elementwise_ns(made, graph.operands(node).len().min(2));
     }
     total

@@ -2,16 +2,23 @@
 
 use std::time::Duration;
 
-use updp_exec::{Budget, Executor, Optimizer, measure, open, sample_inputs, symbol_plans};
+use updp_exec::{Budget, Executor, Optimizer, measure, open, sample_inputs};
+use updp_passes::{Options, pipeline, surgery};
 
-use crate::cli::BenchArgs;
+use crate::cli::{BenchArgs, MergePolicy};
 use crate::error::CliError;
+use crate::latency_table::{Conditions, LatencyTable, batch_plan};
 use crate::model_file::ModelFile;
+use crate::report;
+use crate::survey::Survey;
 use crate::terminal::say;
 use crate::verify::input_specs;
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
+    if arguments.per_block {
+        return per_block(arguments);
+    }
     let paths: Vec<_> = std::iter::once(&arguments.model).chain(&arguments.other).collect();
     let mut files = Vec::new();
     for path in &paths {
@@ -24,18 +31,7 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
     }
     let specs = input_specs(&files[0].model.graph)
         .ok_or_else(|| CliError::Unverifiable { detail: "an input has no known shape".into() })?;
-    let mut plan = symbol_plans(&specs).into_iter().next().unwrap_or_default();
-    for spec in &specs {
-        match spec.dims.first() {
-            Some(updp_exec::Dim::Symbol(name)) => {
-                plan.symbols.insert(name.clone(), arguments.batch.get());
-            }
-            Some(updp_exec::Dim::Unknown) => {
-                plan.unknown.insert((spec.name.clone(), 0), arguments.batch.get());
-            }
-            _ => {}
-        }
-    }
+    let plan = batch_plan(&specs, arguments.batch.get());
     let inputs = sample_inputs(&specs, 0, &plan)?;
     let names: Vec<String> = executors.iter().map(|executor| executor.name()).collect();
     let mut turns: Vec<&mut dyn Executor> = Vec::new();
@@ -58,5 +54,26 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
     if let Some(speedup) = result.speedups.get(1) {
         say(&format!("the second is {speedup:.2}x as fast as the first (median of pairs)"));
     }
+    Ok(())
+}
+
+/// Every block by itself, as it is and in every form it offers.
+fn per_block(arguments: &BenchArgs) -> Result<(), CliError> {
+    let file = ModelFile::open(&arguments.model)?;
+    let mut model = file.model;
+    pipeline::prepare(&mut model)?;
+    let options = Options { merge_all: arguments.merge == MergePolicy::All, ..Options::default() };
+    let conditions = Conditions {
+        runtime: arguments.runtime.clone(),
+        batch: arguments.batch.get(),
+        seconds: (arguments.seconds / 16.0).clamp(0.02, 60.0),
+    };
+    let mut table = LatencyTable::open(arguments.latency_table.as_deref(), conditions)?;
+    let survey = Survey { model: &model, shrink: surgery::Shrink::Auto, options: &options };
+    let rows = survey.rows(surgery::forms, Some(&mut table))?;
+    table.save()?;
+    let threads = arguments.runtime.threads.map_or("all".to_owned(), |n| n.to_string());
+    say(&format!("batch {}, {threads} threads, {}", arguments.batch, table.runtime()));
+    say(&report::latencies(&rows));
     Ok(())
 }

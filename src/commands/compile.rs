@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use updp_exec::ModelSource;
 use updp_ir::{DataPlacement, Encoded, IrError, Model, text};
-use updp_passes::{Log, Options, pipeline};
+use updp_passes::{Log, Options, pipeline, surgery};
 
-use crate::cli::CompileArgs;
+use crate::cli::{CompileArgs, Stage};
 use crate::data;
 use crate::error::CliError;
 use crate::local;
 use crate::model_file::{ModelFile, Source, folder_of, is_pipe};
+use crate::prune::{Pruned, Request};
 use crate::report::{self, Facts};
 use crate::terminal::{Verbosity, note, say};
 use crate::verify::{Oracle, Verification};
@@ -36,13 +37,132 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
         return Err(usage(&format!("there is no phase {phase:?}, only {}", names.join(", "))));
     }
     let ModelFile { source, model } = ModelFile::open(input)?;
-    Job { arguments, source, target }.run(model)
+    if arguments.prune.blocks.is_some() {
+        return pruned(arguments, source, model, target);
+    }
+    let before = Facts::of(&model, source.total_bytes());
+    Job { arguments, source, target, before, pruned: None }.run(model)
+}
+
+/// Prunes, then goes on as ever with the settled network in place of the input.
+fn pruned(
+    arguments: &CompileArgs,
+    source: Source,
+    mut model: Model,
+    target: &PathBuf,
+) -> Result<(), CliError> {
+    let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
+    if arguments.prune.until.is_none() && arguments.prune.recover.is_none() {
+        return Err(usage(
+            "pruning changes the function; --recover none says that this is an experiment",
+        ));
+    }
+    let before = Facts::of(&model, source.total_bytes());
+    fix_shapes(&arguments.input_shape, &mut model)?;
+    let options = super::pass_options(&arguments.rules, source.total_bytes());
+    let data = data::read(&arguments.input_data)?;
+    let request = Request {
+        arguments: &arguments.prune,
+        options: &options,
+        runtime: &arguments.runtime,
+        data: &data,
+    };
+    if arguments.prune.until == Some(Stage::Expand) {
+        let expanded = request.expand(model)?;
+        return Expanded { arguments, source, target, before }.write(&expanded);
+    }
+    let pruned = request.prune(model)?;
+    let settled = ModelFile::read(target, pruned.bytes.clone())?;
+    let source = Source { path: source.path, ..settled.source };
+    Job { arguments, source, target, before, pruned: Some(pruned) }.run(settled.model)
+}
+
+/// Fixes input shapes as `--input-shape` says.
+fn fix_shapes(shapes: &[String], model: &mut Model) -> Result<(), CliError> {
+    for text in shapes {
+        let fail =
+            |detail: &str| CliError::InputShape { text: text.clone(), detail: detail.into() };
+        let (name, dims) = match text.rsplit_once(':') {
+            Some((name, dims)) => (Some(name), dims),
+            None => (None, text.as_str()),
+        };
+        let dims: Option<Vec<usize>> = dims
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .split([',', 'x'])
+            .map(|dim| dim.trim().parse().ok().filter(|d| *d > 0))
+            .collect();
+        let dims = dims.ok_or_else(|| fail("a dim is no positive number"))?;
+        let inputs: Vec<_> = model.graph.required_inputs().collect();
+        let value = match name {
+            Some(name) => model.graph.find(name).filter(|id| inputs.contains(id)),
+            None => (inputs.len() == 1).then(|| inputs[0]),
+        };
+        let value = value.ok_or_else(|| fail("the model has no such input"))?;
+        if model.graph.set_input_dims(value, &dims).is_err() {
+            return Err(fail("the input has another rank or is no tensor"));
+        }
+    }
+    Ok(())
+}
+
+/// The expanded network on its way to a file.
+struct Expanded<'a> {
+    arguments: &'a CompileArgs,
+    source: Source,
+    target: &'a PathBuf,
+    before: Facts,
+}
+
+impl Expanded<'_> {
+    /// Verifies at λ = 0 against the input model, then writes.
+    fn write(&self, expanded: &Pruned) -> Result<(), CliError> {
+        let mut verified = None;
+        if !self.arguments.no_verify {
+            let mut baseline = ModelFile::read(self.target, expanded.bytes.clone())?.model;
+            surgery::fix_lambda(&mut baseline, 0.0)?;
+            let bytes = baseline.encode(&DataPlacement::Inline)?.model_to_bytes();
+            let mut reference = self.source.again()?;
+            fix_shapes(&self.arguments.input_shape, &mut reference)?;
+            let data = data::read(&self.arguments.input_data)?;
+            let count = self.arguments.check.get();
+            let source = self.source.for_runtime();
+            let oracle =
+                Oracle::new(source, &reference.graph, &data, count, &self.arguments.runtime)?;
+            let result = oracle.compare(ModelSource::Bytes(&bytes))?;
+            if let Some(failure) = result.failure() {
+                let detail = format!("at λ = 0 {failure}");
+                return Err(CliError::VerificationFailed { detail });
+            }
+            verified = Some(result);
+        }
+        let written = ModelFile::read(self.target, expanded.bytes.clone())?;
+        let after = Facts::of(&written.model, written.total_bytes());
+        write::model(self.target, &expanded.bytes)?;
+        if self.arguments.verbosity() == Verbosity::Quiet {
+            return Ok(());
+        }
+        let print = |text: &str| if is_pipe(self.target) { note(text) } else { say(text) };
+        print(&format!(
+            "expanded: λ is the input {:?}, one number a block; at 0 it is the input model",
+            surgery::LAMBDA_INPUT
+        ));
+        print(&report::chosen(expanded));
+        print(&report::table(&self.before, &after));
+        if let Some(result) = &verified {
+            print(&report::verification(result));
+        }
+        Ok(())
+    }
 }
 
 struct Job<'a> {
     arguments: &'a CompileArgs,
     source: Source,
     target: &'a PathBuf,
+    /// Facts of the input model; the source is the settled network where blocks were pruned.
+    before: Facts,
+    pruned: Option<Pruned>,
 }
 
 /// What a run did, to be told at the end.
@@ -70,34 +190,6 @@ impl Job<'_> {
         options
     }
 
-    fn fix_shapes(&self, model: &mut Model) -> Result<(), CliError> {
-        for text in &self.arguments.input_shape {
-            let fail =
-                |detail: &str| CliError::InputShape { text: text.clone(), detail: detail.into() };
-            let (name, dims) = match text.rsplit_once(':') {
-                Some((name, dims)) => (Some(name), dims),
-                None => (None, text.as_str()),
-            };
-            let dims: Option<Vec<usize>> = dims
-                .trim_start_matches('[')
-                .trim_end_matches(']')
-                .split([',', 'x'])
-                .map(|dim| dim.trim().parse().ok().filter(|d| *d > 0))
-                .collect();
-            let dims = dims.ok_or_else(|| fail("a dim is no positive number"))?;
-            let inputs: Vec<_> = model.graph.required_inputs().collect();
-            let value = match name {
-                Some(name) => model.graph.find(name).filter(|id| inputs.contains(id)),
-                None => (inputs.len() == 1).then(|| inputs[0]),
-            };
-            let value = value.ok_or_else(|| fail("the model has no such input"))?;
-            if model.graph.set_input_dims(value, &dims).is_err() {
-                return Err(fail("the input has another rank or is no tensor"));
-            }
-        }
-        Ok(())
-    }
-
     /// Rewrites the reference; at most `max_rewrites` times when bisecting.
     fn compile(&self, model: &mut Model, max_rewrites: Option<usize>) -> Result<Log, CliError> {
         let mut options = self.options();
@@ -114,19 +206,19 @@ impl Job<'_> {
     /// The input, read anew, with the shapes asked for.
     fn reference(&self) -> Result<Model, CliError> {
         let mut model = self.source.again()?;
-        self.fix_shapes(&mut model)?;
+        fix_shapes(&self.arguments.input_shape, &mut model)?;
         Ok(model)
     }
 
     fn run(&self, mut model: Model) -> Result<(), CliError> {
-        let before = Facts::of(&model, self.source.total_bytes());
+        let before = &self.before;
         let has_data = !self.source.data_files.is_empty();
         if is_pipe(self.target) && (has_data || self.arguments.external_data) {
             return Err(CliError::Pipe);
         }
         self.refuse_own_data(self.target)?;
         let versions = report::Versions::of(&model);
-        self.fix_shapes(&mut model)?;
+        fix_shapes(&self.arguments.input_shape, &mut model)?;
         let log = self.compile(&mut model, None)?;
         let is_unchanged = !model.graph.is_edited();
         let copies = is_unchanged && !has_data && !self.arguments.external_data;
@@ -157,9 +249,9 @@ impl Job<'_> {
             drop(written);
             staged.commit()?;
         } else {
-            self.send(&written.source.bytes)?;
+            write::model(self.target, &written.source.bytes)?;
         }
-        let outcome = Outcome { before: &before, after, log: &log, is_unchanged, verified, status };
+        let outcome = Outcome { before, after, log: &log, is_unchanged, verified, status };
         self.report(&outcome, versions)
     }
 
@@ -213,7 +305,11 @@ impl Job<'_> {
         let input = (self.source.path.as_path(), outcome.before);
         let output = (self.target.as_path(), &outcome.after);
         let verified = outcome.verified.as_ref();
-        let report = report::json(versions, input, output, outcome.log, verified, outcome.status);
+        let mut report =
+            report::json(versions, input, output, outcome.log, verified, outcome.status);
+        if let Some(pruned) = &self.pruned {
+            report["pruning"] = report::pruning(pruned);
+        }
         write::text(path, &format!("{report:#}\n"))
     }
 
@@ -246,16 +342,6 @@ impl Job<'_> {
             Err(IrError::TooLargeForOneFile { .. }) => Err(CliError::Pipe),
             encoded => Ok(encoded?.model_to_bytes()),
         }
-    }
-
-    fn send(&self, bytes: &[u8]) -> Result<(), CliError> {
-        if !is_pipe(self.target) {
-            return write::special(self.target, bytes);
-        }
-        let mut out = std::io::stdout().lock();
-        std::io::Write::write_all(&mut out, bytes)
-            .and_then(|()| std::io::Write::flush(&mut out))
-            .map_err(|error| CliError::Write { path: "-".into(), detail: error.to_string() })
     }
 
     fn oracle(&self) -> Result<Oracle<'_>, CliError> {
@@ -301,7 +387,13 @@ impl Job<'_> {
 
     fn tell(&self, outcome: &Outcome<'_>) {
         let log = outcome.log;
-        if outcome.is_unchanged {
+        if let Some(pruned) = &self.pruned {
+            self.print("pruned without recovery: the network is not usable, only its structure is");
+            self.print(&report::chosen(pruned));
+        }
+        if self.pruned.is_some() && log.rewrites.is_empty() {
+            self.print(&report::table(outcome.before, &outcome.after));
+        } else if outcome.is_unchanged {
             self.print("nothing to merge: the model is written as it came");
         } else if log.rewrites.is_empty() {
             self.print("nothing to merge: only the shapes asked for are fixed");
@@ -320,6 +412,9 @@ impl Job<'_> {
             self.print(&format!("warning: {warning}"));
         }
         if let Some(result) = &outcome.verified {
+            if self.pruned.is_some() {
+                self.print("merged against settled (the pruned network before merging):");
+            }
             self.print(&report::verification(result));
         } else if outcome.status == "skipped" && !outcome.is_unchanged {
             self.print("not verified (--no-verify)");

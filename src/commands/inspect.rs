@@ -1,12 +1,21 @@
 //! `inspect MODEL`: what is in a model and what compiling it would do.
 
 use updp_ir::text;
+use updp_passes::blocks::Block;
+use updp_passes::{Options, pipeline, surgery};
 
+use crate::block_map;
 use crate::cli::InspectArgs;
 use crate::error::CliError;
+use crate::latency_table::{Conditions, LatencyTable};
 use crate::model_file::ModelFile;
 use crate::report::{self, Facts};
+use crate::survey::{Row, Survey, automatic};
 use crate::terminal::say;
+use crate::write;
+
+/// Seconds for each form of a block.
+const PROBE_SECONDS: f64 = 0.25;
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
@@ -19,8 +28,16 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
         say(text::to_dot(&file.model.graph).trim_end());
         return Ok(());
     }
+    let options = super::pass_options(&arguments.rules, file.total_bytes());
+    let rows = rows(arguments, &file, &options)?;
+    if let Some(path) = &arguments.map {
+        let name = arguments.model.file_name().unwrap_or_default().to_string_lossy();
+        write::text(path, &block_map::html(&name, &rows))?;
+    }
     if arguments.json {
-        say(&format!("{:#}", text::to_json(&file.model)));
+        let mut value = text::to_json(&file.model);
+        value["blocks"] = report::blocks_json(&rows);
+        say(&format!("{value:#}"));
         return Ok(());
     }
     let before = Facts::of(&file.model, file.total_bytes());
@@ -41,9 +58,9 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     };
     graph.required_inputs().for_each(|id| boundary("input", id));
     graph.outputs().for_each(|id| boundary("output", id));
+    say(&report::blocks(&rows));
     let mut model = file.model;
-    let options = super::pass_options(&arguments.rules, before.bytes);
-    let log = updp_passes::pipeline::compile(&mut model, &options, &mut |_, _| {})?;
+    let log = pipeline::compile(&mut model, &options, &mut |_, _| {})?;
     if log.rewrites.is_empty() {
         say("  nothing to merge: the model is compiled already");
     }
@@ -54,5 +71,38 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     if arguments.why_not {
         say(&report::why_not(&log));
     }
+    if let Some(outlook) = report::outlook(&arguments.model.display().to_string(), &rows) {
+        say(&outlook);
+    }
     Ok(())
+}
+
+/// The blocks with the forms asked for, measured when that is asked for.
+fn rows(
+    arguments: &InspectArgs,
+    file: &ModelFile,
+    options: &Options,
+) -> Result<Vec<Row>, CliError> {
+    let mut model = file.source.again()?;
+    pipeline::prepare(&mut model)?;
+    let conditions = Conditions {
+        runtime: arguments.runtime.clone(),
+        batch: arguments.batch.get(),
+        seconds: PROBE_SECONDS,
+    };
+    let mut table = match arguments.latency {
+        true => Some(LatencyTable::open(arguments.latency_table.as_deref(), conditions)?),
+        false => None,
+    };
+    let survey = Survey { model: &model, shrink: arguments.shrink.as_shrink(), options };
+    let asked = arguments.form.as_form();
+    let wants = |block: &Block| match asked {
+        None => automatic(block),
+        Some(form) => surgery::forms(block).into_iter().filter(|own| *own == form).collect(),
+    };
+    let rows = survey.rows(wants, table.as_mut())?;
+    if let Some(table) = &table {
+        table.save()?;
+    }
+    Ok(rows)
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use updp_ir::Model;
 use updp_passes::blocks::{Block, BlockKind};
-use updp_passes::surgery::{self, Choice, Form, Shrink};
 use updp_passes::pipeline;
+use updp_passes::surgery::{self, Choice, Form, Shrink};
 use updp_testkit::{Limit, Proof, op_counts, read_model};
 
 use crate::compile::merge_all;
@@ -124,9 +124,14 @@ fn every_block_alone_merges_to_one_operator() {
             let counts = op_counts(&merged.graph);
             let count = |op: &str| counts.get(op).copied().unwrap_or(0);
             let place = format!("{name}, block {} ({}): {counts:?}", block.index, block.name);
+            println!("{place}");
             if block.kind == BlockKind::VitLayer {
                 // Attention keeps its own products; the MLP is one FC without its shortcut.
-                assert_eq!(count("Conv") + count("LayerNormalization") + count("Sqrt"), 0, "{place}");
+                assert_eq!(
+                    count("Conv") + count("LayerNormalization") + count("Sqrt"),
+                    0,
+                    "{place}"
+                );
             } else {
                 assert_eq!(count("Conv"), 1, "{place}");
                 assert_eq!(count("MatMul") + count("Gemm"), 0, "{place}");

@@ -2,8 +2,8 @@
 
 use indexmap::IndexSet;
 
-use super::decode::no_external_data;
 use super::Model;
+use super::decode::no_external_data;
 use crate::error::IrError;
 use crate::id::ValueId;
 use crate::infer::Shapes;
@@ -113,6 +113,9 @@ mod tests {
         assert_eq!(part.graph.initializers().count(), 1);
         part.validate().expect("valid");
         let input = part.graph.required_inputs().next().expect("one");
-        assert_eq!(part.graph.value(input).declared().map(ToString::to_string).as_deref(), Some("f32[batch,4]"));
+        assert_eq!(
+            part.graph.value(input).declared().map(ToString::to_string).as_deref(),
+            Some("f32[batch,4]")
+        );
     }
 }

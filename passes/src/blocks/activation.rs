@@ -160,13 +160,7 @@ fn is_elementwise(cx: &Context<'_>, flow: &Flow, node: NodeId) -> bool {
 }
 
 /// The value of the group at one point; `None` where an operator is not known here.
-fn evaluate(
-    cx: &Context<'_>,
-    nodes: &[NodeId],
-    x: ValueId,
-    y: ValueId,
-    point: f64,
-) -> Option<f64> {
+fn evaluate(cx: &Context<'_>, nodes: &[NodeId], x: ValueId, y: ValueId, point: f64) -> Option<f64> {
     let mut values: BTreeMap<ValueId, f64> = BTreeMap::from([(x, point)]);
     for node in nodes {
         let read = |slot: usize| -> Option<f64> {
@@ -267,7 +261,9 @@ mod tests {
 
     #[test]
     fn erf_meets_tabled_values() {
-        for (x, y) in [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.0, 0.995_322_265_0)] {
+        for (x, y) in
+            [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.0, 0.995_322_265_0)]
+        {
             assert!((erf(x) - y).abs() < 1e-9, "erf({x}) = {}", erf(x));
             assert!((erf(-x) + y).abs() < 1e-9);
         }

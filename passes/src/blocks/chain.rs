@@ -182,7 +182,8 @@ fn block(cx: &Context<'_>, flow: &Flow, kind: BlockKind, links: &[Link]) -> Bloc
     let last = links[links.len() - 1].unit.y;
     let (body, end) = ending(cx, flow, &mut branch, last);
     // An inverted residual is linear at its end by definition.
-    let kind = if end.is_some() && kind == BlockKind::InvertedResidual { BlockKind::Chain } else { kind };
+    let kind =
+        if end.is_some() && kind == BlockKind::InvertedResidual { BlockKind::Chain } else { kind };
     let result = end.as_ref().map_or(body, |end| end.y);
     let mut nodes: Vec<NodeId> = branch.iter().flat_map(Element::nodes).collect();
     nodes.extend(end.iter().flat_map(|end| end.nodes.iter().copied()));

@@ -54,7 +54,10 @@ mod tests {
     fn a_common_path_ends_before_the_first_difference() {
         let names = ["layer1.0.conv1.weight", "layer1.0.conv2.bias"];
         assert_eq!(common(&names, '.').as_deref(), Some("layer1.0"));
-        assert_eq!(common(&["/layer1/layer1.0/conv1/Conv"], '/').as_deref(), Some("layer1/layer1.0/conv1"));
+        assert_eq!(
+            common(&["/layer1/layer1.0/conv1/Conv"], '/').as_deref(),
+            Some("layer1/layer1.0/conv1")
+        );
         assert_eq!(common(&["conv1.weight", "conv2.weight"], '.'), None);
         assert_eq!(common(&[], '.'), None);
     }

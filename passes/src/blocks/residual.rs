@@ -31,8 +31,11 @@ enum Region {
 
 /// Blocks with a shortcut, and regions with one that no family describes.
 pub(super) fn find(cx: &Context<'_>, flow: &Flow) -> Vec<Block> {
-    let mut regions: Vec<Region> =
-        flow.order().iter().filter_map(|node| Some(classify(cx, flow, sum(cx, flow, *node)?))).collect();
+    let mut regions: Vec<Region> = flow
+        .order()
+        .iter()
+        .filter_map(|node| Some(classify(cx, flow, sum(cx, flow, *node)?)))
+        .collect();
     pair_transformer_halves(&mut regions);
     let blocks: Vec<(bool, Block)> = regions
         .into_iter()

@@ -56,7 +56,11 @@ pub struct Expansion {
 ///
 /// # Errors
 /// P0004 with the block that cannot take its form; what the primitives of the graph refuse is our bug.
-pub fn expand(model: &mut Model, choices: &[Choice], shrink: Shrink) -> Result<Expansion, PassError> {
+pub fn expand(
+    model: &mut Model,
+    choices: &[Choice],
+    shrink: Shrink,
+) -> Result<Expansion, PassError> {
     let mut expansion = Expansion::default();
     if choices.is_empty() {
         return Ok(expansion);
@@ -130,15 +134,16 @@ impl<'a> Plan<'a> {
         let mut patch = Patch::new();
         let name = |part: &str| format!("{prefix}.{part}");
         let ints = |values: &[i64]| {
-            Tensor::from_i64(vec![values.len()], values).map_err(|e| Declined::new("ir", e.to_string()))
+            Tensor::from_i64(vec![values.len()], values)
+                .map_err(|e| Declined::new("ir", e.to_string()))
         };
         let index = patch.constant(name("lambda_index"), ints(&[choice as i64])?, None);
         let gather = Node::new("Gather").named(&name("lambda")).with("axis", 0_i64);
         let fresh = |part: &str| Out::Fresh(name(part));
-        let mut own =
-            patch.node(gather, anchor, vec![lambda.into(), index], fresh("lambda_value"));
+        let mut own = patch.node(gather, anchor, vec![lambda.into(), index], fresh("lambda_value"));
         if dtype != DataType::Float {
-            let cast = Node::new("Cast").named(&name("lambda_cast")).with("to", i64::from(dtype.code()));
+            let cast =
+                Node::new("Cast").named(&name("lambda_cast")).with("to", i64::from(dtype.code()));
             own = patch.node(cast, anchor, vec![own], fresh("lambda_casted"));
         }
         let one = patch.constant(name("one"), weights::stored(dtype, vec![1], &[1.0])?, None);
@@ -302,7 +307,9 @@ impl<'a> Plan<'a> {
         let name = self.name(&format!("mix{}", self.mixes));
         let (own, rest) = self.factors;
         let anchor = match out {
-            Out::Value(value) => self.cx.graph.producer(value).map_or(self.anchor, |(node, _)| node),
+            Out::Value(value) => {
+                self.cx.graph.producer(value).map_or(self.anchor, |(node, _)| node)
+            }
             Out::Fresh(_) => self.anchor,
         };
         let mut product = |part: &str, factor: Operand, operand: Operand| {
@@ -382,7 +389,11 @@ impl<'a> Plan<'a> {
         let mut vector = |patch: &mut Patch, part: &str, dims: Vec<usize>, values: &[f64]| {
             let hint = format!("{name}.{part}");
             constants.push(hint.clone());
-            Ok::<Operand, Declined>(patch.constant(hint, weights::stored(self.dtype, dims, values)?, None))
+            Ok::<Operand, Declined>(patch.constant(
+                hint,
+                weights::stored(self.dtype, dims, values)?,
+                None,
+            ))
         };
         let patch = &mut self.patch;
         let result = format!("{name}_result");
@@ -450,15 +461,18 @@ fn branch_map(block: &Block, form: Form, shrink: Shrink) -> Result<AffineMap, De
             }
             Element::Affine(affine) => {
                 let channels = channels.or_else(|| block.linears().next().map(|u| u.in_channels));
-                let (scale, shift) = channels
-                    .and_then(|channels| affine.for_channels(channels))
-                    .ok_or_else(|| Declined::new("channel-axis", "a constant lies on another axis"))?;
+                let (scale, shift) =
+                    channels.and_then(|channels| affine.for_channels(channels)).ok_or_else(
+                        || Declined::new("channel-axis", "a constant lies on another axis"),
+                    )?;
                 AffineMap::diagonal(&scale, &shift, rank).map_err(refuse)?
             }
             Element::Norm(norm) => {
                 AffineMap::diagonal(&norm.scale, &norm.shift, rank).map_err(refuse)?
             }
-            _ => return Err(Declined::new("not-affine", "the branch holds more than convolutions")),
+            _ => {
+                return Err(Declined::new("not-affine", "the branch holds more than convolutions"));
+            }
         };
         whole = Some(match whole {
             None => next,

@@ -17,7 +17,7 @@ mod tests;
 
 pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
 pub use form::{Form, forms};
-pub use geometry::{Geometry, ConvGeometry, Shrink, move_geometry, moved};
+pub use geometry::{ConvGeometry, Geometry, Shrink, move_geometry, moved};
 pub use settle::{fix_lambda, settle};
 pub use statistics::{Statistics, calibration_model, set_statistics};
 

@@ -203,10 +203,9 @@ pub fn set_statistics(
         for (name, values) in norm.constants.iter().zip(new) {
             let old = model.graph.find(name).ok_or_else(missing)?;
             let dtype = model.graph.constant_initializer(old).ok_or_else(missing)?.dtype();
-            let tensor = weights::stored(dtype, vec![values.len()], &values)
-                .map_err(|declined| PassError::Statistics {
-                    name: norm.result.clone(),
-                    detail: declined.detail,
+            let tensor =
+                weights::stored(dtype, vec![values.len()], &values).map_err(|declined| {
+                    PassError::Statistics { name: norm.result.clone(), detail: declined.detail }
                 })?;
             let value = model.graph.add_initializer(name, tensor);
             model.graph.redirect_uses(old, value)?;

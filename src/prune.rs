@@ -1,0 +1,267 @@
+//! Pruning chosen blocks: from the model as it came to the settled network that is merged and verified.
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use updp_exec::{ModelSource, Optimizer, open};
+use updp_ir::{DataPlacement, Model, Tensor, no_external_data};
+use updp_passes::surgery::{self, Choice, Expansion, Form, Shrink, Statistics};
+use updp_passes::{Options, pipeline};
+
+use crate::cli::{BlockList, FormChoice, PruneArgs, RuntimeArgs, ShrinkChoice};
+use crate::data::InputData;
+use crate::error::CliError;
+use crate::latency_table::{Conditions, LatencyTable};
+use crate::survey::{Row, Survey, automatic};
+
+/// Rows run at once through the calibration network.
+const CALIBRATION_BATCH: usize = 100;
+
+/// What was pruned.
+#[derive(Debug)]
+pub struct Pruned {
+    /// The settled network, or the expanded one; encoded.
+    pub bytes: Bytes,
+    /// The blocks that were chosen, with the form of each.
+    pub chosen: Vec<(Row, Form)>,
+    /// Number of blocks found.
+    pub found: usize,
+    /// Whether data gave the statistics of inserted BatchNorms.
+    pub is_calibrated: bool,
+}
+
+/// How the command line asks for it.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Arguments of pruning.
+    pub arguments: &'a PruneArgs,
+    /// Options of the merge.
+    pub options: &'a Options,
+    /// How models are run.
+    pub runtime: &'a RuntimeArgs,
+    /// Inputs for statistics.
+    pub data: &'a InputData,
+}
+
+impl ShrinkChoice {
+    /// As surgery takes it.
+    #[must_use]
+    pub fn as_shrink(self) -> Shrink {
+        match self {
+            Self::Auto => Shrink::Auto,
+            Self::None => Shrink::None,
+        }
+    }
+}
+
+impl FormChoice {
+    /// The form; `None` = the fastest.
+    #[must_use]
+    pub fn as_form(self) -> Option<Form> {
+        Some(match self {
+            Self::Auto => return None,
+            Self::Conv => Form::Conv,
+            Self::Dwpw => Form::DepthwisePointwise,
+            Self::Pw => Form::Pointwise,
+            Self::Norm => Form::Norm,
+            Self::Drop => Form::Drop,
+        })
+    }
+}
+
+impl Request<'_> {
+    /// Expands the chosen blocks; their flow at λ = 0 is the model's.
+    ///
+    /// # Errors
+    /// As [`Request::prune`].
+    pub fn expand(&self, model: Model) -> Result<Pruned, CliError> {
+        let (mut model, chosen, found) = self.chosen(model)?;
+        let choices = choices(&chosen);
+        surgery::expand(&mut model, &choices, self.shrink())?;
+        let bytes = encode(&model)?;
+        Ok(Pruned { bytes, chosen, found, is_calibrated: false })
+    }
+
+    /// Prunes the chosen blocks up to the settled network.
+    ///
+    /// # Errors
+    /// C0011 for a block that is not there, C0012 when nothing is left to prune, P0004 for a block that cannot
+    /// take its form.
+    pub fn prune(&self, model: Model) -> Result<Pruned, CliError> {
+        let (mut model, chosen, found) = self.chosen(model)?;
+        let choices = choices(&chosen);
+        surgery::move_geometry(&mut model, &choices, self.shrink())?;
+        let expansion = surgery::expand(&mut model, &choices, self.shrink())?;
+        let is_calibrated = !self.data.arrays.is_empty() && !expansion.norms.is_empty();
+        if is_calibrated {
+            self.calibrate(&mut model, &expansion)?;
+        }
+        surgery::settle(&mut model)?;
+        let bytes = encode(&model)?;
+        Ok(Pruned { bytes, chosen, found, is_calibrated })
+    }
+
+    /// Whether a block that gets slower is refused.
+    fn is_guarded(&self) -> bool {
+        !self.arguments.force && !self.options.merge_all
+    }
+
+    fn shrink(&self) -> Shrink {
+        self.arguments.shrink.as_shrink()
+    }
+
+    /// The prepared model and the blocks chosen in it.
+    fn chosen(&self, mut model: Model) -> Result<(Model, Vec<(Row, Form)>, usize), CliError> {
+        pipeline::prepare(&mut model)?;
+        let blocks = surgery::blocks_of(&model)?;
+        let found = blocks.len();
+        let wanted = self.wanted(&blocks)?;
+        let asked = self.arguments.form.as_form();
+        let survey = Survey { model: &model, shrink: self.shrink(), options: self.options };
+        let mut table = self.table()?;
+        let rows = survey.rows(
+            |block| match asked {
+                _ if !wanted.contains(&block.index) => Vec::new(),
+                None => automatic(block),
+                Some(form) => surgery::forms(block).into_iter().filter(|f| *f == form).collect(),
+            },
+            table.as_mut(),
+        )?;
+        if let Some(table) = &table {
+            table.save()?;
+        }
+        let is_all = matches!(self.arguments.blocks, Some(BlockList::All));
+        let mut chosen = Vec::new();
+        let mut refusals = Vec::new();
+        for row in rows.into_iter().filter(|row| wanted.contains(&row.block.index)) {
+            match self.decide(&row, asked) {
+                Ok(form) => chosen.push((row, form)),
+                Err(reason) => refusals.push(format!("block {}: {reason}", row.block.index)),
+            }
+        }
+        if chosen.is_empty() || (!is_all && !refusals.is_empty()) {
+            return Err(CliError::NothingToPrune { detail: refusals.join("; ") });
+        }
+        Ok((model, chosen, found))
+    }
+
+    /// The form a block gets.
+    fn decide(&self, row: &Row, asked: Option<Form>) -> Result<Form, String> {
+        if let Some(refusal) = &row.block.refusal {
+            return Err(format!("{} ({})", refusal.detail, refusal.reason));
+        }
+        if let Some(Err(reason)) = asked.and_then(|form| row.forms.get(&form)) {
+            return Err(reason.clone());
+        }
+        let Some((form, _)) = row.fastest() else {
+            let offered: Vec<&str> = surgery::forms(&row.block).iter().map(|f| f.name()).collect();
+            let first = row.forms.values().find_map(|v| v.as_ref().err()).cloned();
+            return Err(first.unwrap_or_else(|| format!("it offers only {}", offered.join(", "))));
+        };
+        match row.slower().filter(|_| self.is_guarded()) {
+            Some(reason) => Err(format!("{reason}; --force prunes it all the same")),
+            None => Ok(form),
+        }
+    }
+
+    /// Indices of the blocks asked for.
+    fn wanted(&self, blocks: &[updp_passes::blocks::Block]) -> Result<Vec<usize>, CliError> {
+        let Some(BlockList::Some(list)) = &self.arguments.blocks else {
+            return Ok((0..blocks.len()).collect());
+        };
+        if let Some(index) = list.iter().find(|index| **index >= blocks.len()) {
+            return Err(CliError::NoSuchBlock { index: *index, count: blocks.len() });
+        }
+        Ok(list.clone())
+    }
+
+    /// The table that decides; `None` where a form is asked for and no guard stands.
+    fn table(&self) -> Result<Option<LatencyTable>, CliError> {
+        if self.arguments.form != FormChoice::Auto && !self.is_guarded() {
+            return Ok(None);
+        }
+        let conditions = Conditions {
+            runtime: self.runtime.clone(),
+            batch: self.arguments.batch.get(),
+            seconds: self.arguments.probe_seconds,
+        };
+        Ok(Some(LatencyTable::open(self.arguments.latency_table.as_deref(), conditions)?))
+    }
+
+    /// Mean and variance of every inserted BatchNorm over the data, in the pruned network.
+    fn calibrate(&self, model: &mut Model, expansion: &Expansion) -> Result<(), CliError> {
+        let mut network = Model::decode(encode(model)?, &mut no_external_data)?;
+        surgery::fix_lambda(&mut network, 1.0)?;
+        let names = surgery::calibration_model(&mut network, &expansion.norms)?;
+        let bytes = encode(&network)?;
+        let (runtime, options) = self.runtime.split(Optimizer::Off);
+        let mut executor = open(ModelSource::Bytes(&bytes), runtime, &options)?;
+        let fixed = network.graph.required_inputs().next().and_then(|input| {
+            network.graph.value(input).declared()?.shape.as_ref()?.first()?.known()
+        });
+        let mut sums: Vec<Sums> = vec![Sums::default(); names.len()];
+        for batch in self.data.batches(fixed.unwrap_or(CALIBRATION_BATCH)) {
+            let rows = batch.values().next().and_then(|t| t.dims().first().copied()).unwrap_or(0);
+            // A network of fixed batch cannot take the rows left over.
+            if fixed.is_some_and(|size| size != rows) {
+                continue;
+            }
+            let outputs = executor.run(&batch)?;
+            for (sum, (mean, variance)) in sums.iter_mut().zip(&names) {
+                sum.add(&outputs, (mean, variance), rows as f64)?;
+            }
+        }
+        if sums.iter().any(|sum| sum.rows == 0.0) {
+            return Err(CliError::Calibration { name: "the data".into() });
+        }
+        let statistics: Vec<Statistics> = sums.iter().map(Sums::finish).collect();
+        surgery::set_statistics(model, &expansion.norms, &statistics)?;
+        Ok(())
+    }
+}
+
+/// Sums of first and second moments, weighted by the rows they are of.
+#[derive(Clone, Debug, Default)]
+struct Sums {
+    mean: Vec<f64>,
+    square: Vec<f64>,
+    rows: f64,
+}
+
+impl Sums {
+    fn add(
+        &mut self,
+        outputs: &IndexMap<String, Tensor>,
+        (mean, variance): (&str, &str),
+        rows: f64,
+    ) -> Result<(), CliError> {
+        let read = |name: &str| {
+            let values = outputs.get(name).and_then(Tensor::to_f64);
+            let finite = values.filter(|values| values.iter().all(|v| v.is_finite()));
+            finite.ok_or_else(|| CliError::Calibration { name: name.to_owned() })
+        };
+        let (mean, variance) = (read(mean)?, read(variance)?);
+        self.mean.resize(mean.len(), 0.0);
+        self.square.resize(mean.len(), 0.0);
+        for (at, (m, v)) in mean.iter().zip(&variance).enumerate() {
+            self.mean[at] += rows * m;
+            self.square[at] += rows * (v + m * m);
+        }
+        self.rows += rows;
+        Ok(())
+    }
+
+    fn finish(&self) -> Statistics {
+        let mean: Vec<f64> = self.mean.iter().map(|sum| sum / self.rows).collect();
+        let square = self.square.iter().map(|sum| sum / self.rows);
+        let variance = square.zip(&mean).map(|(square, mean)| (square - mean * mean).max(0.0));
+        Statistics { variance: variance.collect(), mean }
+    }
+}
+
+fn choices(chosen: &[(Row, Form)]) -> Vec<Choice> {
+    chosen.iter().map(|(row, form)| Choice { block: row.block.clone(), form: *form }).collect()
+}
+
+fn encode(model: &Model) -> Result<Bytes, CliError> {
+    Ok(model.encode(&DataPlacement::Inline)?.model_to_bytes())
+}

@@ -1,0 +1,194 @@
+//! What the blocks of a model are, what each could become, and what that costs and saves.
+
+use indexmap::IndexMap;
+use updp_ir::Model;
+use updp_ir::infer::Shapes;
+use updp_passes::blocks::Block;
+use updp_passes::surgery::{self, Form, Shrink};
+use updp_passes::{Context, Options, cost, pipeline};
+
+use crate::error::CliError;
+use crate::latency_table::{LatencyTable, signature};
+use crate::report::Facts;
+
+/// A form counts as slower when it takes this much longer than the baseline: less is noise.
+const NOISE: f64 = 1.02;
+
+/// Size and speed of one variant of a block.
+#[derive(Clone, Debug, Default)]
+pub struct Variant {
+    /// Elements of its weights.
+    pub parameters: usize,
+    /// Multiply-adds at batch 1.
+    pub macs: u64,
+    /// Weighted operators.
+    pub layers: usize,
+    /// Time by the cost model, in milliseconds.
+    pub estimate_ms: f64,
+    /// Measured median, in milliseconds.
+    pub latency_ms: Option<f64>,
+}
+
+impl Variant {
+    fn of(model: &Model) -> Self {
+        let facts = Facts::of(model, 0);
+        let count = |op: &str| facts.ops.get(op).copied().unwrap_or(0);
+        let opset = model.opset("").unwrap_or(0);
+        let shapes = Shapes::infer(&model.graph, opset);
+        let options = Options::default();
+        let cx = Context { graph: &model.graph, shapes: &shapes, opset, options: &options };
+        Self {
+            parameters: facts.parameters,
+            macs: facts.macs,
+            layers: count("Conv") + count("Gemm") + count("MatMul") + count("ConvTranspose"),
+            estimate_ms: cost::graph_ns(&cx) / 1e6,
+            latency_ms: None,
+        }
+    }
+
+    /// Measured time where there is one, else the estimate.
+    #[must_use]
+    pub fn time_ms(&self) -> f64 {
+        self.latency_ms.unwrap_or(self.estimate_ms)
+    }
+}
+
+/// One block.
+#[derive(Debug)]
+pub struct Row {
+    /// The block.
+    pub block: Block,
+    /// Type of what it reads.
+    pub input: String,
+    /// Type of what it makes.
+    pub output: String,
+    /// As exact compilation leaves it.
+    pub baseline: Variant,
+    /// The forms asked for, or why one cannot be had.
+    pub forms: IndexMap<Form, Result<Variant, String>>,
+}
+
+impl Row {
+    /// The fastest form; `None` when there is none.
+    #[must_use]
+    pub fn fastest(&self) -> Option<(Form, &Variant)> {
+        let known = self.forms.iter().filter_map(|(form, v)| Some((*form, v.as_ref().ok()?)));
+        known.min_by(|a, b| a.1.time_ms().total_cmp(&b.1.time_ms()))
+    }
+
+    /// Why no form is worth it: all take longer than the baseline.
+    #[must_use]
+    pub fn slower(&self) -> Option<String> {
+        let (_, best) = self.fastest()?;
+        if best.time_ms() <= self.baseline.time_ms() * NOISE {
+            return None;
+        }
+        let times: Vec<String> = self
+            .forms
+            .iter()
+            .filter_map(|(form, v)| {
+                Some(format!("{} {:.3} ms", form.name(), v.as_ref().ok()?.time_ms()))
+            })
+            .collect();
+        let how = if best.latency_ms.is_some() { "measured" } else { "by the cost model" };
+        Some(format!(
+            "every form is slower than the block's {:.3} ms: {} ({how})",
+            self.baseline.time_ms(),
+            times.join(", ")
+        ))
+    }
+}
+
+/// How a survey is made.
+#[derive(Debug)]
+pub struct Survey<'a> {
+    /// The prepared model.
+    pub model: &'a Model,
+    /// Whether kernels shrink.
+    pub shrink: Shrink,
+    /// Options of the merge.
+    pub options: &'a Options,
+}
+
+/// The forms that are chosen among without more being said: those that keep what the block can see.
+/// Pointwise and drop are always faster, and only accuracy speaks against them.
+#[must_use]
+pub fn automatic(block: &Block) -> Vec<Form> {
+    let mut forms = surgery::forms(block);
+    forms.retain(|form| !matches!(form, Form::Pointwise | Form::Drop));
+    forms
+}
+
+impl Survey<'_> {
+    /// One row for each block for which `wants` gives forms; the others come without variants of theirs.
+    ///
+    /// # Errors
+    /// What cutting blocks out and measuring them refuses.
+    pub fn rows(
+        &self,
+        wants: impl Fn(&Block) -> Vec<Form>,
+        mut table: Option<&mut LatencyTable>,
+    ) -> Result<Vec<Row>, CliError> {
+        let opset = self.model.opset("").unwrap_or(0);
+        let shapes = Shapes::infer(&self.model.graph, opset);
+        let mut known: IndexMap<String, (Variant, IndexMap<Form, Result<Variant, String>>)> =
+            IndexMap::new();
+        let mut rows = Vec::new();
+        for block in surgery::blocks_of(self.model)? {
+            let ty = |value| shapes.of(value).map_or_else(|| "?".to_owned(), ToString::to_string);
+            let (input, output) = (ty(block.source), ty(block.result));
+            let part = surgery::part_of(self.model, &block)?;
+            let forms = wants(&block);
+            let names: Vec<&str> = forms.iter().map(|form| form.name()).collect();
+            let key = format!("{} {}", signature(&part), names.join(" "));
+            let (baseline, forms) = match known.get(&key) {
+                Some(known) => known.clone(),
+                None => {
+                    let made = self.variants(part, &block, &forms, table.as_deref_mut())?;
+                    known.insert(key, made.clone());
+                    made
+                }
+            };
+            rows.push(Row { block, input, output, baseline, forms });
+        }
+        Ok(rows)
+    }
+
+    fn variants(
+        &self,
+        mut part: Model,
+        block: &Block,
+        forms: &[Form],
+        table: Option<&mut LatencyTable>,
+    ) -> Result<(Variant, IndexMap<Form, Result<Variant, String>>), CliError> {
+        let mut models: Vec<(Form, Model)> = Vec::new();
+        let mut variants = IndexMap::new();
+        for form in forms {
+            let mut model = surgery::part_of(self.model, block)?;
+            match surgery::prune_part(&mut model, *form, self.shrink, self.options) {
+                Ok(()) => {
+                    variants.insert(*form, Ok(Variant::of(&model)));
+                    models.push((*form, model));
+                }
+                Err(updp_passes::PassError::Refused { reason, detail, .. }) => {
+                    variants.insert(*form, Err(format!("{detail} ({reason})")));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        pipeline::compile(&mut part, self.options, &mut |_, _| {})?;
+        let mut baseline = Variant::of(&part);
+        if let Some(table) = table {
+            let all: Vec<&Model> =
+                std::iter::once(&part).chain(models.iter().map(|(_, model)| model)).collect();
+            let times = table.latencies(&all)?;
+            baseline.latency_ms = Some(times[0]);
+            for ((form, _), ms) in models.iter().zip(&times[1..]) {
+                if let Some(Ok(variant)) = variants.get_mut(form) {
+                    variant.latency_ms = Some(*ms);
+                }
+            }
+        }
+        Ok((baseline, variants))
+    }
+}
