@@ -226,7 +226,7 @@ pub enum Recovery {
 /// Where pruning stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Stage {
-    /// After both flows of every block stand side by side, mixed by the input updp_lambda
+    /// After both flows of every block stand side by side, mixed by one input, λ
     Expand,
 }
 
@@ -415,6 +415,9 @@ pub struct BenchArgs {
     /// Seconds to measure, all models together
     #[arg(long, value_name = "S", default_value = "4")]
     pub seconds: f64,
+    /// Prints the numbers as JSON
+    #[arg(long)]
+    pub json: bool,
     /// Measures every block of the model by itself, as it is and in each of its forms
     #[arg(long, conflicts_with = "other")]
     pub per_block: bool,

@@ -29,6 +29,13 @@ pub struct Pruned {
     pub is_calibrated: bool,
 }
 
+/// A prepared model with the blocks chosen in it.
+struct Chosen {
+    model: Model,
+    blocks: Vec<(Row, Form)>,
+    found: usize,
+}
+
 /// How the command line asks for it.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -74,7 +81,7 @@ impl Request<'_> {
     /// # Errors
     /// As [`Request::prune`].
     pub fn expand(&self, model: Model) -> Result<Pruned, CliError> {
-        let (mut model, chosen, found) = self.chosen(model)?;
+        let Chosen { mut model, blocks: chosen, found } = self.chosen(model)?;
         let choices = choices(&chosen);
         surgery::expand(&mut model, &choices, self.shrink())?;
         let bytes = encode(&model)?;
@@ -87,7 +94,7 @@ impl Request<'_> {
     /// C0011 for a block that is not there, C0012 when nothing is left to prune, P0004 for a block that cannot
     /// take its form.
     pub fn prune(&self, model: Model) -> Result<Pruned, CliError> {
-        let (mut model, chosen, found) = self.chosen(model)?;
+        let Chosen { mut model, blocks: chosen, found } = self.chosen(model)?;
         let choices = choices(&chosen);
         surgery::move_geometry(&mut model, &choices, self.shrink())?;
         let expansion = surgery::expand(&mut model, &choices, self.shrink())?;
@@ -110,7 +117,7 @@ impl Request<'_> {
     }
 
     /// The prepared model and the blocks chosen in it.
-    fn chosen(&self, mut model: Model) -> Result<(Model, Vec<(Row, Form)>, usize), CliError> {
+    fn chosen(&self, mut model: Model) -> Result<Chosen, CliError> {
         pipeline::prepare(&mut model)?;
         let blocks = surgery::blocks_of(&model)?;
         let found = blocks.len();
@@ -141,7 +148,7 @@ impl Request<'_> {
         if chosen.is_empty() || (!is_all && !refusals.is_empty()) {
             return Err(CliError::NothingToPrune { detail: refusals.join("; ") });
         }
-        Ok((model, chosen, found))
+        Ok(Chosen { model, blocks: chosen, found })
     }
 
     /// The form a block gets.

@@ -65,7 +65,7 @@ pub struct Row {
     /// As exact compilation leaves it.
     pub baseline: Variant,
     /// The forms asked for, or why one cannot be had.
-    pub forms: IndexMap<Form, Result<Variant, String>>,
+    pub forms: Forms,
 }
 
 impl Row {
@@ -99,6 +99,9 @@ impl Row {
     }
 }
 
+/// The forms of a block with what they cost, or why one cannot be had.
+pub type Forms = IndexMap<Form, Result<Variant, String>>;
+
 /// How a survey is made.
 #[derive(Debug)]
 pub struct Survey<'a> {
@@ -131,8 +134,7 @@ impl Survey<'_> {
     ) -> Result<Vec<Row>, CliError> {
         let opset = self.model.opset("").unwrap_or(0);
         let shapes = Shapes::infer(&self.model.graph, opset);
-        let mut known: IndexMap<String, (Variant, IndexMap<Form, Result<Variant, String>>)> =
-            IndexMap::new();
+        let mut known: IndexMap<String, (Variant, Forms)> = IndexMap::new();
         let mut rows = Vec::new();
         for block in surgery::blocks_of(self.model)? {
             let ty = |value| shapes.of(value).map_or_else(|| "?".to_owned(), ToString::to_string);
@@ -141,14 +143,11 @@ impl Survey<'_> {
             let forms = wants(&block);
             let names: Vec<&str> = forms.iter().map(|form| form.name()).collect();
             let key = format!("{} {}", signature(&part), names.join(" "));
-            let (baseline, forms) = match known.get(&key) {
-                Some(known) => known.clone(),
-                None => {
-                    let made = self.variants(part, &block, &forms, table.as_deref_mut())?;
-                    known.insert(key, made.clone());
-                    made
-                }
-            };
+            if !known.contains_key(&key) {
+                let made = self.variants(part, &block, &forms, table.as_deref_mut())?;
+                known.insert(key.clone(), made);
+            }
+            let (baseline, forms) = known[&key].clone();
             rows.push(Row { block, input, output, baseline, forms });
         }
         Ok(rows)
@@ -160,7 +159,7 @@ impl Survey<'_> {
         block: &Block,
         forms: &[Form],
         table: Option<&mut LatencyTable>,
-    ) -> Result<(Variant, IndexMap<Form, Result<Variant, String>>), CliError> {
+    ) -> Result<(Variant, Forms), CliError> {
         let mut models: Vec<(Form, Model)> = Vec::new();
         let mut variants = IndexMap::new();
         for form in forms {

@@ -1,8 +1,10 @@
 //! `bench A [B]`: latency, both models in turn.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use updp_exec::{Budget, Executor, Optimizer, measure, open, sample_inputs};
+use serde_json::{Value, json};
+use updp_exec::{Budget, Executor, Measurement, Optimizer, measure, open, sample_inputs};
 use updp_passes::{Options, pipeline, surgery};
 
 use crate::cli::{BenchArgs, MergePolicy};
@@ -40,6 +42,11 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
     }
     let seconds = arguments.seconds.clamp(0.05, 3600.0);
     let result = measure(&mut turns, &inputs, 3, Budget::Time(Duration::from_secs_f64(seconds)))?;
+    if arguments.json {
+        say(&format!("{:#}", json(arguments, &paths, &names, &result)));
+        return Ok(());
+    }
+    say(&format!("batch {}, {}, A B B A in turns", arguments.batch, threads(arguments)));
     for (at, latency) in result.latencies.iter().enumerate() {
         say(&format!(
             "{}: median {:.3} ms (p10 {:.3}, p90 {:.3}) over {} runs in {}",
@@ -57,6 +64,45 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
     Ok(())
 }
 
+fn threads(arguments: &BenchArgs) -> String {
+    match arguments.runtime.threads {
+        None => "as many threads as the runtime takes".to_owned(),
+        Some(count) => format!("{count} threads"),
+    }
+}
+
+/// The measurement, schema `updp-bench/1`.
+fn json(
+    arguments: &BenchArgs,
+    paths: &[&PathBuf],
+    names: &[String],
+    result: &Measurement,
+) -> Value {
+    let models: Vec<Value> = result
+        .latencies
+        .iter()
+        .enumerate()
+        .map(|(at, latency)| {
+            json!({
+                "path": paths[at].display().to_string(),
+                "runtime": names[at],
+                "median_ms": latency.median_ms,
+                "p10_ms": latency.p10_ms,
+                "p90_ms": latency.p90_ms,
+                "min_ms": latency.min_ms,
+                "runs": latency.runs,
+                "speedup": result.speedups[at],
+            })
+        })
+        .collect();
+    json!({
+        "schema": "updp-bench/1",
+        "batch": arguments.batch,
+        "threads": arguments.runtime.threads,
+        "models": models,
+    })
+}
+
 /// Every block by itself, as it is and in every form it offers.
 fn per_block(arguments: &BenchArgs) -> Result<(), CliError> {
     let file = ModelFile::open(&arguments.model)?;
@@ -72,8 +118,11 @@ fn per_block(arguments: &BenchArgs) -> Result<(), CliError> {
     let survey = Survey { model: &model, shrink: surgery::Shrink::Auto, options: &options };
     let rows = survey.rows(surgery::forms, Some(&mut table))?;
     table.save()?;
-    let threads = arguments.runtime.threads.map_or("all".to_owned(), |n| n.to_string());
-    say(&format!("batch {}, {threads} threads, {}", arguments.batch, table.runtime()));
+    if arguments.json {
+        say(&format!("{:#}", report::blocks_json(&rows)));
+        return Ok(());
+    }
+    say(&format!("batch {}, {}, {}", arguments.batch, threads(arguments), table.runtime()));
     say(&report::latencies(&rows));
     Ok(())
 }

@@ -90,10 +90,8 @@ fn rows(
         batch: arguments.batch.get(),
         seconds: PROBE_SECONDS,
     };
-    let mut table = match arguments.latency {
-        true => Some(LatencyTable::open(arguments.latency_table.as_deref(), conditions)?),
-        false => None,
-    };
+    let path = arguments.latency_table.as_deref();
+    let mut table = arguments.latency.then(|| LatencyTable::open(path, conditions)).transpose()?;
     let survey = Survey { model: &model, shrink: arguments.shrink.as_shrink(), options };
     let asked = arguments.form.as_form();
     let wants = |block: &Block| match asked {

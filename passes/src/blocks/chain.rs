@@ -44,13 +44,10 @@ fn runs(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) -> Vec<Vec<Li
         }
         let (start, before) = way_to_last(cx, flow, claimed, &unit);
         let y = unit.y;
-        let at = match start.and_then(|value| ends.remove(&value)) {
-            Some(at) => at,
-            None => {
-                runs.push(Vec::new());
-                runs.len() - 1
-            }
-        };
+        let at = start.and_then(|value| ends.remove(&value)).unwrap_or_else(|| {
+            runs.push(Vec::new());
+            runs.len() - 1
+        });
         runs[at].push(Link { before, unit });
         ends.insert(y, at);
     }

@@ -1,6 +1,7 @@
 //! Names of blocks for people: the common path of their parameters.
 
 use super::{Block, Element};
+use crate::lift::Linear;
 use crate::rule::{Context, describe};
 
 /// The common path of the block's parameters, else of its nodes, else the name of its result.
@@ -23,7 +24,7 @@ pub(super) fn of(cx: &Context<'_>, block: &Block) -> String {
     let weights: Vec<&str> =
         parameters.iter().copied().filter(|name| name.ends_with(".weight")).collect();
     let paths = [common(&weights, '.'), common(&parameters, '.'), common(&nodes, '/')];
-    let first = block.branch.iter().find_map(Element::linear).map(|unit| unit.main());
+    let first = block.branch.iter().find_map(Element::linear).map(Linear::main);
     let fallback = || match first {
         Some(node) => describe(graph, node),
         None => graph.value(block.result).name().to_owned(),

@@ -162,8 +162,9 @@ impl Norm {
     fn reshaped_group(cx: &Context<'_>, back: NodeId, y: ValueId) -> Option<Self> {
         let normed = cx.graph.operand(back, 0)?;
         let (middle, _) = cx.graph.producer(normed)?;
-        let inner = cx.graph.node(middle).is("InstanceNormalization").then_some(())?;
-        let () = inner;
+        if !cx.graph.node(middle).is("InstanceNormalization") {
+            return None;
+        }
         let grouped = cx.graph.operand(middle, 0)?;
         let (there, _) = cx.graph.producer(grouped)?;
         if !cx.graph.node(there).is("Reshape") {

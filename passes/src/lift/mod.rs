@@ -13,4 +13,4 @@ pub mod weights;
 pub use channel_affine::ChannelAffine;
 pub use layout::{Layout, layouts_above, layouts_below};
 pub use linear::{Form, Linear};
-pub use path::{Domain, Path, Step, input_size};
+pub use path::{Domain, Path, Selection, Step, input_size};

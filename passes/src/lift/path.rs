@@ -1,6 +1,6 @@
 //! The affine operators between a value and one further up: what branches and chains are made of.
 
-use updp_ir::view::{AveragePool, Pad};
+use updp_ir::view::{AveragePool, Pad, Slice};
 use updp_ir::{NodeId, ValueId};
 
 use super::{ChannelAffine, Form, Linear};
@@ -22,6 +22,69 @@ pub enum Step {
     Pool(AveragePool),
     /// Zeros around the spatial dims.
     Pad(Pad),
+    /// A regular choice of positions and channels (L11b).
+    Selection(Selection),
+}
+
+/// Every `stride`-th position and, of the channels, those in `sources`: a strided Slice, or a Pad of
+/// channels with zeros. Together they are the option-A shortcut of CIFAR ResNets.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// The node.
+    pub node: NodeId,
+    /// Input [N, C, …].
+    pub x: ValueId,
+    /// Input channels.
+    pub in_channels: usize,
+    /// Input channel of each result channel; `None` = zeros.
+    pub sources: Vec<Option<usize>>,
+    /// Strides, one a spatial dim.
+    pub stride: Vec<usize>,
+}
+
+impl Selection {
+    /// Reads a Slice or Pad that leaves the batch alone and drops no position but by its stride.
+    fn at(cx: &Context<'_>, node: NodeId) -> Option<Self> {
+        let x = cx.graph.operand(node, 0)?;
+        let dims = cx.shapes.of(x)?.shape.clone().filter(|dims| dims.len() >= 3)?;
+        let in_channels = dims[1].known()?;
+        let rank = Some(dims.len());
+        if cx.graph.node(node).is("Pad") {
+            let pad = Pad::of(cx.graph, node, cx.opset, rank)?;
+            let is_of_channels = [&pad.begin, &pad.end]
+                .iter()
+                .all(|side| side[0] == 0 && side[1] >= 0 && side[2..].iter().all(|p| *p == 0));
+            if !is_of_channels || pad.value != 0.0 {
+                return None;
+            }
+            let zeros = |count: i64| std::iter::repeat_n(None, count as usize);
+            let sources = zeros(pad.begin[1])
+                .chain((0..in_channels).map(Some))
+                .chain(zeros(pad.end[1]))
+                .collect();
+            return Some(Self { node, x, in_channels, sources, stride: vec![1; dims.len() - 2] });
+        }
+        let slice = Slice::of(cx.graph, node, cx.opset, rank)?;
+        let reaches_end = |axis: usize| {
+            let size = dims[axis].known().map_or(i64::from(i32::MAX), |size| size as i64);
+            slice.end[axis] >= size
+        };
+        let is_whole = |axis: usize| slice.start[axis] == 0 && reaches_end(axis);
+        let is_regular = is_whole(0)
+            && slice.step[0] == 1
+            && (2..dims.len()).all(|axis| is_whole(axis) && slice.step[axis] > 0)
+            && slice.step[1] == 1;
+        if !is_regular {
+            return None;
+        }
+        let place = |index: i64| {
+            let from_end = if index < 0 { index.saturating_add(in_channels as i64) } else { index };
+            from_end.clamp(0, in_channels as i64) as usize
+        };
+        let sources = (place(slice.start[1])..place(slice.end[1])).map(Some).collect();
+        let stride = slice.step[2..].iter().map(|step| *step as usize).collect();
+        Some(Self { node, x, in_channels, sources, stride })
+    }
 }
 
 /// A run of affine operators in the direction of data flow, each read by the next one only.
@@ -54,8 +117,12 @@ impl Step {
                 .map(Self::Pool),
             "Pad" => {
                 let rank = cx.rank(cx.graph.operand(producer, 0)?);
-                Pad::of(cx.graph, producer, cx.opset, rank).filter(is_spatial_zeros).map(Self::Pad)
+                Pad::of(cx.graph, producer, cx.opset, rank)
+                    .filter(is_spatial_zeros)
+                    .map(Self::Pad)
+                    .or_else(|| Selection::at(cx, producer).map(Self::Selection))
             }
+            "Slice" => Selection::at(cx, producer).map(Self::Selection),
             _ => Linear::producing(cx, value)
                 .filter(|unit| unit.form != Form::ConvTranspose)
                 .map(Self::Linear)
@@ -71,6 +138,7 @@ impl Step {
             Self::Affine(affine) => affine.x,
             Self::Pool(pool) => pool.x,
             Self::Pad(pad) => pad.x,
+            Self::Selection(selection) => selection.x,
         }
     }
 
@@ -82,6 +150,7 @@ impl Step {
             Self::Affine(affine) => vec![affine.node],
             Self::Pool(pool) => vec![pool.node],
             Self::Pad(pad) => vec![pad.node],
+            Self::Selection(selection) => vec![selection.node],
         }
     }
 
@@ -92,6 +161,7 @@ impl Step {
             Self::Linear(unit) => Some(Domain::Connected(unit.channel_axis)),
             Self::Pool(pool) => Some(Domain::Spatial(pool.kernel.len())),
             Self::Pad(pad) => Some(Domain::Spatial(pad.begin.len().checked_sub(2)?)),
+            Self::Selection(selection) => Some(Domain::Spatial(selection.stride.len())),
             Self::Affine(_) => None,
         }
     }
@@ -125,6 +195,12 @@ impl Step {
                 let size = |v: &[i64]| v[2..].iter().map(|p| *p as usize).collect::<Vec<_>>();
                 AffineMap::zero_pad(channels, &size(&pad.begin), &size(&pad.end)).ok()
             }
+            Self::Selection(selection) => {
+                let Selection { in_channels, sources, stride, .. } = selection;
+                AffineMap::selection(*in_channels, sources, stride)
+                    .ok()
+                    .filter(|_| *in_channels == channels)
+            }
         }
     }
 
@@ -137,7 +213,11 @@ impl Step {
 
     /// Result channels from `channels` input channels.
     fn out_channels(&self, channels: usize) -> usize {
-        if let Self::Linear(unit) = self { unit.out_channels } else { channels }
+        match self {
+            Self::Linear(unit) => unit.out_channels,
+            Self::Selection(selection) => selection.sources.len(),
+            _ => channels,
+        }
     }
 
     /// Whether a per-channel constant is added, which padding further on would turn into a border.
@@ -145,7 +225,7 @@ impl Step {
         match self {
             Self::Linear(unit) => unit.bias.as_ref().is_some_and(|b| b.iter().any(|v| *v != 0.0)),
             Self::Affine(affine) => affine.shift.iter().any(|c| *c != 0.0),
-            Self::Pool(_) | Self::Pad(_) => false,
+            Self::Pool(_) | Self::Pad(_) | Self::Selection(_) => false,
         }
     }
 }
@@ -262,7 +342,7 @@ impl Path {
         for step in &self.steps {
             if let Some(shape) = step.shape(domain, channels_now) {
                 total += match step {
-                    Step::Affine(_) | Step::Pad(_) => {
+                    Step::Affine(_) | Step::Pad(_) | Step::Selection(_) => {
                         elementwise_ns(elements(channels_now, size.as_deref(), rank), 1)
                     }
                     _ => shape.cost_ns(size.as_deref()),

@@ -438,6 +438,7 @@ impl<'a> Plan<'a> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 fn refuse(obstacle: Obstacle) -> Declined {
     Declined::new(obstacle.reason(), obstacle.to_string())
 }
