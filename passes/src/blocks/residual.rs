@@ -144,8 +144,8 @@ fn kind(sum: &Sum, has_end: bool) -> BlockKind {
         ['k', 'k'] => BlockKind::Basic,
         ['d', 'p', 'p'] if !has_end => BlockKind::ConvNext,
         ['p', 'p'] if is_token && has_activation => BlockKind::Mlp,
-        ['p', 'd', 'p'] | ['d', 'p'] if !has_end => BlockKind::InvertedResidual,
-        ['p', 'k' | 'd', 'p'] => BlockKind::Bottleneck,
+        ['p', 'd', 'p'] | ['d', 'p'] => BlockKind::InvertedResidual,
+        ['p', 'k', 'p'] => BlockKind::Bottleneck,
         [_, _, ..] => BlockKind::Residual,
         _ => BlockKind::Other,
     }

@@ -1,5 +1,7 @@
 //! Pruning blocks: detection, the expanded network at λ = 0, and merged against settled networks.
 
+mod nets;
+
 use std::path::PathBuf;
 
 use updp_ir::Model;
