@@ -30,6 +30,14 @@ pub(super) fn find(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) ->
             blocks.push(block(cx, flow, kind, &links));
         }
     }
+    // The convolutions of a gate make a run of their own, inside the block that holds the gate.
+    let gates: BTreeSet<NodeId> = blocks
+        .iter()
+        .flat_map(|block| &block.branch)
+        .filter(|element| matches!(element, Element::Closed(_)))
+        .flat_map(Element::nodes)
+        .collect();
+    blocks.retain(|block| !gates.contains(&block.nodes[0]));
     blocks
 }
 

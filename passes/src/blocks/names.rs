@@ -1,10 +1,11 @@
-//! Names of blocks for people: the common path of their parameters.
+//! Names of blocks for people: the module they come from, as far as the file tells.
 
 use super::{Block, Element};
 use crate::lift::Linear;
 use crate::rule::{Context, describe};
 
-/// The common path of the block's parameters, else of its nodes, else the name of its result.
+/// The common path of the block's nodes where they are named by modules, else of its parameters, else the
+/// name of its first weighted operator.
 pub(super) fn of(cx: &Context<'_>, block: &Block) -> String {
     let graph = cx.graph;
     let mut parameters = Vec::new();
@@ -23,13 +24,27 @@ pub(super) fn of(cx: &Context<'_>, block: &Block) -> String {
     // A bias that a fold made bears the name of a node; the weights keep theirs.
     let weights: Vec<&str> =
         parameters.iter().copied().filter(|name| name.ends_with(".weight")).collect();
-    let paths = [common(&weights, '.'), common(&parameters, '.'), common(&nodes, '/')];
+    let modules = common(&nodes, '/').map(|path| modules(&path));
+    let paths = [modules, common(&weights, '.'), common(&parameters, '.')];
     let first = block.branch.iter().find_map(Element::linear).map(Linear::main);
     let fallback = || match first {
         Some(node) => describe(graph, node),
         None => graph.value(block.result).name().to_owned(),
     };
     paths.into_iter().flatten().next().unwrap_or_else(fallback)
+}
+
+/// The module path in a node name of torch's older exporter: `layer1/layer1.0` is `layer1.0`.
+fn modules(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        let is_child = |last: &&str| part.strip_prefix(*last).is_some_and(|p| p.starts_with('.'));
+        if parts.last().is_some_and(is_child) {
+            parts.pop();
+        }
+        parts.push(part);
+    }
+    parts.join(".")
 }
 
 /// The common leading segments of all names, without a separator at the end.
@@ -61,5 +76,6 @@ mod tests {
         );
         assert_eq!(common(&["conv1.weight", "conv2.weight"], '.'), None);
         assert_eq!(common(&[], '.'), None);
+        assert_eq!(super::modules("stages/stages.0/blocks/blocks.1"), "stages.0.blocks.1");
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn find(cx: &Context<'_>, flow: &Flow) -> Vec<Block> {
             Region::Attention(_, block) | Region::Other(block) => (false, block),
         })
         .collect();
-    without_nested(blocks)
+    without_nested(cx, blocks)
 }
 
 /// The sum at a node, when two data values meet there.
@@ -231,8 +231,9 @@ fn pair_transformer_halves(regions: &mut Vec<Region>) {
 }
 
 /// Of regions inside each other keeps the outer one if a family describes it, else the inner ones;
-/// regions of no family stay only where nothing else is known of their nodes and they hold weights.
-fn without_nested(blocks: Vec<(bool, Block)>) -> Vec<Block> {
+/// regions of no family stay only where nothing else is known of their nodes, around a linear shortcut,
+/// and when they hold weighted operators.
+fn without_nested(cx: &Context<'_>, blocks: Vec<(bool, Block)>) -> Vec<Block> {
     let mut kept: Vec<Block> = Vec::new();
     let mut claimed: BTreeSet<NodeId> = BTreeSet::new();
     let (known, other): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(is_known, _)| *is_known);
@@ -242,9 +243,9 @@ fn without_nested(blocks: Vec<(bool, Block)>) -> Vec<Block> {
     known.sort_by_key(|block| std::cmp::Reverse(block.nodes.len()));
     other.sort_by_key(|block| block.nodes.len());
     for block in known.into_iter().chain(other) {
-        let has_weights = block.linears().next().is_some()
-            || block.branch.iter().any(|e| matches!(e, Element::Closed(c) if !c.nodes.is_empty()));
-        if has_weights && block.nodes.iter().all(|node| !claimed.contains(node)) {
+        let is_residual = block.kind != BlockKind::Other
+            || block.shortcut.iter().flatten().all(Element::is_affine) && block.layers(cx) > 0;
+        if is_residual && block.nodes.iter().all(|node| !claimed.contains(node)) {
             claimed.extend(block.nodes.iter().copied());
             kept.push(block);
         }
