@@ -54,7 +54,7 @@ impl LatencyTable {
     /// Reads the table of a file that is there, or starts an empty one.
     ///
     /// # Errors
-    /// C0013 when the file is no table of this version.
+    /// C0015 when the file is no table of this version.
     pub fn open(path: Option<&Path>, conditions: Conditions) -> Result<Self, CliError> {
         let mut table = Self {
             path: path.map(Path::to_owned),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use updp_exec::{ModelSource, Optimizer, open};
+use updp_exec::{ModelSource, Optimizer, open, sample_inputs};
 use updp_ir::{DataPlacement, Model, Tensor, no_external_data};
 use updp_passes::surgery::{self, Choice, Expansion, Form, Shrink, Statistics};
 use updp_passes::{Options, pipeline};
@@ -10,11 +10,16 @@ use updp_passes::{Options, pipeline};
 use crate::cli::{BlockList, FormChoice, PruneArgs, RuntimeArgs, ShrinkChoice};
 use crate::data::InputData;
 use crate::error::CliError;
-use crate::latency_table::{Conditions, LatencyTable};
+use crate::latency_table::{Conditions, LatencyTable, batch_plan};
 use crate::survey::{Row, Survey, automatic};
+use crate::verify::input_specs;
 
 /// Rows run at once through the calibration network.
 const CALIBRATION_BATCH: usize = 100;
+
+/// Rows of one drawn batch, and batches, where there are no data.
+const NOISE_BATCH: usize = 4;
+const NOISE_BATCHES: u64 = 2;
 
 /// What was pruned.
 #[derive(Debug)]
@@ -25,8 +30,31 @@ pub struct Pruned {
     pub chosen: Vec<(Row, Form)>,
     /// Number of blocks found.
     pub found: usize,
-    /// Whether data gave the statistics of inserted BatchNorms.
-    pub is_calibrated: bool,
+    /// Where the statistics of inserted BatchNorms come from.
+    pub statistics: StatisticsSource,
+}
+
+/// Where the statistics of inserted BatchNorms come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatisticsSource {
+    /// No BatchNorm stands in for a normalization.
+    NotNeeded,
+    /// The data that were given.
+    Data,
+    /// Drawn inputs: good enough to measure and to verify with.
+    Noise,
+}
+
+impl StatisticsSource {
+    /// Stable name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotNeeded => "not needed",
+            Self::Data => "data",
+            Self::Noise => "noise",
+        }
+    }
 }
 
 /// A prepared model with the blocks chosen in it.
@@ -85,26 +113,32 @@ impl Request<'_> {
         let choices = choices(&chosen);
         surgery::expand(&mut model, &choices, self.shrink())?;
         let bytes = encode(&model)?;
-        Ok(Pruned { bytes, chosen, found, is_calibrated: false })
+        Ok(Pruned { bytes, chosen, found, statistics: StatisticsSource::NotNeeded })
     }
 
     /// Prunes the chosen blocks up to the settled network.
     ///
     /// # Errors
-    /// C0011 for a block that is not there, C0012 when nothing is left to prune, P0004 for a block that cannot
+    /// C0013 for a block that is not there, C0014 when nothing is left to prune, P0004 for a block that cannot
     /// take its form.
     pub fn prune(&self, model: Model) -> Result<Pruned, CliError> {
         let Chosen { mut model, blocks: chosen, found } = self.chosen(model)?;
         let choices = choices(&chosen);
         surgery::move_geometry(&mut model, &choices, self.shrink())?;
         let expansion = surgery::expand(&mut model, &choices, self.shrink())?;
-        let is_calibrated = !self.data.arrays.is_empty() && !expansion.norms.is_empty();
-        if is_calibrated {
+        let statistics = if !self.data.arrays.is_empty() {
+            StatisticsSource::Data
+        } else if expansion.norms.iter().any(|norm| norm.replaces_norm) {
+            StatisticsSource::Noise
+        } else {
+            StatisticsSource::NotNeeded
+        };
+        if statistics != StatisticsSource::NotNeeded {
             self.calibrate(&mut model, &expansion)?;
         }
         surgery::settle(&mut model)?;
         let bytes = encode(&model)?;
-        Ok(Pruned { bytes, chosen, found, is_calibrated })
+        Ok(Pruned { bytes, chosen, found, statistics })
     }
 
     /// Whether a block that gets slower is refused.
@@ -123,7 +157,12 @@ impl Request<'_> {
         let found = blocks.len();
         let wanted = self.wanted(&blocks)?;
         let asked = self.arguments.form.as_form();
-        let survey = Survey { model: &model, shrink: self.shrink(), options: self.options };
+        let survey = Survey {
+            model: &model,
+            shrink: self.shrink(),
+            options: self.options,
+            effort: f64::INFINITY,
+        };
         let mut table = self.table()?;
         let rows = survey.rows(
             |block| match asked {
@@ -194,6 +233,23 @@ impl Request<'_> {
         Ok(Some(LatencyTable::open(self.arguments.latency_table.as_deref(), conditions)?))
     }
 
+    /// The data in batches; drawn inputs where there are none.
+    fn batches(
+        &self,
+        network: &Model,
+        fixed: Option<usize>,
+    ) -> Result<Vec<IndexMap<String, Tensor>>, CliError> {
+        if !self.data.arrays.is_empty() {
+            return Ok(self.data.batches(fixed.unwrap_or(CALIBRATION_BATCH)));
+        }
+        let specs = input_specs(&network.graph).ok_or_else(|| CliError::Unverifiable {
+            detail: "an input has no known shape".into(),
+        })?;
+        let plan = batch_plan(&specs, NOISE_BATCH);
+        let drawn = (0..NOISE_BATCHES).map(|seed| sample_inputs(&specs, seed, &plan));
+        Ok(drawn.collect::<Result<_, _>>()?)
+    }
+
     /// Mean and variance of every inserted BatchNorm over the data, in the pruned network.
     fn calibrate(&self, model: &mut Model, expansion: &Expansion) -> Result<(), CliError> {
         let mut network = Model::decode(encode(model)?, &mut no_external_data)?;
@@ -206,7 +262,7 @@ impl Request<'_> {
             network.graph.value(input).declared()?.shape.as_ref()?.first()?.known()
         });
         let mut sums: Vec<Sums> = vec![Sums::default(); names.len()];
-        for batch in self.data.batches(fixed.unwrap_or(CALIBRATION_BATCH)) {
+        for batch in self.batches(&network, fixed)? {
             let rows = batch.values().next().and_then(|t| t.dims().first().copied()).unwrap_or(0);
             // A network of fixed batch cannot take the rows left over.
             if fixed.is_some_and(|size| size != rows) {

@@ -10,7 +10,7 @@ use updp_ir::{Graph, Model};
 use updp_passes::Log;
 use updp_passes::surgery::Form;
 
-use crate::prune::Pruned;
+use crate::prune::{Pruned, StatisticsSource};
 use crate::survey::{Row, Variant};
 use crate::verify::Verification;
 
@@ -192,6 +192,9 @@ pub fn verification(result: &Verification) -> String {
             "\n  {:<24} max {:.2e}, rms {:.2e}, cosine {:.9}{top1}",
             output.name, output.relative, output.rms, output.cosine
         );
+        if !output.is_telling {
+            out.push_str("\n    the reference is zero or not finite everywhere: this says nothing");
+        }
         if output.undecided > 0 {
             let _ = write!(
                 out,
@@ -260,6 +263,9 @@ pub fn blocks(rows: &[Row]) -> String {
             let reason = row.forms.values().find_map(|v| v.as_ref().err());
             let _ = write!(out, "  {}", reason.map_or("does not offer this form", String::as_str));
         }
+        if let Some(reason) = &row.unmeasured {
+            let _ = write!(out, "  not measured: {reason}");
+        }
     }
     out
 }
@@ -281,6 +287,9 @@ pub fn latencies(rows: &[Row]) -> String {
         }
         if let Some(refusal) = &row.block.refusal {
             let _ = write!(out, " not prunable: {}", refusal.detail);
+        }
+        if let Some(reason) = &row.unmeasured {
+            let _ = write!(out, " (cost model; it cannot be measured: {reason})");
         }
     }
     out
@@ -349,6 +358,7 @@ pub fn blocks_json(rows: &[Row]) -> Value {
             "reason": refusal.map(|r| r.reason),
             "detail": refusal.map(|r| r.detail.clone()),
             "slower": row.slower(),
+            "unmeasured": row.unmeasured,
             "baseline": variant(&row.baseline),
             "fastest": row.fastest().map(|(form, _)| form.name()),
             "forms": forms,
@@ -382,10 +392,14 @@ pub fn chosen(pruned: &Pruned) -> String {
             gain(row, *form),
             block.name
         );
+        if let Some(reason) = &row.unmeasured {
+            let _ = write!(out, " (by the cost model; it cannot be measured: {reason})");
+        }
     }
-    if !pruned.is_calibrated && pruned.chosen.iter().any(|(row, _)| row.block.has_norm()) {
+    if pruned.statistics == StatisticsSource::Noise {
         out.push_str(
-            "\n  BatchNorms in place of LayerNorms have no statistics yet; --input-data gives them",
+            "\n  BatchNorms in place of other norms have the statistics of noise; \
+             --input-data gives those of data",
         );
     }
     out
@@ -421,7 +435,7 @@ pub fn pruning(pruned: &Pruned) -> Value {
         "recovery": "none",
         "usable": false,
         "blocks_found": pruned.found,
-        "calibrated": pruned.is_calibrated,
+        "statistics": pruned.statistics.name(),
         "blocks": blocks,
     })
 }

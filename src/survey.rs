@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 use updp_ir::Model;
 use updp_ir::infer::Shapes;
 use updp_passes::blocks::Block;
+use updp_passes::cost::MapShape;
 use updp_passes::surgery::{self, Form, Shrink};
 use updp_passes::{Context, Options, cost, pipeline};
 
@@ -66,6 +67,8 @@ pub struct Row {
     pub baseline: Variant,
     /// The forms asked for, or why one cannot be had.
     pub forms: Forms,
+    /// Why it was not measured although that was asked for; the cost model stands in.
+    pub unmeasured: Option<String>,
 }
 
 impl Row {
@@ -111,6 +114,32 @@ pub struct Survey<'a> {
     pub shrink: Shrink,
     /// Options of the merge.
     pub options: &'a Options,
+    /// Most multiplications spent on composing one block's weights; a block beyond it is not tried out.
+    pub effort: f64,
+}
+
+/// [`Survey::effort`] where a table is to be shown soon: seconds.
+pub const SHORT_EFFORT: f64 = 4e10;
+
+/// Multiplications that composing a block's weighted operators takes, about.
+fn composing_effort(block: &Block) -> f64 {
+    let mut whole: Option<MapShape> = None;
+    let mut effort = 0.0;
+    for unit in block.linears() {
+        let next = MapShape::of_unit(unit);
+        whole = Some(match whole.filter(|known| known.kernel.len() == next.kernel.len()) {
+            None => next,
+            Some(known) => {
+                // W₂·W₁ for every pair of taps.
+                let taps: usize = known.kernel.iter().chain(&next.kernel).product();
+                let per_group = next.in_channels / next.groups;
+                effort += (next.out_channels * per_group * known.in_channels / known.groups) as f64
+                    * taps as f64;
+                known.then(&next)
+            }
+        });
+    }
+    effort
 }
 
 /// The forms that are chosen among without more being said: those that keep what the block can see.
@@ -120,6 +149,14 @@ pub fn automatic(block: &Block) -> Vec<Form> {
     let mut forms = surgery::forms(block);
     forms.retain(|form| !matches!(form, Form::Pointwise | Form::Drop));
     forms
+}
+
+/// A block as it is and in its forms.
+#[derive(Clone, Debug)]
+struct Variants {
+    baseline: Variant,
+    forms: Forms,
+    unmeasured: Option<String>,
 }
 
 impl Survey<'_> {
@@ -134,7 +171,7 @@ impl Survey<'_> {
     ) -> Result<Vec<Row>, CliError> {
         let opset = self.model.opset("").unwrap_or(0);
         let shapes = Shapes::infer(&self.model.graph, opset);
-        let mut known: IndexMap<String, (Variant, Forms)> = IndexMap::new();
+        let mut known: IndexMap<String, Variants> = IndexMap::new();
         let mut rows = Vec::new();
         for block in surgery::blocks_of(self.model)? {
             let ty = |value| shapes.of(value).map_or_else(|| "?".to_owned(), ToString::to_string);
@@ -147,8 +184,8 @@ impl Survey<'_> {
                 let made = self.variants(part, &block, &forms, table.as_deref_mut())?;
                 known.insert(key.clone(), made);
             }
-            let (baseline, forms) = known[&key].clone();
-            rows.push(Row { block, input, output, baseline, forms });
+            let Variants { baseline, forms, unmeasured } = known[&key].clone();
+            rows.push(Row { block, input, output, baseline, forms, unmeasured });
         }
         Ok(rows)
     }
@@ -159,10 +196,18 @@ impl Survey<'_> {
         block: &Block,
         forms: &[Form],
         table: Option<&mut LatencyTable>,
-    ) -> Result<(Variant, Forms), CliError> {
+    ) -> Result<Variants, CliError> {
         let mut models: Vec<(Form, Model)> = Vec::new();
         let mut variants = IndexMap::new();
+        let effort = composing_effort(block);
         for form in forms {
+            if effort > self.effort {
+                let reason = format!(
+                    "composing its weights takes {effort:.0e} multiplications; --latency does"
+                );
+                variants.insert(*form, Err(reason));
+                continue;
+            }
             let mut model = surgery::part_of(self.model, block)?;
             match surgery::prune_part(&mut model, *form, self.shrink, self.options) {
                 Ok(()) => {
@@ -180,7 +225,13 @@ impl Survey<'_> {
         if let Some(table) = table {
             let all: Vec<&Model> =
                 std::iter::once(&part).chain(models.iter().map(|(_, model)| model)).collect();
-            let times = table.latencies(&all)?;
+            let times = match table.latencies(&all) {
+                Ok(times) => times,
+                Err(error) => {
+                    let unmeasured = Some(format!("error[{}]: {error}", error.code()));
+                    return Ok(Variants { baseline, forms: variants, unmeasured });
+                }
+            };
             baseline.latency_ms = Some(times[0]);
             for ((form, _), ms) in models.iter().zip(&times[1..]) {
                 if let Some(Ok(variant)) = variants.get_mut(form) {
@@ -188,6 +239,6 @@ impl Survey<'_> {
                 }
             }
         }
-        Ok((baseline, variants))
+        Ok(Variants { baseline, forms: variants, unmeasured: None })
     }
 }

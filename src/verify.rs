@@ -41,6 +41,9 @@ pub struct OutputResult {
     /// Integer elements that differ only where the reference does not decide them: it changes them
     /// itself when its inputs change by 1e-5.
     pub undecided: usize,
+    /// Whether the reference gave something else than zeros, NaN and infinities: else an equality says
+    /// nothing.
+    pub is_telling: bool,
     /// The comparison in words, when it is not within the limit.
     pub failure: Option<String>,
 }
@@ -103,11 +106,16 @@ impl Verification {
                 top1_agreement: None,
                 limit,
                 undecided: 0,
+                is_telling: false,
                 failure: None,
             });
             self.outputs.len() - 1
         });
         let row = &mut self.outputs[at];
+        row.is_telling |= match comparison {
+            Comparison::Float(d) => d.max_ref > 0.0,
+            _ => true,
+        };
         row.relative = row.relative.max(comparison.relative());
         row.rms = row.rms.max(rms);
         row.cosine = row.cosine.min(cosine);

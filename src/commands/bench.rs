@@ -115,7 +115,12 @@ fn per_block(arguments: &BenchArgs) -> Result<(), CliError> {
         seconds: (arguments.seconds / 16.0).clamp(0.02, 60.0),
     };
     let mut table = LatencyTable::open(arguments.latency_table.as_deref(), conditions)?;
-    let survey = Survey { model: &model, shrink: surgery::Shrink::Auto, options: &options };
+    let survey = Survey {
+        model: &model,
+        shrink: surgery::Shrink::Auto,
+        options: &options,
+        effort: f64::INFINITY,
+    };
     let rows = survey.rows(surgery::forms, Some(&mut table))?;
     table.save()?;
     if arguments.json {

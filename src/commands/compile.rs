@@ -313,6 +313,25 @@ impl Job<'_> {
         write::text(path, &format!("{report:#}\n"))
     }
 
+    /// What exact compilation leaves on the table.
+    fn hint(&self) -> Option<String> {
+        if self.pruned.is_some() || self.arguments.verbosity() == Verbosity::Quiet {
+            return None;
+        }
+        let mut model = self.reference().ok()?;
+        pipeline::prepare(&mut model).ok()?;
+        let blocks = surgery::blocks_of(&model).ok()?;
+        let prunable = blocks.iter().filter(|block| block.refusal.is_none()).count();
+        (prunable > 0).then(|| {
+            format!(
+                "{prunable} of {} blocks could be pruned as well, which changes the function: \
+                 updp-compile inspect {} shows the gain",
+                blocks.len(),
+                self.source.path.display()
+            )
+        })
+    }
+
     fn data_name(&self) -> String {
         let name = self.target.file_name().map(|n| n.to_string_lossy().into_owned());
         format!("{}.data", name.unwrap_or_default())
@@ -423,6 +442,9 @@ impl Job<'_> {
             self.print(&report::why_not(log));
         } else if !log.refusals.is_empty() {
             self.print(&format!("{} merges declined; --why-not says why", log.refusals.len()));
+        }
+        if let Some(hint) = self.hint() {
+            self.print(&hint);
         }
         if self.arguments.time_passes {
             for (phase, time) in &log.phase_times {

@@ -10,7 +10,7 @@ use crate::error::CliError;
 use crate::latency_table::{Conditions, LatencyTable};
 use crate::model_file::ModelFile;
 use crate::report::{self, Facts};
-use crate::survey::{Row, Survey, automatic};
+use crate::survey::{Row, SHORT_EFFORT, Survey, automatic};
 use crate::terminal::say;
 use crate::write;
 
@@ -92,7 +92,12 @@ fn rows(
     };
     let path = arguments.latency_table.as_deref();
     let mut table = arguments.latency.then(|| LatencyTable::open(path, conditions)).transpose()?;
-    let survey = Survey { model: &model, shrink: arguments.shrink.as_shrink(), options };
+    let survey = Survey {
+        model: &model,
+        shrink: arguments.shrink.as_shrink(),
+        options,
+        effort: if arguments.latency { f64::INFINITY } else { SHORT_EFFORT },
+    };
     let asked = arguments.form.as_form();
     let wants = |block: &Block| match asked {
         None => automatic(block),

@@ -1,6 +1,8 @@
 //! Networks of full size, written as torch's exporters would.
 
 use updp_ir::Model;
+use updp_passes::blocks::BlockKind;
+use updp_passes::{pipeline, surgery};
 use updp_testkit::{Limit, Proof, find_ort, node_total, op_counts, prove_network, signature, skip};
 use updp_zoo::{Dialect, Network, Options};
 
@@ -84,6 +86,37 @@ fn light_networks_stay_the_same_function() {
             };
             println!("{}", network.file_name(&Options::new(dialect)));
             proof.assert(&before, &after);
+        }
+    }
+}
+
+/// Blocks of each network: how many, and of which kind.
+fn blocks(network: Network) -> (usize, BlockKind) {
+    match network {
+        Network::ResNet18 => (8, BlockKind::Basic),
+        Network::ResNet34 => (16, BlockKind::Basic),
+        Network::MobileNetV2 | Network::MobileNetV2Timm100 | Network::MobileNetV2Timm140 => {
+            (17, BlockKind::InvertedResidual)
+        }
+        Network::Vgg11Bn => (3, BlockKind::Chain),
+        Network::ConvNextTiny | Network::ConvNextTinyTimm => (18, BlockKind::ConvNext),
+        Network::DeitTiny | Network::DeitSmall => (12, BlockKind::VitLayer),
+        Network::RepVggA0 => (10, BlockKind::Chain),
+        Network::MobileOneS0 => (21, BlockKind::Chain),
+    }
+}
+
+#[test]
+fn every_network_shows_the_same_blocks_in_every_dialect() {
+    for network in Network::ALL {
+        let (count, kind) = blocks(network);
+        for dialect in network.dialects() {
+            let mut model = built(network, dialect);
+            pipeline::prepare(&mut model).expect("well formed");
+            let found = surgery::blocks_of(&model).expect("no cycle");
+            let kinds: Vec<BlockKind> = found.iter().map(|block| block.kind).collect();
+            assert_eq!(kinds, vec![kind; count], "{}", network.file_name(&Options::new(dialect)));
+            assert!(found.iter().all(|block| block.refusal.is_none()));
         }
     }
 }

@@ -121,12 +121,6 @@ impl Block {
         self.branch.iter().filter_map(Element::linear)
     }
 
-    /// Whether it normalizes by statistics of its input.
-    #[must_use]
-    pub fn has_norm(&self) -> bool {
-        self.attention.is_some() || self.branch.iter().any(|e| matches!(e, Element::Norm(_)))
-    }
-
     /// Whether the shortcut is the identity.
     #[must_use]
     pub fn has_identity_shortcut(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Pruning blocks: detection, the expanded network at λ = 0, and merged against settled networks.
 
+mod command;
 mod nets;
 
 use std::path::PathBuf;

@@ -60,13 +60,13 @@ fn proves(micro: &Micro, shrink: Shrink) -> indexmap::IndexMap<String, usize> {
         pipeline::compile(&mut merged, &merge_all(), &mut |_, _| ()).expect("well formed");
         proof.check(&settled, &merged).unwrap_or_else(|r| panic!("{}: {r}", form.name()));
         if form == Form::Conv {
-            counts = op_counts(&merged.graph).into_iter().map(|(op, n)| (op, n)).collect();
+            counts = op_counts(&merged.graph).into_iter().collect();
         }
     }
     counts
 }
 
-/// A ReLU network around one block, so that its source is not a graph input.
+/// A small network around one block, so that its source is not a graph input.
 fn around(seed: u64, channels: usize, block: impl FnOnce(&mut Micro, &Val) -> Val) -> Micro {
     let mut m = Micro::new(seed);
     let x = m.input("x", &[3, 14, 14]);
@@ -78,7 +78,12 @@ fn around(seed: u64, channels: usize, block: impl FnOnce(&mut Micro, &Val) -> Va
     m
 }
 
-fn basic(m: &mut Micro, x: &Val, first: &updp_testkit::ConvSpec, second: &updp_testkit::ConvSpec) -> Val {
+fn basic(
+    m: &mut Micro,
+    x: &Val,
+    first: &updp_testkit::ConvSpec,
+    second: &updp_testkit::ConvSpec,
+) -> Val {
     let a = m.conv(x, first);
     let a = m.unary("Relu", &a);
     let b = m.conv(&a, second);
@@ -143,7 +148,11 @@ fn asymmetric_paddings_dilations_and_groups_move() {
         (conv(6).kernel(3).pads(&[2, 0, 0, 2]), conv(6).kernel(3).pads(&[0, 2, 2, 0]), false),
         (conv(6).kernel(3).pad(2).dilation(2), conv(6).kernel(3).pad(2).dilation(2), false),
         (conv(6).kernel(3).pad(1).groups(2), conv(6).kernel(3).pad(1).groups(3), false),
-        (conv(6).kernels(&[3, 5]).pads(&[1, 2, 1, 2]), conv(6).kernels(&[5, 3]).pads(&[2, 1, 2, 1]), false),
+        (
+            conv(6).kernels(&[3, 5]).pads(&[1, 2, 1, 2]),
+            conv(6).kernels(&[5, 3]).pads(&[2, 1, 2, 1]),
+            false,
+        ),
     ];
     for (seed, (first, second, is_strided)) in cases.into_iter().enumerate() {
         let micro = around(10 + seed as u64, 6, |m, x| {
@@ -207,9 +216,11 @@ fn group_and_instance_norms_become_batch_norms() {
         let shift = m.weight(&format!("{}.shift", x.name), &[size], &shift);
         Val { name: m.node(node, &[&x.name, &scale, &shift]), ..x.clone() }
     };
-    for (opset, name, size) in
-        [(18, "GroupNormalization", 2), (21, "GroupNormalization", 6), (17, "InstanceNormalization", 6)]
-    {
+    for (opset, name, size) in [
+        (18, "GroupNormalization", 2),
+        (21, "GroupNormalization", 6),
+        (17, "InstanceNormalization", 6),
+    ] {
         let mut m = Micro::new(60 + opset as u64).opset(opset);
         let x = m.input("x", &[6, 10, 10]);
         let node = || {
@@ -268,7 +279,9 @@ fn torchs_group_norm_of_two_reshapes_is_recognized() {
     assert_eq!((counts["Conv"], counts.get("InstanceNormalization")), (2, None));
 }
 
-fn inverted(m: &mut Micro, x: &Val, act: &dyn Fn(&mut Micro, &Val) -> Val) -> Val {
+type Act<'a> = &'a dyn Fn(&mut Micro, &Val) -> Val;
+
+fn inverted(m: &mut Micro, x: &Val, act: Act<'_>) -> Val {
     let a = m.conv(x, &conv(18));
     let a = act(m, &a);
     let b = m.conv(&a, &conv(18).kernel(3).pad(1).groups(18));
@@ -288,8 +301,10 @@ fn inverted_residuals_know_every_spelling_of_their_activation() {
     let hard_swish = |m: &mut Micro, x: &Val| m.unary("HardSwish", x);
     let paddle = |m: &mut Micro, x: &Val| {
         let three = scalar(m, &format!("{}.three", x.name), 3.0);
-        let (zero, six) =
-            (scalar(m, &format!("{}.zero", x.name), 0.0), scalar(m, &format!("{}.six", x.name), 6.0));
+        let (zero, six) = (
+            scalar(m, &format!("{}.zero", x.name), 0.0),
+            scalar(m, &format!("{}.six", x.name), 6.0),
+        );
         let shifted = m.node(Node::new("Add"), &[&x.name, &three]);
         let clipped = m.node(Node::new("Clip"), &[&shifted, &zero, &six]);
         let gated = m.node(Node::new("Mul"), &[&x.name, &clipped]);
@@ -299,7 +314,7 @@ fn inverted_residuals_know_every_spelling_of_their_activation() {
         let gate = m.unary("Sigmoid", x);
         Val { name: m.node(Node::new("Mul"), &[&x.name, &gate.name]), ..x.clone() }
     };
-    let activations: [&dyn Fn(&mut Micro, &Val) -> Val; 4] = [&relu6, &hard_swish, &paddle, &silu];
+    let activations: [Act<'_>; 4] = [&relu6, &hard_swish, &paddle, &silu];
     for (seed, act) in activations.into_iter().enumerate() {
         let micro = around(80 + seed as u64, 6, |m, x| inverted(m, x, act));
         assert_eq!(kinds(&micro), [BlockKind::InvertedResidual], "spelling {seed}");
@@ -422,7 +437,8 @@ fn an_expanded_network_can_be_settled_from_its_file() {
     Proof::default().assert(&at_one, &read);
     // Settling or expanding twice changes nothing more, or is refused.
     assert_eq!(surgery::settle(&mut read).expect("nothing to do"), 0);
-    let error = surgery::expand(&mut expanded, &choices, Shrink::Auto).expect_err("expanded already");
+    let error =
+        surgery::expand(&mut expanded, &choices, Shrink::Auto).expect_err("expanded already");
     assert_eq!(error.code(), "P0009");
 }
 
@@ -459,13 +475,15 @@ fn statistics_make_batch_norms_that_stand_in_for_norms() {
     let expansion = surgery::expand(&mut model, &choices, Shrink::Auto).expect("expands");
     let replaced = expansion.norms.iter().filter(|norm| norm.replaces_norm).count();
     assert_eq!(replaced, 12, "two LayerNorms a layer");
-    let missing = vec![surgery::InsertedNorm { result: "nowhere".into(), ..expansion.norms[0].clone() }];
+    let missing =
+        vec![surgery::InsertedNorm { result: "nowhere".into(), ..expansion.norms[0].clone() }];
     let error = surgery::calibration_model(&mut model, &missing).expect_err("not there");
     assert_eq!(error.code(), "P0006");
     let endless = surgery::Statistics {
         mean: vec![f64::INFINITY; expansion.norms[0].channels],
         variance: vec![1.0; expansion.norms[0].channels],
     };
-    let error = surgery::set_statistics(&mut model, &expansion.norms, &[endless]).expect_err("infinite");
+    let error =
+        surgery::set_statistics(&mut model, &expansion.norms, &[endless]).expect_err("infinite");
     assert_eq!(error.code(), "P0007");
 }
