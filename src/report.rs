@@ -464,6 +464,7 @@ pub fn json(
             json!({
                 "name": o.name, "relative": o.relative, "rms": o.rms, "cosine": o.cosine,
                 "top1_agreement": o.top1_agreement, "limit": o.limit, "undecided": o.undecided,
+                "telling": o.is_telling,
             })
         })
         .collect();
