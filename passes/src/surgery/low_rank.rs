@@ -121,3 +121,86 @@ pub(super) fn centre(map: &AffineMap) -> Result<AffineMap, Obstacle> {
         map.groups,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{ArrayD, IxDyn};
+
+    use super::*;
+
+    fn dense(weight: ArrayD<f64>) -> AffineMap {
+        let outputs = weight.shape()[0];
+        let (one, pad) = (vec![1; 2], vec![1; 2]);
+        AffineMap::new(weight, vec![0.5; outputs], one.clone(), one, pad.clone(), pad, 1)
+            .expect("a map")
+    }
+
+    fn composed(map: &AffineMap) -> AffineMap {
+        let (depthwise, pointwise) = split(map).expect("it splits");
+        depthwise.then(&pointwise, None).expect("they compose")
+    }
+
+    fn distance(a: &AffineMap, b: &AffineMap) -> f64 {
+        (&a.weight - &b.weight).iter().map(|d| d * d).sum::<f64>().sqrt()
+    }
+
+    #[test]
+    fn a_kernel_of_rank_one_a_channel_is_split_exactly() {
+        // W[o,c,t] = P[o,c]·D[c,t]
+        let weight = ArrayD::from_shape_fn(IxDyn(&[4, 3, 3, 3]), |at| {
+            let (o, c, t) = (at[0] as f64, at[1] as f64, (at[2] * 3 + at[3]) as f64);
+            (o - 1.5 + c) * (t - 4.0 * c + 0.3)
+        });
+        let map = dense(weight);
+        let again = composed(&map);
+        assert!(distance(&map, &again) < 1e-9, "{}", distance(&map, &again));
+        assert_eq!(
+            (again.bias, again.stride, again.pad_begin),
+            (map.bias, map.stride, map.pad_begin)
+        );
+    }
+
+    #[test]
+    fn no_other_depthwise_kernel_comes_nearer() {
+        let weight = ArrayD::from_shape_fn(IxDyn(&[5, 2, 3, 3]), |at| {
+            let x = (at[0] * 31 + at[1] * 17 + at[2] * 7 + at[3] * 3) as f64;
+            (x * 0.7).sin() + (x * 1.3).cos()
+        });
+        let map = dense(weight);
+        let best = distance(&map, &composed(&map));
+        // The same with the depthwise kernel turned a little: the pointwise part refitted is worse.
+        let (depthwise, _) = split(&map).expect("it splits");
+        for tap in 0..9 {
+            let mut error = 0.0;
+            for channel in 0..2 {
+                let mut d: Vec<f64> =
+                    (0..9).map(|t| depthwise.weight[[channel, 0, t / 3, t % 3]]).collect();
+                d[tap] += 0.05;
+                let norm: f64 = d.iter().map(|v| v * v).sum();
+                for output in 0..5 {
+                    let row: Vec<f64> =
+                        (0..9).map(|t| map.weight[[output, channel, t / 3, t % 3]]).collect();
+                    let score: f64 = row.iter().zip(&d).map(|(a, b)| a * b).sum::<f64>() / norm;
+                    error += row.iter().zip(&d).map(|(a, b)| (a - score * b).powi(2)).sum::<f64>();
+                }
+            }
+            assert!(error.sqrt() >= best - 1e-12, "tap {tap}: {} < {best}", error.sqrt());
+        }
+    }
+
+    #[test]
+    fn a_kernel_of_zeros_stays_zero_and_the_centre_is_the_own_tap() {
+        let zeros = dense(ArrayD::zeros(IxDyn(&[2, 2, 3, 3])));
+        assert_eq!(distance(&zeros, &composed(&zeros)), 0.0);
+        let counted =
+            dense(ArrayD::from_shape_fn(IxDyn(&[2, 2, 3, 3]), |at| (at[2] * 3 + at[3]) as f64));
+        let own = centre(&counted).expect("padding 1 reads the own position");
+        assert!(own.weight.iter().all(|v| *v == 4.0));
+        let mut unpadded = counted;
+        unpadded.pad_begin = vec![3, 3];
+        assert_eq!(
+            centre(&unpadded).expect_err("beyond the kernel").reason(),
+            "identity-needs-centre-tap"
+        );
+    }
+}

@@ -12,8 +12,6 @@ mod geometry;
 mod low_rank;
 mod settle;
 mod statistics;
-#[cfg(test)]
-mod tests;
 
 pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
 pub use form::{Form, forms};
