@@ -25,9 +25,9 @@ CASES = [
     # network, configuration, blocks, forms, published or aimed speed-up
     ("tv_resnet34", "6 of 16", "1,2,5,9,11,14", ["conv", "auto"], 1.25),
     ("tv_resnet34", "10 of 16", "1,2,4,5,6,8,9,11,12,14", ["conv", "auto"], 1.43),
-    ("timm_mobilenetv2_140", "DS-A", A, ["conv", "auto"], 1.80),
-    ("timm_mobilenetv2_140", "DS-B", B, ["conv", "auto"], 2.25),
-    ("timm_mobilenetv2_140", "DS-C", C, ["conv", "auto"], 2.16),
+    ("timm_mobilenetv2_140", "DS-A", A, ["conv", "auto", "pw"], 1.80),
+    ("timm_mobilenetv2_140", "DS-B", B, ["conv", "auto", "pw"], 2.25),
+    ("timm_mobilenetv2_140", "DS-C", C, ["conv", "auto", "pw"], 2.16),
     ("timm_convnext_tiny", "9 of 18", "1,2,4,5,7,9,11,13,16", ["conv", "dwpw", "norm"], 1.6),
     ("timm_deit_tiny", "6 of 12", "1,3,5,7,9,11", ["conv", "norm"], 1.26),
 ]
