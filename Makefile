@@ -137,7 +137,7 @@ models-check: setup $(VENV)/.check ## compile every file of ../shared/models, co
 	$(VENV)/bin/python scripts/models_check.py $(COMPILER) ../shared/models
 
 # The corpus grows in fuzz/corpus/TARGET, findings go to fuzz/artifacts/TARGET; what was fixed belongs into fixtures/fuzz.
-fuzz: ## fuzz TARGET (decode, validate, compile) for SECONDS; needs a nightly toolchain and cargo-fuzz
+fuzz: ## fuzz TARGET (decode, validate, compile, prune) for SECONDS; needs a nightly toolchain and cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || { echo 'cargo-fuzz is missing: cargo install cargo-fuzz' >&2; exit 1; }
 	@mkdir -p fuzz/corpus/$(TARGET)
 	@find fixtures -name '*.onnx' -size -20k -exec cp -n -t fuzz/corpus/$(TARGET) {} +

@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use updp_ir::infer::Shapes;
 use updp_ir::{DataPlacement, IrError, Model, no_external_data, order, text};
-use updp_passes::{Options, pipeline};
+use updp_passes::surgery::{self, Choice, Form, Shrink};
+use updp_passes::{Options, PassError, pipeline};
 
 fn read(bytes: &[u8]) -> Result<Model, IrError> {
     Model::decode(Bytes::copy_from_slice(bytes), &mut no_external_data)
@@ -47,5 +48,29 @@ pub fn compile(bytes: &[u8]) {
         pipeline::compile(&mut again, &options, &mut |_, _| {}).expect("compiles again");
         let second = write(&again).expect("can be written");
         assert!(first == second, "compiling again changes the model");
+    }
+}
+
+/// Every block of a valid model is pruned to a valid model that compiles, or refused.
+pub fn prune(bytes: &[u8]) {
+    for form in Form::ALL {
+        for shrink in [Shrink::Auto, Shrink::None] {
+            let Ok(mut model) = read(bytes) else { return };
+            pipeline::prepare(&mut model).expect("a valid model can be prepared");
+            let blocks = surgery::blocks_of(&model).expect("a valid graph has an order");
+            let offered = blocks.into_iter().filter(|block| surgery::forms(block).contains(&form));
+            let choices: Vec<Choice> = offered.map(|block| Choice { block, form }).collect();
+            if choices.is_empty() {
+                continue;
+            }
+            match surgery::prune(&mut model, &choices, shrink) {
+                Ok(()) => {}
+                Err(PassError::Refused { .. } | PassError::AlreadyExpanded) => continue,
+                Err(error) => panic!("{}: {error}", form.name()),
+            }
+            model.validate().expect("a pruned model is valid");
+            let options = Options { merge_all: true, validate_each: true, ..Options::default() };
+            pipeline::compile(&mut model, &options, &mut |_, _| {}).expect("and compiles");
+        }
     }
 }

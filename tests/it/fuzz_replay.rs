@@ -23,6 +23,7 @@ fn what_fuzzing_found_stays_fixed() {
         harness::decode(&bytes);
         harness::validate(&bytes);
         harness::compile(&bytes);
+        harness::prune(&bytes);
     }
 }
 
@@ -40,5 +41,21 @@ fn a_damaged_model_is_refused_or_taken_whole() {
             harness::compile(&bytes);
         }
         harness::compile(&model[..at]);
+    }
+}
+
+/// The same of pruning, where the bytes of a block are changed.
+#[test]
+fn a_damaged_block_is_refused_or_pruned_whole() {
+    for name in ["seed-block.onnx", "seed-mlp.onnx"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/fuzz").join(name);
+        let model = std::fs::read(path).expect("part of the repository");
+        for at in 0..model.len() {
+            for change in [0x01, 0x80] {
+                let mut bytes = model.clone();
+                bytes[at] ^= change;
+                harness::prune(&bytes);
+            }
+        }
     }
 }
