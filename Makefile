@@ -40,7 +40,7 @@ apt_install = if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y 
 	elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo apt-get install -y $(1); \
 	else echo 'missing Debian package: $(1). As root: apt-get install $(1)' >&2; exit 1; fi
 
-.PHONY: help setup tools ort test fmt lint demo cost-model bench corpus models-check fuzz clean
+.PHONY: help setup tools ort test fmt lint demo cost-model bench corpus models-check depth prune-check fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -98,7 +98,7 @@ lint: tools ## format check, clippy and, where it is installed, cargo-deny
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo 'cargo-deny is not installed: skipped'; fi
 
-demo: setup ## compile a trained RepVGG, verify it on real images, measure both
+demo: setup ## compile a trained RepVGG, verify it on real images, measure both; prune blocks of a ResNet
 	$(call step,build the compiler)
 	cargo build --locked --release
 	@mkdir -p target/demo
@@ -108,12 +108,24 @@ demo: setup ## compile a trained RepVGG, verify it on real images, measure both
 	$(COMPILER) verify fixtures/trained/fmnist_repvgg.bn.onnx target/demo/repvgg.onnx --input-data fixtures/fmnist_test_1000.npz
 	$(call step,measure the latency of both)
 	$(COMPILER) bench fixtures/trained/fmnist_repvgg.bn.onnx target/demo/repvgg.onnx
+	$(call step,find the blocks of a trained ResNet)
+	$(COMPILER) inspect fixtures/trained/fmnist_resnet.bn.onnx
+	$(call step,prune three of them: structure and speed only because accuracy is not recovered yet)
+	$(COMPILER) fixtures/trained/fmnist_resnet.bn.onnx -o target/demo/resnet.onnx --blocks 3,6,8 --form conv --recover none
 
 cost-model: setup $(VENV)/.check ## hold the cost guard's decisions against ONNX Runtime's clock
 	$(call step,build the compiler)
 	cargo build --locked --release
 	$(call step,measure)
 	$(VENV)/bin/python scripts/cost_model.py $(COMPILER)
+
+depth: setup ## speed of full-size networks with pruned blocks; prints the table for docs/results.md
+	cargo build --locked --release -p updp-compile -p updp-zoo
+	$(VENV)/bin/python scripts/depth.py
+
+prune-check: setup ## prune every block of the fixtures, alone and all together, each result verified
+	cargo build --locked --release
+	$(VENV)/bin/python scripts/prune_check.py --alone fixtures/exported/*.onnx fixtures/trained/*.onnx
 
 bench: setup $(VENV)/.bench ## compare speed and memory with onnxslim and onnxsim; prints tables for docs/results.md
 	$(call step,build the compiler and the model zoo)

@@ -322,6 +322,63 @@ fn inverted_residuals_know_every_spelling_of_their_activation() {
     }
 }
 
+/// One transformer layer with q, k and v projected apart, as Hugging Face exports it; `norm_first` = the norm
+/// stands before the attention.
+fn separate_attention(seed: u64, norm_first: bool) -> Micro {
+    let mut m = Micro::new(seed);
+    let x = m.tokens("x", &[5, 8]);
+    let norm = |m: &mut Micro, x: &Val| {
+        let (scale, shift) = (m.numbers(8, 0.5, 1.5), m.numbers(8, -0.5, 0.5));
+        let scale = m.weight(&format!("{}.scale", x.name), &[8], &scale);
+        let shift = m.weight(&format!("{}.shift", x.name), &[8], &shift);
+        let node = Node::new("LayerNormalization").with("axis", -1_i64);
+        Val { name: m.node(node, &[&x.name, &scale, &shift]), ..x.clone() }
+    };
+    let shape = |m: &mut Micro, name: &str, values: &[i64]| {
+        m.constant(name, &Tensor::from_i64(vec![values.len()], values).expect("fits"))
+    };
+    let heads = shape(&mut m, "heads", &[0, 5, 2, 4]);
+    let joined = shape(&mut m, "joined", &[0, 5, 8]);
+    let normed = if norm_first { norm(&mut m, &x) } else { x.clone() };
+    let project = |m: &mut Micro, perm: Vec<i64>| {
+        let y = m.matmul_add(&normed, 8);
+        let y = m.node(Node::new("Reshape"), &[&y.name, &heads]);
+        m.node(Node::new("Transpose").with("perm", perm), &[&y])
+    };
+    let key = project(&mut m, vec![0, 2, 3, 1]);
+    let value = project(&mut m, vec![0, 2, 1, 3]);
+    let query = project(&mut m, vec![0, 2, 1, 3]);
+    let scores = m.node(Node::new("MatMul"), &[&query, &key]);
+    let shares = m.node(Node::new("Softmax").with("axis", -1_i64), &[&scores]);
+    let mixed = m.node(Node::new("MatMul"), &[&shares, &value]);
+    let mixed = m.node(Node::new("Transpose").with("perm", vec![0, 2, 1, 3]), &[&mixed]);
+    let mixed = m.node(Node::new("Reshape"), &[&mixed, &joined]);
+    let mixed = Val { name: mixed, ..x.clone() };
+    let out = m.matmul_add(&mixed, 8);
+    let half = m.add(&out, &x);
+    let half = if norm_first { half } else { norm(&mut m, &half) };
+    let inner = if norm_first { norm(&mut m, &half) } else { half.clone() };
+    let hidden = m.matmul_add(&inner, 32);
+    let gate = m.unary("Sigmoid", &hidden);
+    let hidden = Val { name: m.node(Node::new("Mul"), &[&hidden.name, &gate.name]), ..hidden };
+    let out = m.matmul_add(&hidden, 8);
+    let y = m.add(&half, &out);
+    m.output(&y);
+    m
+}
+
+#[test]
+fn attention_with_separate_projections_is_a_layer() {
+    let micro = separate_attention(71, true);
+    assert_eq!(kinds(&micro), [BlockKind::VitLayer]);
+    let counts = proves(&micro, Shrink::Auto);
+    // q, k, v, two products of the attention, its projection, one FC.
+    assert_eq!((counts["MatMul"], counts.get("LayerNormalization")), (7, None), "{counts:?}");
+    // Post-norm layers have no norm that could fold into the projections.
+    let post = separate_attention(72, false);
+    assert_eq!(kinds(&post), [BlockKind::Other, BlockKind::Mlp]);
+}
+
 #[test]
 fn clips_with_attributes_are_relu6_too() {
     let mut m = Micro::new(90).opset(9);
