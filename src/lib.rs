@@ -3,6 +3,7 @@
 //! The only crate that opens files and talks to the terminal.
 
 pub mod block_map;
+pub mod block_report;
 pub mod cli;
 pub mod commands;
 pub mod data;

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use updp_exec::{Budget, Executor, Measurement, Optimizer, measure, open, sample_inputs};
 use updp_passes::{Options, pipeline, surgery};
 
+use crate::block_report;
 use crate::cli::{BenchArgs, MergePolicy};
 use crate::error::CliError;
 use crate::latency_table::{Conditions, LatencyTable, batch_plan};
 use crate::model_file::ModelFile;
-use crate::report;
 use crate::survey::Survey;
 use crate::terminal::say;
 use crate::verify::input_specs;
@@ -124,10 +124,10 @@ fn per_block(arguments: &BenchArgs) -> Result<(), CliError> {
     let rows = survey.rows(surgery::forms, Some(&mut table))?;
     table.save()?;
     if arguments.json {
-        say(&format!("{:#}", report::blocks_json(&rows)));
+        say(&format!("{:#}", block_report::json(&rows)));
         return Ok(());
     }
     say(&format!("batch {}, {}, {}", arguments.batch, threads(arguments), table.runtime()));
-    say(&report::latencies(&rows));
+    say(&block_report::latencies(&rows));
     Ok(())
 }

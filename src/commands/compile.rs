@@ -7,6 +7,7 @@ use updp_exec::ModelSource;
 use updp_ir::{DataPlacement, Encoded, IrError, Model, text};
 use updp_passes::{Log, Options, pipeline, surgery};
 
+use crate::block_report;
 use crate::cli::{CompileArgs, Stage};
 use crate::data;
 use crate::error::CliError;
@@ -147,7 +148,7 @@ impl Expanded<'_> {
             "expanded: λ is the input {:?}, one number a block; at 0 it is the input model",
             surgery::LAMBDA_INPUT
         ));
-        print(&report::chosen(expanded));
+        print(&block_report::chosen(expanded));
         print(&report::table(&self.before, &after));
         if let Some(result) = &verified {
             print(&report::verification(result));
@@ -308,7 +309,7 @@ impl Job<'_> {
         let mut report =
             report::json(versions, input, output, outcome.log, verified, outcome.status);
         if let Some(pruned) = &self.pruned {
-            report["pruning"] = report::pruning(pruned);
+            report["pruning"] = block_report::pruning(pruned);
         }
         write::text(path, &format!("{report:#}\n"))
     }
@@ -408,7 +409,7 @@ impl Job<'_> {
         let log = outcome.log;
         if let Some(pruned) = &self.pruned {
             self.print("pruned without recovery: the network is not usable, only its structure is");
-            self.print(&report::chosen(pruned));
+            self.print(&block_report::chosen(pruned));
         }
         if self.pruned.is_some() && log.rewrites.is_empty() {
             self.print(&report::table(outcome.before, &outcome.after));

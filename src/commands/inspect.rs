@@ -5,6 +5,7 @@ use updp_passes::blocks::Block;
 use updp_passes::{Options, pipeline, surgery};
 
 use crate::block_map;
+use crate::block_report;
 use crate::cli::InspectArgs;
 use crate::error::CliError;
 use crate::latency_table::{Conditions, LatencyTable};
@@ -36,7 +37,7 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     }
     if arguments.json {
         let mut value = text::to_json(&file.model);
-        value["blocks"] = report::blocks_json(&rows);
+        value["blocks"] = block_report::json(&rows);
         say(&format!("{value:#}"));
         return Ok(());
     }
@@ -58,7 +59,7 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     };
     graph.required_inputs().for_each(|id| boundary("input", id));
     graph.outputs().for_each(|id| boundary("output", id));
-    say(&report::blocks(&rows));
+    say(&block_report::table(&rows));
     let mut model = file.model;
     let log = pipeline::compile(&mut model, &options, &mut |_, _| {})?;
     if log.rewrites.is_empty() {
@@ -71,7 +72,7 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     if arguments.why_not {
         say(&report::why_not(&log));
     }
-    if let Some(outlook) = report::outlook(&arguments.model.display().to_string(), &rows) {
+    if let Some(outlook) = block_report::outlook(&arguments.model.display().to_string(), &rows) {
         say(&outlook);
     }
     Ok(())

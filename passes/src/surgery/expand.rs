@@ -23,7 +23,7 @@ use crate::rule::Context;
 pub const LAMBDA_INPUT: &str = "updp_lambda";
 
 /// ε of inserted BatchNorms.
-const EPSILON: f32 = 1e-5;
+pub(super) const EPSILON: f32 = 1e-5;
 
 /// A BatchNorm that was inserted, by the names of what it is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]

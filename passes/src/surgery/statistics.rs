@@ -12,7 +12,7 @@ use crate::lift::weights;
 use crate::patch::{Operand, Out, Patch};
 
 /// ε of inserted BatchNorms, as the operator rounds it.
-const EPSILON: f64 = 1e-5_f32 as f64;
+const EPSILON: f64 = super::expand::EPSILON as f64;
 
 /// Statistics of the input of one inserted BatchNorm, `[C]` each.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,232 @@
+//! Blocks as tables for people and as JSON for programs.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use updp_passes::surgery::Form;
+
+use crate::prune::{Pruned, StatisticsSource};
+use crate::report::grouped;
+use crate::survey::{Row, Variant};
+
+/// The blocks of a model: what each is, what it could become.
+#[must_use]
+pub fn table(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "  no blocks found".to_owned();
+    }
+    let name_width = rows.iter().map(|row| row.block.name.len()).max().unwrap_or(0).clamp(4, 40);
+    let has_latency = rows.iter().any(|row| row.baseline.latency_ms.is_some());
+    let time = if has_latency { "latency, ms" } else { "" };
+    let mut out = format!(
+        "  {:>3}  {:<17} {:<name_width$}  {:<35} {:<5} {:>9}  {:>17}  {:>8}  {time}",
+        "", "kind", "name", "shape", "form", "params", "MACs", "layers"
+    );
+    for row in rows {
+        let block = &row.block;
+        let shape = if row.input == row.output {
+            row.input.clone()
+        } else {
+            format!("{} -> {}", row.input, row.output.trim_start_matches(char::is_alphanumeric))
+        };
+        let best = row.fastest().filter(|_| block.refusal.is_none());
+        let pair = |a: String, b: Option<String>| b.map_or(a.clone(), |b| format!("{a} -> {b}"));
+        let macs = pair(short(row.baseline.macs), best.map(|(_, v)| short(v.macs)));
+        let layers = pair(row.baseline.layers.to_string(), best.map(|(_, v)| v.layers.to_string()));
+        let latency = row.baseline.latency_ms.map_or_else(String::new, |ms| {
+            let after = best.and_then(|(_, v)| v.latency_ms).map(|ms| format!("{ms:.3}"));
+            pair(format!("{ms:.3}"), after)
+        });
+        let form = best.map_or("-", |(form, _)| form.name());
+        let _ = write!(
+            out,
+            "\n  {:>3}  {:<17} {:<name_width$}  {shape:<35} {form:<5} {:>9}  {macs:>17}  {layers:>8}  {latency}",
+            block.index,
+            block.kind.name(),
+            block.name,
+            short(row.baseline.parameters as u64)
+        );
+        if let Some(refusal) = &block.refusal {
+            let _ = write!(out, "  not prunable: {} ({})", refusal.detail, refusal.reason);
+        } else if let Some(slower) = row.slower() {
+            let _ = write!(out, "  {slower}");
+        } else if best.is_none() {
+            let reason = row.forms.values().find_map(|v| v.as_ref().err());
+            let _ = write!(out, "  {}", reason.map_or("does not offer this form", String::as_str));
+        }
+        if let Some(reason) = &row.unmeasured {
+            let _ = write!(out, "  not measured: {reason}");
+        }
+    }
+    out
+}
+
+/// Latencies of every block and each of its forms, with the gain of each form.
+#[must_use]
+pub fn latencies(rows: &[Row]) -> String {
+    let mut out = String::from("  block                 baseline, ms   form: ms (gain)");
+    for row in rows {
+        let ms = row.baseline.time_ms();
+        let _ = write!(out, "\n  {:>3} {:<18}{ms:>12.3}  ", row.block.index, row.block.kind.name());
+        for (form, variant) in &row.forms {
+            let _ = match variant {
+                Ok(v) => {
+                    write!(out, " {}: {:.3} ({:.2}x)", form.name(), v.time_ms(), ms / v.time_ms())
+                }
+                Err(reason) => write!(out, " {}: {reason}", form.name()),
+            };
+        }
+        if let Some(refusal) = &row.block.refusal {
+            let _ = write!(out, " not prunable: {}", refusal.detail);
+        }
+        if let Some(reason) = &row.unmeasured {
+            let _ = write!(out, " (cost model; it cannot be measured: {reason})");
+        }
+    }
+    out
+}
+
+/// What pruning everything that gains would do, and the command for it.
+#[must_use]
+pub fn outlook(model: &str, rows: &[Row]) -> Option<String> {
+    let gains: Vec<&Row> = rows
+        .iter()
+        .filter(|row| row.block.refusal.is_none() && row.slower().is_none())
+        .filter(|row| row.fastest().is_some())
+        .collect();
+    if gains.is_empty() {
+        return None;
+    }
+    let saved: u64 = gains
+        .iter()
+        .filter_map(|row| Some(row.baseline.macs.saturating_sub(row.fastest()?.1.macs)))
+        .sum();
+    let list: Vec<String> = gains.iter().map(|row| row.block.index.to_string()).collect();
+    Some(format!(
+        "{} of {} blocks can be pruned, all together saving {} multiply-adds:\n  \
+         updp-compile {model} -o pruned.onnx --blocks {} --recover none",
+        gains.len(),
+        rows.len(),
+        grouped(saved),
+        list.join(",")
+    ))
+}
+
+/// A number to three digits with its unit: 1.23M.
+fn short(number: u64) -> String {
+    let value = number as f64;
+    match number {
+        0..=9_999 => number.to_string(),
+        10_000..=999_999 => format!("{:.1}k", value / 1e3),
+        1_000_000..=999_999_999 => format!("{:.2}M", value / 1e6),
+        _ => format!("{:.2}G", value / 1e9),
+    }
+}
+
+/// The blocks as JSON.
+#[must_use]
+pub fn json(rows: &[Row]) -> Value {
+    let rows = rows.iter().map(|row| {
+        let forms: serde_json::Map<String, Value> = row
+            .forms
+            .iter()
+            .map(|(form, known)| {
+                let value = match known {
+                    Ok(known) => variant(known),
+                    Err(reason) => json!({ "refused": reason }),
+                };
+                (form.name().to_owned(), value)
+            })
+            .collect();
+        let refusal = row.block.refusal.as_ref();
+        json!({
+            "index": row.block.index,
+            "kind": row.block.kind.name(),
+            "name": row.block.name,
+            "input": row.input,
+            "output": row.output,
+            "prunable": refusal.is_none(),
+            "reason": refusal.map(|r| r.reason),
+            "detail": refusal.map(|r| r.detail.clone()),
+            "slower": row.slower(),
+            "unmeasured": row.unmeasured,
+            "baseline": variant(&row.baseline),
+            "fastest": row.fastest().map(|(form, _)| form.name()),
+            "forms": forms,
+        })
+    });
+    Value::Array(rows.collect())
+}
+
+fn variant(known: &Variant) -> Value {
+    json!({
+        "parameters": known.parameters,
+        "macs": known.macs,
+        "layers": known.layers,
+        "estimate_ms": known.estimate_ms,
+        "latency_ms": known.latency_ms,
+    })
+}
+
+/// The blocks that were pruned, a line each.
+#[must_use]
+pub fn chosen(pruned: &Pruned) -> String {
+    let mut out = format!("{} of {} blocks:", pruned.chosen.len(), pruned.found);
+    for (row, form) in &pruned.chosen {
+        let block = &row.block;
+        let _ = write!(
+            out,
+            "\n  {:>3} {:<18} {:<5}{} {}",
+            block.index,
+            block.kind.name(),
+            form.name(),
+            gain(row, *form),
+            block.name
+        );
+        if let Some(reason) = &row.unmeasured {
+            let _ = write!(out, " (by the cost model; it cannot be measured: {reason})");
+        }
+    }
+    if pruned.statistics == StatisticsSource::Noise {
+        out.push_str(
+            "\n  BatchNorms in place of other norms have the statistics of noise; \
+             --input-data gives those of data",
+        );
+    }
+    out
+}
+
+/// Latency of a block as it was and in this form.
+fn gain(row: &Row, form: Form) -> String {
+    let Some(Ok(variant)) = row.forms.get(&form) else { return String::new() };
+    let (Some(before), Some(after)) = (row.baseline.latency_ms, variant.latency_ms) else {
+        return String::new();
+    };
+    format!(" {before:>8.3} -> {after:>8.3} ms")
+}
+
+/// The part of the JSON report on pruned blocks.
+#[must_use]
+pub fn pruning(pruned: &Pruned) -> Value {
+    let blocks: Vec<Value> = pruned
+        .chosen
+        .iter()
+        .map(|(row, form)| {
+            json!({
+                "index": row.block.index,
+                "kind": row.block.kind.name(),
+                "name": row.block.name,
+                "form": form.name(),
+                "baseline": variant(&row.baseline),
+                "pruned": row.forms.get(form).and_then(|v| v.as_ref().ok()).map(variant),
+            })
+        })
+        .collect();
+    json!({
+        "recovery": "none",
+        "usable": false,
+        "blocks_found": pruned.found,
+        "statistics": pruned.statistics.name(),
+        "blocks": blocks,
+    })
+}
