@@ -262,6 +262,17 @@ pub struct PruneArgs {
     pub probe_seconds: f64,
 }
 
+/// Where a model is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TargetChoice {
+    /// ONNX Runtime
+    Ort,
+    /// NVIDIA TensorRT
+    Tensorrt,
+    /// AMD MIGraphX
+    Migraphx,
+}
+
 /// Arguments of the compilation.
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -299,6 +310,12 @@ pub struct CompileArgs {
     /// How models are run
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+    /// Checks the result against what this target documents; exit 4 when it refuses something
+    #[arg(long, value_enum)]
+    pub target: Option<TargetChoice>,
+    /// Writes inputs and outputs of the reference for other runners, as ONNX backend tests lie
+    #[arg(long, value_name = "DIR")]
+    pub test_vectors: Option<PathBuf>,
     /// Writes a report as JSON
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
@@ -355,6 +372,9 @@ pub struct InspectArgs {
     /// Lists what would be left alone, and why
     #[arg(long)]
     pub why_not: bool,
+    /// Checks the model as it is against what this target documents
+    #[arg(long, value_enum)]
+    pub target: Option<TargetChoice>,
     /// Measures each block as it is and in its forms
     #[arg(long)]
     pub latency: bool,

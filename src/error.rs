@@ -31,6 +31,8 @@ pub enum CliError {
     Different { detail: String },
     #[error("the result cannot be verified: {detail}")]
     Unverifiable { detail: String },
+    #[error("{target} refuses {count} of the findings above; the model is written all the same")]
+    TargetRefuses { target: &'static str, count: usize },
     #[error("there is no block {index}: the model has {count}")]
     NoSuchBlock { index: usize, count: usize },
     #[error("nothing to prune: {detail}")]
@@ -66,6 +68,7 @@ impl CliError {
             Self::VerificationFailed { .. } | Self::Different { .. } => "C0008",
             Self::Unverifiable { .. } => "C0009",
             Self::UnknownCode { .. } => "C0010",
+            Self::TargetRefuses { .. } => "C0012",
             Self::NoSuchBlock { .. } => "C0013",
             Self::NothingToPrune { .. } => "C0014",
             Self::LatencyTable { .. } => "C0015",
@@ -96,6 +99,7 @@ impl CliError {
             Self::DifferentSignature { .. }
             | Self::VerificationFailed { .. }
             | Self::Different { .. } => 5,
+            Self::TargetRefuses { .. } => 4,
             Self::Unverifiable { .. } => 8,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
@@ -129,6 +133,7 @@ impl CliError {
             Self::NoSuchBlock { .. } | Self::NothingToPrune { .. } => {
                 "updp-compile inspect MODEL lists the blocks, and why one cannot be pruned".into()
             }
+            Self::TargetRefuses { .. } => "every finding says its cure and its source".into(),
             Self::LatencyTable { .. } => "remove the file, and it is measured anew".into(),
             Self::Calibration { .. } => "give at least one batch of finite inputs".into(),
             Self::Pass(PassError::Refused { .. }) => {

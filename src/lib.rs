@@ -7,6 +7,7 @@ pub mod block_report;
 pub mod cli;
 pub mod commands;
 pub mod data;
+pub mod deploy;
 pub mod doubt;
 pub mod error;
 pub mod interrupt;
@@ -17,6 +18,7 @@ pub mod prune;
 pub mod report;
 pub mod survey;
 pub mod terminal;
+pub mod test_vectors;
 pub mod verify;
 pub mod write;
 

@@ -146,7 +146,8 @@ pub fn input_specs(graph: &Graph) -> Option<Vec<InputSpec>> {
 }
 
 /// Inputs with the outputs of the reference.
-type Runs = Vec<(IndexMap<String, Tensor>, IndexMap<String, Tensor>)>;
+pub type Run = (IndexMap<String, Tensor>, IndexMap<String, Tensor>);
+type Runs = Vec<Run>;
 
 /// A comparison that failed: number of the run, output, result.
 type Failing = Vec<(usize, String, Tensor)>;
@@ -216,6 +217,12 @@ impl<'a> Oracle<'a> {
     pub fn with_limit(mut self, limit: Option<f64>) -> Self {
         self.limit = limit;
         self
+    }
+
+    /// The inputs with the reference's outputs.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
     }
 
     /// Runs a model on the same inputs and compares.

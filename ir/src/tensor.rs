@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use half::{bf16, f16};
+use prost::Message;
 
 use crate::dtype::DataType;
 use crate::error::IrError;
@@ -165,6 +166,14 @@ impl Tensor {
     #[must_use]
     pub fn proto(&self) -> &TensorProto {
         &self.proto
+    }
+
+    /// The bytes of a `TensorProto` file with this tensor under this name.
+    #[must_use]
+    pub fn to_message(&self, name: &str) -> Vec<u8> {
+        let mut proto = self.proto().clone();
+        proto.name = Some(name.to_owned());
+        proto.encode_to_vec()
     }
 
     /// All elements as f64; `None` unless the dtype is a float, bool or integer of whole bytes.

@@ -10,12 +10,14 @@ use updp_passes::{Log, Options, pipeline, surgery};
 use crate::block_report;
 use crate::cli::{CompileArgs, Stage};
 use crate::data;
+use crate::deploy::{self, Finding};
 use crate::error::CliError;
 use crate::local;
 use crate::model_file::{ModelFile, Source, folder_of, is_pipe};
 use crate::prune::{Pruned, Request};
 use crate::report::{self, Facts};
 use crate::terminal::{Verbosity, note, say};
+use crate::test_vectors;
 use crate::verify::{Oracle, Verification};
 use crate::write::{self, Staged};
 
@@ -69,6 +71,11 @@ fn pruned(
         data: &data,
     };
     if arguments.prune.until == Some(Stage::Expand) {
+        if arguments.target.is_some() || arguments.test_vectors.is_some() {
+            let detail =
+                "--target and --test-vectors are for finished networks, not with --until expand";
+            return Err(usage(detail));
+        }
         let expanded = request.expand(model)?;
         return Expanded { arguments, source, target, before }.write(&expanded);
     }
@@ -174,6 +181,8 @@ struct Outcome<'a> {
     is_unchanged: bool,
     verified: Option<Verification>,
     status: &'static str,
+    /// What the target does not take; `None` where no target is given.
+    findings: Option<Vec<Finding>>,
 }
 
 impl Job<'_> {
@@ -246,14 +255,22 @@ impl Job<'_> {
         };
         let (verified, status) = self.verified(&written, &log, is_unchanged)?;
         let after = Facts::of(&written.model, written.total_bytes());
+        let findings = self.arguments.target.map(|target| deploy::check(&written.model, target));
+        if let Some(folder) = &self.arguments.test_vectors {
+            let is_whole = written.source.data_files.is_empty();
+            let model = is_whole.then_some(&written.source.bytes[..]);
+            test_vectors::write(folder, model, self.oracle()?.runs())?;
+        }
         if let Some(staged) = staged {
             drop(written);
             staged.commit()?;
         } else {
             write::model(self.target, &written.source.bytes)?;
         }
-        let outcome = Outcome { before, after, log: &log, is_unchanged, verified, status };
-        self.report(&outcome, versions)
+        let outcome =
+            Outcome { before, after, log: &log, is_unchanged, verified, status, findings };
+        self.report(&outcome, versions)?;
+        self.refuse_for_target(&outcome)
     }
 
     /// Refuses to write over the tensors of the input, unless the input itself is replaced.
@@ -308,6 +325,9 @@ impl Job<'_> {
         let verified = outcome.verified.as_ref();
         let mut report =
             report::json(versions, input, output, outcome.log, verified, outcome.status);
+        if let (Some(target), Some(findings)) = (self.arguments.target, &outcome.findings) {
+            report["deploy"] = deploy::json(target, findings);
+        }
         if let Some(pruned) = &self.pruned {
             report["pruning"] = block_report::pruning(pruned);
         }
@@ -331,6 +351,19 @@ impl Job<'_> {
                 self.source.path.display()
             )
         })
+    }
+
+    /// Ends with an error when the target given refuses the model.
+    fn refuse_for_target(&self, outcome: &Outcome<'_>) -> Result<(), CliError> {
+        let (Some(target), Some(findings)) = (self.arguments.target, &outcome.findings) else {
+            return Ok(());
+        };
+        let count = findings.iter().filter(|f| f.severity == deploy::Severity::Error).count();
+        if count == 0 {
+            Ok(())
+        } else {
+            Err(CliError::TargetRefuses { target: target.key(), count })
+        }
     }
 
     fn data_name(&self) -> String {
@@ -443,6 +476,9 @@ impl Job<'_> {
             self.print(&report::why_not(log));
         } else if !log.refusals.is_empty() {
             self.print(&format!("{} merges declined; --why-not says why", log.refusals.len()));
+        }
+        if let (Some(target), Some(findings)) = (self.arguments.target, &outcome.findings) {
+            self.print(&deploy::table(target, findings));
         }
         if let Some(hint) = self.hint() {
             self.print(&hint);

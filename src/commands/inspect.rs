@@ -7,6 +7,7 @@ use updp_passes::{Options, pipeline, surgery};
 use crate::block_map;
 use crate::block_report;
 use crate::cli::InspectArgs;
+use crate::deploy;
 use crate::error::CliError;
 use crate::latency_table::{Conditions, LatencyTable};
 use crate::model_file::ModelFile;
@@ -38,6 +39,9 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     if arguments.json {
         let mut value = text::to_json(&file.model);
         value["blocks"] = block_report::json(&rows);
+        if let Some(target) = arguments.target {
+            value["deploy"] = deploy::json(target, &deploy::check(&file.model, target));
+        }
         say(&format!("{value:#}"));
         return Ok(());
     }
@@ -71,6 +75,9 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     }
     if arguments.why_not {
         say(&report::why_not(&log));
+    }
+    if let Some(target) = arguments.target {
+        say(&deploy::table(target, &deploy::check(&file.source.again()?, target)));
     }
     if let Some(outlook) = block_report::outlook(&arguments.model.display().to_string(), &rows) {
         say(&outlook);

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod compile;
+mod deploy;
 mod error_codes;
 mod fixtures;
 mod fuzz_replay;
