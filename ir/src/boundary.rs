@@ -50,6 +50,28 @@ impl Graph {
         Ok(())
     }
 
+    /// Forgets what the file declares of inner values: an edit gave them another shape. Types of graph inputs
+    /// and outputs stay.
+    ///
+    /// # Errors
+    /// I0303 for a stale handle.
+    pub fn forget_types(&mut self, values: &[ValueId]) -> Result<(), IrError> {
+        let mut names = Vec::new();
+        for value in values {
+            let known = self.get_value(*value).ok_or(IrError::StaleId)?;
+            if known.origin == Origin::Result && known.output_uses == 0 && known.declared.is_some()
+            {
+                names.push(known.name.clone());
+                self.value_mut(*value).declared = None;
+            }
+        }
+        if !names.is_empty() {
+            self.header.value_info.retain(|info| !names.iter().any(|name| name == info.name()));
+            self.edited = true;
+        }
+        Ok(())
+    }
+
     /// Fixes the dims of a graph input. A symbol that one of them had becomes that number wherever it
     /// is declared in this graph: a batch of 8 goes in, a batch of 8 comes out.
     ///

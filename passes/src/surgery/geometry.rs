@@ -6,7 +6,7 @@
 //! The block keeps its output size. Its function changes on the border and, where a kernel shrinks or a
 //! stride moves over a k×k convolution, everywhere.
 
-use updp_ir::{Model, Node, NodeId, Tensor};
+use updp_ir::{Model, Node, NodeId, Tensor, ValueId};
 
 use super::{Choice, Form};
 use crate::blocks::{Block, BlockKind, Element};
@@ -185,7 +185,18 @@ pub fn move_geometry(
         let geometry = moved(&choice.block, choice.form, shrink)
             .map_err(|declined| PassError::refused(&choice.block, declined))?;
         let patch = with_context(model, |cx| plan(cx, &choice.block, &geometry));
+        // Inside the branch sizes change: what the file declares of them no longer holds.
+        let inner: Vec<ValueId> = choice
+            .block
+            .nodes
+            .iter()
+            .filter(|node| model.graph.get_node(**node).is_some())
+            .flat_map(|node| model.graph.results(*node))
+            .flatten()
+            .filter(|value| *value != choice.block.result)
+            .collect();
         apply(model, patch, &choice.block)?;
+        model.graph.forget_types(&inner)?;
     }
     Ok(())
 }

@@ -500,6 +500,30 @@ fn an_expanded_network_can_be_settled_from_its_file() {
 }
 
 #[test]
+fn what_a_file_declares_of_inner_sizes_goes_when_paddings_move() {
+    let k3 = conv(6).kernel(3).pad(1);
+    let mut micro = around(98, 6, |m, x| basic(m, x, &k3, &k3));
+    // As the newer exporter writes it: the type of every value.
+    let dims = [updp_ir::Dim::from("N"), 6.into(), 14.into(), 14.into()];
+    for node in ["conv_3", "relu_4", "conv_5", "add_6"] {
+        micro.raw().value_info(&format!("{node}_out"), DataType::Float, &dims);
+    }
+    let moved = || {
+        let mut model = prepared(&micro);
+        let choices = choices(&model, Form::Conv);
+        surgery::move_geometry(&mut model, &choices, Shrink::Auto).expect("it moves");
+        surgery::expand(&mut model, &choices, Shrink::Auto).expect("it expands");
+        model
+    };
+    // Both flows are computed here, so wrong declarations would stop the runtime.
+    let (mut at_one, mut settled) = (moved(), moved());
+    assert!(at_one.graph.find("relu_4_out").is_some(), "the names of the micro-model changed");
+    surgery::fix_lambda(&mut at_one, 1.0).expect("it has a λ");
+    surgery::settle(&mut settled).expect("it settles");
+    Proof::default().assert(&at_one, &settled);
+}
+
+#[test]
 fn a_lambda_that_something_else_reads_is_refused() {
     let k3 = conv(6).kernel(3).pad(1);
     let micro = around(97, 6, |m, x| basic(m, x, &k3, &k3));
