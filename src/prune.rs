@@ -253,7 +253,7 @@ impl Request<'_> {
     /// Mean and variance of every inserted BatchNorm over the data, in the pruned network.
     fn calibrate(&self, model: &mut Model, expansion: &Expansion) -> Result<(), CliError> {
         let mut network = Model::decode(encode(model)?, &mut no_external_data)?;
-        surgery::fix_lambda(&mut network, 1.0)?;
+        surgery::drop_baseline(&mut network)?;
         let names = surgery::calibration_model(&mut network, &expansion.norms)?;
         let bytes = encode(&network)?;
         let (runtime, options) = self.runtime.split(Optimizer::Off);

@@ -16,7 +16,7 @@ mod statistics;
 pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
 pub use form::{Form, forms};
 pub use geometry::{ConvGeometry, Geometry, Shrink, move_geometry, moved};
-pub use settle::{fix_lambda, settle};
+pub use settle::{drop_baseline, fix_lambda, settle};
 pub use statistics::{Statistics, calibration_model, set_statistics};
 
 use updp_ir::Model;

@@ -13,8 +13,24 @@ use crate::pipeline;
 /// without the input [`LAMBDA_INPUT`] stays as it is. Returns the number of mixes.
 ///
 /// # Errors
-/// P0005 when λ is read by something that is no mix; otherwise as [`driver::run`].
+/// As [`drop_baseline`].
 pub fn settle(model: &mut Model) -> Result<usize, PassError> {
+    let mixes = drop_baseline(model)?;
+    if mixes > 0 {
+        let mut phases = pipeline::preparing_phases();
+        phases.truncate(1);
+        driver::run(model, &phases, &Options::default(), &mut |_, _| {})?;
+    }
+    Ok(mixes)
+}
+
+/// The first half of settling: the baseline flow goes, every value of the new flow keeps its name, an Identity
+/// standing where a mix was. What is estimated on the new flow is estimated here: in a moved geometry the
+/// baseline flow need not even run (a Reshape to a fixed size does not fit any more).
+///
+/// # Errors
+/// P0005 when λ is read by something that is no mix; otherwise as [`driver::run`].
+pub fn drop_baseline(model: &mut Model) -> Result<usize, PassError> {
     let Some(lambda) = model.graph.find(LAMBDA_INPUT) else { return Ok(0) };
     if !model.graph.required_inputs().any(|input| input == lambda) {
         return Ok(0);
@@ -37,7 +53,8 @@ pub fn settle(model: &mut Model) -> Result<usize, PassError> {
     }
     let mut phases = pipeline::preparing_phases();
     phases.truncate(1);
-    driver::run(model, &phases, &Options::default(), &mut |_, _| {})?;
+    let dead = Options { only: ["eliminate-dead".to_owned()].into(), ..Options::default() };
+    driver::run(model, &phases, &dead, &mut |_, _| {})?;
     if model.graph.is_read(lambda) {
         let reader = model.graph.users(lambda).first().map(|user| user.node);
         let node = reader.map(|node| model.graph.node(node).name().to_owned()).unwrap_or_default();

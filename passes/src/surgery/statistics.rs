@@ -23,7 +23,7 @@ pub struct Statistics {
     pub variance: Vec<f64>,
 }
 
-/// Rewrites an expanded network so that each inserted BatchNorm uses the statistics of its batch and gives
+/// Rewrites an expanded network, its baseline dropped or not, so that each inserted BatchNorm uses the statistics of its batch and gives
 /// them as two more outputs; returns their names, mean and variance, in the order of `norms`.
 ///
 /// # Errors
