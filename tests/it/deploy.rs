@@ -8,7 +8,7 @@ use onnx_protobuf::{FunctionProto, ModelProto, NodeProto, TensorProto};
 use protobuf::Message;
 use updp_compile::cli::TargetChoice;
 use updp_compile::deploy::{Severity, check};
-use updp_ir::{DataType, Dim, Model, ModelBuilder, Node, Tensor};
+use updp_ir::{AttributeValue, DataType, Dim, Model, ModelBuilder, Node, Tensor};
 use updp_testkit::{Micro, Val, conv, encode, find_ort, pool, read_model, seeded, skip};
 
 use crate::fixtures::folder;
@@ -147,6 +147,107 @@ fn attributes_ranks_and_second_results_are_checked() {
     m.raw().output("places", DataType::Int64, None);
     let rules = found(&m.build(), TargetChoice::Migraphx);
     assert!(rules.contains(&(Severity::Error, "second-result".into())), "{rules:?}");
+}
+
+/// Operator, attribute, a value that is refused, one that is taken, how bad, for whom.
+type AttributeRow =
+    (&'static str, &'static str, AttributeValue, AttributeValue, Severity, TargetChoice);
+
+#[test]
+fn each_attribute_restriction_fires_on_its_value_only() {
+    use Severity::{Error, Warning};
+    use TargetChoice::{Migraphx, Tensorrt};
+    let text = AttributeValue::from;
+    let number = |value: i64| AttributeValue::from(value);
+    let list = |value: i64| AttributeValue::from(vec![value, value]);
+    let frame = "coordinate_transformation_mode";
+    let rows: Vec<AttributeRow> = vec![
+        ("MaxPool", "dilations", list(2), list(1), Error, Tensorrt),
+        ("AveragePool", "dilations", list(2), list(1), Error, Tensorrt),
+        ("LpPool", "dilations", list(2), list(1), Error, Tensorrt),
+        ("Resize", "mode", text("cubic"), text("linear"), Error, Tensorrt),
+        ("Resize", frame, text("tf_crop_and_resize"), text("half_pixel"), Error, Tensorrt),
+        ("Resize", "antialias", number(1), number(0), Error, Tensorrt),
+        ("ScatterND", "reduction", text("add"), text("none"), Error, Tensorrt),
+        ("TopK", "sorted", number(0), number(1), Error, Tensorrt),
+        ("Reshape", "allowzero", number(1), number(0), Warning, Migraphx),
+        ("Pad", "mode", text("wrap"), text("reflect"), Error, Migraphx),
+        ("Resize", "mode", text("cubic"), text("nearest"), Error, Migraphx),
+        ("Resize", frame, text("half_pixel_symmetric"), text("asymmetric"), Error, Migraphx),
+        ("Resize", "antialias", number(1), number(0), Error, Migraphx),
+        ("Resize", "exclude_outside", number(1), number(0), Error, Migraphx),
+        ("ConvTranspose", "output_padding", list(1), list(0), Warning, Migraphx),
+        ("MaxPool", "dilations", list(2), list(1), Warning, Migraphx),
+        ("MaxPool", "storage_order", number(1), number(0), Error, Migraphx),
+        ("LayerNormalization", "stash_type", number(10), number(1), Warning, Migraphx),
+        ("GroupNormalization", "stash_type", number(10), number(1), Warning, Migraphx),
+        ("QuantizeLinear", "block_size", number(16), number(0), Error, Migraphx),
+    ];
+    for (op, attribute, refused, taken, severity, target) in rows {
+        let of = |value: AttributeValue| {
+            micro(|m, x| m.apply(Node::new(op).with(attribute, value), &[x]))
+        };
+        let wanted = (severity, "attribute".to_owned());
+        assert_eq!(found(&of(refused), target), [wanted], "{op} {attribute} for {target:?}");
+        assert_eq!(found(&of(taken), target), [], "{op} {attribute} for {target:?}");
+    }
+}
+
+#[test]
+fn ranks_and_second_results_of_tensorrt_are_checked() {
+    let of_rank = |op: &str, dims: &[usize]| {
+        let mut m = Micro::new(615).batch(2);
+        let x = m.input("x", dims);
+        let y = m.node(Node::new(op), &[&x.name, &x.name, &x.name]);
+        m.raw().output(&y, DataType::Float, None);
+        found(&m.build(), TargetChoice::Tensorrt)
+    };
+    let rank = [(Severity::Error, "rank".to_owned())];
+    assert_eq!(of_rank("GridSample", &[4, 8, 8, 8]), rank);
+    assert_eq!(of_rank("GridSample", &[4, 8, 8]), []);
+    assert_eq!(of_rank("Attention", &[4, 8]), rank);
+    assert_eq!(of_rank("Attention", &[4, 8, 8]), []);
+    let normalized = |is_read: bool| {
+        micro(|m, x| {
+            let scale = m.weight("scale", &[8], &seeded(3, 8));
+            let results: &[&str] = if is_read { &["y", "mean"] } else { &["y"] };
+            m.raw().node(Node::new("LayerNormalization"), &[&x.name, &scale], results);
+            if is_read {
+                m.raw().output("mean", DataType::Float, None);
+            }
+            Val { name: "y".into(), ..x.clone() }
+        })
+    };
+    let second = [(Severity::Error, "second-result".to_owned())];
+    assert_eq!(found(&normalized(true), TargetChoice::Tensorrt), second);
+    assert_eq!(found(&normalized(false), TargetChoice::Tensorrt), []);
+}
+
+#[test]
+fn each_constant_operand_is_asked_for() {
+    use TargetChoice::{Migraphx, Tensorrt};
+    for (op, slot, severity, target) in [
+        ("ReduceMean", 1, Severity::Error, Tensorrt),
+        ("Unsqueeze", 1, Severity::Error, Tensorrt),
+        ("Expand", 1, Severity::Warning, Migraphx),
+        ("Slice", 2, Severity::Warning, Migraphx),
+        ("ConstantOfShape", 0, Severity::Warning, Migraphx),
+    ] {
+        let of = |is_constant: bool| {
+            micro(|m, x| {
+                let fixed = ints(m, "fixed", &[1]);
+                // It depends on the values of the input, so that no shape arithmetic knows it.
+                let fed = m.node(Node::new("ArgMax").with("keepdims", 0_i64), &[&x.name]);
+                let mut operands = vec![x.name.as_str(), &fixed, &fixed];
+                operands.truncate(slot + 1);
+                operands[slot] = if is_constant { &fixed } else { &fed };
+                Val { name: m.node(Node::new(op), &operands), ..x.clone() }
+            })
+        };
+        let wanted = (severity, "variable-operand".to_owned());
+        assert!(found(&of(false), target).contains(&wanted), "{op} for {target:?}");
+        assert!(!found(&of(true), target).contains(&wanted), "{op} for {target:?}");
+    }
 }
 
 #[test]
