@@ -119,7 +119,7 @@ cost-model: setup $(VENV)/.check ## hold the cost guard's decisions against ONNX
 	$(call step,measure)
 	$(VENV)/bin/python scripts/cost_model.py $(COMPILER)
 
-depth: setup ## speed of full-size networks with pruned blocks; prints the table for docs/results.md
+depth: setup $(VENV)/.check ## speed of full-size networks with pruned blocks; prints the table for docs/results.md
 	cargo build --locked --release -p updp-compile -p updp-zoo
 	$(VENV)/bin/python scripts/depth.py
 

@@ -3,7 +3,8 @@
 
     scripts/depth.py [--batches 1,8] [--seconds 6] [--threads N] [--only NAME]
 
-Weights are seeded, not trained: only the structure counts. Both sides run in ONNX Runtime with all its
+Weights are seeded, not trained: only the structure counts. Inserted BatchNorms get the statistics of noise, so that
+they do not fold away as a neutral one would. Both sides run in ONNX Runtime with all its
 optimizations on, in turns. Prints one Markdown table; docs/results.md keeps it with its date.
 """
 
@@ -12,6 +13,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "target"
@@ -50,6 +53,9 @@ def main():
     threads = ["--threads", arguments.threads] if arguments.threads else []
     batches = arguments.batches.split(",")
     MODELS.mkdir(parents=True, exist_ok=True)
+    noise = MODELS / "noise.npz"
+    images = numpy.random.default_rng(0).standard_normal((4, 3, 224, 224)).astype("float32")
+    numpy.savez(noise, input=images)
     heads = "".join(f" batch {b} |" for b in batches)
     print(f"| network | blocks | form | goal | MACs |{heads}")
     print("|---|---|---|---|---|" + "---|" * len(batches))
@@ -65,7 +71,7 @@ def main():
             pruned = MODELS / f"{network}.{name.replace(' ', '')}.{form}.onnx"
             report = MODELS / "report.json"
             run(BINARY, source, "-o", pruned, "--blocks", blocks, "--form", form, "--recover", "none",
-                "--force", "--check", "1", "--report", report, "-q", *threads)
+                "--force", "--input-data", noise, "--report", report, "-q", *threads)
             facts = json.loads(report.read_text())
             macs = facts["output"]["macs"] / facts["input"]["macs"]
             chosen = {block["form"] for block in facts["pruning"]["blocks"]}

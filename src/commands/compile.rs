@@ -183,6 +183,7 @@ struct Outcome<'a> {
     status: &'static str,
     /// What the target does not take; `None` where no target is given.
     findings: Option<Vec<Finding>>,
+    hint: Option<String>,
 }
 
 impl Job<'_> {
@@ -255,6 +256,7 @@ impl Job<'_> {
         };
         let (verified, status) = self.verified(&written, &log, is_unchanged)?;
         let after = Facts::of(&written.model, written.total_bytes());
+        let hint = self.hint(&written.model);
         let has_data = !written.source.data_files.is_empty();
         let findings = self.arguments.target;
         let findings = findings.map(|target| deploy::check(&written.model, has_data, target));
@@ -269,7 +271,7 @@ impl Job<'_> {
             vectors.commit()?;
         }
         let outcome =
-            Outcome { before, after, log: &log, is_unchanged, verified, status, findings };
+            Outcome { before, after, log: &log, is_unchanged, verified, status, findings, hint };
         self.report(&outcome, versions)?;
         self.refuse_for_target(&outcome)
     }
@@ -342,21 +344,23 @@ impl Job<'_> {
         write::text(path, &format!("{report:#}\n"))
     }
 
-    /// What exact compilation leaves on the table.
-    fn hint(&self) -> Option<String> {
-        if self.pruned.is_some() || self.arguments.verbosity() == Verbosity::Quiet {
+    /// What exact compilation leaves on the table. The compiled model is near enough to a prepared one, and
+    /// preparing the input again would cost as much as the compilation.
+    fn hint(&self, written: &Model) -> Option<String> {
+        if self.pruned.is_some()
+            || is_pipe(self.target)
+            || self.arguments.verbosity() == Verbosity::Quiet
+        {
             return None;
         }
-        let mut model = self.reference().ok()?;
-        pipeline::prepare(&mut model).ok()?;
-        let blocks = surgery::blocks_of(&model).ok()?;
+        let blocks = surgery::blocks_of(written).ok()?;
         let prunable = blocks.iter().filter(|block| block.refusal.is_none()).count();
         (prunable > 0).then(|| {
             format!(
-                "{prunable} of {} blocks could be pruned as well, which changes the function: \
+                "{prunable} of its {} blocks could be pruned, which changes the function: \
                  updp-compile inspect {} shows the gain",
                 blocks.len(),
-                self.source.path.display()
+                self.target.display()
             )
         })
     }
@@ -490,8 +494,8 @@ impl Job<'_> {
         if let (Some(target), Some(findings)) = (self.arguments.target, &outcome.findings) {
             self.print(&deploy::table(target, findings));
         }
-        if let Some(hint) = self.hint() {
-            self.print(&hint);
+        if let Some(hint) = &outcome.hint {
+            self.print(hint);
         }
         if self.arguments.time_passes {
             for (phase, time) in &log.phase_times {

@@ -31,6 +31,8 @@ pub enum ActivationKind {
     HardSwish,
     /// `x·σ(x)`.
     Silu,
+    /// `x·σ(1.702·x)`.
+    QuickGelu,
     /// Another elementwise function.
     Other,
 }
@@ -45,6 +47,7 @@ impl ActivationKind {
             Self::Gelu => "GELU",
             Self::HardSwish => "HardSwish",
             Self::Silu => "SiLU",
+            Self::QuickGelu => "QuickGELU",
             Self::Other => "activation",
         }
     }
@@ -55,6 +58,8 @@ impl ActivationKind {
 pub struct Activation {
     /// Which function.
     pub kind: ActivationKind,
+    /// What it is multiplied by: a GELU whose half went into the next weights is twice a GELU.
+    pub gain: f64,
     /// Operand.
     pub x: ValueId,
     /// Result.
@@ -108,11 +113,11 @@ impl Activation {
         }
         let values: Option<Vec<f64>> =
             POINTS.iter().map(|point| evaluate(cx, &nodes, x, y, *point)).collect();
-        let kind = values.as_deref().map_or(ActivationKind::Other, recognize);
+        let (kind, gain) = values.as_deref().map_or((ActivationKind::Other, 1.0), recognize);
         let is_known = kind != ActivationKind::Other;
         // A group of unknown meaning may hold an affine part that has to stay.
         let is_single = nodes.len() == 1 && is_nonlinear(cx.graph.node(nodes[0]).op_type());
-        (is_known || is_single).then_some(Self { kind, x, y, nodes })
+        (is_known || is_single).then_some(Self { kind, gain, x, y, nodes })
     }
 }
 
@@ -218,23 +223,28 @@ fn apply(cx: &Context<'_>, node: NodeId, read: &dyn Fn(usize) -> Option<f64>) ->
     })
 }
 
-fn recognize(values: &[f64]) -> ActivationKind {
-    let is = |f: &dyn Fn(f64) -> f64| {
-        POINTS.iter().zip(values).all(|(x, value)| (f(*x) - value).abs() <= TOLERANCE)
-    };
-    if is(&|x| x.max(0.0)) {
-        ActivationKind::Relu
-    } else if is(&|x| x.clamp(0.0, 6.0)) {
-        ActivationKind::Relu6
-    } else if is(&|x| x * 0.5 * (1.0 + erf(x / std::f64::consts::SQRT_2))) {
-        ActivationKind::Gelu
-    } else if is(&|x| x * ((x + 3.0) / 6.0).clamp(0.0, 1.0)) {
-        ActivationKind::HardSwish
-    } else if is(&|x| x * sigmoid(x)) {
-        ActivationKind::Silu
-    } else {
-        ActivationKind::Other
+/// The known function that gives these values at the points, and the factor it is multiplied by.
+fn recognize(values: &[f64]) -> (ActivationKind, f64) {
+    type Known = (ActivationKind, fn(f64) -> f64);
+    let known: [Known; 6] = [
+        (ActivationKind::Relu, |x| x.max(0.0)),
+        (ActivationKind::Relu6, |x| x.clamp(0.0, 6.0)),
+        (ActivationKind::Gelu, |x| x * 0.5 * (1.0 + erf(x / std::f64::consts::SQRT_2))),
+        (ActivationKind::HardSwish, |x| x * ((x + 3.0) / 6.0).clamp(0.0, 1.0)),
+        (ActivationKind::Silu, |x| x * sigmoid(x)),
+        (ActivationKind::QuickGelu, |x| x * sigmoid(1.702 * x)),
+    ];
+    let last = POINTS.len() - 1;
+    for (kind, f) in known {
+        let gain = values[last] / f(POINTS[last]);
+        let is_same =
+            |(x, value): (&f64, &f64)| (gain * f(*x) - value).abs() <= TOLERANCE * gain.abs();
+        if gain.is_finite() && gain != 0.0 && POINTS.iter().zip(values).all(is_same) {
+            // A factor of 1 up to the rounding of its constants is none.
+            return (kind, if (gain - 1.0).abs() < 1e-3 { 1.0 } else { gain });
+        }
     }
+    (ActivationKind::Other, 1.0)
 }
 
 fn sigmoid(x: f64) -> f64 {

@@ -176,6 +176,22 @@ fn activations_are_known_by_what_they_compute() {
         Val { name: m.node(Node::new("Max"), &[&x.name, &zero]), ..x.clone() }
     });
     assert_eq!(by_max, Some(ActivationKind::Relu));
+    // The half of a GELU may have gone into the next weights.
+    let twice = activation(|m, x| {
+        let (root, one) = (scalar(m, "root", std::f64::consts::SQRT_2), scalar(m, "one", 1.0));
+        let scaled = m.node(Node::new("Div"), &[&x.name, &root]);
+        let erf = m.node(Node::new("Erf"), &[&scaled]);
+        let shifted = m.node(Node::new("Add"), &[&erf, &one]);
+        Val { name: m.node(Node::new("Mul"), &[&x.name, &shifted]), ..x.clone() }
+    });
+    assert_eq!(twice, Some(ActivationKind::Gelu));
+    let quick = activation(|m, x| {
+        let steep = scalar(m, "steep", 1.702);
+        let scaled = m.node(Node::new("Mul"), &[&x.name, &steep]);
+        let gate = m.node(Node::new("Sigmoid"), &[&scaled]);
+        Val { name: m.node(Node::new("Mul"), &[&x.name, &gate]), ..x.clone() }
+    });
+    assert_eq!(quick, Some(ActivationKind::QuickGelu));
     // Affine, or not of one value: no activation.
     assert_eq!(activation(|m, x| m.add(x, x)), None);
     assert_eq!(

@@ -204,6 +204,7 @@ impl<'a> Plan<'a> {
             } else {
                 activation.x.into()
             };
+            let new = self.scaled(new, activation.gain, "act")?;
             self.mix(old, new, Out::Value(activation.y));
         }
         Ok(())
@@ -275,7 +276,10 @@ impl<'a> Plan<'a> {
             old
         } else {
             match block.branch.iter().find_map(Element::activation) {
-                Some(activation) => self.copy_of(activation, old)?,
+                Some(activation) => {
+                    let copy = self.copy_of(activation, old)?;
+                    self.scaled(copy, 1.0 / activation.gain, "end")?
+                }
                 None => old,
             }
         };
@@ -321,6 +325,19 @@ impl<'a> Plan<'a> {
         let new = product("new", own, new);
         let sum = Node::new("Add").named(&name);
         self.patch.node(sum, anchor, vec![old, new], out)
+    }
+
+    /// `factor·x`; `x` itself where the factor is 1.
+    fn scaled(&mut self, x: Operand, factor: f64, part: &str) -> Result<Operand, Declined> {
+        if factor == 1.0 {
+            return Ok(x);
+        }
+        let name = self.name(&format!("{part}_gain{}", self.mixes));
+        let factor = weights::stored(self.dtype, vec![1], &[factor])?;
+        let factor = self.patch.constant(format!("{name}.factor"), factor, None);
+        let mul = Node::new("Mul").named(&name);
+        let out = Out::Fresh(format!("{name}_result"));
+        Ok(self.patch.node(mul, self.anchor, vec![x, factor], out))
     }
 
     /// The activation's nodes once more, reading `x`.
@@ -451,7 +468,12 @@ fn branch_map(block: &Block, form: Form, shrink: Shrink) -> Result<AffineMap, De
         let channels = whole.as_ref().map(AffineMap::out_channels);
         let rank = block.linears().next().map_or(2, |unit| unit.kernel.len());
         let next = match element {
-            Element::Activation(_) => continue,
+            Element::Activation(activation) if activation.gain == 1.0 => continue,
+            Element::Activation(activation) => {
+                let gains = vec![activation.gain; channels.unwrap_or(0)];
+                let zeros = vec![0.0; gains.len()];
+                AffineMap::diagonal(&gains, &zeros, rank).map_err(refuse)?
+            }
             Element::Linear(unit) => {
                 let no_map = || Declined::new("no-map", "a weighted operator is no map");
                 let mut map = unit.map().ok_or_else(no_map)?;

@@ -291,7 +291,7 @@ fn inspect_shows_blocks_as_table_json_and_page() {
 fn exact_compilation_says_what_pruning_could_do() {
     let (_folder, input, output) = scene("fmnist_resnet.bn");
     let text = succeeds(&[&input, "-o", &output]);
-    assert!(text.contains("11 of 11 blocks could be pruned as well"), "{text}");
+    assert!(text.contains("11 of its 11 blocks could be pruned"), "{text}");
     let counts = op_counts(&read_model(Path::new(&output)).graph);
     assert_eq!(counts.get("BatchNormalization"), None);
 }

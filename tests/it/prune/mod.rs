@@ -189,3 +189,30 @@ fn all_blocks_together_merge_exactly() {
         }
     }
 }
+
+#[test]
+fn what_was_compiled_exactly_can_be_pruned_to_the_same_network() {
+    for name in [
+        "timm_convnext_mini.legacy17-eval",
+        "timm_deit_mini.legacy17-eval",
+        "tv_resnet18_mini.legacy17-preserve",
+    ] {
+        let pruned = |compiles_first: bool| {
+            let mut model = read_model(&fixture(name));
+            if compiles_first {
+                crate::compile::compile(&mut model);
+            }
+            pipeline::prepare(&mut model).expect("well formed");
+            let choices = choices(&model, Form::Conv);
+            assert!(!choices.is_empty(), "{name}");
+            surgery::prune(&mut model, &choices, Shrink::Auto)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            model
+        };
+        let proof =
+            Proof { limit: Limit::WholeNetwork, runs: 2, one_runtime: true, ..Proof::default() };
+        proof
+            .check(&pruned(false), &pruned(true))
+            .unwrap_or_else(|report| panic!("{name}\n{report}"));
+    }
+}
