@@ -1,71 +1,196 @@
 //! Inputs and outputs as files, in the layout of the ONNX backend tests, for runners of other runtimes.
 //!
-//! `DIR/model.onnx`, `DIR/test_data_set_N/input_K.pb` and `output_K.pb`. Outputs are those of the reference, so a
-//! runner that agrees with them agrees with what verification compared.
+//! `DIR/model.onnx` (with its data file), `DIR/test_data_set_N/input_K.pb` and `output_K.pb`, numbered in the
+//! order of the graph. Outputs are those of the reference, so a runner that agrees with them agrees with
+//! what verification compared.
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use updp_ir::Graph;
 
 use crate::error::CliError;
 use crate::interrupt;
-use crate::model_file::folder_of;
+use crate::model_file::{ModelFile, folder_of};
 use crate::verify::Run;
 
-/// Writes one set a run, whole or not at all; a folder written before is replaced.
-///
-/// # Errors
-/// C0003, also when the folder holds something else.
-pub fn write(folder: &Path, model: Option<&[u8]>, runs: &[Run]) -> Result<(), CliError> {
-    let failed = |detail: String| CliError::Write { path: folder.to_owned(), detail };
-    let io = |error: std::io::Error| failed(error.to_string());
-    if let Some(foreign) = foreign_entry(folder).map_err(io)? {
-        return Err(failed(format!("the folder holds {foreign:?}, which is no test vector")));
-    }
-    let staged =
-        tempfile::Builder::new().prefix(".updp-").tempdir_in(folder_of(folder)).map_err(io)?;
-    interrupt::register(staged.path());
-    let filled = fill(&staged.path().join("vectors"), model, runs);
-    let placed = filled.and_then(|()| {
-        interrupt::uninterrupted(|| {
-            if folder.exists() {
-                fs::rename(folder, staged.path().join("old"))?;
-            }
-            fs::rename(staged.path().join("vectors"), folder)
-        })
-    });
-    let path = staged.path().to_owned();
-    drop(staged);
-    interrupt::release(&path);
-    placed.map_err(io)
+/// Lists what this program wrote into a folder, so that it never replaces anything else. Hidden, and no
+/// folder: runners take every visible folder for a data set.
+const MARKER: &str = ".updp-test-vectors";
+const MODEL: &str = "model.onnx";
+
+/// Test vectors that have not taken their name yet; dropped, they leave no trace.
+#[derive(Debug)]
+pub struct StagedVectors {
+    folder: Option<TempDir>,
+    target: PathBuf,
 }
 
-fn fill(folder: &Path, model: Option<&[u8]>, runs: &[Run]) -> std::io::Result<()> {
-    fs::create_dir(folder)?;
-    if let Some(bytes) = model {
-        fs::write(folder.join("model.onnx"), bytes)?;
+fn failed(path: &Path, detail: &dyn Display) -> CliError {
+    CliError::Write { path: path.to_owned(), detail: detail.to_string() }
+}
+
+impl StagedVectors {
+    /// Writes one set a run beside `folder`, with a copy of `model`.
+    ///
+    /// # Errors
+    /// C0003, also when the folder holds something that no run of this program wrote.
+    pub fn new(folder: &Path, model: &ModelFile, runs: &[Run]) -> Result<Self, CliError> {
+        refuse_foreign(folder)?;
+        // A link stays a link: the folder it leads to is replaced.
+        let real = if folder.is_symlink() { fs::canonicalize(folder).ok() } else { None };
+        let target = real.unwrap_or_else(|| folder.to_owned());
+        let io = |error: io::Error| failed(folder, &error);
+        let place =
+            tempfile::Builder::new().prefix(".updp-").tempdir_in(folder_of(&target)).map_err(io)?;
+        interrupt::register(place.path());
+        let staged = Self { folder: Some(place), target };
+        fill(&staged.place("vectors"), model, runs).map_err(io)?;
+        Ok(staged)
     }
-    for (number, (inputs, outputs)) in runs.iter().enumerate() {
-        let set = folder.join(format!("test_data_set_{number}"));
-        fs::create_dir(&set)?;
-        for (kind, tensors) in [("input", inputs), ("output", outputs)] {
-            for (at, (name, tensor)) in tensors.iter().enumerate() {
-                fs::write(set.join(format!("{kind}_{at}.pb")), tensor.to_message(name))?;
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.folder.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.path().join(name))
+    }
+
+    /// Gives the folder its name; vectors written there before are replaced.
+    ///
+    /// # Errors
+    /// C0003; what lay there before is still there.
+    pub fn commit(mut self) -> Result<(), CliError> {
+        // What lies there is looked at again: time has passed.
+        refuse_foreign(&self.target)?;
+        let old = self.place("old");
+        let placed = interrupt::uninterrupted(|| {
+            if self.target.exists() {
+                fs::rename(&self.target, &old)?;
             }
+            fs::rename(self.place("vectors"), &self.target).inspect_err(|_| {
+                // Removed with the staging folder otherwise.
+                let _ = fs::rename(&old, &self.target);
+            })
+        });
+        placed.map_err(|error| failed(&self.target, &error))?;
+        self.discard();
+        Ok(())
+    }
+
+    fn discard(&mut self) {
+        if let Some(folder) = self.folder.take() {
+            let path = folder.path().to_owned();
+            drop(folder);
+            interrupt::release(&path);
+        }
+    }
+}
+
+impl Drop for StagedVectors {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}
+
+/// Refuses a folder in which one of these files lies: replacing the folder would remove them.
+///
+/// # Errors
+/// C0003.
+pub fn refuse_around(folder: &Path, files: &[&Path]) -> Result<(), CliError> {
+    let Ok(real) = folder.canonicalize() else { return Ok(()) };
+    for file in files {
+        if folder_of(file).canonicalize().is_ok_and(|parent| parent.starts_with(&real)) {
+            return Err(failed(folder, &format!("{} lies in it", file.display())));
         }
     }
     Ok(())
 }
 
-/// The first thing in a folder that is no test vector.
-fn foreign_entry(folder: &Path) -> std::io::Result<Option<String>> {
+fn fill(folder: &Path, model: &ModelFile, runs: &[Run]) -> io::Result<()> {
+    fs::create_dir(folder)?;
+    let mut names = vec![MODEL.to_owned()];
+    fs::write(folder.join(MODEL), &model.source.bytes)?;
+    for file in &model.source.data_files {
+        let name = file.file_name().unwrap_or_default();
+        fs::copy(file, folder.join(name))?;
+        names.push(name.to_string_lossy().into_owned());
+    }
+    let graph = &model.model.graph;
+    for (number, run) in runs.iter().enumerate() {
+        let name = format!("test_data_set_{number}");
+        fill_set(&folder.join(&name), graph, run)?;
+        names.push(name);
+    }
+    fs::write(folder.join(MARKER), names.join("\n") + "\n")
+}
+
+/// One set: runners number inputs and outputs as the graph lists them.
+fn fill_set(set: &Path, graph: &Graph, (inputs, outputs): &Run) -> io::Result<()> {
+    fs::create_dir(set)?;
+    let given = graph.required_inputs().map(|id| graph.value(id).name());
+    for (at, name) in given.enumerate() {
+        if let Some(tensor) = inputs.get(name) {
+            fs::write(set.join(format!("input_{at}.pb")), tensor.to_message(name))?;
+        }
+    }
+    for (at, name) in graph.outputs().map(|id| graph.value(id).name()).enumerate() {
+        if let Some(tensor) = outputs.get(name) {
+            fs::write(set.join(format!("output_{at}.pb")), tensor.to_message(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a folder that is not empty and not one that this program wrote and nobody added to.
+fn refuse_foreign(folder: &Path) -> Result<(), CliError> {
+    match foreign_entry(folder) {
+        Ok(None) => Ok(()),
+        Ok(Some(name)) => Err(failed(
+            folder,
+            &format!(
+                "the folder holds {name:?}, which --test-vectors did not write; give a new or empty folder"
+            ),
+        )),
+        Err(error) => Err(failed(folder, &error)),
+    }
+}
+
+/// The first thing in a folder, by name, that this program did not write.
+fn foreign_entry(folder: &Path) -> io::Result<Option<String>> {
     if !folder.exists() {
         return Ok(None);
     }
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name != "model.onnx" && !name.starts_with("test_data_set_") {
+    let marker = fs::read_to_string(folder.join(MARKER)).unwrap_or_default();
+    let ours: BTreeSet<&str> = marker.lines().collect();
+    for name in entries(folder)? {
+        if name == MARKER {
+            continue;
+        }
+        if !ours.contains(name.as_str()) {
             return Ok(Some(name));
+        }
+        let path = folder.join(&name);
+        if path.is_dir() {
+            let added = entries(&path)?.into_iter().find(|file| !is_tensor_file(file));
+            if let Some(file) = added {
+                return Ok(Some(format!("{name}/{file}")));
+            }
         }
     }
     Ok(None)
+}
+
+fn entries(folder: &Path) -> io::Result<BTreeSet<String>> {
+    fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
+/// `input_K.pb` or `output_K.pb`.
+fn is_tensor_file(name: &str) -> bool {
+    let stem = name.strip_suffix(".pb").unwrap_or_default();
+    let number = stem.strip_prefix("input_").or_else(|| stem.strip_prefix("output_"));
+    number.is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -17,7 +17,7 @@ use crate::model_file::{ModelFile, Source, folder_of, is_pipe};
 use crate::prune::{Pruned, Request};
 use crate::report::{self, Facts};
 use crate::terminal::{Verbosity, note, say};
-use crate::test_vectors;
+use crate::test_vectors::{self, StagedVectors};
 use crate::verify::{Oracle, Verification};
 use crate::write::{self, Staged};
 
@@ -257,17 +257,18 @@ impl Job<'_> {
         let (verified, status) = self.verified(&written, &log, is_unchanged)?;
         let after = Facts::of(&written.model, written.total_bytes());
         let hint = self.hint(&written.model);
-        let findings = self.arguments.target.map(|target| deploy::check(&written.model, target));
-        if let Some(folder) = &self.arguments.test_vectors {
-            let is_whole = written.source.data_files.is_empty();
-            let model = is_whole.then_some(&written.source.bytes[..]);
-            test_vectors::write(folder, model, self.oracle()?.runs())?;
-        }
+        let has_data = !written.source.data_files.is_empty();
+        let findings = self.arguments.target;
+        let findings = findings.map(|target| deploy::check(&written.model, has_data, target));
+        let vectors = self.test_vectors(&written)?;
         if let Some(staged) = staged {
             drop(written);
             staged.commit()?;
         } else {
             write::model(self.target, &written.source.bytes)?;
+        }
+        if let Some(vectors) = vectors {
+            vectors.commit()?;
         }
         let outcome =
             Outcome { before, after, log: &log, is_unchanged, verified, status, findings, hint };
@@ -287,6 +288,13 @@ impl Job<'_> {
             });
         }
         Ok(())
+    }
+
+    /// The test vectors asked for, still without their name.
+    fn test_vectors(&self, written: &ModelFile) -> Result<Option<StagedVectors>, CliError> {
+        let Some(folder) = &self.arguments.test_vectors else { return Ok(None) };
+        test_vectors::refuse_around(folder, &[&self.source.path, self.target])?;
+        StagedVectors::new(folder, written, self.oracle()?.runs()).map(Some)
     }
 
     /// Verifies unless there is no need; how that went, in a word.
@@ -364,10 +372,12 @@ impl Job<'_> {
         };
         let count = findings.iter().filter(|f| f.severity == deploy::Severity::Error).count();
         if count == 0 {
-            Ok(())
-        } else {
-            Err(CliError::TargetRefuses { target: target.key(), count })
+            return Ok(());
         }
+        if self.arguments.verbosity() == Verbosity::Quiet {
+            note(&deploy::table(target, findings));
+        }
+        Err(CliError::TargetRefuses { target: target.key(), count })
     }
 
     fn data_name(&self) -> String {

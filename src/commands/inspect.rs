@@ -36,11 +36,13 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
         let name = arguments.model.file_name().unwrap_or_default().to_string_lossy();
         write::text(path, &block_map::html(&name, &rows))?;
     }
+    let has_data = !file.source.data_files.is_empty();
     if arguments.json {
         let mut value = text::to_json(&file.model);
         value["blocks"] = block_report::json(&rows);
         if let Some(target) = arguments.target {
-            value["deploy"] = deploy::json(target, &deploy::check(&file.model, target));
+            let findings = deploy::check(&file.model, has_data, target);
+            value["deploy"] = deploy::json(target, &findings);
         }
         say(&format!("{value:#}"));
         return Ok(());
@@ -77,7 +79,8 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
         say(&report::why_not(&log));
     }
     if let Some(target) = arguments.target {
-        say(&deploy::table(target, &deploy::check(&file.source.again()?, target)));
+        let findings = deploy::check(&file.source.again()?, has_data, target);
+        say(&deploy::table(target, &findings));
     }
     if let Some(outlook) = block_report::outlook(&arguments.model.display().to_string(), &rows) {
         say(&outlook);

@@ -1,18 +1,20 @@
 //! Checks a model against what a deployment target documents, without the target being there.
 //!
-//! All facts are in `targets.toml`, each with its source; this file knows only kinds of conditions.
+//! All facts are in `targets.toml`, each with its source; `facts.rs` reads them, `rules.rs` knows the kinds of
+//! conditions, this file collects what they find.
+
+mod facts;
+mod rules;
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use updp_ir::infer::Shapes;
-use updp_ir::{Dim, Graph, Model, NodeId, ValueId, view};
+use updp_ir::{Graph, Model};
 use updp_passes::describe;
 
 use crate::cli::TargetChoice;
-
-const FACTS: &str = include_str!("targets.toml");
+use facts::{Fact, Target, Versions};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,66 +60,6 @@ pub struct Finding {
 /// Places named in one finding.
 const SHOWN_PLACES: usize = 4;
 
-#[derive(Debug, Deserialize)]
-struct Target {
-    title: String,
-    opset_min: i64,
-    opset_max: Option<i64>,
-    opset_source: String,
-    unsupported: Vec<String>,
-    unsupported_source: String,
-    #[serde(default)]
-    restriction: Vec<Restriction>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Restriction {
-    #[serde(flatten)]
-    condition: Condition,
-    #[serde(default)]
-    ops: Vec<String>,
-    severity: Severity,
-    cure: String,
-    source: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "rule", rename_all = "kebab-case")]
-enum Condition {
-    AttributeValue { attribute: String, only: i64 },
-    AttributeText { attribute: String, texts: Vec<String> },
-    SpatialRank { ranks: Vec<usize> },
-    OperandRank { slots: Vec<usize>, ranks: Vec<usize> },
-    FirstResultOnly,
-    ConstantOperand { slots: Vec<usize> },
-    ZeroOperand { slots: Vec<usize> },
-    AutoPad,
-    Dtype { dtypes: Vec<String> },
-    DynamicDim,
-}
-
-impl Condition {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::AttributeValue { .. } | Self::AttributeText { .. } => "attribute",
-            Self::SpatialRank { .. } | Self::OperandRank { .. } => "rank",
-            Self::FirstResultOnly => "second-result",
-            Self::ConstantOperand { .. } => "variable-operand",
-            Self::ZeroOperand { .. } => "zero-point",
-            Self::AutoPad => "auto-pad",
-            Self::Dtype { .. } => "dtype",
-            Self::DynamicDim => "dynamic-dim",
-        }
-    }
-}
-
-/// The facts about one target.
-fn facts(target: TargetChoice) -> Target {
-    let mut all: std::collections::BTreeMap<String, Target> =
-        toml::from_str(FACTS).expect("the built-in facts are well formed: a test reads them");
-    all.remove(target.key()).expect("every target has its facts: a test reads them")
-}
-
 impl TargetChoice {
     /// Its key in the facts.
     #[must_use]
@@ -130,197 +72,151 @@ impl TargetChoice {
     }
 }
 
-/// What stands between a model and a target, the worst first.
+/// A node by its operator, wherever it stands: in the graph, in a body, in a local function.
+struct Operator {
+    place: String,
+    domain: String,
+    op_type: String,
+}
+
+/// What stands between a model and a target, the worst first. `has_data_file` is whether tensors of the
+/// model lie in files beside it.
 #[must_use]
-pub fn check(model: &Model, target: TargetChoice) -> Vec<Finding> {
-    let facts = facts(target);
-    let opset = model.opset("").unwrap_or(0);
-    let shapes = Shapes::infer(&model.graph, opset);
-    let graph = &model.graph;
-    let mut findings = Vec::new();
-    let below = opset < facts.opset_min;
-    if below || facts.opset_max.is_some_and(|max| opset > max) {
-        let range = facts.opset_max.map_or_else(
-            || format!("{} and above", facts.opset_min),
-            |max| format!("{} to {max}", facts.opset_min),
-        );
-        // A newer opset works as long as no operator of it is new; an older one is refused.
-        findings.push(Finding {
-            severity: if below { Severity::Error } else { Severity::Warning },
-            rule: "opset".into(),
-            places: vec![],
-            count: 1,
-            what: format!("the model is of opset {opset}, {} takes {range}", facts.title),
-            cure: "export the model with an opset in that range".into(),
-            source: facts.opset_source.clone(),
+pub fn check(model: &Model, has_data_file: bool, target: TargetChoice) -> Vec<Finding> {
+    let target = facts::of(target);
+    let operators = operators(model);
+    let functions: Vec<(&str, &str)> = model.functions().collect();
+    let mut found = Findings::default();
+    found.versions("opset", model.opset("").unwrap_or(0), target.opset.as_ref(), &target);
+    found.versions("ir-version", model.ir_version(), target.ir.as_ref(), &target);
+    found.operators(&operators, &functions, &target);
+    let calls = operators
+        .iter()
+        .filter(|node| functions.contains(&(node.domain.as_str(), node.op_type.as_str())));
+    if let Some(fact) = &target.functions {
+        found.add(fact, "function", calls.map(|node| node.place.clone()).collect());
+    }
+    if let Some(fact) = target.data_file.as_ref().filter(|_| has_data_file) {
+        found.add(fact, "external-data", vec!["the model".into()]);
+    }
+    let sites = rules::Sites::of(model);
+    for restriction in &target.restriction {
+        let places = rules::violations(restriction, &sites);
+        found.push(Finding {
+            severity: restriction.severity,
+            rule: restriction.rule_name().to_owned(),
+            count: places.len(),
+            places,
+            what: restriction.what(&target.title),
+            cure: restriction.cure.clone(),
+            source: restriction.source.clone(),
         });
     }
-    let nodes = graph.nodes();
-    let named = |nodes: Vec<NodeId>| -> (Vec<String>, usize) {
-        let count = nodes.len();
-        (nodes.into_iter().take(SHOWN_PLACES).map(|node| describe(graph, node)).collect(), count)
-    };
-    let mut add = |(places, count): (Vec<String>, usize), finding: Finding| {
-        if count > 0 {
-            findings.push(Finding { places, count, ..finding });
-        }
-    };
-    let template = |severity, rule: &str, what: String, cure: &str, source: &str| Finding {
-        severity,
-        rule: rule.to_owned(),
-        places: vec![],
-        count: 0,
-        what,
-        cure: cure.to_owned(),
-        source: source.to_owned(),
-    };
-    for op in &facts.unsupported {
-        let of_op = nodes.iter().copied().filter(|node| graph.node(*node).is(op)).collect();
-        let what = format!("{} does not take the operator {op}", facts.title);
-        let cure = "replace the operator, or leave this part to ONNX Runtime";
-        add(
-            named(of_op),
-            template(Severity::Error, "operator", what, cure, &facts.unsupported_source),
-        );
-    }
-    let foreign =
-        nodes.iter().copied().filter(|node| !graph.node(*node).domain().is_empty()).collect();
-    if target != TargetChoice::Ort {
-        let what = "the operator is of another domain than ai.onnx".to_owned();
-        let cure = "a plugin of the target has to provide it";
-        add(
-            named(foreign),
-            template(Severity::Error, "domain", what, cure, &facts.unsupported_source),
-        );
-        let padded: Vec<NodeId> =
-            nodes.iter().copied().filter(|n| has_auto_pad(graph, *n)).collect();
-        let what = "the padding is left to auto_pad".to_owned();
-        let cure = "export with explicit pads";
-        let source = "ONNX Conv-1: explicit padding is encouraged, auto_pad is for legacy uses";
-        add(named(padded), template(Severity::Note, "auto-pad", what, cure, source));
-    }
-    for restriction in &facts.restriction {
-        let found = restriction.violations(graph, &shapes, &nodes);
-        let what = restriction.what(&facts.title);
-        let Restriction { condition, severity, cure, source, .. } = restriction;
-        let count = found.len();
-        let places = found.into_iter().take(SHOWN_PLACES).collect();
-        add((places, count), template(*severity, condition.name(), what, cure, source));
-    }
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    findings
+    found.0.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    found.0
 }
 
-fn has_auto_pad(graph: &Graph, node: NodeId) -> bool {
-    graph.node(node).string("auto_pad").is_some_and(|mode| !matches!(mode, "" | "NOTSET"))
+/// Every node of the model.
+fn operators(model: &Model) -> Vec<Operator> {
+    let mut all = Vec::new();
+    collect(&model.graph, &mut all);
+    if model.function_count() > 0
+        && let Ok(proto) = model.to_proto()
+    {
+        for function in &proto.functions {
+            all.extend(function.node.iter().map(|node| Operator {
+                place: format!("function {}", function.name()),
+                domain: facts::plain(node.domain()).to_owned(),
+                op_type: node.op_type().to_owned(),
+            }));
+        }
+    }
+    all
 }
 
-impl Restriction {
-    fn what(&self, title: &str) -> String {
-        match &self.condition {
-            Condition::AttributeValue { attribute, only } => {
-                format!("{title} takes {attribute} only where it is {only}")
-            }
-            Condition::AttributeText { attribute, texts } => {
-                format!("{title} takes {attribute} only as {}", texts.join(" or "))
-            }
-            Condition::SpatialRank { ranks } => {
-                format!("{title} takes this operator only with {ranks:?} spatial dims")
-            }
-            Condition::OperandRank { ranks, .. } => {
-                format!("{title} takes these operands only with {ranks:?} dims")
-            }
-            Condition::FirstResultOnly => format!("{title} gives only the first result"),
-            Condition::ConstantOperand { .. } => format!("{title} wants this operand constant"),
-            Condition::ZeroOperand { .. } => format!("{title} wants a zero point of 0"),
-            Condition::AutoPad => format!("{title} does not take auto_pad here"),
-            Condition::Dtype { dtypes } => format!("values are of {}", dtypes.join(", ")),
-            Condition::DynamicDim => "a dim besides the batch, or the batch, is open".to_owned(),
+fn collect(graph: &Graph, all: &mut Vec<Operator>) {
+    for id in graph.nodes() {
+        let node = graph.node(id);
+        all.push(Operator {
+            place: describe(graph, id),
+            domain: facts::plain(node.domain()).to_owned(),
+            op_type: node.op_type().to_owned(),
+        });
+        node.bodies().for_each(|body| collect(body, all));
+    }
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    /// Adds a finding unless it has no places.
+    fn push(&mut self, mut finding: Finding) {
+        finding.places.truncate(SHOWN_PLACES);
+        if finding.count > 0 {
+            self.0.push(finding);
         }
     }
 
-    /// The places where the restriction is not kept.
-    fn violations(&self, graph: &Graph, shapes: &Shapes, nodes: &[NodeId]) -> Vec<String> {
-        match &self.condition {
-            Condition::Dtype { dtypes } => {
-                let is_meant = |value: &ValueId| {
-                    shapes.dtype(*value).is_some_and(|dtype| dtypes.contains(&dtype.to_string()))
-                };
-                let made = nodes.iter().flat_map(|node| graph.results(*node)).flatten();
-                let values = graph.required_inputs().chain(made).filter(is_meant);
-                values.map(|value| graph.value(value).name().to_owned()).collect()
-            }
-            Condition::DynamicDim => open_dims(graph),
-            _ => nodes
-                .iter()
-                .copied()
-                .filter(|node| self.ops.iter().any(|op| graph.node(*node).is(op)))
-                .filter(|node| self.is_violated(graph, shapes, *node))
-                .map(|node| describe(graph, node))
-                .collect(),
-        }
+    fn add(&mut self, fact: &Fact, rule: &str, places: Vec<String>) {
+        self.push(Finding {
+            severity: fact.severity,
+            rule: rule.to_owned(),
+            count: places.len(),
+            places,
+            what: fact.text.clone(),
+            cure: fact.cure.clone(),
+            source: fact.source.clone(),
+        });
     }
 
-    fn is_violated(&self, graph: &Graph, shapes: &Shapes, node: NodeId) -> bool {
-        let known = graph.node(node);
-        let rank = |slot: usize| {
-            graph.operand(node, slot).and_then(|v| shapes.of(v)).and_then(updp_ir::TensorType::rank)
+    /// Holds a version against the range that is documented.
+    fn versions(&mut self, rule: &str, found: i64, range: Option<&Versions>, target: &Target) {
+        let Some(range) = range else { return };
+        let title = &target.title;
+        let (severity, what, cure) = if range.min.is_some_and(|min| found < min) {
+            let what = format!("the model is of {rule} {found}, {title} starts at {}", range.min());
+            (Severity::Error, what, &range.below_cure)
+        } else if found > range.max {
+            let what = format!("the model is of {rule} {found}, {title} documents {}", range.max);
+            (range.above, what, &range.above_cure)
+        } else {
+            return;
         };
-        match &self.condition {
-            Condition::AttributeValue { attribute, only } => {
-                let list = known.ints(attribute).unwrap_or_default();
-                known.int(attribute).is_some_and(|value| value != *only)
-                    || list.iter().any(|value| value != only)
-            }
-            Condition::AttributeText { attribute, texts } => known
-                .string(attribute)
-                .is_some_and(|text| !texts.iter().any(|allowed| allowed == text)),
-            Condition::SpatialRank { ranks } => {
-                rank(0).is_some_and(|rank| !ranks.contains(&rank.saturating_sub(2)))
-            }
-            Condition::OperandRank { slots, ranks } => {
-                slots.iter().any(|slot| rank(*slot).is_some_and(|rank| !ranks.contains(&rank)))
-            }
-            Condition::FirstResultOnly => {
-                let others = graph.results(node).into_iter().skip(1).flatten();
-                others.into_iter().any(|result| graph.is_read(result))
-            }
-            Condition::ConstantOperand { slots } => slots.iter().any(|slot| {
-                graph.operand(node, *slot).is_some_and(|value| {
-                    view::constant(graph, value).is_none()
-                        && shapes.constant(graph, value).is_none()
-                })
-            }),
-            Condition::ZeroOperand { slots } => slots.iter().any(|slot| {
-                let constant = graph.operand(node, *slot).and_then(|v| view::constant(graph, v));
-                let values = constant.and_then(|tensor| tensor.to_i64());
-                values.is_some_and(|values| values.iter().any(|value| *value != 0))
-            }),
-            Condition::AutoPad => has_auto_pad(graph, node),
-            Condition::Dtype { .. } | Condition::DynamicDim => false,
-        }
+        self.push(Finding {
+            severity,
+            rule: rule.to_owned(),
+            places: vec![],
+            count: 1,
+            what,
+            cure: cure.clone(),
+            source: range.source.clone(),
+        });
     }
-}
 
-/// Inputs with open dims, `name[axis]`.
-fn open_dims(graph: &Graph) -> Vec<String> {
-    let mut places = Vec::new();
-    for input in graph.required_inputs() {
-        let value = graph.value(input);
-        let dims = value.declared().and_then(|ty| ty.shape.as_ref());
-        for (axis, dim) in dims.into_iter().flatten().enumerate() {
-            if !matches!(dim, Dim::Known(_)) {
-                places.push(format!("{}[{axis}]", value.name()));
+    /// Operators the target does not have, has not finished, or does not mention, each by itself.
+    fn operators(&mut self, all: &[Operator], functions: &[(&str, &str)], target: &Target) {
+        let mut known: Vec<(&str, &str)> = Vec::new();
+        for node in all {
+            let (domain, op) = (node.domain.as_str(), node.op_type.as_str());
+            if known.contains(&(domain, op)) || functions.contains(&(domain, op)) {
+                continue;
             }
+            known.push((domain, op));
+            let Some((rule, fact)) = target.verdict(domain, op) else { continue };
+            let same = all.iter().filter(|other| other.domain == domain && other.op_type == op);
+            let places = same.map(|node| node.place.clone()).collect();
+            let name = if domain.is_empty() { op.to_owned() } else { format!("{domain}.{op}") };
+            let text = format!("{name}: {}", fact.text);
+            self.add(&Fact { text, ..fact.clone() }, rule, places);
         }
     }
-    places
 }
 
 /// The findings as lines.
 #[must_use]
 pub fn table(target: TargetChoice, findings: &[Finding]) -> String {
-    let title = facts(target).title;
+    let title = facts::of(target).title;
     if findings.is_empty() {
         return format!("{title}: nothing found that it does not take");
     }
@@ -358,29 +254,4 @@ pub fn json(target: TargetChoice, findings: &[Finding]) -> Value {
         })
         .collect();
     json!({ "target": target.key(), "findings": list })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_target_has_facts_and_every_fact_its_source() {
-        for target in [TargetChoice::Ort, TargetChoice::Tensorrt, TargetChoice::Migraphx] {
-            let facts = facts(target);
-            assert!(!facts.title.is_empty());
-            assert!(!facts.opset_source.is_empty() && !facts.unsupported_source.is_empty());
-            for restriction in &facts.restriction {
-                assert!(!restriction.source.is_empty() && !restriction.cure.is_empty());
-                let is_general = matches!(
-                    restriction.condition,
-                    Condition::Dtype { .. } | Condition::DynamicDim
-                );
-                assert_eq!(restriction.ops.is_empty(), is_general, "{restriction:?}");
-            }
-            let mut sorted = facts.unsupported.clone();
-            sorted.sort();
-            assert_eq!(sorted, facts.unsupported, "in alphabetical order");
-        }
-    }
 }

@@ -1,14 +1,15 @@
 //! The check against deployment targets, and the files for other runners.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use onnx_protobuf::TensorProto;
+use onnx_protobuf::{FunctionProto, ModelProto, NodeProto, TensorProto};
 use protobuf::Message;
 use updp_compile::cli::TargetChoice;
 use updp_compile::deploy::{Severity, check};
-use updp_ir::{DataType, Model, Node, Tensor};
-use updp_testkit::{Micro, Val, conv, encode, find_ort, pool, read_model, skip};
+use updp_ir::{AttributeValue, DataType, Dim, Model, ModelBuilder, Node, Tensor};
+use updp_testkit::{Micro, Val, conv, encode, find_ort, pool, read_model, seeded, skip};
 
 use crate::fixtures::folder;
 
@@ -18,7 +19,7 @@ fn run(arguments: &[&str]) -> Output {
 
 /// Rules found, with how bad they are.
 fn found(model: &Model, target: TargetChoice) -> Vec<(Severity, String)> {
-    check(model, target).into_iter().map(|f| (f.severity, f.rule)).collect()
+    check(model, false, target).into_iter().map(|f| (f.severity, f.rule)).collect()
 }
 
 fn micro(build: impl FnOnce(&mut Micro, &Val) -> Val) -> Model {
@@ -52,7 +53,31 @@ fn operators_a_target_lacks_are_errors_there_only() {
     assert_eq!(found(&model, TargetChoice::Tensorrt), []);
     let model = micro(|m, x| m.apply(Node::new("Relu6").in_domain("com.example"), &[x]));
     assert_eq!(found(&model, TargetChoice::Tensorrt), [(Severity::Error, "domain".into())]);
+    assert_eq!(found(&model, TargetChoice::Ort), [(Severity::Warning, "domain".into())]);
+    // A few operators of ONNX Runtime's own domain are in the table of MIGraphX.
+    let contrib = |op: &str| micro(|m, x| m.apply(Node::new(op).in_domain("com.microsoft"), &[x]));
+    assert_eq!(found(&contrib("FastGelu"), TargetChoice::Migraphx), []);
+    assert_eq!(
+        found(&contrib("FusedConv"), TargetChoice::Migraphx),
+        [(Severity::Error, "domain".into())]
+    );
+    assert_eq!(found(&contrib("FusedConv"), TargetChoice::Ort), []);
+}
+
+#[test]
+fn operators_a_table_does_not_have_are_pointed_out() {
+    let model = micro(|m, x| m.unary("Swish", x));
+    let unlisted = [(Severity::Warning, "unlisted-operator".to_owned())];
+    assert_eq!(found(&model, TargetChoice::Migraphx), unlisted);
+    assert_eq!(found(&model, TargetChoice::Tensorrt), unlisted);
     assert_eq!(found(&model, TargetChoice::Ort), []);
+    let sampled = micro(|m, x| {
+        let grid = m.weight("grid", &[2, 8, 8, 2], &seeded(7, 256));
+        Val { name: m.node(Node::new("GridSample"), &[&x.name, &grid]), ..x.clone() }
+    });
+    let unfinished = [(Severity::Warning, "unfinished-operator".to_owned())];
+    assert_eq!(found(&sampled, TargetChoice::Migraphx), unfinished);
+    assert_eq!(found(&sampled, TargetChoice::Tensorrt), []);
 }
 
 #[test]
@@ -69,6 +94,26 @@ fn opsets_out_of_range_are_named() {
     assert_eq!(found(&of(9), TargetChoice::Tensorrt), []);
     assert_eq!(found(&of(19), TargetChoice::Migraphx), []);
     assert_eq!(found(&of(20), TargetChoice::Migraphx), opset(Severity::Warning));
+    assert_eq!(found(&of(6), TargetChoice::Ort), opset(Severity::Error));
+    assert_eq!(found(&of(21), TargetChoice::Ort), []);
+    assert_eq!(found(&of(22), TargetChoice::Ort), opset(Severity::Note));
+}
+
+#[test]
+fn ir_versions_out_of_range_are_named() {
+    let of = |version| {
+        let mut m = Micro::new(607).batch(2);
+        let x = m.input("x", &[4, 8, 8]);
+        let y = m.unary("Relu", &x);
+        m.output(&y);
+        m.raw().ir_version(version);
+        m.build()
+    };
+    assert_eq!(found(&of(10), TargetChoice::Ort), []);
+    assert_eq!(found(&of(11), TargetChoice::Ort), [(Severity::Note, "ir-version".into())]);
+    // Neither documents one.
+    assert_eq!(found(&of(11), TargetChoice::Tensorrt), []);
+    assert_eq!(found(&of(11), TargetChoice::Migraphx), []);
 }
 
 #[test]
@@ -104,6 +149,107 @@ fn attributes_ranks_and_second_results_are_checked() {
     assert!(rules.contains(&(Severity::Error, "second-result".into())), "{rules:?}");
 }
 
+/// Operator, attribute, a value that is refused, one that is taken, how bad, for whom.
+type AttributeRow =
+    (&'static str, &'static str, AttributeValue, AttributeValue, Severity, TargetChoice);
+
+#[test]
+fn each_attribute_restriction_fires_on_its_value_only() {
+    use Severity::{Error, Warning};
+    use TargetChoice::{Migraphx, Tensorrt};
+    let text = AttributeValue::from;
+    let number = |value: i64| AttributeValue::from(value);
+    let list = |value: i64| AttributeValue::from(vec![value, value]);
+    let frame = "coordinate_transformation_mode";
+    let rows: Vec<AttributeRow> = vec![
+        ("MaxPool", "dilations", list(2), list(1), Error, Tensorrt),
+        ("AveragePool", "dilations", list(2), list(1), Error, Tensorrt),
+        ("LpPool", "dilations", list(2), list(1), Error, Tensorrt),
+        ("Resize", "mode", text("cubic"), text("linear"), Error, Tensorrt),
+        ("Resize", frame, text("tf_crop_and_resize"), text("half_pixel"), Error, Tensorrt),
+        ("Resize", "antialias", number(1), number(0), Error, Tensorrt),
+        ("ScatterND", "reduction", text("add"), text("none"), Error, Tensorrt),
+        ("TopK", "sorted", number(0), number(1), Error, Tensorrt),
+        ("Reshape", "allowzero", number(1), number(0), Warning, Migraphx),
+        ("Pad", "mode", text("wrap"), text("reflect"), Error, Migraphx),
+        ("Resize", "mode", text("cubic"), text("nearest"), Error, Migraphx),
+        ("Resize", frame, text("half_pixel_symmetric"), text("asymmetric"), Error, Migraphx),
+        ("Resize", "antialias", number(1), number(0), Error, Migraphx),
+        ("Resize", "exclude_outside", number(1), number(0), Error, Migraphx),
+        ("ConvTranspose", "output_padding", list(1), list(0), Warning, Migraphx),
+        ("MaxPool", "dilations", list(2), list(1), Warning, Migraphx),
+        ("MaxPool", "storage_order", number(1), number(0), Error, Migraphx),
+        ("LayerNormalization", "stash_type", number(10), number(1), Warning, Migraphx),
+        ("GroupNormalization", "stash_type", number(10), number(1), Warning, Migraphx),
+        ("QuantizeLinear", "block_size", number(16), number(0), Error, Migraphx),
+    ];
+    for (op, attribute, refused, taken, severity, target) in rows {
+        let of = |value: AttributeValue| {
+            micro(|m, x| m.apply(Node::new(op).with(attribute, value), &[x]))
+        };
+        let wanted = (severity, "attribute".to_owned());
+        assert_eq!(found(&of(refused), target), [wanted], "{op} {attribute} for {target:?}");
+        assert_eq!(found(&of(taken), target), [], "{op} {attribute} for {target:?}");
+    }
+}
+
+#[test]
+fn ranks_and_second_results_of_tensorrt_are_checked() {
+    let of_rank = |op: &str, dims: &[usize]| {
+        let mut m = Micro::new(615).batch(2);
+        let x = m.input("x", dims);
+        let y = m.node(Node::new(op), &[&x.name, &x.name, &x.name]);
+        m.raw().output(&y, DataType::Float, None);
+        found(&m.build(), TargetChoice::Tensorrt)
+    };
+    let rank = [(Severity::Error, "rank".to_owned())];
+    assert_eq!(of_rank("GridSample", &[4, 8, 8, 8]), rank);
+    assert_eq!(of_rank("GridSample", &[4, 8, 8]), []);
+    assert_eq!(of_rank("Attention", &[4, 8]), rank);
+    assert_eq!(of_rank("Attention", &[4, 8, 8]), []);
+    let normalized = |is_read: bool| {
+        micro(|m, x| {
+            let scale = m.weight("scale", &[8], &seeded(3, 8));
+            let results: &[&str] = if is_read { &["y", "mean"] } else { &["y"] };
+            m.raw().node(Node::new("LayerNormalization"), &[&x.name, &scale], results);
+            if is_read {
+                m.raw().output("mean", DataType::Float, None);
+            }
+            Val { name: "y".into(), ..x.clone() }
+        })
+    };
+    let second = [(Severity::Error, "second-result".to_owned())];
+    assert_eq!(found(&normalized(true), TargetChoice::Tensorrt), second);
+    assert_eq!(found(&normalized(false), TargetChoice::Tensorrt), []);
+}
+
+#[test]
+fn each_constant_operand_is_asked_for() {
+    use TargetChoice::{Migraphx, Tensorrt};
+    for (op, slot, severity, target) in [
+        ("ReduceMean", 1, Severity::Error, Tensorrt),
+        ("Unsqueeze", 1, Severity::Error, Tensorrt),
+        ("Expand", 1, Severity::Warning, Migraphx),
+        ("Slice", 2, Severity::Warning, Migraphx),
+        ("ConstantOfShape", 0, Severity::Warning, Migraphx),
+    ] {
+        let of = |is_constant: bool| {
+            micro(|m, x| {
+                let fixed = ints(m, "fixed", &[1]);
+                // It depends on the values of the input, so that no shape arithmetic knows it.
+                let fed = m.node(Node::new("ArgMax").with("keepdims", 0_i64), &[&x.name]);
+                let mut operands = vec![x.name.as_str(), &fixed, &fixed];
+                operands.truncate(slot + 1);
+                operands[slot] = if is_constant { &fixed } else { &fed };
+                Val { name: m.node(Node::new(op), &operands), ..x.clone() }
+            })
+        };
+        let wanted = (severity, "variable-operand".to_owned());
+        assert!(found(&of(false), target).contains(&wanted), "{op} for {target:?}");
+        assert!(!found(&of(true), target).contains(&wanted), "{op} for {target:?}");
+    }
+}
+
 #[test]
 fn operands_have_to_be_constant_where_a_target_says_so() {
     let reshaped = |is_constant: bool| {
@@ -134,14 +280,192 @@ fn open_dims_and_wide_types_are_pointed_out() {
     let x = m.input("x", &[4, 8, 8]);
     let y = m.unary("Relu", &x);
     m.output(&y);
-    let open = [(Severity::Warning, "dynamic-dim".to_owned())];
-    assert_eq!(found(&m.build(), TargetChoice::Tensorrt), open);
+    let batch = [(Severity::Note, "open-batch".to_owned())];
+    for target in [TargetChoice::Tensorrt, TargetChoice::Migraphx] {
+        assert_eq!(found(&m.build(), target), batch);
+    }
     assert_eq!(found(&m.build(), TargetChoice::Ort), []);
+    let mut m = Micro::new(608).batch(2);
+    let x = m.input("x", &[4, 8, 8]);
+    let height = Dim::Symbol("height".into());
+    m.raw().input("image", DataType::Float, &[Dim::Known(2), height]);
+    let y = m.unary("Relu", &x);
+    m.output(&y);
+    let z = m.node(Node::new("Relu"), &["image"]);
+    m.raw().output(&z, DataType::Float, None);
+    for target in [TargetChoice::Tensorrt, TargetChoice::Migraphx] {
+        assert_eq!(found(&m.build(), target), [(Severity::Warning, "dynamic-dim".into())]);
+    }
     let mut m = Micro::new(606).batch(2).dtype(DataType::Double);
     let x = m.input("x", &[4, 8, 8]);
     let y = m.unary("Relu", &x);
     m.output(&y);
-    assert_eq!(found(&m.build(), TargetChoice::Tensorrt), [(Severity::Warning, "dtype".into())]);
+    let dtype = |severity| [(severity, "dtype".to_owned())];
+    assert_eq!(found(&m.build(), TargetChoice::Tensorrt), dtype(Severity::Warning));
+    assert_eq!(found(&m.build(), TargetChoice::Migraphx), []);
+    assert_eq!(found(&m.build(), TargetChoice::Ort), [], "Relu has a kernel for f64");
+    let mut m = Micro::new(609).batch(2);
+    let x = m.input("x", &[4, 8, 8]);
+    let cast = |to: DataType| Node::new("Cast").with("to", i64::from(to.code()));
+    let y = m.node(cast(DataType::Uint16), &[&x.name]);
+    let y = m.node(cast(DataType::Bfloat16), &[&y]);
+    let y = Val { name: m.node(cast(DataType::Float), &[&y]), ..x.clone() };
+    m.output(&y);
+    let model = m.build();
+    let places = |target| {
+        let findings = check(&model, false, target);
+        findings.into_iter().map(|f| (f.severity, f.rule, f.count)).collect::<Vec<_>>()
+    };
+    // u16 is in one list, bf16 in the other.
+    assert_eq!(places(TargetChoice::Tensorrt), [(Severity::Error, "dtype".into(), 1)]);
+    assert_eq!(places(TargetChoice::Migraphx), [(Severity::Warning, "dtype".into(), 1)]);
+}
+
+/// What the findings say of these models is what ONNX Runtime does with them.
+#[test]
+fn dtypes_without_a_kernel_are_those_onnx_runtime_refuses() {
+    let convolved = |dtype| {
+        let mut m = Micro::new(610).batch(2).dtype(dtype);
+        let x = m.input("x", &[4, 8, 8]);
+        let y = m.conv(&x, &conv(4));
+        m.output(&y);
+        m.build()
+    };
+    let double = convolved(DataType::Double);
+    assert_eq!(found(&double, TargetChoice::Ort), [(Severity::Warning, "dtype".into())]);
+    let float = convolved(DataType::Float);
+    assert_eq!(found(&float, TargetChoice::Ort), []);
+    let Some(library) = find_ort() else {
+        return skip("dtypes_without_a_kernel_are_those_onnx_runtime_refuses", "no ONNX Runtime");
+    };
+    let options = updp_exec::Options { library: Some(library), ..updp_exec::Options::default() };
+    let opens = |model: &Model| {
+        let bytes = encode(model);
+        let source = updp_exec::ModelSource::Bytes(&bytes);
+        updp_exec::open(source, updp_exec::Runtime::Ort, &options).is_ok()
+    };
+    assert!(!opens(&double));
+    assert!(opens(&float));
+}
+
+/// `If` with `node` in both branches.
+fn branching(node: &Node) -> Model {
+    let mut m = Micro::new(611).batch(2);
+    let x = m.input("x", &[4, 8, 8]);
+    let truth = Tensor::new(DataType::Bool, vec![], vec![1].into()).expect("fits");
+    let truth = m.constant("truth", &truth);
+    let branch = |result: &str| {
+        let mut body = ModelBuilder::new(17);
+        body.node(node.bare_copy(), &["x"], &[result]);
+        body.output(result, DataType::Float, None);
+        body
+    };
+    let bodies = vec![("then_branch", branch("then")), ("else_branch", branch("else"))];
+    m.raw().node_with_bodies(Node::new("If"), bodies, &[&truth], &["y"]);
+    m.output(&Val { name: "y".into(), ..x });
+    m.build()
+}
+
+#[test]
+fn bodies_are_looked_into() {
+    let model = branching(&Node::new("Mish"));
+    let findings = check(&model, false, TargetChoice::Migraphx);
+    let operator = findings.iter().find(|f| f.rule == "operator").expect("it is in both branches");
+    assert_eq!((operator.severity, operator.count), (Severity::Error, 2));
+    let control = [(Severity::Note, "control-flow".to_owned())];
+    let model = branching(&Node::new("Relu"));
+    assert_eq!(found(&model, TargetChoice::Tensorrt), control);
+    assert_eq!(found(&model, TargetChoice::Migraphx), []);
+    let padded = branching(
+        &Node::new("MaxPool").with("kernel_shape", vec![2, 2]).with("dilations", vec![2, 2]),
+    );
+    let rules = found(&padded, TargetChoice::Tensorrt);
+    assert!(rules.contains(&(Severity::Error, "attribute".into())), "{rules:?}");
+}
+
+#[test]
+fn loops_are_pointed_out() {
+    let mut m = Micro::new(612).batch(2);
+    let x = m.input("x", &[4, 8, 8]);
+    let count = m.constant("count", &Tensor::from_i64(vec![], &[2]).expect("fits"));
+    let truth = Tensor::new(DataType::Bool, vec![], vec![1].into()).expect("fits");
+    let truth = m.constant("truth", &truth);
+    let mut body = ModelBuilder::new(17);
+    body.input("at", DataType::Int64, &[]).input("go", DataType::Bool, &[]);
+    body.input("carried", DataType::Float, &[2, 4, 8, 8].map(Dim::Known));
+    body.node(Node::new("Identity"), &["go"], &["go_on"]);
+    body.node(Node::new("Relu"), &["carried"], &["next"]);
+    body.output("go_on", DataType::Bool, Some(&[]));
+    body.output("next", DataType::Float, Some(&[2, 4, 8, 8].map(Dim::Known)));
+    let operands = [count.as_str(), &truth, &x.name];
+    m.raw().node_with_bodies(Node::new("Loop"), vec![("body", body)], &operands, &["y"]);
+    m.output(&Val { name: "y".into(), ..x });
+    let model = m.build();
+    for target in [TargetChoice::Tensorrt, TargetChoice::Migraphx] {
+        let rules = found(&model, target);
+        assert!(rules.contains(&(Severity::Warning, "control-flow".into())), "{rules:?}");
+    }
+    assert_eq!(found(&model, TargetChoice::Ort), []);
+}
+
+/// A call of the local function `com.example.Block`, which is made of one node.
+fn with_function(op_type: &str) -> Model {
+    let model = micro(|m, x| {
+        m.raw().opset("com.example", 1);
+        m.apply(Node::new("Block").in_domain("com.example"), &[x])
+    });
+    let mut proto = ModelProto::parse_from_bytes(&encode(&model)).expect("a model");
+    let mut function = FunctionProto { name: "Block".into(), ..FunctionProto::default() };
+    function.domain = "com.example".into();
+    function.input.push("a".into());
+    function.output.push("b".into());
+    function.opset_import.extend(proto.opset_import.iter().take(1).cloned());
+    let mut node = NodeProto { op_type: op_type.into(), ..NodeProto::default() };
+    node.input.push("a".into());
+    node.output.push("b".into());
+    function.node.push(node);
+    proto.functions.push(function);
+    updp_testkit::decode(proto.write_to_bytes().expect("encodes")).expect("still a model")
+}
+
+#[test]
+fn local_functions_are_no_foreign_operators_and_are_looked_into() {
+    let plain = with_function("Relu");
+    assert_eq!(found(&plain, TargetChoice::Ort), []);
+    assert_eq!(found(&plain, TargetChoice::Migraphx), []);
+    assert_eq!(found(&plain, TargetChoice::Tensorrt), [(Severity::Note, "function".into())]);
+    let unknown = with_function("Unique");
+    let findings = check(&unknown, false, TargetChoice::Tensorrt);
+    assert_eq!(findings[0].rule, "operator");
+    assert_eq!(findings[0].places, ["function Block"]);
+}
+
+#[test]
+fn data_files_are_pointed_out() {
+    let model = micro(|m, x| m.unary("Relu", x));
+    let rules: Vec<String> =
+        check(&model, true, TargetChoice::Tensorrt).into_iter().map(|f| f.rule).collect();
+    assert_eq!(rules, ["external-data"]);
+    assert_eq!(found(&model, TargetChoice::Tensorrt), []);
+}
+
+#[test]
+fn fixtures_pass_for_every_target() {
+    for name in [
+        "exported/tv_resnet18_mini.legacy17-eval.onnx",
+        "exported/timm_repvgg_mini.legacy17-preserve.onnx",
+        "trained/fmnist_mobilenetv2.bn.onnx",
+        "trained/fmnist_convnext.bn.onnx",
+        "trained/fmnist_deit.bn.onnx",
+    ] {
+        let model = read_model(&folder().join(name));
+        for target in [TargetChoice::Ort, TargetChoice::Tensorrt, TargetChoice::Migraphx] {
+            let findings = check(&model, false, target);
+            let errors: Vec<_> =
+                findings.iter().filter(|f| f.severity == Severity::Error).collect();
+            assert!(errors.is_empty(), "{name} for {target:?}: {errors:?}");
+        }
+    }
 }
 
 #[test]
@@ -157,11 +481,15 @@ fn zero_points_and_automatic_padding_are_checked() {
     };
     assert_eq!(
         found(&quantized(3), TargetChoice::Tensorrt),
-        [(Severity::Error, "zero-point".into())]
+        [(Severity::Error, "zero-point".into()), (Severity::Note, "quantization".into())]
     );
-    assert_eq!(found(&quantized(0), TargetChoice::Tensorrt), []);
+    let noted = [(Severity::Note, "quantization".to_owned())];
+    assert_eq!(found(&quantized(0), TargetChoice::Tensorrt), noted);
     let model = micro(|m, x| m.conv(x, &conv(4).kernel(3).auto_pad("SAME_UPPER")));
     assert_eq!(found(&model, TargetChoice::Tensorrt), [(Severity::Note, "auto-pad".into())]);
+    assert_eq!(found(&model, TargetChoice::Migraphx), [(Severity::Note, "auto-pad".into())]);
+    let model = micro(|m, x| m.conv(x, &conv(4).kernel(3).pad(1)));
+    assert_eq!(found(&model, TargetChoice::Tensorrt), []);
     let model = micro(|m, x| m.conv_transpose(x, &conv(4).kernel(3).auto_pad("SAME_UPPER")));
     assert!(found(&model, TargetChoice::Migraphx).contains(&(Severity::Error, "auto-pad".into())));
 }
@@ -255,4 +583,140 @@ fn test_vectors_are_what_the_written_model_gives() {
     assert_eq!(ran.status.code(), Some(2), "{}", String::from_utf8_lossy(&ran.stderr));
     assert!(String::from_utf8_lossy(&ran.stderr).contains("C0003"));
     assert!(vectors.join("notes.txt").exists());
+}
+
+/// A folder with `model.onnx`, a small network, in it.
+fn scene() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let input = folder.path().join("model.onnx");
+    let model = micro(|m, x| {
+        let y = m.conv(x, &conv(4).kernel(3).pad(1));
+        m.bn(&y)
+    });
+    std::fs::write(&input, encode(&model)).expect("written");
+    (folder, input)
+}
+
+/// Compiles for test vectors in tract, which is always there.
+fn vectors_of(input: &Path, output: &Path, vectors: &Path, more: &[&str]) -> Output {
+    let [input, output, vectors] =
+        [input, output, vectors].map(|path| path.to_str().expect("text"));
+    let arguments = [input, "-o", output, "--runtime", "tract", "--test-vectors", vectors, "-q"];
+    run(&[&arguments, more].concat())
+}
+
+/// Everything under a folder with its bytes.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).expect("readable") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            all.extend(contents(&path));
+        } else {
+            all.insert(path.clone(), std::fs::read(&path).expect("readable"));
+        }
+    }
+    all
+}
+
+#[track_caller]
+fn is_refused(ran: &Output, message: &str) {
+    let text = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert_eq!(ran.status.code(), Some(2), "{text}");
+    assert!(text.contains("error[C0003]") && text.contains(message), "{text}");
+}
+
+/// The model zoo lays its models out as test vectors: they are not ours to replace.
+#[test]
+fn vectors_do_not_replace_a_folder_that_only_looks_like_ours() {
+    let (scene, input) = scene();
+    let zoo = scene.path().join("zoo");
+    std::fs::create_dir_all(zoo.join("test_data_set_0")).expect("made");
+    std::fs::copy(&input, zoo.join("model.onnx")).expect("copied");
+    std::fs::write(zoo.join("test_data_set_0/input_0.pb"), "theirs").expect("written");
+    let before = contents(&zoo);
+    let output = scene.path().join("out.onnx");
+    is_refused(&vectors_of(&input, &output, &zoo, &[]), "\"model.onnx\"");
+    assert_eq!(contents(&zoo), before);
+    assert!(!output.exists(), "nothing is written");
+    // Nor does the folder the model itself lies in count as free.
+    is_refused(&vectors_of(&input, &output, scene.path(), &[]), "lies in it");
+    assert_eq!(contents(&zoo), before);
+}
+
+#[test]
+fn vectors_replace_their_own_kind_unless_something_was_added() {
+    let (scene, input) = scene();
+    let (output, vectors) = (scene.path().join("out.onnx"), scene.path().join("vectors"));
+    std::fs::create_dir(&vectors).expect("an empty folder is free");
+    let ran = vectors_of(&input, &output, &vectors, &["--check", "2"]);
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(vectors.join("test_data_set_1/output_0.pb").is_file());
+    let ran = vectors_of(&input, &output, &vectors, &["--check", "1"]);
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(!vectors.join("test_data_set_1").exists(), "the old sets are gone");
+    std::fs::write(vectors.join("test_data_set_0/notes.txt"), "mine").expect("written");
+    let before = contents(&vectors);
+    is_refused(&vectors_of(&input, &output, &vectors, &[]), "test_data_set_0/notes.txt");
+    assert_eq!(contents(&vectors), before);
+    std::fs::remove_file(vectors.join("test_data_set_0/notes.txt")).expect("there");
+    // A model that was taken from the folder would go with it.
+    let again = scene.path().join("again.onnx");
+    is_refused(&vectors_of(&vectors.join("model.onnx"), &again, &vectors, &[]), "lies in it");
+    // No staging folder stays behind.
+    let names = std::fs::read_dir(scene.path()).expect("readable");
+    let hidden = names.filter(|entry| {
+        entry.as_ref().expect("readable").file_name().to_string_lossy().starts_with('.')
+    });
+    assert_eq!(hidden.count(), 0);
+}
+
+#[test]
+fn vectors_are_numbered_as_the_graph_lists_its_inputs() {
+    let scene = tempfile::tempdir().expect("a folder");
+    let mut m = Micro::new(613).batch(2);
+    let (left, right) = (m.input("z", &[4, 8, 8]), m.input("a", &[4, 8, 8]));
+    let sum = m.conv(&left, &conv(4));
+    let sum = m.bn(&sum);
+    let sum = m.add(&sum, &right);
+    m.output(&sum);
+    let (input, output) = (scene.path().join("in.onnx"), scene.path().join("out.onnx"));
+    std::fs::write(&input, encode(&m.build())).expect("written");
+    // Data come in another order than the graph has.
+    let values: Vec<u8> = (0..512).flat_map(|at| (at as f32).to_le_bytes()).collect();
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 4, 8, 8), }";
+    let header = format!("{header:<117}\n");
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(header.bytes());
+    npy.extend(values);
+    let data = scene.path().join("data.npy");
+    std::fs::write(&data, npy).expect("written");
+    let vectors = scene.path().join("vectors");
+    let [a, z] = ["a", "z"].map(|name| format!("{name}:{}", data.display()));
+    let more = ["--input-data", &a, "--input-data", &z];
+    let ran = vectors_of(&input, &output, &vectors, &more);
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    let set = vectors.join("test_data_set_0");
+    assert_eq!(second_reading(&set.join("input_0.pb")).0, "z");
+    assert_eq!(second_reading(&set.join("input_1.pb")).0, "a");
+    assert_eq!(second_reading(&set.join("output_0.pb")).1, [2, 4, 8, 8]);
+}
+
+#[test]
+fn vectors_of_a_model_with_a_data_file_have_that_file() {
+    let (scene, input) = scene();
+    let mut m = Micro::new(614).batch(2);
+    let x = m.input("x", &[16, 7, 6]);
+    let y = m.conv(&x, &conv(16).kernel(3).pad(1));
+    let y = m.bn(&y);
+    m.output(&y);
+    std::fs::write(&input, encode(&m.build())).expect("written");
+    let (output, vectors) = (scene.path().join("out.onnx"), scene.path().join("vectors"));
+    for _ in 0..2 {
+        let ran = vectors_of(&input, &output, &vectors, &["--external-data"]);
+        assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+        assert!(vectors.join("out.onnx.data").is_file());
+        updp_testkit::prove(&read_model(&input), &read_model(&vectors.join("model.onnx")));
+    }
 }
