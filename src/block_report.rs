@@ -187,6 +187,9 @@ pub fn chosen(pruned: &Pruned) -> String {
             let _ = write!(out, " (by the cost model; it cannot be measured: {reason})");
         }
     }
+    for reason in &pruned.left {
+        let _ = write!(out, "\n  left alone: {reason}");
+    }
     if pruned.statistics == StatisticsSource::Noise {
         out.push_str(
             "\n  BatchNorms in place of other norms have the statistics of noise; \
@@ -228,5 +231,6 @@ pub fn pruning(pruned: &Pruned) -> Value {
         "blocks_found": pruned.found,
         "statistics": pruned.statistics.name(),
         "blocks": blocks,
+        "left_alone": pruned.left,
     })
 }

@@ -28,6 +28,8 @@ pub struct Pruned {
     pub bytes: Bytes,
     /// The blocks that were chosen, with the form of each.
     pub chosen: Vec<(Row, Form)>,
+    /// Blocks that `all` asked for and that were left alone, with the reason.
+    pub left: Vec<String>,
     /// Number of blocks found.
     pub found: usize,
     /// Where the statistics of inserted BatchNorms come from.
@@ -61,6 +63,7 @@ impl StatisticsSource {
 struct Chosen {
     model: Model,
     blocks: Vec<(Row, Form)>,
+    left: Vec<String>,
     found: usize,
 }
 
@@ -109,11 +112,12 @@ impl Request<'_> {
     /// # Errors
     /// As [`Request::prune`].
     pub fn expand(&self, model: Model) -> Result<Pruned, CliError> {
-        let Chosen { mut model, blocks: chosen, found } = self.chosen(model)?;
+        let Chosen { mut model, blocks: chosen, left, found } = self.chosen(model)?;
         let choices = choices(&chosen);
         surgery::expand(&mut model, &choices, self.shrink())?;
         let bytes = encode(&model)?;
-        Ok(Pruned { bytes, chosen, found, statistics: StatisticsSource::NotNeeded })
+        let statistics = StatisticsSource::NotNeeded;
+        Ok(Pruned { bytes, chosen, left, found, statistics })
     }
 
     /// Prunes the chosen blocks up to the settled network.
@@ -122,7 +126,7 @@ impl Request<'_> {
     /// C0013 for a block that is not there, C0014 when nothing is left to prune, P0004 for a block that cannot
     /// take its form.
     pub fn prune(&self, model: Model) -> Result<Pruned, CliError> {
-        let Chosen { mut model, blocks: chosen, found } = self.chosen(model)?;
+        let Chosen { mut model, blocks: chosen, left, found } = self.chosen(model)?;
         let choices = choices(&chosen);
         surgery::move_geometry(&mut model, &choices, self.shrink())?;
         let expansion = surgery::expand(&mut model, &choices, self.shrink())?;
@@ -138,7 +142,7 @@ impl Request<'_> {
         }
         surgery::settle(&mut model)?;
         let bytes = encode(&model)?;
-        Ok(Pruned { bytes, chosen, found, statistics })
+        Ok(Pruned { bytes, chosen, left, found, statistics })
     }
 
     /// Whether a block that gets slower is refused.
@@ -187,7 +191,7 @@ impl Request<'_> {
         if chosen.is_empty() || (!is_all && !refusals.is_empty()) {
             return Err(CliError::NothingToPrune { detail: refusals.join("; ") });
         }
-        Ok(Chosen { model, blocks: chosen, found })
+        Ok(Chosen { model, blocks: chosen, left: refusals, found })
     }
 
     /// The form a block gets.

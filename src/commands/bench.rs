@@ -42,11 +42,13 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
     }
     let seconds = arguments.seconds.clamp(0.05, 3600.0);
     let result = measure(&mut turns, &inputs, 3, Budget::Time(Duration::from_secs_f64(seconds)))?;
+    // A fixed batch stays what it is.
+    let batch = inputs.values().next().and_then(|t| t.dims().first().copied()).unwrap_or(1);
     if arguments.json {
-        say(&format!("{:#}", json(arguments, &paths, &names, &result)));
+        say(&format!("{:#}", json(arguments, batch, &paths, &names, &result)));
         return Ok(());
     }
-    say(&format!("batch {}, {}, A B B A in turns", arguments.batch, threads(arguments)));
+    say(&format!("batch {batch}, {}, A B B A in turns", threads(arguments)));
     for (at, latency) in result.latencies.iter().enumerate() {
         say(&format!(
             "{}: median {:.3} ms (p10 {:.3}, p90 {:.3}) over {} runs in {}",
@@ -74,6 +76,7 @@ fn threads(arguments: &BenchArgs) -> String {
 /// The measurement, schema `updp-bench/1`.
 fn json(
     arguments: &BenchArgs,
+    batch: usize,
     paths: &[&PathBuf],
     names: &[String],
     result: &Measurement,
@@ -97,7 +100,7 @@ fn json(
         .collect();
     json!({
         "schema": "updp-bench/1",
-        "batch": arguments.batch,
+        "batch": batch,
         "threads": arguments.runtime.threads,
         "models": models,
     })

@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
         return pruned(arguments, source, model, target);
     }
     let before = Facts::of(&model, source.total_bytes());
-    Job { arguments, source, target, before, pruned: None }.run(model)
+    Job { arguments, source, target, before, pruned: None, input: None }.run(model)
 }
 
 /// Prunes, then goes on as ever with the settled network in place of the input.
@@ -81,8 +81,10 @@ fn pruned(
     }
     let pruned = request.prune(model)?;
     let settled = ModelFile::read(target, pruned.bytes.clone())?;
-    let source = Source { path: source.path, ..settled.source };
-    Job { arguments, source, target, before, pruned: Some(pruned) }.run(settled.model)
+    let input = Some(source);
+    let path = arguments.model.clone().unwrap_or_default();
+    let source = Source { path, ..settled.source };
+    Job { arguments, source, target, before, pruned: Some(pruned), input }.run(settled.model)
 }
 
 /// Fixes input shapes as `--input-shape` says.
@@ -171,6 +173,8 @@ struct Job<'a> {
     /// Facts of the input model; the source is the settled network where blocks were pruned.
     before: Facts,
     pruned: Option<Pruned>,
+    /// The input file, where the settled network stands in its place.
+    input: Option<Source>,
 }
 
 /// What a run did, to be told at the end.
@@ -281,7 +285,8 @@ impl Job<'_> {
         let is_in_place = self.target.canonicalize().is_ok_and(|target| {
             self.source.path.canonicalize().is_ok_and(|source| source == target)
         });
-        if self.source.has_data_file(path) && !is_in_place {
+        let input = self.input.as_ref().unwrap_or(&self.source);
+        if input.has_data_file(path) && !is_in_place {
             return Err(CliError::Write {
                 path: path.to_owned(),
                 detail: "the input model keeps its tensors in this file".into(),

@@ -307,3 +307,42 @@ fn bench_prints_json() {
         value["models"][0]["runtime"].as_str().is_some_and(|name| name.starts_with("ONNX"));
     assert_eq!(is_ort, find_ort().is_some());
 }
+
+#[test]
+fn pruning_never_writes_over_the_tensors_of_its_input() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let external = folder.path().join("external.onnx").display().to_string();
+    succeeds(&[&input, "-o", &external, "--external-data", "-q"]);
+    let data = format!("{external}.data");
+    let before = std::fs::read(&data).expect("written");
+    let common = ["--blocks", "1", "--form", "conv", "--merge", "all", "--recover", "none", "-q"];
+    ends(&[&[external.as_str(), "-o", &data], &common[..]].concat(), 2, "keeps its tensors");
+    assert_eq!(std::fs::read(&data).expect("still there"), before);
+    succeeds(&[&[external.as_str(), "-o", &output], &common[..]].concat());
+}
+
+#[test]
+fn blocks_that_all_leaves_alone_are_named() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let report = folder.path().join("r.json");
+    let path = report.display().to_string();
+    let text = succeeds(&[
+        &input,
+        "-o",
+        &output,
+        "--blocks",
+        "all",
+        "--form",
+        "drop",
+        "--merge",
+        "all",
+        "--recover",
+        "none",
+        "--report",
+        &path,
+    ]);
+    // Strided blocks have no identity to fall back on.
+    assert!(text.contains("left alone: block 2: it offers only conv, dwpw, pw"), "{text}");
+    let left = json(&report)["pruning"]["left_alone"].as_array().map(Vec::len);
+    assert_eq!(left, Some(3));
+}
