@@ -27,6 +27,6 @@ mod tests;
 pub use affine_map::AffineMap;
 pub use batch_norm::{BatchNormAffine, batch_norm_affine};
 pub use border::{Border, constant_image_response, image_response};
-pub use moved::{padding_moved_to_first, stride_move_is_exact};
+pub use moved::padding_moved_to_first;
 pub use obstacle::Obstacle;
 pub use statistics::{WeightStatistics, weight_statistics};

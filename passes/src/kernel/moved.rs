@@ -1,7 +1,6 @@
-//! Moving padding and stride inside a run of convolutions (L6, L6b).
+//! Moving padding inside a run of convolutions (L6).
 //!
-//! Moving changes the function on the border ring or everywhere; only surgery does it, and trains
-//! afterwards.
+//! Moving changes the function on the border ring; only surgery does it.
 
 /// Sums paddings into the first map: `P₁ + s₁·P₂ + s₁·s₂·P₃ + …` per spatial axis.
 ///
@@ -22,17 +21,6 @@ pub fn padding_moved_to_first(paddings: &[&[usize]], strides: &[&[usize]]) -> Ve
     moved
 }
 
-/// Tells whether moving a stride to the last map of a run keeps the function: every following map
-/// has kernel 1 and no padding.
-///
-/// `following_kernels` and `following_pads` hold one list a map after the strided one; the pads may
-/// list both ends.
-#[must_use]
-pub fn stride_move_is_exact(following_kernels: &[&[usize]], following_pads: &[&[usize]]) -> bool {
-    following_kernels.iter().all(|kernel| kernel.iter().all(|&k| k == 1))
-        && following_pads.iter().all(|pads| pads.iter().all(|&pad| pad == 0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,13 +30,5 @@ mod tests {
         let paddings: [&[usize]; 3] = [&[1, 1], &[1, 0], &[1, 2]];
         let strides: [&[usize]; 3] = [&[2, 2], &[1, 3], &[2, 2]];
         assert_eq!(padding_moved_to_first(&paddings, &strides), [5, 13]);
-    }
-
-    #[test]
-    fn moves_a_stride_only_over_unpadded_pointwise_maps() {
-        assert!(stride_move_is_exact(&[&[1, 1]], &[&[0, 0, 0, 0]]));
-        assert!(stride_move_is_exact(&[], &[]));
-        assert!(!stride_move_is_exact(&[&[1, 3]], &[&[0, 0, 0, 0]]));
-        assert!(!stride_move_is_exact(&[&[1, 1]], &[&[0, 0, 0, 1]]));
     }
 }
