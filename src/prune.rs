@@ -188,6 +188,10 @@ impl Request<'_> {
                 Err(reason) => refusals.push(format!("block {}: {reason}", row.block.index)),
             }
         }
+        if found == 0 {
+            let detail = "no blocks of a known family are in the model".to_owned();
+            return Err(CliError::NothingToPrune { detail });
+        }
         if chosen.is_empty() || (!is_all && !refusals.is_empty()) {
             return Err(CliError::NothingToPrune { detail: refusals.join("; ") });
         }

@@ -193,6 +193,12 @@ fn refuses_what_cannot_be_pruned() {
         ends(&arguments, code, message);
         assert!(!Path::new(&output).exists(), "{rest:?} left a file");
     }
+    let plain = fixture("tv_vgg_mini.legacy17-train").display().to_string();
+    ends(
+        &[&plain, "-o", &output, "--blocks", "all", "--recover", "none"],
+        6,
+        "no blocks of a known",
+    );
     let damaged = folder.path().join("table.json");
     std::fs::write(&damaged, "{\"schema\": \"something else\"}").expect("written");
     let table = damaged.display().to_string();
