@@ -11,6 +11,7 @@ use updp_passes::{Context, Options, cost, pipeline};
 use crate::error::CliError;
 use crate::latency_table::{LatencyTable, signature};
 use crate::report::Facts;
+use crate::terminal;
 
 /// A form counts as slower when it takes this much longer than the baseline: less is noise.
 const NOISE: f64 = 1.02;
@@ -173,7 +174,9 @@ impl Survey<'_> {
         let shapes = Shapes::infer(&self.model.graph, opset);
         let mut known: IndexMap<String, Variants> = IndexMap::new();
         let mut rows = Vec::new();
-        for block in surgery::blocks_of(self.model)? {
+        let blocks = surgery::blocks_of(self.model)?;
+        let count = blocks.len();
+        for block in blocks {
             let ty = |value| shapes.of(value).map_or_else(|| "?".to_owned(), ToString::to_string);
             let (input, output) = (ty(block.source), ty(block.result));
             let part = surgery::part_of(self.model, &block)?;
@@ -181,12 +184,17 @@ impl Survey<'_> {
             let names: Vec<&str> = forms.iter().map(|form| form.name()).collect();
             let key = format!("{} {}", signature(&part), names.join(" "));
             if !known.contains_key(&key) {
+                if table.is_some() && !forms.is_empty() {
+                    let text = format!("measuring block {} of {count}", block.index + 1);
+                    terminal::progress(Some(&text));
+                }
                 let made = self.variants(part, &block, &forms, table.as_deref_mut())?;
                 known.insert(key.clone(), made);
             }
             let Variants { baseline, forms, unmeasured } = known[&key].clone();
             rows.push(Row { block, input, output, baseline, forms, unmeasured });
         }
+        terminal::progress(None);
         Ok(rows)
     }
 

@@ -25,8 +25,19 @@ pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Shows what is being done on a line that the next one replaces; nothing where standard error is no
+/// terminal. `None` takes the line away.
+pub fn progress(text: Option<&str>) {
+    if std::io::stderr().is_terminal() {
+        let mut out = std::io::stderr().lock();
+        let _ = write!(out, "\r\x1b[2K{}", text.unwrap_or_default());
+        let _ = out.flush();
+    }
+}
+
 /// Prints an error with its code and the cure.
 pub fn complain(error: &CliError) {
+    progress(None);
     let (on, off) =
         if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     // One line, whatever a nested message holds.
