@@ -11,7 +11,7 @@ use crate::cli::{BlockList, FormChoice, PruneArgs, RuntimeArgs, ShrinkChoice};
 use crate::data::InputData;
 use crate::error::CliError;
 use crate::latency_table::{Conditions, LatencyTable, batch_plan};
-use crate::survey::{Row, Survey, automatic};
+use crate::survey::{Row, Survey, wanted};
 use crate::verify::input_specs;
 
 /// Rows run at once through the calibration network.
@@ -157,9 +157,10 @@ impl Request<'_> {
     /// The prepared model and the blocks chosen in it.
     fn chosen(&self, mut model: Model) -> Result<Chosen, CliError> {
         pipeline::prepare(&mut model)?;
-        let blocks = surgery::blocks_of(&model)?;
+        let mut blocks = surgery::blocks_of(&model)?;
         let found = blocks.len();
-        let wanted = self.wanted(&blocks)?;
+        let indices = self.wanted(&blocks)?;
+        blocks.retain(|block| indices.contains(&block.index));
         let asked = self.arguments.form.as_form();
         let survey = Survey {
             model: &model,
@@ -168,21 +169,14 @@ impl Request<'_> {
             effort: f64::INFINITY,
         };
         let mut table = self.table()?;
-        let rows = survey.rows(
-            |block| match asked {
-                _ if !wanted.contains(&block.index) => Vec::new(),
-                None => automatic(block),
-                Some(form) => surgery::forms(block).into_iter().filter(|f| *f == form).collect(),
-            },
-            table.as_mut(),
-        )?;
+        let rows = survey.rows(blocks, |block| wanted(block, asked), table.as_mut())?;
         if let Some(table) = &table {
             table.save()?;
         }
         let is_all = matches!(self.arguments.blocks, Some(BlockList::All));
         let mut chosen = Vec::new();
         let mut refusals = Vec::new();
-        for row in rows.into_iter().filter(|row| wanted.contains(&row.block.index)) {
+        for row in rows {
             match self.decide(&row, asked) {
                 Ok(form) => chosen.push((row, form)),
                 Err(reason) => refusals.push(format!("block {}: {reason}", row.block.index)),

@@ -145,11 +145,19 @@ fn composing_effort(block: &Block) -> f64 {
 
 /// The forms that are chosen among without more being said: those that keep what the block can see.
 /// Pointwise and drop are always faster, and only accuracy speaks against them.
-#[must_use]
-pub fn automatic(block: &Block) -> Vec<Form> {
+fn automatic(block: &Block) -> Vec<Form> {
     let mut forms = surgery::forms(block);
     forms.retain(|form| !matches!(form, Form::Pointwise | Form::Drop));
     forms
+}
+
+/// The forms to look at: the one asked for where the block offers it, else those of [`automatic`].
+#[must_use]
+pub fn wanted(block: &Block, asked: Option<Form>) -> Vec<Form> {
+    match asked {
+        None => automatic(block),
+        Some(form) => surgery::forms(block).into_iter().filter(|own| *own == form).collect(),
+    }
 }
 
 /// A block as it is and in its forms.
@@ -161,12 +169,13 @@ struct Variants {
 }
 
 impl Survey<'_> {
-    /// One row for each block for which `wants` gives forms; the others come without variants of theirs.
+    /// One row for each of `blocks`, with the forms that `wants` gives.
     ///
     /// # Errors
     /// What cutting blocks out and measuring them refuses.
     pub fn rows(
         &self,
+        blocks: Vec<Block>,
         wants: impl Fn(&Block) -> Vec<Form>,
         mut table: Option<&mut LatencyTable>,
     ) -> Result<Vec<Row>, CliError> {
@@ -174,9 +183,8 @@ impl Survey<'_> {
         let shapes = Shapes::infer(&self.model.graph, opset);
         let mut known: IndexMap<String, Variants> = IndexMap::new();
         let mut rows = Vec::new();
-        let blocks = surgery::blocks_of(self.model)?;
         let count = blocks.len();
-        for block in blocks {
+        for (at, block) in blocks.into_iter().enumerate() {
             let ty = |value| shapes.of(value).map_or_else(|| "?".to_owned(), ToString::to_string);
             let (input, output) = (ty(block.source), ty(block.result));
             let part = surgery::part_of(self.model, &block)?;
@@ -185,7 +193,7 @@ impl Survey<'_> {
             let key = format!("{} {}", signature(&part), names.join(" "));
             if !known.contains_key(&key) {
                 if table.is_some() && !forms.is_empty() {
-                    let text = format!("measuring block {} of {count}", block.index + 1);
+                    let text = format!("measuring block {} of {count}", at + 1);
                     terminal::progress(Some(&text));
                 }
                 let made = self.variants(part, &block, &forms, table.as_deref_mut())?;

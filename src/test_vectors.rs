@@ -10,13 +10,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
 use updp_ir::Graph;
 
 use crate::error::CliError;
 use crate::interrupt;
 use crate::model_file::{ModelFile, folder_of};
 use crate::verify::Run;
+use crate::write::StagingFolder;
 
 /// Lists what this program wrote into a folder, so that it never replaces anything else. Hidden, and no
 /// folder: runners take every visible folder for a data set.
@@ -26,7 +26,7 @@ const MODEL: &str = "model.onnx";
 /// Test vectors that have not taken their name yet; dropped, they leave no trace.
 #[derive(Debug)]
 pub struct StagedVectors {
-    folder: Option<TempDir>,
+    folder: StagingFolder,
     target: PathBuf,
 }
 
@@ -41,56 +41,31 @@ impl StagedVectors {
     /// C0003, also when the folder holds something that no run of this program wrote.
     pub fn new(folder: &Path, model: &ModelFile, runs: &[Run]) -> Result<Self, CliError> {
         refuse_foreign(folder)?;
-        // A link stays a link: the folder it leads to is replaced.
-        let real = if folder.is_symlink() { fs::canonicalize(folder).ok() } else { None };
-        let target = real.unwrap_or_else(|| folder.to_owned());
         let io = |error: io::Error| failed(folder, &error);
-        let place =
-            tempfile::Builder::new().prefix(".updp-").tempdir_in(folder_of(&target)).map_err(io)?;
-        interrupt::register(place.path());
-        let staged = Self { folder: Some(place), target };
-        fill(&staged.place("vectors"), model, runs).map_err(io)?;
-        Ok(staged)
-    }
-
-    fn place(&self, name: &str) -> PathBuf {
-        self.folder.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.path().join(name))
+        let (staging, target) = StagingFolder::beside(folder).map_err(io)?;
+        fill(&staging.place("vectors"), model, runs).map_err(io)?;
+        Ok(Self { folder: staging, target })
     }
 
     /// Gives the folder its name; vectors written there before are replaced.
     ///
     /// # Errors
     /// C0003; what lay there before is still there.
-    pub fn commit(mut self) -> Result<(), CliError> {
+    pub fn commit(self) -> Result<(), CliError> {
         // What lies there is looked at again: time has passed.
         refuse_foreign(&self.target)?;
-        let old = self.place("old");
+        let old = self.folder.place("old");
         let placed = interrupt::uninterrupted(|| {
             if self.target.exists() {
                 fs::rename(&self.target, &old)?;
             }
-            fs::rename(self.place("vectors"), &self.target).inspect_err(|_| {
+            fs::rename(self.folder.place("vectors"), &self.target).inspect_err(|_| {
                 // Removed with the staging folder otherwise.
                 let _ = fs::rename(&old, &self.target);
             })
         });
         placed.map_err(|error| failed(&self.target, &error))?;
-        self.discard();
         Ok(())
-    }
-
-    fn discard(&mut self) {
-        if let Some(folder) = self.folder.take() {
-            let path = folder.path().to_owned();
-            drop(folder);
-            interrupt::release(&path);
-        }
-    }
-}
-
-impl Drop for StagedVectors {
-    fn drop(&mut self) {
-        self.discard();
     }
 }
 

@@ -14,9 +14,44 @@ use crate::model_file::{folder_of, is_pipe};
 /// A written model that has not taken its name yet; dropped, it leaves no trace.
 #[derive(Debug)]
 pub struct Staged {
-    folder: Option<TempDir>,
+    folder: StagingFolder,
     target: PathBuf,
     data_name: Option<String>,
+}
+
+/// A temporary folder beside a target; dropped or interrupted, it leaves no trace.
+#[derive(Debug)]
+pub struct StagingFolder(Option<TempDir>);
+
+impl StagingFolder {
+    /// Makes one beside `target`; gives it with the real place of the target. A link stays a link: what it
+    /// leads to is replaced.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn beside(target: &Path) -> io::Result<(Self, PathBuf)> {
+        let real = if target.is_symlink() { fs::canonicalize(target).ok() } else { None };
+        let real = real.unwrap_or_else(|| target.to_owned());
+        let folder = tempfile::Builder::new().prefix(".updp-").tempdir_in(folder_of(&real))?;
+        interrupt::register(folder.path());
+        Ok((Self(Some(folder)), real))
+    }
+
+    /// The path of a name in it.
+    #[must_use]
+    pub fn place(&self, name: &str) -> PathBuf {
+        self.0.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.path().join(name))
+    }
+}
+
+impl Drop for StagingFolder {
+    fn drop(&mut self) {
+        if let Some(folder) = self.0.take() {
+            let path = folder.path().to_owned();
+            drop(folder);
+            interrupt::release(&path);
+        }
+    }
 }
 
 fn failed(path: &Path, error: &io::Error) -> CliError {
@@ -28,15 +63,9 @@ impl Staged {
         if target.is_dir() {
             return Err(failed(target, &io::Error::other("it is a folder")));
         }
-        // A link stays a link: the file it leads to is replaced.
-        let real = if target.is_symlink() { fs::canonicalize(target).ok() } else { None };
-        let real = real.unwrap_or_else(|| target.to_owned());
-        let folder = tempfile::Builder::new()
-            .prefix(".updp-")
-            .tempdir_in(folder_of(&real))
-            .map_err(|error| failed(target, &error))?;
-        interrupt::register(folder.path());
-        Ok(Self { folder: Some(folder), target: real, data_name: None })
+        let (folder, target) =
+            StagingFolder::beside(target).map_err(|error| failed(target, &error))?;
+        Ok(Self { folder, target, data_name: None })
     }
 
     /// Writes an encoded model beside `target`; its data file is called `data_name`.
@@ -73,50 +102,31 @@ impl Staged {
         name: &str,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), CliError> {
-        let path = self.place(name);
+        let path = self.folder.place(name);
         let mut sink =
             BufWriter::new(File::create(&path).map_err(|error| failed(&self.target, &error))?);
         write(&mut sink).and_then(|()| sink.flush()).map_err(|error| failed(&self.target, &error))
     }
 
-    fn place(&self, name: &str) -> PathBuf {
-        self.folder.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.path().join(name))
-    }
-
     /// Where the model file lies for now, with its data file beside it.
     #[must_use]
     pub fn model_path(&self) -> PathBuf {
-        self.place(&self.model_name())
+        self.folder.place(&self.model_name())
     }
 
     /// Gives the files their names, the data file first.
     ///
     /// # Errors
     /// C0003.
-    pub fn commit(mut self) -> Result<(), CliError> {
+    pub fn commit(self) -> Result<(), CliError> {
         interrupt::uninterrupted(|| {
             if let Some(data) = &self.data_name {
-                fs::rename(self.place(data), folder_of(&self.target).join(data))?;
+                fs::rename(self.folder.place(data), folder_of(&self.target).join(data))?;
             }
             fs::rename(self.model_path(), &self.target)
         })
         .map_err(|error| failed(&self.target, &error))?;
-        self.discard();
         Ok(())
-    }
-
-    fn discard(&mut self) {
-        if let Some(folder) = self.folder.take() {
-            let path = folder.path().to_owned();
-            drop(folder);
-            interrupt::release(&path);
-        }
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        self.discard();
     }
 }
 

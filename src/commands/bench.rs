@@ -124,7 +124,7 @@ fn per_block(arguments: &BenchArgs) -> Result<(), CliError> {
         options: &options,
         effort: f64::INFINITY,
     };
-    let rows = survey.rows(surgery::forms, Some(&mut table))?;
+    let rows = survey.rows(surgery::blocks_of(&model)?, surgery::forms, Some(&mut table))?;
     table.save()?;
     if arguments.json {
         say(&format!("{:#}", block_report::json(&rows)));

@@ -1,7 +1,6 @@
 //! `inspect MODEL`: what is in a model and what compiling it would do.
 
 use updp_ir::text;
-use updp_passes::blocks::Block;
 use updp_passes::{Options, pipeline, surgery};
 
 use crate::block_map;
@@ -12,7 +11,7 @@ use crate::error::CliError;
 use crate::latency_table::{Conditions, LatencyTable};
 use crate::model_file::ModelFile;
 use crate::report::{self, Facts};
-use crate::survey::{Row, SHORT_EFFORT, Survey, automatic};
+use crate::survey::{Row, SHORT_EFFORT, Survey, wanted};
 use crate::terminal::say;
 use crate::write;
 
@@ -110,11 +109,8 @@ fn rows(
         effort: if arguments.latency { f64::INFINITY } else { SHORT_EFFORT },
     };
     let asked = arguments.form.as_form();
-    let wants = |block: &Block| match asked {
-        None => automatic(block),
-        Some(form) => surgery::forms(block).into_iter().filter(|own| *own == form).collect(),
-    };
-    let rows = survey.rows(wants, table.as_mut())?;
+    let blocks = surgery::blocks_of(&model)?;
+    let rows = survey.rows(blocks, |block| wanted(block, asked), table.as_mut())?;
     if let Some(table) = &table {
         table.save()?;
     }

@@ -86,7 +86,7 @@ fn way_to_last(
                 return (Some(at), before);
             }
             // A gate keeps the run together, so that the block is found and refused by name.
-            Element::Closed(closed) if !closed.what.starts_with("a ") => {
+            Element::Closed(closed) if !closed.is_gate => {
                 return (None, Vec::new());
             }
             Element::Linear(_) | Element::Pool(_) | Element::Slice(_) | Element::Pad(_) => {
@@ -98,14 +98,6 @@ fn way_to_last(
         at = element.x();
         before.push(element);
     }
-}
-
-fn is_pointwise(unit: &Linear) -> bool {
-    unit.kernel.iter().all(|k| *k == 1)
-}
-
-fn is_depthwise(unit: &Linear) -> bool {
-    unit.groups > 1 && unit.groups == unit.in_channels && !is_pointwise(unit)
 }
 
 fn is_activated(link: &Link) -> bool {
@@ -136,11 +128,11 @@ fn cut(run: Vec<Link>) -> Vec<(BlockKind, Vec<Link>)> {
 /// two of them.
 fn inverted_length(open: &[Link]) -> Option<usize> {
     let [.., dw, last] = open else { return None };
-    if !is_pointwise(&last.unit) || !is_depthwise(&dw.unit) || !is_activated(last) {
+    if !last.unit.is_pointwise() || !dw.unit.is_depthwise() || !is_activated(last) {
         return None;
     }
     let has_expansion = open.len() > 2
-        && is_pointwise(&open[open.len() - 3].unit)
+        && open[open.len() - 3].unit.is_pointwise()
         && is_activated(dw)
         && open[open.len() - 3].unit.out_channels > open[open.len() - 3].unit.in_channels;
     Some(if has_expansion { 3 } else { 2 })
@@ -199,8 +191,6 @@ fn block(cx: &Context<'_>, flow: &Flow, kind: BlockKind, links: &[Link]) -> Bloc
         source,
         branch_source: source,
         result,
-        body,
-        sum: None,
         end,
         attention: None,
         nodes,

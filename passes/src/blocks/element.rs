@@ -46,6 +46,8 @@ pub struct Closed {
     pub nodes: Vec<NodeId>,
     /// What it is, in a few words.
     pub what: String,
+    /// Whether it is a gate or a response normalization, which stand inside blocks of known families.
+    pub is_gate: bool,
 }
 
 impl Element {
@@ -83,8 +85,8 @@ impl Element {
             return plain;
         }
         let nodes = flow.between(cx, x, value);
-        let what = describe(cx, &nodes);
-        Some(Self::Closed(Closed { x, y: value, nodes, what }))
+        let (what, is_gate) = describe(cx, &nodes);
+        Some(Self::Closed(Closed { x, y: value, nodes, what, is_gate }))
     }
 
     /// What it reads.
@@ -198,18 +200,18 @@ pub fn activation_after(cx: &Context<'_>, flow: &Flow, value: ValueId) -> Option
     None
 }
 
-/// What a group of nodes is, in a few words.
-fn describe(cx: &Context<'_>, nodes: &[NodeId]) -> String {
+/// What a group of nodes is, in a few words, and whether it is a gate or a response normalization.
+fn describe(cx: &Context<'_>, nodes: &[NodeId]) -> (String, bool) {
     let has = |op: &str| nodes.iter().any(|node| cx.graph.node(*node).is(op));
     let pools = has("GlobalAveragePool") || has("ReduceMean");
     if has("Softmax") || has("Attention") {
-        return "attention".into();
+        return ("attention".into(), false);
     }
     if pools && (has("Sigmoid") || has("HardSigmoid") || has("Clip")) && has("Mul") {
-        return "a squeeze-and-excitation gate".into();
+        return ("a squeeze-and-excitation gate".into(), true);
     }
     if has("ReduceL2") || (pools && has("Sqrt")) {
-        return "a global response normalization".into();
+        return ("a global response normalization".into(), true);
     }
     let mut ops: Vec<&str> = Vec::new();
     for node in nodes {
@@ -220,5 +222,5 @@ fn describe(cx: &Context<'_>, nodes: &[NodeId]) -> String {
     }
     let more = if ops.len() > 4 { ", …" } else { "" };
     ops.truncate(4);
-    format!("{}{more}", ops.join(", "))
+    (format!("{}{more}", ops.join(", ")), false)
 }

@@ -74,9 +74,7 @@ impl BlockKind {
 pub struct AttentionHalf {
     /// The normalization before the projections to q, k and v.
     pub norm: Norm,
-    /// The sum that closes the half.
-    pub sum: NodeId,
-    /// Its result.
+    /// The result of the sum that closes the half.
     pub result: ValueId,
     /// Every node of the half.
     pub nodes: Vec<NodeId>,
@@ -101,10 +99,6 @@ pub struct Block {
     pub branch_source: ValueId,
     /// The way around the branch; empty = the identity, `None` = there is none.
     pub shortcut: Option<Vec<Element>>,
-    /// The sum of branch and shortcut.
-    pub sum: Option<NodeId>,
-    /// The value before the activation at the end: the sum, or the end of the branch.
-    pub body: ValueId,
     /// The activation at the end.
     pub end: Option<Activation>,
     /// The attention half of a transformer layer.

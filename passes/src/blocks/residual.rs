@@ -14,7 +14,6 @@ use crate::rule::Context;
 
 /// A sum with the two ways that lead to it.
 struct Sum {
-    node: NodeId,
     source: ValueId,
     result: ValueId,
     branch: Vec<Element>,
@@ -75,7 +74,7 @@ fn sum(cx: &Context<'_>, flow: &Flow, node: NodeId) -> Option<Sum> {
         _ => layers(&first) < layers(&second) || first.is_empty(),
     };
     let (shortcut, branch) = if takes_first { (first, second) } else { (second, first) };
-    Some(Sum { node, source, result, branch, shortcut, nodes })
+    Some(Sum { source, result, branch, shortcut, nodes })
 }
 
 fn classify(cx: &Context<'_>, flow: &Flow, sum: Sum) -> Region {
@@ -103,8 +102,6 @@ fn classify(cx: &Context<'_>, flow: &Flow, sum: Sum) -> Region {
         source: sum.source,
         branch_source: sum.source,
         result,
-        body: sum.result,
-        sum: Some(sum.node),
         end,
         attention: None,
         nodes,
@@ -123,19 +120,15 @@ fn classify(cx: &Context<'_>, flow: &Flow, sum: Sum) -> Region {
 fn kind(sum: &Sum, has_end: bool) -> BlockKind {
     let units: Vec<&Linear> = sum.branch.iter().filter_map(Element::linear).collect();
     let has_activation = sum.branch.iter().any(|e| e.activation().is_some());
-    let gates = sum.branch.iter().filter(|e| matches!(e, Element::Closed(_))).count();
-    if gates > 0 && !is_gated_family(&sum.branch) {
+    // With a gate or a response normalization inside, a block keeps its kind and is refused by that name.
+    if sum.branch.iter().any(|e| matches!(e, Element::Closed(closed) if !closed.is_gate)) {
         return BlockKind::Other;
     }
-    let is_pointwise = |unit: &Linear| unit.kernel.iter().all(|k| *k == 1);
-    let is_depthwise = |unit: &Linear| {
-        unit.is_conv() && unit.groups > 1 && unit.groups == unit.in_channels && !is_pointwise(unit)
-    };
     let shape: Vec<char> = units
         .iter()
         .map(|unit| match () {
-            () if is_depthwise(unit) => 'd',
-            () if is_pointwise(unit) => 'p',
+            () if unit.is_depthwise() => 'd',
+            () if unit.is_pointwise() => 'p',
             () => 'k',
         })
         .collect();
@@ -149,15 +142,6 @@ fn kind(sum: &Sum, has_end: bool) -> BlockKind {
         [_, _, ..] => BlockKind::Residual,
         _ => BlockKind::Other,
     }
-}
-
-/// Whether what is not affine is only a gate or a response normalization inside a family of blocks:
-/// such a block keeps its kind and is refused with that reason.
-fn is_gated_family(branch: &[Element]) -> bool {
-    branch.iter().all(|element| match element {
-        Element::Closed(closed) => closed.what.starts_with("a "),
-        _ => true,
-    })
 }
 
 /// The attention half, if the sum is one: a normalization read by projections, and a softmax behind.
@@ -177,7 +161,6 @@ fn attention(cx: &Context<'_>, sum: &Sum) -> Option<AttentionHalf> {
     };
     feeds_projections(cx, norm).then(|| AttentionHalf {
         norm: norm.clone(),
-        sum: sum.node,
         result: sum.result,
         nodes: sum.nodes.clone(),
     })

@@ -270,6 +270,18 @@ impl Linear {
         self.form == Form::Conv
     }
 
+    /// Whether every kernel size is 1 (so is that of a fully connected operator).
+    #[must_use]
+    pub fn is_pointwise(&self) -> bool {
+        self.kernel.iter().all(|k| *k == 1)
+    }
+
+    /// Whether it is a convolution with a kernel above 1 and a group for each input channel.
+    #[must_use]
+    pub fn is_depthwise(&self) -> bool {
+        self.is_conv() && self.groups > 1 && self.groups == self.in_channels && !self.is_pointwise()
+    }
+
     /// The unit as an affine map, weights in f64; `None` for ConvTranspose.
     #[must_use]
     pub fn map(&self) -> Option<AffineMap> {

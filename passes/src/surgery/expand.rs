@@ -28,10 +28,6 @@ pub(super) const EPSILON: f32 = 1e-5;
 /// A BatchNorm that was inserted, by the names of what it is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InsertedNorm {
-    /// Place of its block among the choices.
-    pub choice: usize,
-    /// The value it normalizes.
-    pub input: String,
     /// Its result.
     pub result: String,
     /// Axis of the channels.
@@ -104,7 +100,6 @@ struct Plan<'a> {
     block: &'a Block,
     /// What new names start with.
     prefix: String,
-    choice: usize,
     dtype: DataType,
     anchor: NodeId,
     /// λ and 1 − λ of this block, `[1]`.
@@ -153,7 +148,6 @@ impl<'a> Plan<'a> {
             cx,
             block,
             prefix,
-            choice,
             dtype,
             anchor,
             factors: (own, rest),
@@ -433,13 +427,7 @@ impl<'a> Plan<'a> {
             let add = Node::new("Add").named(&format!("{name}.add"));
             patch.node(add, anchor, vec![scaled, summand], Out::Fresh(result.clone()))
         };
-        let input = match x {
-            Operand::Value(value) => self.cx.graph.value(value).name().to_owned(),
-            _ => String::new(),
-        };
         self.norms.push(InsertedNorm {
-            choice: self.choice,
-            input,
             result,
             axis,
             channels,

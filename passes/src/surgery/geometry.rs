@@ -123,10 +123,9 @@ fn kernels(block: &Block, convs: &[&Linear], shrinks: bool) -> Vec<Vec<usize>> {
         if conv.kernel.iter().any(|k| k % 2 == 0) {
             continue;
         }
-        let is_depthwise = conv.groups > 1 && conv.groups == conv.in_channels;
         if Some(at) != last {
             kernels[at].fill(1);
-        } else if block.kind == BlockKind::ConvNext && is_depthwise {
+        } else if block.kind == BlockKind::ConvNext && conv.is_depthwise() {
             kernels[at].iter_mut().for_each(|k| *k = (*k).min(SHRUNK_DEPTHWISE));
         }
     }
