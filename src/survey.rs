@@ -151,7 +151,7 @@ fn automatic(block: &Block) -> Vec<Form> {
     forms
 }
 
-/// The forms to look at: the one asked for where the block offers it, else those of [`automatic`].
+/// The forms to look at: the one asked for where the block offers it, else the automatic ones.
 #[must_use]
 pub fn wanted(block: &Block, asked: Option<Form>) -> Vec<Form> {
     match asked {
