@@ -40,7 +40,7 @@ apt_install = if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y 
 	elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo apt-get install -y $(1); \
 	else echo 'missing Debian package: $(1). As root: apt-get install $(1)' >&2; exit 1; fi
 
-.PHONY: help setup tools ort test fmt lint demo cost-model bench corpus models-check depth prune-check fuzz clean
+.PHONY: help setup tools ort test fmt lint demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -110,7 +110,7 @@ demo: setup ## compile a trained RepVGG, verify it on real images, measure both;
 	$(COMPILER) bench fixtures/trained/fmnist_repvgg.bn.onnx target/demo/repvgg.onnx
 	$(call step,find the blocks of a trained ResNet)
 	$(COMPILER) inspect fixtures/trained/fmnist_resnet.bn.onnx
-	$(call step,prune three of them: structure and speed only because accuracy is not recovered yet)
+	$(call step,prune three of them: structure and speed only)
 	$(COMPILER) fixtures/trained/fmnist_resnet.bn.onnx -o target/demo/resnet.onnx --blocks 3,6,8 --form conv --recover none
 
 cost-model: setup $(VENV)/.check ## hold the cost guard's decisions against ONNX Runtime's clock
@@ -126,6 +126,12 @@ depth: setup $(VENV)/.check ## speed of full-size networks with pruned blocks; p
 prune-check: setup ## prune every block of the fixtures, alone and all together, each result verified
 	cargo build --locked --release
 	$(VENV)/bin/python scripts/prune_check.py --alone fixtures/exported/*.onnx fixtures/trained/*.onnx
+
+fit-table: setup $(VENV)/.check ## accuracy against pruned blocks on Fashion-MNIST; prints tables for docs/results.md, draws docs/fit_fmnist.svg
+	@test -d /usr/share/datasets/fashion-mnist || { $(call apt_install,dataset-fashion-mnist); }
+	cargo build --locked --release
+	rm -rf target/fit-table
+	$(VENV)/bin/python scripts/fit_table.py $(COMPILER)
 
 bench: setup $(VENV)/.bench ## compare speed and memory with onnxslim and onnxsim; prints tables for docs/results.md
 	$(call step,build the compiler and the model zoo)

@@ -90,6 +90,7 @@ fn bar(svg: &mut String, y: usize, class: &str, variant: &Variant, longest: f64,
     );
 }
 
-fn escape(text: &str) -> String {
+/// The text as HTML text or attribute value.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 use updp_passes::surgery::Form;
 
+use updp_trainer::outcome::Outcome;
+
 use crate::prune::{Pruned, StatisticsSource};
 use crate::report::grouped;
 use crate::survey::{Row, Variant};
@@ -225,12 +227,82 @@ pub fn pruning(pruned: &Pruned) -> Value {
             })
         })
         .collect();
-    json!({
-        "recovery": "none",
-        "usable": false,
+    let recovery = if pruned.outcome.is_some() { "fit" } else { "none" };
+    let mut report = json!({
+        "recovery": recovery,
+        "usable": pruned.outcome.is_some(),
         "blocks_found": pruned.found,
         "statistics": pruned.statistics.name(),
         "blocks": blocks,
         "left_alone": pruned.left,
-    })
+    });
+    if let Some(outcome) = &pruned.outcome {
+        report["fit"] = json!(outcome);
+    }
+    report
+}
+
+/// What pruning with data found, as text: the score before and after, the speed, and every block with its prices.
+#[must_use]
+pub fn fitted(outcome: &Outcome) -> String {
+    let mut out = String::new();
+    let chosen = outcome.blocks.iter().filter(|block| block.chosen.is_some()).count();
+    let _ =
+        write!(out, "{chosen} of {} blocks pruned (goal: {})", outcome.blocks.len(), outcome.goal);
+    let per_cent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let _ = write!(
+        out,
+        "\n  fitted with {} images, chosen by {} held out",
+        outcome.data.calibration, outcome.data.held_out
+    );
+    let images = outcome.after.images;
+    let on = if outcome.data.validation > 0 { "of --val" } else { "held out" };
+    if let (Some(before), Some(after)) = (outcome.before.accuracy, outcome.after.accuracy) {
+        let (before, after) = (per_cent(before), per_cent(after));
+        let _ = write!(out, "\n  accuracy  {before} -> {after} on {images} images {on}");
+    }
+    if let Some(agreement) = outcome.after.agreement {
+        let agreement = per_cent(agreement);
+        let _ =
+            write!(out, "\n  agreement with the input model  {agreement} on {images} images {on}");
+    } else {
+        let overlap = outcome.after.overlap;
+        let _ = write!(out, "\n  cosine to the input model  {overlap:.4} on {images} images {on}");
+    }
+    if let Some(speed) = &outcome.speed {
+        let _ = write!(
+            out,
+            "\n  latency  {:.3} -> {:.3} ms, {:.2}x, at batch {} on {}",
+            speed.before_ms, speed.after_ms, speed.speedup, speed.batch, speed.runtime
+        );
+    }
+    if !outcome.data.skipped.is_empty() {
+        let _ = write!(out, "\n  {} images cannot be read:", outcome.data.skipped.len());
+        for skipped in outcome.data.skipped.iter().take(5) {
+            let _ = write!(out, "\n    {skipped}");
+        }
+    }
+    if !outcome.data.classes.is_empty() {
+        let classes = &outcome.data.classes;
+        let few: Vec<&str> = classes.iter().take(10).map(String::as_str).collect();
+        let more = if classes.len() > few.len() { ", …" } else { "" };
+        let _ = write!(out, "\n  classes in the order of the output: {}{more}", few.join(", "));
+    }
+    out.push_str("\n  block: ms as it is; form: points lost alone, ms; * = chosen");
+    for block in &outcome.blocks {
+        let _ =
+            write!(out, "\n  {:>3} {:<18} {:>8.3} ms ", block.index, block.kind, block.baseline_ms);
+        for offer in &block.offers {
+            let mark = if block.chosen.as_deref() == Some(offer.form.as_str()) { "*" } else { " " };
+            let _ =
+                write!(out, " {mark}{} {:.2}, {:.3}", offer.form, offer.price, offer.latency_ms);
+        }
+        if let Some(reason) = &block.reason {
+            let _ = write!(out, "  {reason}");
+        }
+    }
+    for sentence in &outcome.explanation {
+        let _ = write!(out, "\n  {sentence}");
+    }
+    out
 }

@@ -13,13 +13,15 @@ Examples:
   updp-compile model.onnx -o out.onnx            merge what can be merged, verify, write
   updp-compile model.onnx -o out.onnx --why-not  and say what was left alone, and why
   updp-compile inspect model.onnx                its blocks, what could be pruned and merged
+  updp-compile model.onnx -o out.onnx --data images/ --prune 3
+                                                 prune the three blocks that lose least, and fit
   updp-compile model.onnx -o out.onnx --blocks 3,5 --recover none
                                                  prune two blocks without recovering accuracy
   updp-compile verify a.onnx b.onnx              compare two models by running them
   updp-compile bench a.onnx b.onnx               compare their speed
 
 Exit codes: 0 done, 1 our bug, 2 usage, 3 bad model, 4 unsupported, 5 verification failed,
-6 nothing to prune, 8 runtime missing, 130 interrupted.";
+6 nothing to prune, 7 goal missed, 8 runtime missing, 130 interrupted.";
 
 /// Reparameterization compiler for ONNX vision models: merges what trains as many layers into few,
 /// without changing the function.
@@ -193,7 +195,7 @@ fn block_list(text: &str) -> Result<BlockList, String> {
 /// What a pruned block becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FormChoice {
-    /// The fastest of conv, dwpw and norm, measured
+    /// With data what loses least for the goal, else the fastest of conv, dwpw and norm
     Auto,
     /// One convolution or fully connected operator
     Conv,
@@ -201,6 +203,8 @@ pub enum FormChoice {
     Dwpw,
     /// One pointwise convolution
     Pw,
+    /// A convolution to a quarter of the channels and a pointwise one back; needs data
+    LowRank,
     /// The normalization and one pointwise or fully connected operator
     Norm,
     /// The shortcut alone
@@ -221,6 +225,8 @@ pub enum ShrinkChoice {
 pub enum Recovery {
     /// Not at all: an experiment with the structure; the result is not usable
     None,
+    /// In closed form, without labels and without gradients; needs --data
+    Fit,
 }
 
 /// Where pruning stops.
@@ -242,14 +248,26 @@ pub struct PruneArgs {
     /// Whether kernels shrink: the first 3x3 to 1x1, a depthwise 7x7 to 3x3
     #[arg(long, value_enum, default_value = "auto")]
     pub shrink: ShrinkChoice,
-    /// How accuracy is recovered
-    #[arg(long, value_enum, requires = "blocks")]
+    /// Prunes so many blocks, those that lose least
+    #[arg(long, value_name = "N", conflicts_with = "blocks")]
+    pub prune: Option<NonZeroUsize>,
+    /// Prunes until the model is so many times as fast
+    #[arg(long, value_name = "X", value_parser = above_one, conflicts_with_all = ["blocks", "prune"])]
+    pub speedup: Option<f64>,
+    /// Prunes until the model takes so many milliseconds
+    #[arg(long, value_name = "T", value_parser = positive, conflicts_with_all = ["blocks", "prune", "speedup"])]
+    pub latency_ms: Option<f64>,
+    /// Most points of accuracy (without labels: of agreement) that may be lost; alone: prunes as much as that allows
+    #[arg(long, value_name = "P", value_parser = positive)]
+    pub max_drop: Option<f64>,
+    /// How accuracy is recovered; with --data the default is fit
+    #[arg(long, value_enum)]
     pub recover: Option<Recovery>,
     /// Stops early and writes what there is then
     #[arg(long, value_enum, requires = "blocks")]
     pub until: Option<Stage>,
     /// Prunes blocks even where every form is slower
-    #[arg(long, requires = "blocks")]
+    #[arg(long)]
     pub force: bool,
     /// Batch that forms are measured with, where the model leaves it open
     #[arg(long, value_name = "N", default_value = "1")]
@@ -260,6 +278,61 @@ pub struct PruneArgs {
     /// Seconds to measure each form of a block
     #[arg(long, value_name = "S", default_value = "0.25")]
     pub probe_seconds: f64,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x > 0.0);
+    number.ok_or_else(|| format!("{text:?} is no positive number"))
+}
+
+fn above_one(text: &str) -> Result<f64, String> {
+    positive(text).and_then(|x| {
+        if x > 1.0 { Ok(x) } else { Err("1 and below would not be faster".to_owned()) }
+    })
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = positive(text).ok().filter(|x| *x < 1.0);
+    share.ok_or_else(|| format!("{text:?} is no share between 0 and 1"))
+}
+
+impl PruneArgs {
+    /// Whether anything says which blocks to prune, or how many.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        self.blocks.is_some()
+            || self.prune.is_some()
+            || self.speedup.is_some()
+            || self.latency_ms.is_some()
+            || self.max_drop.is_some()
+            || self.recover.is_some()
+    }
+}
+
+/// Images to recover accuracy with.
+#[derive(Args, Clone, Debug)]
+pub struct DataArgs {
+    /// Images: a folder (of folders, one a class), .npz, .npy, IDX or .tar; no labels needed
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Images to report on; without them those held out serve
+    #[arg(long, value_name = "PATH", requires = "data")]
+    pub val: Option<PathBuf>,
+    /// Share of --data that is held out to choose by
+    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "0.1")]
+    pub val_split: f64,
+    /// Preset (imagenet, cifar, fashion-mnist, none) or file, as Hugging Face and timm publish it beside a model
+    #[arg(long, value_name = "NAME|FILE.json", default_value = "imagenet")]
+    pub preprocess: String,
+    /// Most images to fit with; by default what a minute's run of the model takes, 500 to 4000
+    #[arg(long, value_name = "N")]
+    pub images: Option<NonZeroUsize>,
+    /// Seed of what is drawn: the images held out and the rows fitted with
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub seed: u64,
+    /// Keeps what was found, so that the same command goes on where it stopped [default: OUT.work, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
 }
 
 /// Where a model is to run.
@@ -292,6 +365,9 @@ pub struct CompileArgs {
     /// Pruning
     #[command(flatten, next_help_heading = "Pruning")]
     pub prune: PruneArgs,
+    /// Images
+    #[command(flatten, next_help_heading = "Data")]
+    pub images: DataArgs,
     /// Fixes the shape of an input in the model: NAME:1,3,224,224 (also with x between the dims, or in brackets)
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,
@@ -316,9 +392,9 @@ pub struct CompileArgs {
     /// Writes inputs and outputs of the reference for other runners, as ONNX backend tests lie
     #[arg(long, value_name = "DIR")]
     pub test_vectors: Option<PathBuf>,
-    /// Writes a report as JSON
-    #[arg(long, value_name = "FILE.json")]
-    pub report: Option<PathBuf>,
+    /// Writes a report, as JSON or, after pruning with data, as a page; may be given twice
+    #[arg(long, value_name = "FILE.json|FILE.html")]
+    pub report: Vec<PathBuf>,
     /// Lists what was left alone, and why
     #[arg(long)]
     pub why_not: bool,

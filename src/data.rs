@@ -1,13 +1,10 @@
 //! `--input-data`: tensors from `.npz` and `.npy` files.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bytes::Bytes;
 use indexmap::IndexMap;
-use npyz::{DType, NpyFile, Order};
-use updp_ir::{DataType, Tensor};
+use updp_ir::Tensor;
+use updp_trainer::data::{DataError, npz};
 
 use crate::error::CliError;
 
@@ -20,8 +17,12 @@ pub struct InputData {
     pub labels: Option<Vec<i64>>,
 }
 
-fn failed(path: &Path, detail: impl std::fmt::Display) -> CliError {
-    CliError::InputData { path: path.to_owned(), detail: detail.to_string() }
+fn failed(error: &DataError, path: &Path) -> CliError {
+    let detail = match error {
+        DataError::Unreadable { detail, .. } | DataError::Damaged { detail, .. } => detail.clone(),
+        other => other.to_string(),
+    };
+    CliError::InputData { path: path.to_owned(), detail }
 }
 
 /// Reads what the arguments name: `FILE.npz` or `NAME:FILE.npy`.
@@ -33,20 +34,12 @@ pub fn read(arguments: &[String]) -> Result<InputData, CliError> {
     for argument in arguments {
         let is_file = Path::new(argument).exists();
         if let Some((name, file)) = argument.split_once(':').filter(|_| !is_file) {
-            let path = PathBuf::from(file);
-            let source = File::open(&path).map_err(|e| failed(&path, e))?;
-            data.arrays.insert(name.to_owned(), array(&path, BufReader::new(source))?);
+            let tensor = npz::read_npy(Path::new(file)).map_err(|e| failed(&e, Path::new(file)))?;
+            data.arrays.insert(name.to_owned(), tensor);
             continue;
         }
-        let path = PathBuf::from(argument);
-        let source = File::open(&path).map_err(|e| failed(&path, e))?;
-        let mut archive =
-            npyz::npz::NpzArchive::new(BufReader::new(source)).map_err(|e| failed(&path, e))?;
-        let names: Vec<String> = archive.array_names().map(ToOwned::to_owned).collect();
-        for name in names {
-            let file = archive.by_name(&name).map_err(|e| failed(&path, e))?;
-            let file = file.ok_or_else(|| failed(&path, format!("no array {name:?}")))?;
-            let tensor = tensor(&path, file)?;
+        let path = Path::new(argument);
+        for (name, tensor) in npz::read_npz(path).map_err(|e| failed(&e, path))? {
             if name == "labels" {
                 data.labels = tensor.to_i64();
             } else {
@@ -55,42 +48,6 @@ pub fn read(arguments: &[String]) -> Result<InputData, CliError> {
         }
     }
     Ok(data)
-}
-
-fn array(path: &Path, source: impl Read) -> Result<Tensor, CliError> {
-    tensor(path, NpyFile::new(source).map_err(|e| failed(path, e))?)
-}
-
-fn tensor<R: Read>(path: &Path, file: NpyFile<R>) -> Result<Tensor, CliError> {
-    if file.order() != Order::C {
-        return Err(failed(path, "arrays in Fortran order are not read"));
-    }
-    let dims: Vec<usize> = file.shape().iter().map(|d| *d as usize).collect();
-    let DType::Plain(kind) = file.dtype() else {
-        return Err(failed(path, "structured arrays are not read"));
-    };
-    let kind = kind.to_string();
-    let dtype = match kind.trim_start_matches(['<', '|', '=', '>']) {
-        "f4" => DataType::Float,
-        "f8" => DataType::Double,
-        "f2" => DataType::Float16,
-        "i8" => DataType::Int64,
-        "i4" => DataType::Int32,
-        "i2" => DataType::Int16,
-        "i1" => DataType::Int8,
-        "u1" => DataType::Uint8,
-        "u2" => DataType::Uint16,
-        "u4" => DataType::Uint32,
-        "u8" => DataType::Uint64,
-        "b1" => DataType::Bool,
-        other => return Err(failed(path, format!("arrays of type {other} are not read"))),
-    };
-    if kind.starts_with('>') {
-        return Err(failed(path, "big-endian arrays are not read"));
-    }
-    let mut bytes = Vec::new();
-    file.into_inner().read_to_end(&mut bytes).map_err(|e| failed(path, e))?;
-    Tensor::new(dtype, dims, Bytes::from(bytes)).map_err(|e| failed(path, e))
 }
 
 impl InputData {

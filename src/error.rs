@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use updp_exec::ExecError;
 use updp_ir::IrError;
 use updp_passes::PassError;
+use updp_trainer::data::DataError;
+use updp_trainer::error::TrainerError;
 
 /// What ends a command.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,8 @@ pub enum CliError {
         "no statistics for {name:?}: the data are too few for the batch, or a value is not finite"
     )]
     Calibration { name: String },
+    #[error("the goal is missed: {detail}; the best network found is written")]
+    GoalMissed { detail: String },
     #[error("there is no error code {code:?}")]
     UnknownCode { code: String },
     #[error(transparent)]
@@ -51,6 +55,25 @@ pub enum CliError {
     Pass(#[from] PassError),
     #[error(transparent)]
     Exec(#[from] ExecError),
+    #[error(transparent)]
+    Trainer(TrainerError),
+}
+
+impl From<TrainerError> for CliError {
+    fn from(error: TrainerError) -> Self {
+        match error {
+            TrainerError::Ir(error) => Self::Ir(error),
+            TrainerError::Pass(error) => Self::Pass(error),
+            TrainerError::Exec(error) => Self::Exec(error),
+            other => Self::Trainer(other),
+        }
+    }
+}
+
+impl From<DataError> for CliError {
+    fn from(error: DataError) -> Self {
+        Self::Trainer(error.into())
+    }
 }
 
 impl CliError {
@@ -73,6 +96,8 @@ impl CliError {
             Self::NothingToPrune { .. } => "C0014",
             Self::LatencyTable { .. } => "C0015",
             Self::Calibration { .. } => "C0016",
+            Self::GoalMissed { .. } => "C0017",
+            Self::Trainer(error) => error.code(),
             Self::Ir(error) => error.code(),
             Self::Pass(error) => error.code(),
             Self::Exec(error) => error.code(),
@@ -94,12 +119,14 @@ impl CliError {
             | Self::NoSuchBlock { .. }
             | Self::LatencyTable { .. }
             | Self::Calibration { .. }
+            | Self::Trainer(_)
             | Self::Pass(PassError::UnknownRule { .. } | PassError::AlreadyExpanded) => 2,
             Self::NothingToPrune { .. } | Self::Pass(PassError::Refused { .. }) => 6,
             Self::DifferentSignature { .. }
             | Self::VerificationFailed { .. }
             | Self::Different { .. } => 5,
             Self::TargetRefuses { .. } => 4,
+            Self::GoalMissed { .. } => 7,
             Self::Unverifiable { .. } => 8,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
@@ -135,6 +162,8 @@ impl CliError {
             }
             Self::TargetRefuses { .. } => "every finding says its cure and its source".into(),
             Self::LatencyTable { .. } => "remove the file, and it is measured anew".into(),
+            Self::GoalMissed { .. } => "the report says what each block costs and saves".into(),
+            Self::Trainer(error) => return error.help(),
             Self::Calibration { .. } => "give at least one batch of finite inputs".into(),
             Self::Pass(PassError::Refused { .. }) => {
                 "--form auto takes a form that the block offers".into()

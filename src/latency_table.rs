@@ -94,6 +94,14 @@ impl LatencyTable {
     /// # Errors
     /// What opening and running the models refuses.
     pub fn latencies(&mut self, models: &[&Model]) -> Result<Vec<f64>, CliError> {
+        self.latencies_in(models, self.conditions.seconds)
+    }
+
+    /// As [`Self::latencies`], with so many seconds for each model.
+    ///
+    /// # Errors
+    /// What opening and running the models refuses.
+    pub fn latencies_in(&mut self, models: &[&Model], seconds: f64) -> Result<Vec<f64>, CliError> {
         let mut keys = Vec::new();
         let mut opened: Vec<(usize, Box<dyn Executor>)> = Vec::new();
         let (runtime, options) = self.conditions.runtime.split(Optimizer::All);
@@ -126,16 +134,15 @@ impl LatencyTable {
             slots.push(*at);
             turns.push(executor.as_mut());
         }
-        let seconds = self.conditions.seconds * turns.len() as f64;
+        let seconds = seconds * turns.len() as f64;
         let budget = Budget::Time(Duration::from_secs_f64(seconds.clamp(0.02, 3600.0)));
         let measured = measure(&mut turns, &inputs, WARM_UP, budget)?;
-        let base = measured.latencies[0].median_ms;
-        for (slot, (latency, speedup)) in
-            slots.iter().zip(measured.latencies.iter().zip(&measured.speedups))
-        {
-            // By the paired ratio: a slow spell that hits both cancels out.
-            let ms = if *slot == 0 { latency.median_ms } else { base / speedup };
-            self.entries.insert(keys[*slot].clone(), ms);
+        // What is known of the first stays, so that earlier ratios to it hold.
+        let base = self.entries.get(&keys[0]).copied();
+        let base = base.unwrap_or(measured.latencies[0].median_ms);
+        for (slot, speedup) in slots.iter().zip(&measured.speedups) {
+            // By the paired ratio: a slow spell that hits both cancels out. The first one's is 1.
+            self.entries.insert(keys[*slot].clone(), base / speedup);
         }
         self.is_changed = true;
         Ok(keys.iter().map(|key| self.entries[key]).collect())
@@ -211,6 +218,12 @@ pub fn signature(model: &Model) -> String {
         text.push_str(");");
     }
     format!("{:016x}{:016x}", fnv(text.as_bytes(), 0), fnv(text.as_bytes(), 1))
+}
+
+/// A short hash of bytes, stable across versions and machines.
+#[must_use]
+pub fn hash(bytes: &[u8]) -> u64 {
+    fnv(bytes, 0)
 }
 
 /// FNV-1a; stable across versions and machines, which the standard hasher is not.

@@ -34,6 +34,8 @@ pub struct Pruned {
     pub found: usize,
     /// Where the statistics of inserted BatchNorms come from.
     pub statistics: StatisticsSource,
+    /// What fitting found out; `None` without data.
+    pub outcome: Option<updp_trainer::outcome::Outcome>,
 }
 
 /// Where the statistics of inserted BatchNorms come from.
@@ -101,6 +103,7 @@ impl FormChoice {
             Self::Dwpw => Form::DepthwisePointwise,
             Self::Pw => Form::Pointwise,
             Self::Norm => Form::Norm,
+            Self::LowRank => Form::LowRank,
             Self::Drop => Form::Drop,
         })
     }
@@ -117,7 +120,7 @@ impl Request<'_> {
         surgery::expand(&mut model, &choices, self.shrink())?;
         let bytes = encode(&model)?;
         let statistics = StatisticsSource::NotNeeded;
-        Ok(Pruned { bytes, chosen, left, found, statistics })
+        Ok(Pruned { bytes, chosen, left, found, statistics, outcome: None })
     }
 
     /// Prunes the chosen blocks up to the settled network.
@@ -142,15 +145,15 @@ impl Request<'_> {
         }
         surgery::settle(&mut model)?;
         let bytes = encode(&model)?;
-        Ok(Pruned { bytes, chosen, left, found, statistics })
+        Ok(Pruned { bytes, chosen, left, found, statistics, outcome: None })
     }
 
     /// Whether a block that gets slower is refused.
-    fn is_guarded(&self) -> bool {
+    pub(crate) fn is_guarded(&self) -> bool {
         !self.arguments.force && !self.options.merge_all
     }
 
-    fn shrink(&self) -> Shrink {
+    pub(crate) fn shrink(&self) -> Shrink {
         self.arguments.shrink.as_shrink()
     }
 
@@ -166,6 +169,7 @@ impl Request<'_> {
             model: &model,
             shrink: self.shrink(),
             options: self.options,
+            is_fitted: false,
             effort: f64::INFINITY,
         };
         let mut table = self.table()?;
@@ -212,7 +216,10 @@ impl Request<'_> {
     }
 
     /// Indices of the blocks asked for.
-    fn wanted(&self, blocks: &[updp_passes::blocks::Block]) -> Result<Vec<usize>, CliError> {
+    pub(crate) fn wanted(
+        &self,
+        blocks: &[updp_passes::blocks::Block],
+    ) -> Result<Vec<usize>, CliError> {
         let Some(BlockList::Some(list)) = &self.arguments.blocks else {
             return Ok((0..blocks.len()).collect());
         };
@@ -327,6 +334,6 @@ fn choices(chosen: &[(Row, Form)]) -> Vec<Choice> {
     chosen.iter().map(|(row, form)| Choice { block: row.block.clone(), form: *form }).collect()
 }
 
-fn encode(model: &Model) -> Result<Bytes, CliError> {
+pub(crate) fn encode(model: &Model) -> Result<Bytes, CliError> {
     Ok(model.encode(&DataPlacement::Inline)?.model_to_bytes())
 }

@@ -218,7 +218,7 @@ pub fn verification(result: &Verification) -> String {
 /// The JSON report, schema `updp-report/1` (docs/report.md).
 #[must_use]
 pub fn json(
-    versions: Versions,
+    versions: &Versions,
     input: (&Path, &Facts),
     output: (&Path, &Facts),
     log: &Log,

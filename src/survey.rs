@@ -115,6 +115,8 @@ pub struct Survey<'a> {
     pub shrink: Shrink,
     /// Options of the merge.
     pub options: &'a Options,
+    /// Whether forms are those that are fitted to data; else the paper's.
+    pub is_fitted: bool,
     /// Most multiplications spent on composing one block's weights; a block beyond it is not tried out.
     pub effort: f64,
 }
@@ -225,7 +227,12 @@ impl Survey<'_> {
                 continue;
             }
             let mut model = surgery::part_of(self.model, block)?;
-            match surgery::prune_part(&mut model, *form, self.shrink, self.options) {
+            let made = if self.is_fitted {
+                surgery::fit_part(&mut model, *form, self.shrink, self.options)
+            } else {
+                surgery::prune_part(&mut model, *form, self.shrink, self.options)
+            };
+            match made {
                 Ok(()) => {
                     variants.insert(*form, Ok(Variant::of(&model)));
                     models.push((*form, model));

@@ -106,6 +106,52 @@ impl Graph {
         Ok(())
     }
 
+    /// Opens axis 0 of a graph input that has a fixed size: it becomes `symbol` there and on every graph output
+    /// that starts with the same size; what is declared of inner values is forgotten. Returns the size it had.
+    ///
+    /// Whether the nodes in between take any size is for the caller to find out.
+    ///
+    /// # Errors
+    /// I0303 for what is no graph input, I0305 when its axis 0 has no fixed size.
+    pub fn open_axis(&mut self, value: ValueId, symbol: &str) -> Result<usize, IrError> {
+        let place = self.inputs.iter().position(|(id, _)| *id == value).ok_or(IrError::StaleId)?;
+        let declared = self.value(value).declared.clone();
+        let Some((size, mut ty)) = declared.and_then(|ty| Some((ty.known_dim(0)?, ty))) else {
+            let detail = "axis 0 of the input has no fixed size".to_owned();
+            return Err(IrError::Broken { number: 1, detail });
+        };
+        ty.shape.iter_mut().flatten().take(1).for_each(|dim| *dim = Dim::from(symbol));
+        let inner: Vec<ValueId> =
+            self.nodes().into_iter().flat_map(|node| self.results(node)).flatten().collect();
+        self.forget_types(&inner)?;
+        let outputs: Vec<ValueId> = self.outputs().collect();
+        for output in outputs {
+            let declared = self.value_mut(output).declared.as_mut();
+            if let Some(first) = declared.and_then(|ty| ty.shape.as_mut()?.first_mut())
+                && *first == Dim::Known(size)
+            {
+                *first = Dim::from(symbol);
+            }
+        }
+        let opened = dimension::Value::DimParam(symbol.to_owned());
+        let was = dimension::Value::DimValue(size as i64);
+        let own = self.inputs.iter_mut().skip(place).take(1).chain(&mut self.outputs);
+        for (_, info) in own {
+            let Some(type_proto::Value::TensorType(tensor)) =
+                info.r#type.as_mut().and_then(|ty| ty.value.as_mut())
+            else {
+                continue;
+            };
+            let first = tensor.shape.as_mut().and_then(|shape| shape.dim.first_mut());
+            if let Some(first) = first.filter(|dim| dim.value.as_ref() == Some(&was)) {
+                first.value = Some(opened.clone());
+            }
+        }
+        self.value_mut(value).declared = Some(ty);
+        self.edited = true;
+        Ok(size)
+    }
+
     /// Replaces symbols by sizes in everything declared.
     fn fix_symbols(&mut self, symbols: &[(String, usize)]) {
         let size_of = |name: &str| symbols.iter().find(|(known, _)| known == name).map(|(_, n)| *n);

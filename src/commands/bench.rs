@@ -122,6 +122,7 @@ fn per_block(arguments: &BenchArgs) -> Result<(), CliError> {
         model: &model,
         shrink: surgery::Shrink::Auto,
         options: &options,
+        is_fitted: false,
         effort: f64::INFINITY,
     };
     let rows = survey.rows(surgery::blocks_of(&model)?, surgery::forms, Some(&mut table))?;

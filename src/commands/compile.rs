@@ -8,14 +8,17 @@ use updp_ir::{DataPlacement, Encoded, IrError, Model, text};
 use updp_passes::{Log, Options, pipeline, surgery};
 
 use crate::block_report;
-use crate::cli::{CompileArgs, Stage};
+use crate::cli::{CompileArgs, Recovery, Stage};
 use crate::data;
 use crate::deploy::{self, Finding};
 use crate::error::CliError;
+use crate::latency_table::hash;
 use crate::local;
 use crate::model_file::{ModelFile, Source, folder_of, is_pipe};
 use crate::prune::{Pruned, Request};
+use crate::recover::{self, Recover};
 use crate::report::{self, Facts};
+use crate::report_page;
 use crate::terminal::{Verbosity, note, say};
 use crate::test_vectors::{self, StagedVectors};
 use crate::verify::{Oracle, Verification};
@@ -40,7 +43,7 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
         return Err(usage(&format!("there is no phase {phase:?}, only {}", names.join(", "))));
     }
     let ModelFile { source, model } = ModelFile::open(input)?;
-    if arguments.prune.blocks.is_some() {
+    if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
         return pruned(arguments, source, model, target);
     }
     let before = Facts::of(&model, source.total_bytes());
@@ -55,10 +58,14 @@ fn pruned(
     target: &PathBuf,
 ) -> Result<(), CliError> {
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
-    if arguments.prune.until.is_none() && arguments.prune.recover.is_none() {
-        return Err(usage(
-            "pruning changes the function; --recover none says that this is an experiment",
-        ));
+    let is_page = |path: &PathBuf| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html"));
+    let with_data =
+        arguments.images.data.is_some() && arguments.prune.recover != Some(Recovery::None);
+    if !with_data {
+        if arguments.report.iter().any(is_page) {
+            return Err(usage("a page is made of pruning with --data; other reports are JSON"));
+        }
+        refuse_without_data(arguments)?;
     }
     let before = Facts::of(&model, source.total_bytes());
     fix_shapes(&arguments.input_shape, &mut model)?;
@@ -79,12 +86,45 @@ fn pruned(
         let expanded = request.expand(model)?;
         return Expanded { arguments, source, target, before }.write(&expanded);
     }
-    let pruned = request.prune(model)?;
+    let work = recover::work_folder(arguments.images.work.as_deref(), target);
+    let pruned = if with_data {
+        let fingerprint = hash(&source.bytes);
+        let images = &arguments.images;
+        let work = work.as_deref();
+        Recover { request: &request, images, work, fingerprint }.prune(model)?
+    } else {
+        request.prune(model)?
+    };
     let settled = ModelFile::read(target, pruned.bytes.clone())?;
     let input = Some(source);
     let path = arguments.model.clone().unwrap_or_default();
     let source = Source { path, ..settled.source };
-    Job { arguments, source, target, before, pruned: Some(pruned), input }.run(settled.model)
+    let result =
+        Job { arguments, source, target, before, pruned: Some(pruned), input }.run(settled.model);
+    let is_done = matches!(result, Ok(()) | Err(CliError::GoalMissed { .. }));
+    if let (true, true, None, Some(work)) = (with_data, is_done, &arguments.images.work, work) {
+        recover::remove_work(&work);
+    }
+    result
+}
+
+/// Without data only `--blocks` can be pruned, and only as an experiment.
+fn refuse_without_data(arguments: &CompileArgs) -> Result<(), CliError> {
+    let prune = &arguments.prune;
+    let detail = if prune.blocks.is_none() && arguments.images.data.is_some() {
+        "--recover none prunes --blocks LIST only: a goal needs what fitting finds out"
+    } else if prune.blocks.is_none() {
+        "a goal needs images: --data DIR (labels are not needed)"
+    } else if prune.recover == Some(Recovery::Fit) {
+        "--recover fit needs images: --data DIR (labels are not needed)"
+    } else if prune.max_drop.is_some() {
+        "--max-drop needs images: --data DIR"
+    } else if prune.until.is_none() && prune.recover.is_none() {
+        "pruning changes the function: give images with --data DIR, or --recover none for an experiment with the structure"
+    } else {
+        return Ok(());
+    };
+    Err(CliError::Usage { detail: detail.to_owned() })
 }
 
 /// Fixes input shapes as `--input-shape` says.
@@ -334,7 +374,26 @@ impl Job<'_> {
 
     fn report(&self, outcome: &Outcome<'_>, versions: report::Versions) -> Result<(), CliError> {
         self.tell(outcome);
-        let Some(path) = &self.arguments.report else { return Ok(()) };
+        let outcome_of_fit = self.pruned.as_ref().and_then(|pruned| pruned.outcome.as_ref());
+        for path in &self.arguments.report {
+            let is_page = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html"));
+            match outcome_of_fit.filter(|_| is_page) {
+                Some(fitted) => {
+                    let name = |path: &Path| path.display().to_string();
+                    let (input, output) = (name(&self.source.path), name(self.target));
+                    write::text(path, &report_page::page(&input, &output, fitted))?;
+                }
+                None => write::text(path, &format!("{:#}\n", self.json(outcome, &versions)))?,
+            }
+        }
+        let missed = outcome_of_fit.map(|fitted| fitted.missed.join("; "));
+        match missed.filter(|missed| !missed.is_empty()) {
+            Some(detail) => Err(CliError::GoalMissed { detail }),
+            None => Ok(()),
+        }
+    }
+
+    fn json(&self, outcome: &Outcome<'_>, versions: &report::Versions) -> serde_json::Value {
         let input = (self.source.path.as_path(), outcome.before);
         let output = (self.target.as_path(), &outcome.after);
         let verified = outcome.verified.as_ref();
@@ -346,7 +405,7 @@ impl Job<'_> {
         if let Some(pruned) = &self.pruned {
             report["pruning"] = block_report::pruning(pruned);
         }
-        write::text(path, &format!("{report:#}\n"))
+        report
     }
 
     /// What exact compilation leaves on the table. The compiled model is near enough to a prepared one, and
@@ -460,8 +519,14 @@ impl Job<'_> {
     fn tell(&self, outcome: &Outcome<'_>) {
         let log = outcome.log;
         if let Some(pruned) = &self.pruned {
-            self.print("pruned without recovery: the network is not usable, only its structure is");
-            self.print(&block_report::chosen(pruned));
+            if let Some(fitted) = &pruned.outcome {
+                self.print(&block_report::fitted(fitted));
+            } else {
+                self.print(
+                    "pruned without recovery: the network is not usable, only its structure is",
+                );
+                self.print(&block_report::chosen(pruned));
+            }
         }
         if self.pruned.is_some() && log.rewrites.is_empty() {
             self.print(&report::table(outcome.before, &outcome.after));

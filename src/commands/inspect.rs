@@ -103,6 +103,7 @@ fn rows(
     let path = arguments.latency_table.as_deref();
     let mut table = arguments.latency.then(|| LatencyTable::open(path, conditions)).transpose()?;
     let survey = Survey {
+        is_fitted: false,
         model: &model,
         shrink: arguments.shrink.as_shrink(),
         options,

@@ -4,6 +4,7 @@ mod command_line;
 mod compile;
 mod deploy;
 mod error_codes;
+mod fit;
 mod fixtures;
 mod fuzz_replay;
 mod micro;

@@ -76,7 +76,7 @@ pub fn expand(
             Ok((plan.patch, plan.norms))
         });
         let (patch, norms) = planned.map_err(|d| PassError::refused(&choice.block, d))?;
-        apply(model, patch, &choice.block)?;
+        apply(model, patch, &choice.block.name)?;
         expansion.norms.extend(norms);
     }
     Ok(expansion)
@@ -240,22 +240,8 @@ impl<'a> Plan<'a> {
 
     fn conv(&mut self, x: Operand, map: &AffineMap, part: &str) -> Result<Operand, Declined> {
         let name = self.name(part);
-        let values: Vec<f64> = map.weight.iter().copied().collect();
-        let weight = weights::stored(self.dtype, map.weight.shape().to_vec(), &values)?;
-        let mut operands = vec![x, self.patch.constant(format!("{name}.weight"), weight, None)];
-        if map.bias.iter().any(|b| *b != 0.0) {
-            let bias = weights::stored(self.dtype, vec![map.bias.len()], &map.bias)?;
-            operands.push(self.patch.constant(format!("{name}.bias"), bias, None));
-        }
-        let pads = [map.pad_begin.as_slice(), &map.pad_end].concat();
-        let conv = Node::new("Conv")
-            .named(&name)
-            .with("dilations", map.dilation.as_slice())
-            .with("group", map.groups as i64)
-            .with("kernel_shape", map.kernel_size())
-            .with("pads", pads.as_slice())
-            .with("strides", map.stride.as_slice());
-        Ok(self.patch.node(conv, self.anchor, operands, Out::Fresh(format!("{name}_result"))))
+        let out = Out::Fresh(format!("{name}_result"));
+        super::plan_conv(&mut self.patch, self.anchor, (self.dtype, &name), (x, map), out)
     }
 
     /// The activation and BatchNorm at the end.

@@ -14,14 +14,22 @@ pub enum Form {
     Pointwise,
     /// The normalization stays; what follows it merges into one pointwise or fully connected operator.
     Norm,
+    /// A convolution to a quarter of the channels and a pointwise one back; fitted only.
+    LowRank,
     /// The shortcut alone.
     Drop,
 }
 
 impl Form {
     /// All forms, the paper's first.
-    pub const ALL: [Self; 5] =
-        [Self::Conv, Self::DepthwisePointwise, Self::Pointwise, Self::Norm, Self::Drop];
+    pub const ALL: [Self; 6] = [
+        Self::Conv,
+        Self::DepthwisePointwise,
+        Self::Pointwise,
+        Self::Norm,
+        Self::LowRank,
+        Self::Drop,
+    ];
 
     /// What `--form` calls it.
     #[must_use]
@@ -31,6 +39,7 @@ impl Form {
             Self::DepthwisePointwise => "dwpw",
             Self::Pointwise => "pw",
             Self::Norm => "norm",
+            Self::LowRank => "low-rank",
             Self::Drop => "drop",
         }
     }
@@ -42,7 +51,7 @@ impl Form {
         match self {
             Self::Conv | Self::Norm => true,
             Self::DepthwisePointwise => kind == BlockKind::ConvNext,
-            Self::Pointwise | Self::Drop => false,
+            Self::Pointwise | Self::LowRank | Self::Drop => false,
         }
     }
 }

@@ -194,25 +194,25 @@ pub fn move_geometry(
             .flatten()
             .filter(|value| *value != choice.block.result)
             .collect();
-        apply(model, patch, &choice.block)?;
+        apply(model, patch, &choice.block.name)?;
         model.graph.forget_types(&inner)?;
     }
     Ok(())
 }
 
 /// Calls `look` with fresh shapes of the model.
-pub(super) fn with_context<T>(model: &Model, look: impl FnOnce(&Context<'_>) -> T) -> T {
+pub fn with_context<T>(model: &Model, look: impl FnOnce(&Context<'_>) -> T) -> T {
     let opset = model.opset("").unwrap_or(0);
     let shapes = updp_ir::infer::Shapes::infer(&model.graph, opset);
     let options = crate::Options::default();
     look(&Context { graph: &model.graph, shapes: &shapes, opset, options: &options })
 }
 
-/// Applies a patch of surgery.
-pub(super) fn apply(model: &mut Model, patch: Patch, block: &Block) -> Result<(), PassError> {
+/// Applies a patch of surgery on a block of this name.
+pub(super) fn apply(model: &mut Model, patch: Patch, block: &str) -> Result<(), PassError> {
     patch.apply(&mut model.graph).map(|_| ()).map_err(|source| PassError::Apply {
         rule: "surgery",
-        node: block.name.clone(),
+        node: block.to_owned(),
         source,
     })
 }

@@ -10,20 +10,30 @@ mod expand;
 mod form;
 mod geometry;
 mod low_rank;
+mod open_batch;
 mod settle;
+mod site;
 mod statistics;
 
 pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
 pub use form::{Form, forms};
-pub use geometry::{ConvGeometry, Geometry, Shrink, move_geometry, moved};
+pub use geometry::{ConvGeometry, Geometry, Shrink, move_geometry, moved, with_context};
+pub use open_batch::open_batch;
 pub use settle::{drop_baseline, fix_lambda, settle};
+pub use site::{
+    Fitted, Layer, Site, Window, dims_of, fit_part, head, layers, part_between, site, sites,
+    stand_in, substitute,
+};
 pub use statistics::{Statistics, calibration_model, set_statistics};
 
-use updp_ir::Model;
+use updp_ir::{DataType, Model, Node, NodeId};
 
 use crate::blocks::{self, Block};
 use crate::error::{Declined, PassError};
+use crate::kernel::AffineMap;
+use crate::lift::weights;
 use crate::options::Options;
+use crate::patch::{Operand, Out, Patch};
 use crate::pipeline;
 
 /// A block with the form it is pruned to.
@@ -40,7 +50,7 @@ pub struct Choice {
 /// # Errors
 /// I0105 when the graph has a cycle.
 pub fn blocks_of(model: &Model) -> Result<Vec<Block>, PassError> {
-    Ok(geometry::with_context(model, blocks::find)?)
+    Ok(with_context(model, blocks::find)?)
 }
 
 /// One block of a prepared model as a model of its own, from its source to its result.
@@ -48,9 +58,7 @@ pub fn blocks_of(model: &Model) -> Result<Vec<Block>, PassError> {
 /// # Errors
 /// What cutting the part out refuses.
 pub fn part_of(model: &Model, block: &Block) -> Result<Model, PassError> {
-    geometry::with_context(model, |cx| {
-        Ok(model.extract(cx.shapes, &[block.source], &[block.result])?)
-    })
+    with_context(model, |cx| Ok(model.extract(cx.shapes, &[block.source], &[block.result])?))
 }
 
 /// Prunes `choices` of a prepared model up to the settled network, which is not merged yet.
@@ -74,11 +82,7 @@ pub fn prune_part(
     shrink: Shrink,
     options: &Options,
 ) -> Result<(), PassError> {
-    let result = part.graph.outputs().next();
-    let block = blocks_of(part)?.into_iter().find(|block| Some(block.result) == result);
-    let Some(block) = block else {
-        return Err(PassError::NoBlock);
-    };
+    let block = only_block(part)?;
     if !forms(&block).contains(&form) {
         let detail = format!("it has no form {:?}", form.name());
         return Err(PassError::refused(&block, Declined::new("no-such-form", detail)));
@@ -86,4 +90,37 @@ pub fn prune_part(
     prune(part, &[Choice { block, form }], shrink)?;
     pipeline::compile(part, options, &mut |_, _| {})?;
     Ok(())
+}
+
+/// The block that a part ends with.
+fn only_block(part: &Model) -> Result<Block, PassError> {
+    let result = part.graph.outputs().next();
+    let block = blocks_of(part)?.into_iter().find(|block| Some(block.result) == result);
+    block.ok_or(PassError::NoBlock)
+}
+
+/// Plans a Conv with the weights of a map; a bias of zeros is left out.
+fn plan_conv(
+    patch: &mut Patch,
+    anchor: NodeId,
+    (dtype, name): (DataType, &str),
+    (x, map): (Operand, &AffineMap),
+    out: Out,
+) -> Result<Operand, Declined> {
+    let values: Vec<f64> = map.weight.iter().copied().collect();
+    let weight = weights::stored(dtype, map.weight.shape().to_vec(), &values)?;
+    let mut operands = vec![x, patch.constant(format!("{name}.weight"), weight, None)];
+    if map.bias.iter().any(|b| *b != 0.0) {
+        let bias = weights::stored(dtype, vec![map.bias.len()], &map.bias)?;
+        operands.push(patch.constant(format!("{name}.bias"), bias, None));
+    }
+    let pads = [map.pad_begin.as_slice(), &map.pad_end].concat();
+    let conv = Node::new("Conv")
+        .named(name)
+        .with("dilations", map.dilation.as_slice())
+        .with("group", map.groups as i64)
+        .with("kernel_shape", map.kernel_size())
+        .with("pads", pads.as_slice())
+        .with("strides", map.stride.as_slice());
+    Ok(patch.node(conv, anchor, operands, out))
 }

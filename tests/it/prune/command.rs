@@ -9,7 +9,7 @@ use updp_testkit::{Micro, conv, encode, find_ort, op_counts, read_model};
 
 use super::fixture;
 
-fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_updp-compile"))
         .args(arguments)
         .output()
@@ -17,7 +17,7 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn succeeds(arguments: &[&str]) -> String {
+pub(crate) fn succeeds(arguments: &[&str]) -> String {
     let output = run(arguments);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -25,7 +25,7 @@ fn succeeds(arguments: &[&str]) -> String {
 }
 
 #[track_caller]
-fn ends(arguments: &[&str], code: i32, message: &str) {
+pub(crate) fn ends(arguments: &[&str], code: i32, message: &str) {
     let output = run(arguments);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{text}");
@@ -33,13 +33,13 @@ fn ends(arguments: &[&str], code: i32, message: &str) {
     assert!(!text.contains("panicked"), "{text}");
 }
 
-fn scene(model: &str) -> (TempDir, String, String) {
+pub(crate) fn scene(model: &str) -> (TempDir, String, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let output = folder.path().join("out.onnx").display().to_string();
     (folder, fixture(model).display().to_string(), output)
 }
 
-fn json(path: &Path) -> Value {
+pub(crate) fn json(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).expect("written");
     serde_json::from_str(&text).expect("JSON")
 }

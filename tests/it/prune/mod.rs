@@ -1,6 +1,6 @@
 //! Pruning blocks: detection, the expanded network at λ = 0, and merged against settled networks.
 
-mod command;
+pub(crate) mod command;
 mod nets;
 
 use std::path::PathBuf;
@@ -14,19 +14,19 @@ use updp_testkit::{Limit, Proof, op_counts, read_model};
 use crate::compile::merge_all;
 use crate::fixtures::folder;
 
-fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     let part = if name.starts_with("fmnist") { "trained" } else { "exported" };
     folder().join(part).join(format!("{name}.onnx"))
 }
 
-fn prepared(name: &str) -> Model {
+pub(crate) fn prepared(name: &str) -> Model {
     let mut model = read_model(&fixture(name));
     pipeline::prepare(&mut model).expect("well formed");
     model
 }
 
 /// Every fixture with blocks: how many, and of which kind.
-const FIXTURES: [(&str, usize, BlockKind); 26] = [
+pub(crate) const FIXTURES: [(&str, usize, BlockKind); 26] = [
     ("timm_convnext_atto_mini.dynamo18-eval", 8, BlockKind::ConvNext),
     ("timm_convnext_atto_mini.legacy17-eval", 8, BlockKind::ConvNext),
     ("timm_convnext_mini.dynamo20-eval-dyn", 8, BlockKind::ConvNext),

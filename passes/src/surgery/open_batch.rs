@@ -1,0 +1,68 @@
+//! Opening the batch of a network that was exported with a fixed one, for measuring and for running many images
+//! at once. What is written keeps the fixed batch.
+
+use updp_ir::{Model, Tensor, ValueId};
+
+use super::geometry::with_context;
+use crate::error::PassError;
+
+/// Name of the opened axis.
+const SYMBOL: &str = "updp_batch";
+
+/// Makes axis 0 of the only input symbolic, and lets every Reshape to constant dims that start with the old size
+/// take any. Returns whether there was a fixed batch to open; whether the network computes each image by itself
+/// is found out by running it.
+///
+/// # Errors
+/// What the primitives of the graph refuse.
+pub fn open_batch(model: &mut Model) -> Result<bool, PassError> {
+    let inputs: Vec<ValueId> = model.graph.required_inputs().collect();
+    let [input] = inputs[..] else { return Ok(false) };
+    let declared = model.graph.value(input).declared();
+    if declared.and_then(|ty| ty.known_dim(0)).is_none() {
+        return Ok(false);
+    }
+    let size = model.graph.open_axis(input, SYMBOL)? as i64;
+    let reshapes: Vec<_> = with_context(model, |cx| {
+        let nodes = cx.graph.nodes().into_iter();
+        nodes
+            .filter(|node| cx.graph.node(*node).is("Reshape"))
+            .filter_map(|node| {
+                let dims = cx.constant(cx.graph.operand(node, 1)?)?.to_i64()?;
+                let allows_zero = cx.graph.node(node).int("allowzero") == Some(1);
+                Some((node, opened(&dims, size, allows_zero)?))
+            })
+            .collect()
+    });
+    for (node, dims) in reshapes {
+        let tensor = Tensor::from_i64(vec![dims.len()], &dims)?;
+        let constant = model.graph.add_initializer("updp_open_dims", tensor);
+        model.graph.set_operand(node, 1, Some(constant))?;
+    }
+    Ok(true)
+}
+
+/// Dims that start with the batch, made to take any; `None` where they do not or cannot.
+fn opened(dims: &[i64], size: i64, allows_zero: bool) -> Option<Vec<i64>> {
+    let (first, rest) = dims.split_first()?;
+    if *first != size || rest.is_empty() {
+        return None;
+    }
+    let is_free = rest.iter().all(|dim| *dim > 0);
+    let first = if is_free { -1 } else { 0 };
+    (is_free || !allows_zero).then(|| [&[first], rest].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::opened;
+
+    #[test]
+    fn dims_that_start_with_the_batch_take_any_other() {
+        assert_eq!(opened(&[1, 64], 1, false), Some(vec![-1, 64]));
+        assert_eq!(opened(&[1, -1], 1, false), Some(vec![0, -1]));
+        assert_eq!(opened(&[1, -1], 1, true), None);
+        assert_eq!(opened(&[8, 64], 1, false), None);
+        assert_eq!(opened(&[1], 1, false), None);
+    }
+}

@@ -1,0 +1,603 @@
+//! Where a fitted operator takes the place of a block's branch, and putting it there.
+//!
+//! Fitting keeps no weight of the branch: one or two new operators, solved for on data, read `features`
+//! and make `output`, what lies between goes. Everything is said by names, so that a site found in
+//! one copy of a network holds in every other.
+
+use ndarray::{ArrayD, IxDyn};
+use updp_ir::{Dim, IrError, Model, Node, ValueId};
+
+use super::geometry::{Geometry, Shrink, apply, moved, with_context};
+use super::{Form, forms};
+use crate::blocks::{ActivationKind, Block, BlockKind, Element};
+use crate::error::{Declined, PassError};
+use crate::kernel::AffineMap;
+use crate::lift::{Linear, weights};
+use crate::options::Options;
+use crate::patch::{Operand, Out, Patch};
+use crate::pipeline;
+use crate::rule::Context;
+
+/// Kernel, stride, dilation and paddings of a fitted operator, one number a spatial dim; empty where it is
+/// fully connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Kernel.
+    pub kernel: Vec<usize>,
+    /// Stride.
+    pub stride: Vec<usize>,
+    /// Dilation.
+    pub dilation: Vec<usize>,
+    /// Zeros before.
+    pub pad_begin: Vec<usize>,
+    /// Zeros after.
+    pub pad_end: Vec<usize>,
+}
+
+impl Window {
+    /// A kernel of one tap at every position: no padding, no stride.
+    #[must_use]
+    pub fn pointwise(rank: usize) -> Self {
+        Self {
+            kernel: vec![1; rank],
+            stride: vec![1; rank],
+            dilation: vec![1; rank],
+            pad_begin: vec![0; rank],
+            pad_end: vec![0; rank],
+        }
+    }
+
+    /// Taps of the kernel.
+    #[must_use]
+    pub fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
+    /// The same outputs seen through the tap that reads their own position; `None` when no tap does.
+    #[must_use]
+    pub fn centre(&self) -> Option<Self> {
+        let mut centre = Self::pointwise(self.kernel.len());
+        centre.stride.clone_from(&self.stride);
+        for axis in 0..self.kernel.len() {
+            let (begin, dilation) = (self.pad_begin[axis], self.dilation[axis]);
+            if begin % dilation != 0 || begin / dilation >= self.kernel[axis] {
+                return None;
+            }
+        }
+        Some(centre)
+    }
+
+    /// Index of the tap that reads an output's own position.
+    #[must_use]
+    pub fn centre_tap(&self) -> usize {
+        let axes = 0..self.kernel.len();
+        axes.fold(0, |at, axis| at * self.kernel[axis] + self.pad_begin[axis] / self.dilation[axis])
+    }
+}
+
+/// Where a fitted operator goes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// Index of the block.
+    pub block: usize,
+    /// Name of the block, for messages.
+    pub name: String,
+    /// The form the block gets.
+    pub form: Form,
+    /// What branch and shortcut start from.
+    pub source: String,
+    /// Value the operator reads; its channels lie on `channel_axis`.
+    pub features: String,
+    /// Value the operator makes anew; its channels lie on `channel_axis`.
+    pub output: String,
+    /// Axis of the channels of `features` and `output`.
+    pub channel_axis: usize,
+    /// End of the branch: what is added to the shortcut. `output`, or a transposition of it.
+    pub end: String,
+    /// Axis of the channels of `end`, `shortcut` and `sum`.
+    pub end_axis: usize,
+    /// What is added to the branch; `None` when nothing is.
+    pub shortcut: Option<String>,
+    /// The block's output before its end activation.
+    pub sum: String,
+    /// The block's output.
+    pub result: String,
+    /// Activation at the end.
+    pub activation: Option<ActivationKind>,
+    /// The operator's window.
+    pub window: Window,
+    /// Channels of `features`.
+    pub in_channels: usize,
+    /// Channels of `output`.
+    pub out_channels: usize,
+}
+
+/// What takes the place of a branch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fitted {
+    /// Nothing: the shortcut alone.
+    Drop,
+    /// Operators in a row, the first one reading the features.
+    Maps(Vec<AffineMap>),
+}
+
+/// The forms a block can be fitted in, with the site of each or why there is none.
+///
+/// Besides [`forms`]: `drop` wherever there is a shortcut, and `low-rank` where `conv` is offered.
+#[must_use]
+pub fn sites(
+    cx: &Context<'_>,
+    block: &Block,
+    shrink: Shrink,
+) -> Vec<(Form, Result<Site, Declined>)> {
+    let mut wanted = forms(block);
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    if wanted.contains(&Form::Conv) {
+        wanted.push(Form::LowRank);
+    }
+    if block.shortcut.is_some() && !wanted.contains(&Form::Drop) {
+        wanted.push(Form::Drop);
+    }
+    wanted.into_iter().map(|form| (form, site(cx, block, form, shrink))).collect()
+}
+
+/// The site of one form.
+///
+/// # Errors
+/// `not-affine` when the branch holds an operator that no fitted one stands for, `layout` when the channels
+/// change their axis between what is read and what is made, `unknown-channels`, and what moving the geometry
+/// refuses.
+pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Result<Site, Declined> {
+    let is_known = |element: &Element| {
+        matches!(
+            element,
+            Element::Linear(_)
+                | Element::Affine(_)
+                | Element::Activation(_)
+                | Element::Norm(_)
+                | Element::Transpose(_)
+        )
+    };
+    if form != Form::Drop && !block.branch.iter().all(is_known) {
+        let detail = "the branch holds more than weighted operators, norms and activations";
+        return Err(Declined::new("not-affine", detail));
+    }
+    let span = Span::of(cx, block, form)?;
+    let window = window(block, form, shrink, &span)?;
+    let name = |value: ValueId| cx.graph.value(value).name().to_owned();
+    let end = block.branch.last().map(Element::y);
+    let end = end.ok_or_else(|| Declined::new("no-branch", "the branch is empty"))?;
+    let sum = block.end.as_ref().map_or(block.result, |end| end.x);
+    let shortcut = block.shortcut.as_ref().map(|elements| match elements.last() {
+        Some(last) => last.y(),
+        None => block.branch_source,
+    });
+    let channels = |value: ValueId| {
+        let dim = cx.shapes.of(value).and_then(|ty| ty.known_dim(span.axis as i64));
+        dim.ok_or_else(|| {
+            let detail = format!("the channels of {:?} are not known", name(value));
+            Declined::new("unknown-channels", detail)
+        })
+    };
+    if shortcut.is_none() && end != sum {
+        return Err(Declined::new("no-sum", "the branch does not end where the block does"));
+    }
+    Ok(Site {
+        block: block.index,
+        name: block.name.clone(),
+        form,
+        source: name(block.branch_source),
+        features: name(span.features),
+        output: name(span.output),
+        channel_axis: span.axis,
+        end: name(end),
+        end_axis: span.end_axis,
+        shortcut: shortcut.map(name),
+        sum: name(sum),
+        result: name(block.result),
+        activation: block.end.as_ref().map(|end| end.kind),
+        window,
+        in_channels: channels(span.features)?,
+        out_channels: channels(span.output)?,
+    })
+}
+
+/// The stretch of a branch that is replaced.
+struct Span {
+    features: ValueId,
+    output: ValueId,
+    axis: usize,
+    end_axis: usize,
+    /// Whether the operator moves over spatial dims.
+    is_spatial: bool,
+}
+
+impl Span {
+    fn of(cx: &Context<'_>, block: &Block, form: Form) -> Result<Self, Declined> {
+        let branch = &block.branch;
+        let none = || Declined::new("no-weights", "it has no weighted operator");
+        let last = branch.iter().rposition(|e| e.linear().is_some()).ok_or_else(none)?;
+        let first = match (form, block.kind) {
+            (Form::Norm, _) => {
+                let norm = branch.iter().position(|e| matches!(e, Element::Norm(_)));
+                let after = norm.and_then(|norm| {
+                    let next = branch[norm..].iter().position(|e| e.linear().is_some());
+                    Some(norm + next?)
+                });
+                after.ok_or_else(|| Declined::new("no-norm", "no normalization precedes"))?
+            }
+            // The depthwise convolution of the block stays as it is.
+            (Form::DepthwisePointwise, BlockKind::ConvNext) => {
+                let depthwise = branch.iter().position(|e| e.linear().is_some());
+                depthwise.ok_or_else(none)? + 1
+            }
+            _ => 0,
+        };
+        Self::between(cx, block, first, last)
+    }
+
+    /// The stretch from one element of the branch to another, and the transpositions that lead back to the layout
+    /// it starts in.
+    fn between(
+        cx: &Context<'_>,
+        block: &Block,
+        first: usize,
+        last: usize,
+    ) -> Result<Self, Declined> {
+        let branch = &block.branch;
+        let none = || Declined::new("no-weights", "it has no weighted operator");
+        let features = branch[first].x();
+        // Layout of the features, and how axes move from there on.
+        let rank = cx.rank(features).ok_or_else(|| {
+            Declined::new("unknown-shape", "the rank of what it reads is not known")
+        })?;
+        let mut perm: Vec<usize> = (0..rank).collect();
+        let identity = perm.clone();
+        let mut output = None;
+        let mut axis = None;
+        for (at, element) in branch.iter().enumerate().skip(first) {
+            match element {
+                // Axis `i` of the result is axis `perm[i]` of the operand.
+                Element::Transpose(t) => perm = t.perm.iter().map(|a| perm[*a]).collect(),
+                Element::Linear(unit) if axis.is_none() => {
+                    let own = if unit.is_conv() { 1 } else { unit.channel_axis };
+                    axis = perm.get(own).copied();
+                }
+                _ => {}
+            }
+            if at >= last && perm == identity {
+                output = Some((at, element.y()));
+            }
+        }
+        let layout = || {
+            let detail = "what it reads and what it makes have their channels on different axes";
+            Declined::new("layout", detail)
+        };
+        let (at, output) = output.ok_or_else(layout)?;
+        let rest = &branch[at + 1..];
+        if !rest.iter().all(|e| matches!(e, Element::Transpose(_))) {
+            return Err(layout());
+        }
+        let axis = axis.ok_or_else(none)?;
+        let end_axis = perm.iter().position(|own| *own == axis).ok_or_else(layout)?;
+        let others: Vec<usize> = perm.iter().copied().filter(|own| *own != axis).collect();
+        if !others.is_sorted() {
+            return Err(layout());
+        }
+        let is_spatial = axis == 1 && rank >= 3 && block.linears().any(Linear::is_conv);
+        if !is_spatial && axis + 1 != rank {
+            return Err(layout());
+        }
+        Ok(Self { features, output, axis, end_axis, is_spatial })
+    }
+}
+
+/// The window of a form's operator.
+fn window(block: &Block, form: Form, shrink: Shrink, span: &Span) -> Result<Window, Declined> {
+    let rank = block.linears().find(|unit| unit.is_conv()).map_or(0, |unit| unit.kernel.len());
+    let keeps_own = form == Form::Norm
+        || (form == Form::DepthwisePointwise && block.kind == BlockKind::ConvNext);
+    if keeps_own || form == Form::Drop || !block.linears().any(Linear::is_conv) {
+        return Ok(if span.is_spatial { Window::pointwise(rank) } else { Window::default() });
+    }
+    if !span.is_spatial {
+        let detail = "a convolution needs its channels on axis 1";
+        return Err(Declined::new("layout", detail));
+    }
+    // A branch of low rank sees what the whole one sees.
+    let like = if form == Form::LowRank { Form::Conv } else { form };
+    let whole = composed(block, &moved(block, like, shrink)?, rank);
+    if form != Form::Pointwise {
+        return Ok(whole);
+    }
+    let declined = || Declined::new("identity-needs-centre-tap", "no tap reads its own position");
+    whole.centre().ok_or_else(declined)
+}
+
+/// The window of convolutions in a row: `K = 1 + Σ dᵢ·(kᵢ − 1)·s₁⋯sᵢ₋₁` (L1).
+fn composed(block: &Block, geometry: &Geometry, rank: usize) -> Window {
+    let mut window = Window::pointwise(rank);
+    let convs: Vec<_> = block.linears().filter(|unit| unit.is_conv()).collect();
+    for axis in 0..rank {
+        let mut step = 1;
+        let mut reaches: Vec<(usize, usize)> = Vec::new();
+        for (conv, new) in convs.iter().zip(&geometry.convs) {
+            if new.kernel[axis] > 1 {
+                reaches.push((new.kernel[axis], conv.dilation[axis] * step));
+            }
+            step *= new.stride[axis];
+        }
+        window.stride[axis] = step;
+        match reaches[..] {
+            // One kernel alone keeps its dilation.
+            [(kernel, dilation)] => {
+                (window.kernel[axis], window.dilation[axis]) = (kernel, dilation);
+            }
+            _ => window.kernel[axis] = 1 + reaches.iter().map(|(k, d)| (k - 1) * d).sum::<usize>(),
+        }
+        if let Some(first) = geometry.convs.first() {
+            window.pad_begin[axis] = first.pad_begin[axis];
+            window.pad_end[axis] = first.pad_end[axis];
+        }
+    }
+    window
+}
+
+/// A weighted operator that stays, with weights that can be solved for anew.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Where it is. `shortcut`, `sum` and `activation` are those of the block only for the last layer of its branch.
+    pub site: Site,
+    /// The weights it has.
+    pub map: AffineMap,
+}
+
+/// The layers of a block's branch whose weights are free (one group), in the direction of data flow.
+#[must_use]
+pub fn layers(cx: &Context<'_>, block: &Block) -> Vec<Layer> {
+    let name = |value: ValueId| cx.graph.value(value).name().to_owned();
+    let last = block.branch.iter().rposition(|element| element.linear().is_some());
+    let mut found = Vec::new();
+    for (at, element) in block.branch.iter().enumerate() {
+        let Some(layer) = element.linear().and_then(|unit| layer(cx, unit)) else { continue };
+        let Layer { mut site, map } = layer;
+        site.block = block.index;
+        site.name.clone_from(&block.name);
+        if Some(at) == last {
+            let Ok(span) = Span::between(cx, block, at, at) else { continue };
+            let Some(end) = block.branch.last().map(Element::y) else { continue };
+            let sum = block.end.as_ref().map_or(block.result, |end| end.x);
+            site.shortcut = block
+                .shortcut
+                .as_ref()
+                .map(|elements| name(elements.last().map_or(block.branch_source, Element::y)));
+            if (site.shortcut.is_none() && end != sum) || span.output != element.y() {
+                continue;
+            }
+            site.end = name(end);
+            site.end_axis = span.end_axis;
+            site.sum = name(sum);
+            site.result = name(block.result);
+            site.activation = block.end.as_ref().map(|end| end.kind);
+        } else {
+            site.activation = block.branch[at + 1].activation().map(|activation| activation.kind);
+        }
+        found.push(Layer { site, map });
+    }
+    found
+}
+
+/// The weighted operator that makes the first output, with free weights.
+#[must_use]
+pub fn head(cx: &Context<'_>) -> Option<Layer> {
+    layer(cx, &Linear::producing(cx, cx.graph.outputs().next()?)?)
+}
+
+fn layer(cx: &Context<'_>, unit: &Linear) -> Option<Layer> {
+    let map = unit.map().filter(|map| map.groups == 1)?;
+    let name = |value: ValueId| cx.graph.value(value).name().to_owned();
+    let axis = if unit.is_conv() { 1 } else { unit.channel_axis };
+    let window = Window {
+        kernel: unit.kernel.clone(),
+        stride: unit.stride.clone(),
+        dilation: unit.dilation.clone(),
+        pad_begin: unit.pad_begin.clone(),
+        pad_end: unit.pad_end.clone(),
+    };
+    let site = Site {
+        block: 0,
+        name: name(unit.y),
+        form: Form::Conv,
+        source: name(unit.x),
+        features: name(unit.x),
+        output: name(unit.y),
+        channel_axis: axis,
+        end: name(unit.y),
+        end_axis: axis,
+        shortcut: None,
+        sum: name(unit.y),
+        result: name(unit.y),
+        activation: None,
+        window,
+        in_channels: unit.in_channels,
+        out_channels: unit.out_channels,
+    };
+    Some(Layer { site, map })
+}
+
+/// Puts a fitted operator in the place of a branch. The network is not merged yet.
+///
+/// # Errors
+/// P0004 when a weight leaves the range of the dtype; I0303 when a name of the site is not there.
+pub fn substitute(model: &mut Model, site: &Site, fitted: &Fitted) -> Result<(), PassError> {
+    let patch = with_context(model, |cx| match fitted {
+        Fitted::Drop => dropped(cx, site),
+        Fitted::Maps(maps) => replaced(cx, site, maps),
+    })?;
+    apply(model, patch, &site.name)
+}
+
+/// Prunes the only block of a part (see [`super::part_of`]) to a fitted form with weights that stand in for those to
+/// be solved for, and merges it: what it will cost.
+///
+/// # Errors
+/// P0004 when the block does not offer the form; otherwise as [`substitute`] and the pipeline.
+pub fn fit_part(
+    part: &mut Model,
+    form: Form,
+    shrink: Shrink,
+    options: &Options,
+) -> Result<(), PassError> {
+    let block = super::only_block(part)?;
+    let site = with_context(part, |cx| site(cx, &block, form, shrink));
+    let site = site.map_err(|declined| PassError::refused(&block, declined))?;
+    let stand_in = stand_in(&site)?;
+    substitute(part, &site, &stand_in)?;
+    pipeline::compile(part, options, &mut |_, _| {})?;
+    Ok(())
+}
+
+/// Operators of a site's form with weights of no meaning.
+///
+/// # Errors
+/// P0004 when the window is no convolution's.
+pub fn stand_in(site: &Site) -> Result<Fitted, PassError> {
+    let window = &site.window;
+    let rank = window.kernel.len();
+    let map = |outputs: usize, inputs: usize, window: &Window, groups: usize| {
+        let dims = [&[outputs, inputs / groups], window.kernel.as_slice()].concat();
+        let mut at = 0_u32;
+        let weight = ArrayD::from_shape_simple_fn(IxDyn(&dims), || {
+            at = at.wrapping_add(7);
+            (f64::from(at % 13) - 6.0) / 64.0
+        });
+        let Window { stride, dilation, pad_begin, pad_end, .. } = window.clone();
+        let bias = vec![0.01; outputs];
+        AffineMap::new(weight, bias, stride, dilation, pad_begin, pad_end, groups).map_err(
+            |obstacle| refused(site, Declined::new(obstacle.reason(), obstacle.to_string())),
+        )
+    };
+    let (inputs, outputs) = (site.in_channels, site.out_channels);
+    let pointwise = Window::pointwise(rank);
+    Ok(match site.form {
+        Form::Drop => Fitted::Drop,
+        Form::DepthwisePointwise if window.taps() > 1 => {
+            let first = map(inputs, inputs, window, inputs)?;
+            Fitted::Maps(vec![first, map(outputs, inputs, &pointwise, 1)?])
+        }
+        Form::LowRank => {
+            let middle = site.rank();
+            let first = map(middle, inputs, window, 1)?;
+            Fitted::Maps(vec![first, map(outputs, middle, &pointwise, 1)?])
+        }
+        _ => Fitted::Maps(vec![map(outputs, inputs, window, 1)?]),
+    })
+}
+
+impl Site {
+    /// Channels in the middle of its low-rank form.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.out_channels.min(self.in_channels).div_ceil(4)
+    }
+}
+
+fn find(cx: &Context<'_>, name: &str) -> Result<ValueId, PassError> {
+    Ok(cx.graph.find(name).ok_or(IrError::StaleId)?)
+}
+
+fn dropped(cx: &Context<'_>, site: &Site) -> Result<Patch, PassError> {
+    let mut patch = Patch::new();
+    let Some(shortcut) = &site.shortcut else {
+        let declined = Declined::new("no-shortcut", "there is no shortcut to leave");
+        return Err(refused(site, declined));
+    };
+    let shortcut = find(cx, shortcut)?;
+    // max(max(x, 0), 0) = max(x, 0): the end activation goes too.
+    let is_relu = |value: ValueId| {
+        cx.graph.producer(value).is_some_and(|(node, _)| cx.graph.node(node).is("Relu"))
+    };
+    let target = if site.activation == Some(ActivationKind::Relu) && is_relu(shortcut) {
+        find(cx, &site.result)?
+    } else {
+        find(cx, &site.sum)?
+    };
+    let (node, _) = cx.graph.producer(target).ok_or(IrError::StaleId)?;
+    let identity = Node::new("Identity").named(cx.graph.node(node).name());
+    patch.node(identity, node, vec![shortcut.into()], Out::Value(target));
+    patch.remove(node);
+    Ok(patch)
+}
+
+fn replaced(cx: &Context<'_>, site: &Site, maps: &[AffineMap]) -> Result<Patch, PassError> {
+    let mut patch = Patch::new();
+    let features = find(cx, &site.features)?;
+    let output = find(cx, &site.output)?;
+    let dtype = cx.shapes.dtype(features).ok_or(IrError::StaleId)?;
+    let (producer, _) = cx.graph.producer(output).ok_or(IrError::StaleId)?;
+    let mut x: Operand = features.into();
+    for (at, map) in maps.iter().enumerate() {
+        let name = format!("{}.fitted{at}", site.output);
+        let out = if at + 1 == maps.len() {
+            Out::Value(output)
+        } else {
+            Out::Fresh(format!("{name}_result"))
+        };
+        let store = |dims: Vec<usize>, values: &[f64]| {
+            weights::stored(dtype, dims, values).map_err(|declined| refused(site, declined))
+        };
+        x = if site.window.kernel.is_empty() {
+            let (outputs, inputs) = (map.out_channels(), map.in_channels());
+            let flat = map.weight.view().into_shape_with_order((outputs, inputs));
+            let flat = flat.expect("a fully connected map has two axes");
+            let values: Vec<f64> = flat.t().iter().copied().collect();
+            let weight = patch.constant(
+                format!("{name}.weight"),
+                store(vec![inputs, outputs], &values)?,
+                None,
+            );
+            let bias =
+                patch.constant(format!("{name}.bias"), store(vec![outputs], &map.bias)?, None);
+            let product = Out::Fresh(format!("{name}_product"));
+            let mat_mul = Node::new("MatMul").named(&name);
+            let product = patch.node(mat_mul, producer, vec![x, weight], product);
+            let add = Node::new("Add").named(&format!("{name}.add"));
+            patch.node(add, producer, vec![product, bias], out)
+        } else {
+            super::plan_conv(&mut patch, producer, (dtype, &name), (x, map), out)
+                .map_err(|declined| refused(site, declined))?
+        };
+    }
+    patch.remove(producer);
+    Ok(patch)
+}
+
+fn refused(site: &Site, declined: Declined) -> PassError {
+    let Declined { reason, detail } = declined;
+    PassError::Refused { index: site.block, name: site.name.clone(), reason, detail }
+}
+
+/// The part of a network that makes the values of these names from others (the graph inputs where `inputs`
+/// is empty).
+///
+/// # Errors
+/// I0303 when a name is not there or a type is not known; what cutting refuses.
+pub fn part_between(model: &Model, inputs: &[&str], outputs: &[&str]) -> Result<Model, PassError> {
+    with_context(model, |cx| {
+        let ids = |names: &[&str]| -> Result<Vec<ValueId>, PassError> {
+            names.iter().map(|name| find(cx, name)).collect()
+        };
+        let outputs = ids(outputs)?;
+        let inputs: Vec<ValueId> =
+            if inputs.is_empty() { cx.graph.required_inputs().collect() } else { ids(inputs)? };
+        Ok(model.extract(cx.shapes, &inputs, &outputs)?)
+    })
+}
+
+/// The dims of a value; `None` where its rank is not known.
+#[must_use]
+pub fn dims_of(model: &Model, name: &str) -> Option<Vec<Dim>> {
+    with_context(model, |cx| cx.shapes.of(cx.graph.find(name)?)?.shape.clone())
+}

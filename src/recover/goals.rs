@@ -1,0 +1,157 @@
+//! From goals to a choice of blocks, aimed at anew until the network itself has what was asked for.
+
+use updp_passes::{pipeline, surgery};
+use updp_trainer::recovery::{Sequence, copy_of, hard_loss, price};
+use updp_trainer::search::{self, Genome, Goal};
+
+use super::market::{Market, candidates};
+use super::{Aim, WHOLE_SECONDS};
+use crate::error::CliError;
+use crate::report::Facts;
+use crate::terminal;
+
+/// Multiply-adds spent on trying sets of blocks together.
+const TRIAL_MACS: u64 = 6_000_000_000_000;
+
+/// A latency is aimed at so much below the goal: measuring the result again gives another number.
+const MARGIN: f64 = 0.97;
+
+/// Times a goal of latency or accuracy is aimed at anew, because sums of blocks are not the network.
+const ROUNDS: usize = 5;
+
+/// What was chosen, with what was tried on the way.
+pub(super) struct Choice {
+    pub(super) genome: Genome,
+    pub(super) tried: Vec<(Genome, f64)>,
+    pub(super) explanation: Vec<String>,
+}
+
+impl Market<'_> {
+    /// This many blocks, those that lose least.
+    pub(super) fn count(&mut self, count: usize) -> Result<(Choice, Sequence), CliError> {
+        let choice = self.refine(Goal::Count(count), false)?;
+        let sequence = self.fit(&choice.genome)?;
+        Ok((choice, sequence))
+    }
+
+    /// Aims at a latency until the measured network has it.
+    pub(super) fn fast(&mut self, aim: Aim) -> Result<(Choice, Sequence), CliError> {
+        let all: f64 = self.items.iter().map(|item| item.baseline_ms).sum();
+        let mut saving: Option<f64> = None;
+        let mut tried = Vec::new();
+        let mut explanation = Vec::new();
+        let mut best: Option<(f64, Genome)> = None;
+        for _ in 0..ROUNDS {
+            let whole = self.measured(None)?;
+            let wanted_ms = aim.latency_ms(whole);
+            let needed = whole - wanted_ms * MARGIN;
+            let aimed = saving.unwrap_or(needed).max(0.0);
+            let least = search::fastest(&self.items);
+            let bound = (all - aimed).max(least.latency_ms);
+            let choice = self.refine(Goal::Latency(bound), false)?;
+            tried.extend(choice.tried);
+            let after = self.measured(Some(&choice.genome))?;
+            explanation.push(format!(
+                "a sum of {bound:.3} ms of the blocks was aimed at (they take {all:.3} ms as they are); the network was measured at {after:.3} ms of {whole:.3} ms"
+            ));
+            let is_better =
+                best.as_ref().is_none_or(|(ms, _)| *ms > wanted_ms * MARGIN && after < *ms);
+            if is_better {
+                best = Some((after, choice.genome.clone()));
+            }
+            if after <= wanted_ms * MARGIN || bound <= least.latency_ms {
+                break;
+            }
+            // As much more as was missing, and a little.
+            let got = (whole - after).max(needed * 0.1);
+            saving = Some(aimed * (needed / got).clamp(1.0, 3.0) + 0.02 * needed);
+        }
+        let genome = best.map_or_else(|| search::fastest(&self.items).genome, |(_, genome)| genome);
+        let sequence = self.fit(&genome)?;
+        Ok((Choice { genome, tried, explanation }, sequence))
+    }
+
+    /// Prunes as much as the bound on what is lost allows, aiming anew by what the fitted network really loses.
+    pub(super) fn cheap(&mut self, points: f64) -> Result<(Choice, Sequence), CliError> {
+        let mut bound = points;
+        let (mut tried, mut explanation) = (Vec::new(), Vec::new());
+        let mut best: Option<(f64, Genome, Sequence)> = None;
+        let mut seen: Vec<Genome> = Vec::new();
+        for _ in 0..ROUNDS {
+            let choice = self.refine(Goal::Price(bound), true)?;
+            tried.extend(choice.tried);
+            if seen.contains(&choice.genome) {
+                bound *= 1.5;
+                continue;
+            }
+            seen.push(choice.genome.clone());
+            let sequence = self.fit(&choice.genome)?;
+            let lost = 100.0 * hard_loss(&self.baseline, &sequence.score);
+            let sum = search::sum(&self.items, &choice.genome);
+            let latency = sum.map_or(f64::INFINITY, |sum| sum.latency_ms);
+            explanation.push(format!(
+                "a sum of {bound:.2} points was aimed at; {} blocks together, fitted, lose {lost:.2}",
+                choice.genome.iter().flatten().count()
+            ));
+            let holds = lost <= points;
+            if holds && best.as_ref().is_none_or(|(known, ..)| latency < *known) {
+                best = Some((latency, choice.genome, sequence));
+            }
+            bound = if holds { bound * 1.6 } else { bound * 0.7 };
+            if !holds && best.is_some() {
+                break;
+            }
+        }
+        if let Some((_, genome, sequence)) = best {
+            return Ok((Choice { genome, tried, explanation }, sequence));
+        }
+        explanation.push("no set of blocks loses so little: none is pruned".to_owned());
+        let genome: Genome = vec![None; self.items.len()];
+        let sequence = self.fit(&genome)?;
+        Ok((Choice { genome, tried, explanation }, sequence))
+    }
+
+    /// Which blocks, by prices and by trying sets together.
+    fn refine(&mut self, goal: Goal, is_hard: bool) -> Result<Choice, CliError> {
+        let starts = search::solve(&self.items, goal, 4);
+        let macs = Facts::of(self.recovery.original, 0).macs.max(1);
+        let images = self.recovery.judge.images() as u64;
+        let trials = (TRIAL_MACS / (macs * images.max(1))).clamp(6, 32) as usize;
+        let (recovery, offers, baseline) = (&self.recovery, &self.offers, &self.baseline);
+        let mut done = 0;
+        let mut joint = |genome: &Genome| -> Result<f64, CliError> {
+            done += 1;
+            terminal::progress(Some(&format!(
+                "trying blocks together, {done} of at most {trials}"
+            )));
+            let score = recovery.together(&candidates(offers, genome))?;
+            Ok(if is_hard { 100.0 * hard_loss(baseline, &score) } else { price(baseline, &score) })
+        };
+        let refined = search::refine(&self.items, goal, &starts, trials, &mut joint)?;
+        terminal::progress(None);
+        let explanation = vec![format!(
+            "of {} sets tried together, the one chosen loses {:.2} points before it is fitted as a whole; its prices add up to {:.2}",
+            refined.tried.len(),
+            refined.joint_price,
+            refined.best.price
+        )];
+        Ok(Choice { genome: refined.best.genome, tried: refined.tried, explanation })
+    }
+
+    /// Latency of the network with these blocks pruned, compiled; of the original without.
+    fn measured(&mut self, genome: Option<&Genome>) -> Result<f64, CliError> {
+        let Some(genome) = genome else {
+            let times = self.table.latencies_in(&[&self.compiled], WHOLE_SECONDS)?;
+            return Ok(times[0]);
+        };
+        let mut network = copy_of(self.recovery.original)?;
+        for candidate in candidates(&self.offers, genome) {
+            surgery::substitute(&mut network, &candidate.site, &candidate.fitted)?;
+        }
+        let options = updp_passes::Options::default();
+        pipeline::compile(&mut network, &options, &mut |_, _| {})?;
+        let times = self.table.latencies_in(&[&self.compiled, &network], WHOLE_SECONDS)?;
+        self.table.save()?;
+        Ok(times[1])
+    }
+}

@@ -1,0 +1,426 @@
+//! Pruning with data: every block is fitted and measured, blocks are chosen for the goal, and the network is fitted.
+
+mod goals;
+mod market;
+
+use std::path::{Path, PathBuf};
+
+use updp_exec::Optimizer;
+use updp_ir::Model;
+use updp_passes::{pipeline, surgery};
+use updp_trainer::checkpoint::Checkpoint;
+use updp_trainer::data::{Dataset, Preprocess};
+use updp_trainer::error::TrainerError;
+use updp_trainer::fit::Settings;
+use updp_trainer::images::{Images, is_same_by_image};
+use updp_trainer::judge::Judge;
+use updp_trainer::outcome::{DataOutcome, Outcome, Score, Speed};
+use updp_trainer::recovery::{Recovery, Sequence, copy_of, hard_loss, place};
+use updp_trainer::run::{Feed, Held, Runner};
+use updp_trainer::search;
+
+use crate::cli::{BlockList, DataArgs};
+use crate::error::CliError;
+use crate::latency_table::hash;
+use crate::prune::{Pruned, Request, StatisticsSource, encode};
+use crate::report::Facts;
+use crate::terminal;
+use goals::Choice;
+use market::{Market, Offers, chosen};
+
+/// Multiply-adds that one run over the calibration images takes by default, about a minute's on two cores.
+const PASS_MACS: u64 = 4_000_000_000_000;
+
+/// Most held-out images.
+const MOST_HELD_OUT: usize = 1000;
+
+/// Seconds to measure a whole network.
+const WHOLE_SECONDS: f64 = 1.5;
+
+/// A run of pruning with data.
+pub struct Recover<'a> {
+    /// What is to be pruned, and how.
+    pub request: &'a Request<'a>,
+    /// The images.
+    pub images: &'a DataArgs,
+    /// Where intermediate results go.
+    pub work: Option<&'a Path>,
+    /// A number that changes with the input model.
+    pub fingerprint: u64,
+}
+
+/// The data, opened.
+struct Data {
+    calibration: Images,
+    held_out: Images,
+    validation: Option<Images>,
+    classes: Vec<String>,
+}
+
+/// Options of what is asked for, in words and numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Aim {
+    Blocks,
+    Count(usize),
+    Speedup(f64),
+    LatencyMs(f64),
+    MaxDrop(f64),
+}
+
+impl Aim {
+    /// The latency that is asked for, of a network that takes `whole` ms; that itself where none is.
+    fn latency_ms(self, whole: f64) -> f64 {
+        match self {
+            Self::Speedup(speedup) => whole / speedup,
+            Self::LatencyMs(ms) => ms,
+            Self::Blocks | Self::Count(_) | Self::MaxDrop(_) => whole,
+        }
+    }
+}
+
+impl Recover<'_> {
+    /// Prunes and fits.
+    ///
+    /// # Errors
+    /// C0001 for a missing goal; C0013, C0014 for blocks; T codes for data and fitting.
+    pub fn prune(&self, mut model: Model) -> Result<Pruned, CliError> {
+        let aim = self.aim()?;
+        let threads = self.request.runtime.threads;
+        updp_trainer::use_threads(threads);
+        let (runtime, options) = self.request.runtime.split(Optimizer::All);
+        let runner = Runner { runtime, options };
+        pipeline::prepare(&mut model)?;
+        terminal::progress(Some("reading data"));
+        let preprocess = Preprocess::parse(&self.images.preprocess)?;
+        let (working, is_opened) = self.working(&model, &runner, &preprocess)?;
+        let data = self.data(&working, &preprocess)?;
+        let checkpoint = self.checkpoint(&data, &preprocess)?;
+        let settings = Settings { seed: self.images.seed, ..Settings::default() };
+        let held = Held::of(&data.held_out)?;
+        terminal::progress(Some("running the model"));
+        let judge = Judge::new(&runner, &working, &held)?;
+        let recovery = Recovery {
+            runner: &runner,
+            original: &working,
+            calibration: &data.calibration,
+            judge: &judge,
+            settings: &settings,
+            checkpoint: &checkpoint,
+        };
+        let mut market = self.market(&working, recovery)?;
+        let mut outcome = self.start(&market, &data, &judge, aim)?;
+        if !is_opened {
+            outcome
+                .explanation
+                .push("the batch of the model is fixed, and it is run so".to_owned());
+        }
+        let validation = match &data.validation {
+            Some(images) => Some(Judge::new(&runner, &working, images)?),
+            None => None,
+        };
+        let validation = validation.as_ref().unwrap_or(&judge);
+        let (choice, sequence) = self.choose(&mut market, aim)?;
+        terminal::progress(None);
+        outcome.before = validation.baseline();
+        outcome.after = validation.score(&runner, &sequence.network)?;
+        outcome.speed = self.speed(&mut market, &sequence)?;
+        self.finish(&mut outcome, &market, &choice, &sequence, aim);
+        market.table.save()?;
+        place(&mut model, &sequence.placed)?;
+        let bytes = encode(&model)?;
+        let found = market.offers.len();
+        let chosen = chosen(&mut market, &sequence);
+        let left = Vec::new();
+        let statistics = StatisticsSource::NotNeeded;
+        Ok(Pruned { bytes, chosen, left, found, statistics, outcome: Some(outcome) })
+    }
+
+    fn aim(&self) -> Result<Aim, CliError> {
+        let arguments = self.request.arguments;
+        let drop = arguments.max_drop;
+        Ok(match (arguments.prune, arguments.speedup, arguments.latency_ms) {
+            _ if arguments.blocks.is_some() => Aim::Blocks,
+            (Some(count), ..) => Aim::Count(count.get()),
+            (_, Some(speedup), _) => Aim::Speedup(speedup),
+            (.., Some(latency_ms)) => Aim::LatencyMs(latency_ms),
+            _ => Aim::MaxDrop(drop.ok_or_else(|| CliError::Usage {
+                detail: "--data needs a goal: --prune N, --blocks LIST, --speedup X, --latency-ms T or --max-drop P".into(),
+            })?),
+        })
+    }
+
+    /// A copy of the prepared model that takes any batch, where that gives the same; else one as it is.
+    fn working(
+        &self,
+        model: &Model,
+        runner: &Runner,
+        preprocess: &Preprocess,
+    ) -> Result<(Model, bool), CliError> {
+        let mut opened = copy_of(model)?;
+        if !surgery::open_batch(&mut opened)? {
+            return Ok((opened, true));
+        }
+        let path = self.images.data.as_deref().unwrap_or_else(|| Path::new(""));
+        let few = Dataset::open(path)?.sample(64, 0);
+        let images = Images::new(model, few, preprocess)?;
+        if is_same_by_image(runner, model, &opened, &images)? {
+            return Ok((opened, true));
+        }
+        Ok((copy_of(model)?, false))
+    }
+
+    fn data(&self, working: &Model, preprocess: &Preprocess) -> Result<Data, CliError> {
+        let path = self.images.data.as_deref().unwrap_or_else(|| Path::new(""));
+        let all = Dataset::open(path)?;
+        let seed = self.images.seed;
+        let (rest, held_out) = all.split(self.images.val_split, seed);
+        let macs = Facts::of(working, 0).macs.max(1);
+        let default = (PASS_MACS / macs).clamp(500, 4000) as usize;
+        let count = self.images.images.map_or(default, usize::from);
+        let held_count = (count / 2).clamp(50, MOST_HELD_OUT);
+        let images = |dataset: Dataset| Images::new(working, dataset, preprocess);
+        let calibration = images(rest.sample(count, seed))?;
+        let held_out = images(held_out.sample(held_count, seed))?;
+        let validation = match &self.images.val {
+            Some(path) => Some(images(Dataset::open(path)?)?),
+            None => None,
+        };
+        let found = calibration.images().min(held_out.images());
+        if found < 2 {
+            let found = all.len();
+            return Err(TrainerError::TooFew { found, needed: 20 }.into());
+        }
+        Ok(Data { calibration, held_out, validation, classes: all.classes().to_vec() })
+    }
+
+    /// Where results of this very job are kept.
+    fn checkpoint(&self, data: &Data, preprocess: &Preprocess) -> Result<Checkpoint, CliError> {
+        let Some(work) = self.work else { return Ok(Checkpoint::default()) };
+        let arguments = self.request.arguments;
+        let text = format!(
+            "{} {:x} {:x} {:x} {:?} {:?} {:?} {} {:?}",
+            env!("CARGO_PKG_VERSION"),
+            self.fingerprint,
+            data.calibration.dataset().fingerprint(),
+            data.held_out.dataset().fingerprint(),
+            preprocess,
+            arguments.shrink,
+            self.request.options.merge_all,
+            self.images.seed,
+            self.request.runtime,
+        );
+        let folder = work.join(format!("{:016x}", hash(text.as_bytes())));
+        if folder.exists() {
+            terminal::note(&format!("going on with what {} holds", work.display()));
+        }
+        let checkpoint = Checkpoint::open(&folder)?;
+        // By this a folder of ours is known from one that was there before.
+        crate::write::text(&work.join(MARK), "work folder of updp-compile\n")?;
+        Ok(checkpoint)
+    }
+
+    /// What is known before anything is chosen.
+    fn start(
+        &self,
+        market: &Market<'_>,
+        data: &Data,
+        judge: &Judge<'_>,
+        aim: Aim,
+    ) -> Result<Outcome, CliError> {
+        let mut skipped = data.calibration.skipped()?;
+        skipped.extend(data.held_out.skipped()?);
+        let classes = judge.classes();
+        let mut explanation = Vec::new();
+        if !data.classes.is_empty() && !judge.has_labels() {
+            explanation.push(format!(
+                "the data have {} classes and the model {}: labels are not used",
+                data.classes.len(),
+                classes.map_or_else(|| "no class head".to_owned(), |count| count.to_string())
+            ));
+        } else if judge.has_labels() && classes.is_some_and(|count| count != data.classes.len()) {
+            explanation.push(format!(
+                "the data have {} classes and the model {}: class numbers may not be the model's",
+                data.classes.len(),
+                classes.unwrap_or(0)
+            ));
+        }
+        if let (Some(accuracy), Some(classes)) = (market.baseline.accuracy, classes)
+            && accuracy < 2.0 / classes as f64
+        {
+            explanation.push(format!(
+                "WARNING: the model itself has only {:.1} % on these data, near chance; a wrong --preprocess is the usual cause, and the order of the classes the next",
+                100.0 * accuracy
+            ));
+        }
+        let metric = if judge.has_labels() { "accuracy" } else { "agreement" };
+        Ok(Outcome {
+            data: DataOutcome {
+                calibration: data.calibration.images(),
+                held_out: data.held_out.images(),
+                validation: data.validation.as_ref().map_or(0, Feed::images),
+                classes: if judge.has_labels() { data.classes.clone() } else { Vec::new() },
+                skipped,
+            },
+            metric: metric.to_owned(),
+            goal: self.goal_text(aim),
+            before: Score::default(),
+            after: Score::default(),
+            speed: None,
+            blocks: Vec::new(),
+            front: Vec::new(),
+            tried: Vec::new(),
+            explanation,
+            missed: Vec::new(),
+        })
+    }
+
+    fn goal_text(&self, aim: Aim) -> String {
+        let main = match aim {
+            Aim::Blocks => "the blocks asked for".to_owned(),
+            Aim::Count(count) => format!("{count} blocks"),
+            Aim::Speedup(speedup) => format!("{speedup} times as fast"),
+            Aim::LatencyMs(ms) => format!("{ms} ms"),
+            Aim::MaxDrop(points) => return format!("as fast as {points} points allow"),
+        };
+        match self.request.arguments.max_drop {
+            Some(points) => format!("{main}, at most {points} points lost"),
+            None => main,
+        }
+    }
+
+    /// Chooses the blocks and fits them.
+    fn choose(&self, market: &mut Market<'_>, aim: Aim) -> Result<(Choice, Sequence), CliError> {
+        let prunable = market.items.iter().filter(|item| !item.offers.is_empty()).count();
+        if prunable == 0 {
+            let reasons: Vec<String> = market.offers.iter().map(Offers::refusal).collect();
+            return Err(CliError::NothingToPrune { detail: reasons.join("; ") });
+        }
+        match aim {
+            Aim::Blocks => {
+                self.refuse_missing(market)?;
+                market.count(prunable)
+            }
+            Aim::Count(count) if count > prunable => Err(CliError::NothingToPrune {
+                detail: format!("{count} blocks are asked for and {prunable} can be pruned"),
+            }),
+            Aim::Count(count) => market.count(count),
+            Aim::Speedup(_) | Aim::LatencyMs(_) => market.fast(aim),
+            Aim::MaxDrop(points) => market.cheap(points),
+        }
+    }
+
+    /// Every block of a list must be prunable; `all` takes those that are.
+    fn refuse_missing(&self, market: &Market<'_>) -> Result<(), CliError> {
+        let Some(BlockList::Some(list)) = &self.request.arguments.blocks else {
+            return Ok(());
+        };
+        let refusals: Vec<String> = market
+            .offers
+            .iter()
+            .filter(|offers| list.contains(&offers.row.block.index) && offers.offered.is_empty())
+            .map(Offers::refusal)
+            .collect();
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        Err(CliError::NothingToPrune { detail: refusals.join("; ") })
+    }
+
+    fn speed(
+        &self,
+        market: &mut Market<'_>,
+        sequence: &Sequence,
+    ) -> Result<Option<Speed>, CliError> {
+        let mut network = copy_of(&sequence.network)?;
+        pipeline::compile(&mut network, self.request.options, &mut |_, _| {})?;
+        let times = market.table.latencies_in(&[&market.compiled, &network], WHOLE_SECONDS)?;
+        Ok(Some(Speed {
+            before_ms: times[0],
+            after_ms: times[1],
+            speedup: times[0] / times[1],
+            batch: self.request.arguments.batch.get(),
+            runtime: market.table.runtime().to_owned(),
+        }))
+    }
+
+    /// Fills in what was chosen and which gates were missed.
+    fn finish(
+        &self,
+        outcome: &mut Outcome,
+        market: &Market<'_>,
+        choice: &Choice,
+        sequence: &Sequence,
+        aim: Aim,
+    ) {
+        outcome.blocks = market.offers.iter().map(|o| o.outcome(market, sequence)).collect();
+        outcome.front =
+            search::front(&market.items).iter().map(|s| market.tried(s, None)).collect();
+        for (genome, joint) in &choice.tried {
+            if let Some(solution) = search::sum(&market.items, genome) {
+                outcome.tried.push(market.tried(&solution, Some(*joint)));
+            }
+        }
+        outcome.explanation.extend(choice.explanation.iter().cloned());
+        if sequence.adjusted > 0 {
+            outcome.explanation.push(format!(
+                "{} layers behind pruned blocks were solved for anew, to make up for what is lost further up",
+                sequence.adjusted
+            ));
+        }
+        let speed = outcome.speed.as_ref().map(|speed| (speed.speedup, speed.after_ms));
+        match (aim, speed) {
+            (Aim::Speedup(wanted), Some((found, _))) if found < wanted => {
+                outcome.missed.push(format!("{found:.3} times as fast instead of {wanted}"));
+            }
+            (Aim::LatencyMs(wanted), Some((_, found))) if found > wanted => {
+                outcome.missed.push(format!("{found:.3} ms instead of {wanted}"));
+            }
+            _ => {}
+        }
+        let lost = 100.0 * hard_loss(&outcome.before, &outcome.after);
+        if let Some(most) = self.request.arguments.max_drop
+            && lost > most
+        {
+            let missed =
+                format!("{lost:.2} points of {} are lost instead of {most}", outcome.metric);
+            outcome.missed.push(missed);
+        }
+        if matches!(aim, Aim::MaxDrop(_)) && sequence.placed.is_empty() {
+            outcome.missed.push("nothing can be pruned within that bound".to_owned());
+        }
+    }
+}
+
+/// Name of the file that says whose folder it is.
+const MARK: &str = "updp-compile.work";
+
+/// Removes what a run kept, and the folder itself where nothing else lies in it. What cannot be removed does no harm.
+pub fn remove_work(work: &Path) {
+    if !work.join(MARK).exists() {
+        return;
+    }
+    for entry in std::fs::read_dir(work).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_job = name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_job {
+            let _ = std::fs::remove_dir_all(entry.path());
+        } else if name == MARK || name == "latency.json" {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(work);
+}
+
+/// The work folder: the one asked for, else one beside the output.
+#[must_use]
+pub fn work_folder(asked: Option<&Path>, target: &Path) -> Option<PathBuf> {
+    if let Some(asked) = asked {
+        return Some(asked.to_owned());
+    }
+    if crate::model_file::is_pipe(target) || crate::write::is_special(target) {
+        return None;
+    }
+    let mut name = target.file_name()?.to_owned();
+    name.push(".work");
+    Some(target.with_file_name(name))
+}

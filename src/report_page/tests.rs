@@ -1,0 +1,185 @@
+//! The page of a made-up run, whole and with parts missing.
+
+use updp_trainer::outcome::{Speed, Tried};
+
+use super::*;
+
+fn offer(form: &str, latency_ms: f64, price: f64) -> OfferOutcome {
+    let score = Score { images: 500, accuracy: Some(0.8), agreement: Some(0.9), overlap: 0.95 };
+    let (form, ridge) = (form.to_owned(), Some(1e-3));
+    OfferOutcome { form, latency_ms, output_error: 0.0123, ridge, score, price }
+}
+
+fn block(index: usize, offers: Vec<OfferOutcome>, chosen: Option<&str>) -> BlockOutcome {
+    BlockOutcome {
+        index,
+        name: format!("/layer{}/layer{0}.{index}/Conv <a&b>", index / 3 + 1),
+        kind: "residual".to_owned(),
+        baseline_ms: 1.0 + 0.17 * index as f64,
+        reason: offers.is_empty().then(|| "its result is read \"twice\"".to_owned()),
+        offers,
+        chosen: chosen.map(str::to_owned),
+    }
+}
+
+fn tried(blocks: &[(usize, &str)], latency_ms: f64, price: f64, joint: Option<f64>) -> Tried {
+    let blocks = blocks.iter().map(|&(at, form)| (at, form.to_owned())).collect();
+    Tried { blocks, latency_ms, price, joint_price: joint }
+}
+
+fn outcome() -> Outcome {
+    let score = |accuracy, agreement| Score {
+        images: 1000,
+        accuracy: Some(accuracy),
+        agreement: Some(agreement),
+        overlap: agreement,
+    };
+    let words = |words: &[&str]| words.iter().map(|&it| it.to_owned()).collect::<Vec<_>>();
+    Outcome {
+        data: DataOutcome {
+            calibration: 2000,
+            held_out: 500,
+            validation: 1000,
+            classes: words(&["cat", "dog", "<bird>"]),
+            skipped: words(&["broken.jpg"]),
+        },
+        metric: "accuracy".to_owned(),
+        goal: "at most 9 ms in the blocks".to_owned(),
+        before: score(0.873, 1.0),
+        after: score(0.866, 0.942),
+        speed: Some(Speed {
+            before_ms: 14.21,
+            after_ms: 10.05,
+            speedup: 1.414,
+            batch: 1,
+            runtime: "ONNX Runtime 1.22".to_owned(),
+        }),
+        blocks: vec![
+            block(
+                0,
+                vec![offer("linear", 0.4, 0.4), offer("merged-3x3", 0.7, 0.1)],
+                Some("merged-3x3"),
+            ),
+            block(1, vec![offer("linear", 0.5, 1.234), offer("identity", 0.0, 9.0)], None),
+            block(2, Vec::new(), None),
+            block(3, vec![offer("linear", 0.6, -0.2)], Some("linear")),
+            block(4, vec![offer("merged-3x3", 0.8, 0.6)], None),
+        ],
+        front: vec![
+            tried(&[], 6.7, 0.0, None),
+            tried(&[(3, "linear")], 5.8, 0.05, None),
+            tried(&[(0, "merged-3x3"), (3, "linear")], 5.4, 0.1, None),
+            tried(&[(0, "linear"), (1, "linear"), (3, "linear")], 4.4, 1.65, None),
+            tried(&[(0, "linear"), (1, "identity"), (3, "linear")], 3.9, 9.4, None),
+        ],
+        tried: vec![
+            tried(&[(0, "merged-3x3"), (3, "linear")], 5.31, 0.1, Some(0.7)),
+            tried(&[(0, "linear"), (3, "linear")], 5.0, 0.4, Some(1.9)),
+            tried(&[(0, "linear"), (1, "linear"), (3, "linear")], 4.4, 1.65, Some(3.4)),
+        ],
+        explanation: words(&["3 sets were tried together.", "The cheapest <kept> won."]),
+        missed: words(&["accuracy fell by 0.7 points & 0.5 were allowed"]),
+    }
+}
+
+fn bare() -> Outcome {
+    let score = Score { images: 0, accuracy: None, agreement: None, overlap: 1.0 };
+    let mut outcome = outcome();
+    outcome.blocks.clear();
+    outcome.front.clear();
+    outcome.tried.clear();
+    outcome.explanation.clear();
+    outcome.missed.clear();
+    outcome.data.classes.clear();
+    outcome.data.skipped.clear();
+    (outcome.before, outcome.after, outcome.speed) = (score, score, None);
+    outcome
+}
+
+/// Every opened tag is closed in order, and nothing comes from outside.
+fn assert_well_formed(html: &str) {
+    let mut open = Vec::new();
+    let mut rest = html;
+    while let Some(at) = rest.find('<') {
+        let end = rest[at..].find('>').expect("a tag ends") + at;
+        let tag = &rest[at + 1..end];
+        assert!(!tag.contains('<'), "<{tag}>");
+        rest = &rest[end + 1..];
+        let name = tag.split_whitespace().next().unwrap_or_default();
+        if let Some(name) = name.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name));
+        } else if !tag.ends_with('/') && !["!doctype", "meta"].contains(&name) {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+    for outside in ["NaN", "inf", "http", "src=", "href=", "url("] {
+        assert!(!html.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn the_page_shows_every_part_of_a_run_with_names_escaped() {
+    let html = page("a<b>.onnx", "out & more.onnx", &outcome());
+    assert_well_formed(&html);
+    for text in [
+        "a&lt;b&gt;.onnx, pruned",
+        "out &amp; more.onnx",
+        "/layer1/layer1.0/Conv &lt;a&amp;b&gt;",
+        "87.3 → 86.6\u{a0}%",
+        "−0.700 points, ±\u{a0}1.08 standard error, 1000 images",
+        "×\u{a0}1.41",
+        "0.7 points &amp; 0.5 were allowed",
+        "its result is read &quot;twice&quot;",
+        "The cheapest &lt;kept&gt; won.",
+        "✓ merged-3x3",
+        "&lt;bird&gt;",
+        "broken.jpg",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+    assert_eq!(html.matches("<rect class=\"bar").count(), 6 + 2);
+    assert_eq!(html.matches("<tr class=\"chosen\"").count(), 2);
+    assert_eq!(html.matches("<circle class=\"ring\" cx=\"9\"").count(), 1);
+    assert_eq!(html.matches("<circle class=\"ring\"").count(), 3 + 1);
+}
+
+#[test]
+fn the_chosen_set_is_marked_at_its_joint_price() {
+    let html = page("a", "b", &outcome());
+    let mark = html.split("<circle class=\"mark\"").nth(1).unwrap();
+    assert!(mark.contains("5.31 ms, sum 0.100 points, together 0.700"), "{mark}");
+}
+
+#[test]
+fn the_page_stands_without_blocks_labels_and_speed() {
+    let html = page("a", "b", &bare());
+    assert_well_formed(&html);
+    assert!(html.contains("The model has no blocks.") && html.contains("no labels"));
+    assert!(!html.contains("Speedup") && !html.contains("<b>Accuracy") && !html.contains("Missed"));
+    assert_eq!(html.matches("<rect").count(), 0);
+}
+
+#[test]
+fn numbers_that_are_not_finite_become_dashes() {
+    let mut outcome = outcome();
+    outcome.blocks[0].offers[0].price = f64::NAN;
+    outcome.blocks[1].baseline_ms = f64::INFINITY;
+    outcome.front[1].price = f64::NAN;
+    outcome.tried[1].joint_price = Some(f64::INFINITY);
+    outcome.after.accuracy = Some(f64::NAN);
+    outcome.speed.as_mut().unwrap().after_ms = f64::NAN;
+    let html = page("a", "b", &outcome);
+    assert_well_formed(&html);
+    assert!(html.contains('–'));
+}
+
+#[test]
+fn numbers_have_three_significant_digits() {
+    let cases =
+        [(0.0, "0"), (1.0, "1.00"), (-0.123_45, "−0.123"), (12_345.6, "12346"), (87.34, "87.3")];
+    for (value, text) in cases {
+        assert_eq!(number(value), text);
+    }
+    assert_eq!(number(0.000_012_34), "1.23e−5");
+}

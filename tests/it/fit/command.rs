@@ -1,0 +1,191 @@
+//! Pruning with data from the command line.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use updp_ir::{DataPlacement, DataType, Dim, ModelBuilder, Node};
+use updp_testkit::{op_counts, read_model};
+
+use crate::fixtures::folder;
+use crate::prune::command::{ends, json, run, scene, succeeds};
+
+fn data() -> String {
+    folder().join("fmnist_test_1000.npz").display().to_string()
+}
+
+/// Arguments of a run on the Fashion-MNIST fixture, and more.
+fn arguments<'a>(input: &'a str, output: &'a str, data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut all = vec![input, "-o", output, "--data", data, "--preprocess", "fashion-mnist"];
+    all.extend(["--images", "400", "--val-split", "0.3", "--probe-seconds", "0.02"]);
+    all.extend(more);
+    all
+}
+
+fn accuracy(report: &Value, when: &str) -> f64 {
+    report["pruning"]["fit"][when]["accuracy"].as_f64().expect("labelled data")
+}
+
+#[test]
+fn prunes_so_many_blocks_and_keeps_the_accuracy() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let (report, page) = (folder.path().join("r.json"), folder.path().join("r.html"));
+    let (report_text, page_text) = (report.display().to_string(), page.display().to_string());
+    let data = data();
+    let more = ["--prune", "2", "--force", "--report", &report_text, "--report", &page_text];
+    let text = succeeds(&arguments(&input, &output, &data, &more));
+    assert!(text.contains("2 of 11 blocks pruned"), "{text}");
+    let report = json(&report);
+    let (before, after) = (accuracy(&report, "before"), accuracy(&report, "after"));
+    assert!(before > 0.8, "{before}");
+    assert!(after > before - 0.05, "{before} -> {after}");
+    assert_eq!(report["pruning"]["recovery"], "fit");
+    let chosen = report["pruning"]["fit"]["blocks"].as_array().expect("a list");
+    assert_eq!(chosen.iter().filter(|block| !block["chosen"].is_null()).count(), 2);
+    let convs = |path: &str| op_counts(&read_model(Path::new(path)).graph)["Conv"];
+    assert!(convs(&output) < convs(&input));
+    assert!(std::fs::read_to_string(page).expect("written").contains("</html>"));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").collect();
+    assert_eq!(left.len(), 3, "the work folder is gone: {left:?}");
+}
+
+#[test]
+fn the_same_command_gives_the_same_bytes_also_after_it_was_killed() {
+    let (folder, input, output) = scene("fmnist_deit.bn");
+    let table = folder.path().join("t.json").display().to_string();
+    let work = folder.path().join("work");
+    let (work_text, data) = (work.display().to_string(), data());
+    let more =
+        ["--prune", "2", "--force", "--form", "norm", "--latency-table", &table, "--threads", "2"];
+    let all = arguments(&input, &output, &data, &more);
+    succeeds(&all);
+    let first = std::fs::read(&output).expect("written");
+    succeeds(&all);
+    assert_eq!(first, std::fs::read(&output).expect("written"), "a second run differs");
+
+    std::fs::remove_file(&output).expect("it is there");
+    let kept = [all.as_slice(), &["--work", &work_text]].concat();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_updp-compile"))
+        .args(&kept)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let entries = || -> usize {
+        let folders = std::fs::read_dir(&work).into_iter().flatten().flatten();
+        folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten()).count()
+    };
+    let start = Instant::now();
+    while entries() < 2 && start.elapsed() < Duration::from_mins(2) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("it can be killed");
+    child.wait().expect("it has ended");
+    assert!(entries() >= 2, "something was kept");
+    let output_of_rest = run(&kept);
+    assert_eq!(output_of_rest.status.code(), Some(0));
+    let note = String::from_utf8_lossy(&output_of_rest.stderr).into_owned();
+    assert!(note.contains("going on with what"), "{note}");
+    assert_eq!(first, std::fs::read(&output).expect("written"), "going on differs");
+}
+
+#[test]
+fn labels_are_not_needed() {
+    let (folder, input, output) = scene("fmnist_convnext.bn");
+    let images = folder.path().join("images.npy");
+    let dims = [120_usize, 28, 28];
+    let pixels: Vec<u8> =
+        (0..dims.iter().product()).map(|at: usize| (at * 31 % 251) as u8).collect();
+    let mut header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {dims:?}, }}");
+    header = header.replace('[', "(").replace(']', ")");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(&pixels);
+    std::fs::write(&images, bytes).expect("written");
+    let images = images.display().to_string();
+    let report = folder.path().join("r.json");
+    let report_text = report.display().to_string();
+    let more = ["--blocks", "1,4", "--force", "--report", &report_text];
+    succeeds(&arguments(&input, &output, &images, &more));
+    let report = json(&report);
+    assert_eq!(report["pruning"]["fit"]["metric"], "agreement");
+    assert!(report["pruning"]["fit"]["after"]["accuracy"].is_null());
+    assert!(report["pruning"]["fit"]["after"]["agreement"].as_f64().expect("a share") > 0.5);
+}
+
+#[test]
+fn a_goal_out_of_reach_ends_with_7_and_the_best_network() {
+    let (_folder, input, output) = scene("fmnist_vgg.bn");
+    let data = data();
+    let more = ["--speedup", "50", "--batch", "8"];
+    ends(&arguments(&input, &output, &data, &more), 7, "error[C0017]: the goal is missed");
+    assert!(Path::new(&output).exists());
+}
+
+#[test]
+fn as_much_is_pruned_as_the_bound_allows() {
+    let (folder, input, output) = scene("fmnist_mobilenetv2.bn");
+    let report = folder.path().join("r.json");
+    let (report_text, data) = (report.display().to_string(), data());
+    let more = ["--max-drop", "4", "--force", "--report", &report_text];
+    succeeds(&arguments(&input, &output, &data, &more));
+    let report = json(&report);
+    assert!(accuracy(&report, "after") >= accuracy(&report, "before") - 0.04);
+    let blocks = report["pruning"]["fit"]["blocks"].as_array().expect("a list").clone();
+    assert!(blocks.iter().any(|block| !block["chosen"].is_null()));
+}
+
+#[test]
+fn says_what_is_missing() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let data = data();
+    ends(&[&input, "-o", &output, "--data", &data], 2, "--data needs a goal");
+    ends(&[&input, "-o", &output, "--prune", "2"], 2, "a goal needs images");
+    ends(&[&input, "-o", &output, "--speedup", "0.5"], 2, "error[C0001]");
+    ends(&[&input, "-o", &output, "--recover", "fit", "--blocks", "1"], 2, "--data DIR");
+    ends(&[&input, "-o", &output, "--blocks", "1"], 2, "--data DIR");
+    ends(&arguments(&input, &output, &data, &["--prune", "99"]), 6, "error[C0014]");
+    ends(&arguments(&input, &output, &data, &["--blocks", "99"]), 2, "error[C0013]");
+    ends(&arguments(&input, &output, "/nowhere", &["--prune", "1"]), 2, "error[T0101]");
+    let file = folder.path().join("a file");
+    std::fs::write(&file, "text").expect("written");
+    let file = file.display().to_string();
+    ends(&arguments(&input, &output, &data, &["--prune", "1", "--work", &file]), 2, "error[T0006]");
+    assert!(!Path::new(&output).exists());
+}
+
+/// A model of one operator from inputs of these names, written to a file.
+fn small(path: &Path, inputs: &[&str], node: Node, dtype: DataType) {
+    let dims = [Dim::from("n"), Dim::from(1), Dim::from(28), Dim::from(28)];
+    let mut builder = ModelBuilder::new(17);
+    for input in inputs {
+        builder.input(input, DataType::Float, &dims);
+    }
+    builder.output("y", dtype, None);
+    builder.node(node, inputs, &["y"]);
+    let model = builder.build().expect("well formed");
+    let bytes = model.encode(&DataPlacement::Inline).expect("it is small").model_to_bytes();
+    std::fs::write(path, bytes).expect("written");
+}
+
+#[test]
+fn models_that_cannot_be_judged_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let output = path("out.onnx").display().to_string();
+    let data = data();
+    small(&path("two.onnx"), &["a", "b"], Node::new("Add"), DataType::Float);
+    small(&path("index.onnx"), &["a"], Node::new("ArgMax").with("axis", 3_i64), DataType::Int64);
+    small(&path("log.onnx"), &["a"], Node::new("Log"), DataType::Float);
+    for (name, code) in [("two", "T0001"), ("index", "T0003"), ("log", "T0002")] {
+        let input = path(&format!("{name}.onnx")).display().to_string();
+        let all = arguments(&input, &output, &data, &["--prune", "1"]);
+        ends(&all, 2, &format!("error[{code}]"));
+    }
+}

@@ -1,0 +1,210 @@
+//! Pruning with data: what fitted operators are put in place of, and what they are worth.
+
+mod command;
+
+use indexmap::IndexMap;
+use updp_exec::{Optimizer, Runtime};
+use updp_ir::Model;
+use updp_passes::pipeline;
+use updp_passes::surgery::{self, Form, Shrink, Site};
+use updp_testkit::{Limit, Proof, read_model};
+use updp_trainer::fit::{Fit, Settings};
+use updp_trainer::images::{Images, is_same_by_image};
+use updp_trainer::judge::Judge;
+use updp_trainer::recovery::copy_of;
+use updp_trainer::run::{Batch, Feed, Held, Runner};
+
+use crate::fixtures::folder;
+use crate::prune::{FIXTURES, fixture, prepared};
+
+/// Every site of every block of a prepared model.
+fn sites(model: &Model) -> Vec<Site> {
+    let blocks = surgery::blocks_of(model).expect("no cycle");
+    surgery::with_context(model, |cx| {
+        let of = |block| surgery::sites(cx, block, Shrink::Auto);
+        blocks.iter().flat_map(of).filter_map(|(_, site)| site.ok()).collect()
+    })
+}
+
+#[test]
+fn every_fixture_offers_fitted_forms_of_every_block() {
+    for (name, count, _) in FIXTURES {
+        let sites = sites(&prepared(name));
+        for block in 0..count {
+            let forms: Vec<Form> =
+                sites.iter().filter(|site| site.block == block).map(|site| site.form).collect();
+            assert!(!forms.is_empty(), "{name}, block {block}");
+            assert!(
+                forms.iter().any(|form| *form != Form::Drop),
+                "{name}, block {block}: {forms:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn fitted_operators_fit_where_they_are_put_and_merge_exactly() {
+    for (name, ..) in FIXTURES {
+        let model = prepared(name);
+        for form in Form::ALL {
+            let of_form: Vec<Site> =
+                sites(&model).into_iter().filter(|site| site.form == form).collect();
+            if of_form.is_empty() {
+                continue;
+            }
+            let mut placed = copy_of(&model).expect("it is encoded");
+            for site in &of_form {
+                let stand_in = surgery::stand_in(site).expect("a window of a convolution");
+                surgery::substitute(&mut placed, site, &stand_in)
+                    .unwrap_or_else(|error| panic!("{name} {}: {error}", form.name()));
+            }
+            placed.validate().unwrap_or_else(|error| panic!("{name} {}: {error}", form.name()));
+            let mut merged = copy_of(&placed).expect("it is encoded");
+            pipeline::compile(&mut merged, &crate::compile::merge_all(), &mut |_, _| ())
+                .expect("well formed");
+            let proof = Proof {
+                limit: Limit::WholeNetwork,
+                runs: 1,
+                one_runtime: true,
+                ..Proof::default()
+            };
+            proof
+                .check(&placed, &merged)
+                .unwrap_or_else(|report| panic!("{name} {}: {report}", form.name()));
+        }
+    }
+}
+
+#[test]
+fn layers_put_back_with_their_own_weights_change_nothing() {
+    for (name, ..) in FIXTURES {
+        let model = prepared(name);
+        let layers = surgery::with_context(&model, |cx| {
+            let blocks = surgery::blocks_of(&model).expect("no cycle");
+            let mut layers: Vec<_> =
+                blocks.iter().flat_map(|block| surgery::layers(cx, block)).collect();
+            layers.extend(surgery::head(cx));
+            layers
+        });
+        assert!(!layers.is_empty(), "{name}");
+        let mut placed = copy_of(&model).expect("it is encoded");
+        for layer in layers {
+            let same = surgery::Fitted::Maps(vec![layer.map]);
+            surgery::substitute(&mut placed, &layer.site, &same)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        let proof =
+            Proof { limit: Limit::WholeNetwork, runs: 1, one_runtime: true, ..Proof::default() };
+        proof.check(&model, &placed).unwrap_or_else(|report| panic!("{name}: {report}"));
+    }
+}
+
+fn runner() -> Runner {
+    let options = updp_exec::Options { optimizer: Optimizer::All, ..updp_exec::Options::default() };
+    Runner { runtime: Runtime::Auto, options }
+}
+
+/// Images of the Fashion-MNIST test set, as the trained fixtures take them.
+fn fashion(model: &Model, count: usize) -> Held {
+    let data = folder().join("fmnist_test_1000.npz");
+    let dataset = updp_trainer::data::Dataset::open(&data).expect("a fixture").sample(count, 1);
+    let preprocess = updp_trainer::data::Preprocess::parse("fashion-mnist").expect("a preset");
+    Held::of(&Images::new(model, dataset, &preprocess).expect("images")).expect("read")
+}
+
+#[test]
+fn a_fitted_block_is_nearer_than_a_dropped_one_and_a_larger_form_nearer_than_a_smaller_one() {
+    for name in
+        ["fmnist_resnet.bn", "fmnist_mobilenetv2.bn", "fmnist_convnext.bn", "fmnist_deit.bn"]
+    {
+        let model = prepared(name);
+        let images = fashion(&model, 300);
+        let settings = Settings::default();
+        let runner = runner();
+        let fit = Fit {
+            runner: &runner,
+            original: &model,
+            current: &model,
+            calibration: &images,
+            held_out: &images,
+            settings: &settings,
+        };
+        for block in [1, 4] {
+            let own: Vec<Site> =
+                sites(&model).into_iter().filter(|site| site.block == block).collect();
+            let candidates = fit.block(&own).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let error = |form: Form| {
+                let found = candidates.iter().find(|c| c.site.form == form);
+                found.map(|candidate| candidate.output_error)
+            };
+            assert_eq!(candidates.len(), own.len(), "{name}");
+            let conv = error(Form::Conv).expect("every family has it");
+            assert!(conv < 0.9, "{name}, block {block}: {conv}");
+            for smaller in [Form::Pointwise, Form::LowRank, Form::Drop] {
+                if let Some(other) = error(smaller) {
+                    assert!(
+                        conv <= other,
+                        "{name}, block {block}: {conv} {} {other}",
+                        smaller.name()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_original_agrees_with_itself_and_equations_without_rows_are_an_error() {
+    let model = prepared("fmnist_resnet.bn");
+    let images = fashion(&model, 200);
+    let runner = runner();
+    let judge = Judge::new(&runner, &model, &images).expect("it runs");
+    let score = judge.score(&runner, &model).expect("it runs");
+    assert_eq!(score.agreement, Some(1.0));
+    assert!(score.overlap > 0.999_999);
+    assert!(score.accuracy.is_some_and(|accuracy| accuracy > 0.8));
+    let own: Vec<Site> = sites(&model).into_iter().filter(|site| site.block == 0).collect();
+    let prefix = judge.prefix(&runner, &model, &own[0].source).expect("it runs");
+    let tail = judge.score_from(&runner, prefix.as_ref(), &model).expect("it runs");
+    assert_eq!(tail.agreement, Some(1.0));
+
+    let (settings, none) = (Settings::default(), Held::default());
+    let fit = Fit {
+        runner: &runner,
+        original: &model,
+        current: &model,
+        calibration: &none,
+        held_out: &none,
+        settings: &settings,
+    };
+    assert_eq!(fit.block(&own).expect_err("no rows").code(), "T0005");
+    let empty = Judge::new(&runner, &model, &none).err().expect("no images");
+    assert_eq!(empty.code(), "T0004");
+}
+
+#[test]
+fn a_fixed_batch_is_opened_where_every_image_keeps_its_result() {
+    for name in ["tv_resnet18_mini.legacy17-eval", "tv_resnet18_mini.dynamo18-eval"] {
+        let fixed = prepared(name);
+        let mut opened = copy_of(&fixed).expect("it is encoded");
+        assert!(surgery::open_batch(&mut opened).expect("one input"), "{name} has a fixed batch");
+        let input = fixed.graph.required_inputs().next().expect("one input");
+        let value = fixed.graph.value(input);
+        let dims = value.declared().and_then(updp_ir::TensorType::known_dims).expect("fixed");
+        let batch = |seed: usize| {
+            let count: usize = dims.iter().product();
+            let values: Vec<f32> =
+                (0..count).map(|at| ((at * 7 + seed * 13) % 19) as f32 / 9.0 - 1.0).collect();
+            let tensor = updp_ir::Tensor::from_f32(dims.clone(), &values).expect("fits");
+            let inputs = IndexMap::from([(value.name().to_owned(), tensor)]);
+            Batch { inputs, labels: None }
+        };
+        let images = Held { batches: vec![batch(1), batch(2)] };
+        assert_eq!(images.images(), 2 * dims[0]);
+        assert!(is_same_by_image(&runner(), &fixed, &opened, &images).expect("it runs"), "{name}");
+    }
+    // A network that mixes its images does not pass.
+    let symbolic = read_model(&fixture("fmnist_resnet.bn"));
+    let mut same = copy_of(&symbolic).expect("it is encoded");
+    assert!(!surgery::open_batch(&mut same).expect("one input"));
+}

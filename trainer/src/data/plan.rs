@@ -1,0 +1,194 @@
+//! The steps from 8-bit pixels to one row of the input: resize, crop, normalize.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use super::decode::Pixels;
+use super::error::DataError;
+use super::input::InputSpec;
+use super::preprocess::{Interpolation, Preprocess, Resize};
+
+/// Most pixels of an image after resizing.
+const MOST_PIXELS: usize = 1 << 26;
+
+/// A preprocessing for one input.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    input: InputSpec,
+    resize: Resize,
+    is_cropped: bool,
+    is_bgr: bool,
+    algorithm: ResizeAlg,
+    /// The f32 of each 8-bit pixel, little-endian, by channel.
+    values: Vec<[[u8; 4]; 256]>,
+}
+
+impl Plan {
+    /// Fits a preprocessing to an input.
+    ///
+    /// # Errors
+    /// T0110 when it is for another size or number of channels.
+    pub(super) fn new(preprocess: &Preprocess, input: &InputSpec) -> Result<Self, DataError> {
+        let Preprocess { mean, std, rescale, size, .. } = preprocess;
+        let follows_input = matches!(preprocess.resize, Resize::Share { .. });
+        let needed = (input.height, input.width);
+        if let Some(size) = size.filter(|size| *size != needed && !follows_input) {
+            return Err(DataError::DoesNotFit {
+                what: "the preprocessing gives images of".to_owned(),
+                found: format!("{}×{}", size.0, size.1),
+                expected: format!("{}×{}", needed.0, needed.1),
+            });
+        }
+        let count = mean.len();
+        if count != std.len() || (count != 1 && count != input.channels) {
+            return Err(DataError::DoesNotFit {
+                what: "the preprocessing has".to_owned(),
+                found: format!("{count} means and {} standard deviations", std.len()),
+                expected: format!("images of {} channels", input.channels),
+            });
+        }
+        let table = |channel: usize| {
+            let (mean, std) = (mean[channel.min(count - 1)], std[channel.min(count - 1)]);
+            std::array::from_fn(|pixel| {
+                (((pixel as f64 * rescale - mean) / std) as f32).to_le_bytes()
+            })
+        };
+        Ok(Self {
+            input: *input,
+            resize: preprocess.resize,
+            is_cropped: preprocess.is_cropped,
+            is_bgr: preprocess.is_bgr,
+            algorithm: algorithm(preprocess.interpolation),
+            values: (0..input.channels).map(table).collect(),
+        })
+    }
+
+    /// The input it was made for.
+    pub(super) fn input(&self) -> &InputSpec {
+        &self.input
+    }
+
+    /// Bytes of one row.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.input.channels * self.input.height * self.input.width * 4
+    }
+
+    /// Writes the f32 of one image into `row`, of [`Plan::row_bytes`].
+    ///
+    /// # Errors
+    /// When the image is so elongated that resizing would need too much memory.
+    pub(super) fn apply(&self, pixels: Pixels, row: &mut [u8]) -> Result<(), String> {
+        let pixels = pixels.with_channels(self.input.channels);
+        let (height, width) = self.resized(pixels.height, pixels.width);
+        let pixels = resize(pixels, height, width, self.algorithm)?;
+        self.crop(&pixels, row);
+        Ok(())
+    }
+
+    /// Size before the crop of an image.
+    fn resized(&self, height: usize, width: usize) -> (usize, usize) {
+        let InputSpec { height: to_height, width: to_width, .. } = self.input;
+        match self.resize {
+            _ if !self.is_cropped => (to_height, to_width),
+            Resize::Keep => (height, width),
+            Resize::ShortSide(side) => short_side(height, width, side),
+            Resize::Exact { height, width } => (height, width),
+            Resize::Share { share, is_rounded, is_squashed } => {
+                let larger = |side: usize| {
+                    let side = side as f64 / share;
+                    if is_rounded { side.round() as usize } else { side as usize }
+                };
+                let (to_height, to_width) = (larger(to_height), larger(to_width));
+                if is_squashed {
+                    (to_height, to_width)
+                } else if to_height == to_width {
+                    short_side(height, width, to_height)
+                } else {
+                    cover(height, width, to_height, to_width)
+                }
+            }
+        }
+    }
+
+    /// Cuts out the center of the input's size, black beyond the image, and looks up the values.
+    fn crop(&self, pixels: &Pixels, row: &mut [u8]) {
+        let InputSpec { channels, height, width, is_channel_last } = self.input;
+        let top = crop_start(pixels.height, height);
+        let left = crop_start(pixels.width, width);
+        let (cells, _) = row.as_chunks_mut::<4>();
+        for channel in 0..channels {
+            let values = &self.values[channel];
+            let target = if self.is_bgr { channels - 1 - channel } else { channel };
+            let (first, step) =
+                if is_channel_last { (target, channels) } else { (target * height * width, 1) };
+            let mut cells = cells[first..].iter_mut().step_by(step);
+            for y in 0..height as isize {
+                let line = inside(y + top, pixels.height).map(|y| y * pixels.width);
+                for x in 0..width as isize {
+                    let at = line.zip(inside(x + left, pixels.width));
+                    let pixel =
+                        at.map_or(0, |(line, x)| pixels.bytes[(line + x) * channels + channel]);
+                    if let Some(cell) = cells.next() {
+                        *cell = values[usize::from(pixel)];
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn inside(at: isize, length: usize) -> Option<usize> {
+    usize::try_from(at).ok().filter(|at| *at < length)
+}
+
+/// First pixel of a crop as torchvision has it: half of the difference, halves to even; a border is smaller at its start.
+fn crop_start(length: usize, wanted: usize) -> isize {
+    if length >= wanted {
+        ((length - wanted) as f64 / 2.0).round_ties_even() as isize
+    } else {
+        -((wanted - length) as isize / 2)
+    }
+}
+
+fn short_side(height: usize, width: usize, side: usize) -> (usize, usize) {
+    let long = side.saturating_mul(height.max(width)) / height.min(width).max(1);
+    if height <= width { (side, long) } else { (long, side) }
+}
+
+/// The smallest size of the image's proportions that covers another, as timm's `ResizeKeepRatio`.
+fn cover(height: usize, width: usize, to_height: usize, to_width: usize) -> (usize, usize) {
+    let ratio = (height as f64 / to_height as f64).min(width as f64 / to_width as f64);
+    let scaled = |side: usize| (side as f64 / ratio).round_ties_even() as usize;
+    (scaled(height).max(1), scaled(width).max(1))
+}
+
+fn algorithm(interpolation: Interpolation) -> ResizeAlg {
+    match interpolation {
+        Interpolation::Nearest => ResizeAlg::Nearest,
+        Interpolation::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
+        Interpolation::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
+        Interpolation::Lanczos => ResizeAlg::Convolution(FilterType::Lanczos3),
+    }
+}
+
+fn resize(
+    pixels: Pixels,
+    height: usize,
+    width: usize,
+    algorithm: ResizeAlg,
+) -> Result<Pixels, String> {
+    if (pixels.height, pixels.width) == (height, width) {
+        return Ok(pixels);
+    }
+    if height.checked_mul(width).is_none_or(|count| count > MOST_PIXELS) {
+        return Err(format!("it would be resized to {height}×{width}"));
+    }
+    let kind = if pixels.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    let source = ImageRef::new(pixels.width as u32, pixels.height as u32, &pixels.bytes, kind)
+        .map_err(|error| error.to_string())?;
+    let mut resized = Image::new(width as u32, height as u32, kind);
+    Resizer::new()
+        .resize(&source, &mut resized, &ResizeOptions::new().resize_alg(algorithm))
+        .map_err(|error| error.to_string())?;
+    Ok(Pixels { height, width, channels: pixels.channels, bytes: resized.into_vec() })
+}

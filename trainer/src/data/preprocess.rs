@@ -1,0 +1,153 @@
+//! What happens to an image before the model sees it.
+
+use std::path::Path;
+
+use super::config;
+use super::error::DataError;
+use super::input::InputSpec;
+use super::plan::Plan;
+
+/// Largest file with a preprocessing, in bytes.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// Size, crop and normalization of images, as torchvision, timm and Hugging Face do it on 8-bit pixels with Pillow.
+///
+/// In order: convert to grey or RGB as the model's input has it (alpha is dropped, the EXIF orientation is not applied);
+/// resize; crop at the center, with black borders where the image is smaller; `(pixel · rescale − mean) / std`.
+/// The result always has the size of the model's input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocess {
+    /// How images are resized before the crop; without a crop they are resized straight to the input's size.
+    pub resize: Resize,
+    /// Whether the center is cropped, rather than the whole image squeezed into the input's size.
+    pub is_cropped: bool,
+    /// How pixels between pixels are had; antialiased where images get smaller.
+    pub interpolation: Interpolation,
+    /// Factor of the 8-bit pixels, mostly 1/255.
+    pub rescale: f64,
+    /// Means after rescaling, one for all channels or one each in the order RGB.
+    pub mean: Vec<f64>,
+    /// Standard deviations after rescaling, as many as means.
+    pub std: Vec<f64>,
+    /// Whether the channels go to the model in the order BGR.
+    pub is_bgr: bool,
+    /// `(height, width)` for a model that leaves it open; `None` = nothing is known. Unless `resize` goes by the
+    /// input's size, another size of the input is an error.
+    pub size: Option<(usize, usize)>,
+}
+
+/// How images are resized before the crop.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Resize {
+    /// Not at all.
+    Keep,
+    /// The shorter side to this many pixels, the other in proportion, rounded down.
+    ShortSide(usize),
+    /// To this size, whatever the proportions.
+    Exact {
+        /// Pixels from top to bottom.
+        height: usize,
+        /// Pixels from left to right.
+        width: usize,
+    },
+    /// To the input's size divided by `share`.
+    Share {
+        /// Share of the resized image that the crop keeps, above 0 and at most 1.
+        share: f64,
+        /// The quotient is rounded to the nearest instead of down.
+        is_rounded: bool,
+        /// To exactly that size instead of just covering it.
+        is_squashed: bool,
+    },
+}
+
+/// How pixels between pixels are had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interpolation {
+    /// The nearest pixel.
+    Nearest,
+    /// Triangle filter.
+    Bilinear,
+    /// Catmull-Rom, a = −0.5, as Pillow.
+    Bicubic,
+    /// Lanczos with three lobes.
+    Lanczos,
+}
+
+impl Preprocess {
+    /// Names of the presets.
+    pub const PRESETS: &[&str] = &["imagenet", "cifar", "fashion-mnist", "none"];
+
+    /// A preset, or a `.json` file: our own keys, Hugging Face's `preprocessor_config.json` or timm's `config.json`.
+    ///
+    /// | preset | size | pixel, of 0 to 1 |
+    /// |---|---|---|
+    /// | `imagenet` | short side to round(size / 0.875), bilinear, center crop | mean 0.485 0.456 0.406, std 0.229 0.224 0.225 |
+    /// | `cifar` | squeezed into the input, bilinear; 32×32 stay as they are | mean 0.4914 0.4822 0.4465, std 0.247 0.2435 0.2616 |
+    /// | `fashion-mnist` | the same | mean 0.45, std 0.25 |
+    /// | `none` | the same | of 0 to 255, as they are |
+    ///
+    /// Our own keys, all optional:
+    ///
+    /// | key | default | means |
+    /// |---|---|---|
+    /// | `mean`, `std` | 0, 1 | one number, or a list with one or one a channel |
+    /// | `rescale` | 1/255 | factor of the 8-bit pixels before that |
+    /// | `resize` | `null` | N = short side, `[H, W]` = exactly, `null` = not |
+    /// | `crop` | whether `resize` is given | center crop; without it the image is squeezed into the input |
+    /// | `size` | `null` | N or `[H, W]`, for inputs that leave it open |
+    /// | `interpolation` | `"bilinear"` | `nearest`, `bilinear`, `bicubic`, `lanczos` |
+    ///
+    /// # Errors
+    /// T0109 when it is neither, or the file is not understood.
+    pub fn parse(text: &str) -> Result<Self, DataError> {
+        Ok(match text {
+            "imagenet" => Self {
+                resize: Resize::Share { share: 0.875, is_rounded: true, is_squashed: false },
+                is_cropped: true,
+                ..Self::squeezed(&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225])
+            },
+            "cifar" => Self::squeezed(&[0.4914, 0.4822, 0.4465], &[0.247, 0.2435, 0.2616]),
+            "fashion-mnist" => Self::squeezed(&[0.45], &[0.25]),
+            "none" => Self { rescale: 1.0, ..Self::squeezed(&[0.0], &[1.0]) },
+            _ => Self::read(text)
+                .map_err(|detail| DataError::Preprocess { text: text.to_owned(), detail })?,
+        })
+    }
+
+    /// Squeezes into the input's size where it differs, and normalizes pixels of 0 to 1.
+    pub(super) fn squeezed(mean: &[f64], std: &[f64]) -> Self {
+        Self {
+            resize: Resize::Keep,
+            is_cropped: false,
+            interpolation: Interpolation::Bilinear,
+            rescale: 1.0 / 255.0,
+            mean: mean.to_vec(),
+            std: std.to_vec(),
+            is_bgr: false,
+            size: None,
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        let path = Path::new(text);
+        if !path.is_file() {
+            return Err("no such preset, and no such file".to_owned());
+        }
+        let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+        if bytes > LARGEST_FILE {
+            return Err(format!("{bytes} bytes are too many"));
+        }
+        let json = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let json = serde_json::from_str(&json).map_err(|error| error.to_string())?;
+        config::preprocess(&json)
+    }
+
+    /// The steps for one input.
+    ///
+    /// # Errors
+    /// T0110 when the channels or the size do not fit.
+    pub(super) fn plan(&self, input: &InputSpec) -> Result<Plan, DataError> {
+        Plan::new(self, input)
+    }
+}

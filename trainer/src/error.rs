@@ -1,0 +1,71 @@
+//! Errors of fitting and judging; those of the data are in `data/`.
+
+use updp_exec::ExecError;
+use updp_ir::IrError;
+use updp_passes::PassError;
+
+use crate::data::DataError;
+
+/// What ends a recovery.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum TrainerError {
+    #[error("the model has {found} inputs; data are read for models of one image input")]
+    Inputs { found: usize },
+    #[error("{output:?} is not finite for the data: nothing can be compared")]
+    NotFinite { output: String },
+    #[error("the model has no float output to compare")]
+    NoOutput,
+    #[error("there are {found} images, and {needed} are needed for fitting and comparing")]
+    TooFew { found: usize, needed: usize },
+    #[error("the equations of block {block} ({name}) cannot be solved: {detail}")]
+    Unsolved { block: usize, name: String, detail: String },
+    #[error("the work folder {folder:?} cannot be used: {detail}")]
+    Work { folder: String, detail: String },
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Ir(#[from] IrError),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+}
+
+impl TrainerError {
+    /// The stable code shown to users; docs/errors.md gives cause and cure.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Inputs { .. } => "T0001",
+            Self::NotFinite { .. } => "T0002",
+            Self::NoOutput => "T0003",
+            Self::TooFew { .. } => "T0004",
+            Self::Unsolved { .. } => "T0005",
+            Self::Work { .. } => "T0006",
+            Self::Data(error) => error.code(),
+            Self::Ir(error) => error.code(),
+            Self::Pass(error) => error.code(),
+            Self::Exec(error) => error.code(),
+        }
+    }
+
+    /// What to do about it; `None` when the text says it all.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::Inputs { .. } => {
+                "--recover none prunes without data; such a model cannot be fitted yet".into()
+            }
+            Self::NotFinite { .. } => "a wrong --preprocess is the usual cause".into(),
+            Self::NoOutput => "the first float output of the model is what is compared".into(),
+            Self::TooFew { .. } => "give a folder with more images; some hundred are enough".into(),
+            Self::Unsolved { .. } => "leave this block out, or give other images".into(),
+            Self::Work { .. } => "remove the folder, or name another one with --work".into(),
+            Self::Data(error) => return error.help(),
+            Self::Exec(error) => return error.help(),
+            _ => return None,
+        })
+    }
+}

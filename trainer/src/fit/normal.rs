@@ -1,0 +1,498 @@
+//! Normal equations in f64, and the linear operators solved from them.
+//!
+//! Rows are `x_r [U]` (the inputs an operator sees at one position) and `t_r [O]` (what it should make).
+//! With means taken off, `G = Σ x xᵀ [U, U]` and `B = Σ x tᵀ [U, O]`, every solver here minimizes
+//! `Σ ‖t_r − Wᵀ x_r‖² + ρ·tr(G)/U·‖W‖²` over the operators of its form; the bias `mean t − Wᵀ mean x` is
+//! not penalized. `U` = channels × taps, channel first, as a kernel `[O, I, k…]` lies in memory.
+
+use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{BlockStructure, matmul as triangular};
+use faer::linalg::solvers::{Llt, Solve};
+use faer::{Accum, Mat, MatRef, Side, get_global_parallelism};
+
+use updp_passes::kernel::AffineMap;
+
+use super::Unsolved;
+
+/// Rows turned to f64 at once.
+const BLOCK: usize = 512;
+
+/// Rounds of alternating least squares: the error falls by less than a thousandth after that.
+const ALTERNATIONS: usize = 6;
+
+/// Rows by columns of f32, one row after the other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Table {
+    /// Elements.
+    pub(super) values: Vec<f32>,
+    /// Elements of a row.
+    pub(super) width: usize,
+}
+
+impl Table {
+    pub(super) fn new(width: usize) -> Self {
+        Self { values: Vec::new(), width }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.values.len() / self.width.max(1)
+    }
+
+    /// Rows `from..to` as f64 with `mean` taken off, one a column: `[width, rows]`.
+    fn block(&self, from: usize, to: usize, mean: &[f64]) -> Mat<f64> {
+        let mut block = Mat::zeros(self.width, to - from);
+        let rows = self.values[from * self.width..to * self.width].chunks_exact(self.width);
+        for (column, row) in rows.enumerate() {
+            let column = block.col_as_slice_mut(column);
+            for ((out, value), mean) in column.iter_mut().zip(row).zip(mean) {
+                *out = f64::from(*value) - mean;
+            }
+        }
+        block
+    }
+
+    /// The elements as a matrix `[R, width]`.
+    fn matrix(&self) -> MatRef<'_, f32> {
+        MatRef::from_row_major_slice(&self.values, self.rows(), self.width)
+    }
+
+    pub(super) fn means(&self) -> Vec<f64> {
+        let mut sums = vec![0.0; self.width];
+        for row in self.values.chunks_exact(self.width.max(1)) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += f64::from(*value);
+            }
+        }
+        let rows = self.rows().max(1) as f64;
+        sums.into_iter().map(|sum| sum / rows).collect()
+    }
+}
+
+/// `G` with the mean of its rows.
+#[derive(Debug)]
+pub(super) struct Normal {
+    gram: Mat<f64>,
+    mean: Vec<f64>,
+}
+
+/// A solved operator in dense form: `y = Wᵀ x + bias`, with its parts where it is made of two.
+#[derive(Clone, Debug)]
+pub(super) struct Solved {
+    /// `W [U, O]`.
+    pub(super) weight: Mat<f64>,
+    /// `[O]`.
+    pub(super) bias: Vec<f64>,
+    /// First and second operator, where the form has two.
+    pub(super) parts: Option<(Mat<f64>, Mat<f64>)>,
+}
+
+/// What kind of operator is solved for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Every weight free.
+    Dense,
+    /// Only the weights of this tap.
+    Tap(usize),
+    /// A depthwise kernel, then a pointwise operator: `W[(c,t),o] = D[c,t]·P[c,o]`.
+    Depthwise,
+    /// To this many channels, then pointwise.
+    Rank(usize),
+}
+
+impl Normal {
+    /// Sums `G` over all rows.
+    pub(super) fn of(x: &Table) -> Self {
+        let mean = x.means();
+        let mut gram = Mat::<f64>::zeros(x.width, x.width);
+        let par = get_global_parallelism();
+        for from in (0..x.rows()).step_by(BLOCK) {
+            let block = x.block(from, (from + BLOCK).min(x.rows()), &mean);
+            triangular(
+                &mut gram,
+                BlockStructure::TriangularLower,
+                Accum::Add,
+                &block,
+                BlockStructure::Rectangular,
+                block.transpose(),
+                BlockStructure::Rectangular,
+                1.0,
+                par,
+            );
+        }
+        for column in 0..x.width {
+            for row in 0..column {
+                gram[(row, column)] = gram[(column, row)];
+            }
+        }
+        Self { gram, mean }
+    }
+
+    /// `B = Σ x tᵀ` and the mean of `t`.
+    pub(super) fn cross(&self, x: &Table, t: &Table) -> (Mat<f64>, Vec<f64>) {
+        let mean = t.means();
+        let mut cross = Mat::<f64>::zeros(x.width, t.width);
+        for from in (0..x.rows()).step_by(BLOCK) {
+            let to = (from + BLOCK).min(x.rows());
+            let (x, t) = (x.block(from, to, &self.mean), t.block(from, to, &mean));
+            matmul(&mut cross, Accum::Add, &x, t.transpose(), 1.0, get_global_parallelism());
+        }
+        (cross, mean)
+    }
+
+    /// `B` and the mean after the targets changed by `change`: what is added is small, so that it is summed in
+    /// f32, in f64 from block to block.
+    pub(super) fn moved(
+        (cross, mean): &(Mat<f64>, Vec<f64>),
+        x: &Table,
+        change: &Table,
+    ) -> (Mat<f64>, Vec<f64>) {
+        let shift = change.means();
+        let centred: Vec<f32> = change
+            .values
+            .chunks_exact(change.width)
+            .flat_map(|row| row.iter().zip(&shift).map(|(v, m)| (f64::from(*v) - m) as f32))
+            .collect();
+        let centred = Table { values: centred, width: change.width };
+        let (x, t) = (x.matrix(), centred.matrix());
+        let mut cross = cross.clone();
+        let mut part = Mat::<f32>::zeros(x.ncols(), t.ncols());
+        for from in (0..x.nrows()).step_by(8 * BLOCK) {
+            let count = (8 * BLOCK).min(x.nrows() - from);
+            let (x, t) = (x.subrows(from, count), t.subrows(from, count));
+            let par = get_global_parallelism();
+            matmul(&mut part, Accum::Replace, x.transpose(), t, 1.0, par);
+            for column in 0..part.ncols() {
+                let sums = part.col_as_slice(column).iter();
+                for (out, sum) in cross.col_as_slice_mut(column).iter_mut().zip(sums) {
+                    *out += f64::from(*sum);
+                }
+            }
+        }
+        (cross, mean.iter().zip(shift).map(|(mean, shift)| mean + shift).collect())
+    }
+
+    /// The factor of `G + ρ·tr(G)/U·I`; a larger ρ is taken where that is not positive definite.
+    fn factor(gram: MatRef<'_, f64>, ridge: f64) -> Result<Llt<f64>, Unsolved> {
+        let size = gram.nrows();
+        let trace: f64 = (0..size).map(|at| gram[(at, at)]).sum();
+        let unit = (trace / size.max(1) as f64).max(f64::MIN_POSITIVE);
+        let mut ridge = ridge;
+        for _ in 0..8 {
+            let mut shifted = gram.to_owned();
+            for at in 0..size {
+                shifted[(at, at)] += ridge * unit;
+            }
+            if let Ok(factor) = shifted.llt(Side::Lower) {
+                return Ok(factor);
+            }
+            ridge = (ridge * 10.0).max(1e-9);
+        }
+        Err(Unsolved { size })
+    }
+
+    /// A solver of one form and ridge strength ρ; `taps` of each of the channels.
+    pub(super) fn solver(
+        &self,
+        shape: Shape,
+        taps: usize,
+        ridge: f64,
+    ) -> Result<Solver<'_>, Unsolved> {
+        let columns: Option<Vec<usize>> = match shape {
+            Shape::Tap(tap) => Some((0..self.mean.len() / taps).map(|c| c * taps + tap).collect()),
+            _ => None,
+        };
+        let factor = match &columns {
+            Some(own) => {
+                let gram = Mat::from_fn(own.len(), own.len(), |i, j| self.gram[(own[i], own[j])]);
+                Self::factor(gram.as_ref(), ridge)?
+            }
+            None => Self::factor(self.gram.as_ref(), ridge)?,
+        };
+        Ok(Solver { normal: self, shape, taps, ridge, columns, factor })
+    }
+}
+
+/// Solves one form for any targets: the factor of `G` is made once.
+pub(super) struct Solver<'a> {
+    normal: &'a Normal,
+    shape: Shape,
+    taps: usize,
+    ridge: f64,
+    columns: Option<Vec<usize>>,
+    factor: Llt<f64>,
+}
+
+impl Solver<'_> {
+    /// The operator for `B` and the mean of `t`.
+    pub(super) fn solve(&self, (cross, mean): &(Mat<f64>, Vec<f64>)) -> Result<Solved, Unsolved> {
+        let (weight, parts) = match (&self.columns, self.shape) {
+            (Some(own), _) => {
+                let rhs = Mat::from_fn(own.len(), cross.ncols(), |i, j| cross[(own[i], j)]);
+                let solution = self.factor.solve(&rhs);
+                let mut weight = Mat::<f64>::zeros(cross.nrows(), cross.ncols());
+                for (row, at) in own.iter().enumerate() {
+                    for column in 0..cross.ncols() {
+                        weight[(*at, column)] = solution[(row, column)];
+                    }
+                }
+                (weight, None)
+            }
+            (None, Shape::Depthwise) => {
+                let start = self.factor.solve(cross);
+                let (depthwise, pointwise) = self.alternate(&start, cross)?;
+                (spread(&depthwise, &pointwise), Some((depthwise, pointwise)))
+            }
+            (None, Shape::Rank(rank)) => {
+                let full = self.factor.solve(cross);
+                let basis = self.leading(&full, rank)?;
+                let first = &full * &basis;
+                (&first * basis.transpose(), Some((first, basis)))
+            }
+            (None, _) => (self.factor.solve(cross), None),
+        };
+        let bias = (0..weight.ncols())
+            .map(|o| {
+                let seen: f64 =
+                    self.normal.mean.iter().enumerate().map(|(u, m)| m * weight[(u, o)]).sum();
+                mean[o] - seen
+            })
+            .collect();
+        Ok(Solved { weight, bias, parts })
+    }
+
+    /// The leading directions `V [O, r]` of the outputs, `Wᵀ G W` decomposed: reduced-rank regression.
+    fn leading(&self, full: &Mat<f64>, rank: usize) -> Result<Mat<f64>, Unsolved> {
+        let spread = full.transpose() * (&self.normal.gram * full);
+        let failed = |_| Unsolved { size: spread.nrows() };
+        let eigen = spread.self_adjoint_eigen(Side::Lower).map_err(failed)?;
+        let vectors = eigen.U();
+        let size = vectors.ncols();
+        let rank = rank.clamp(1, size);
+        // Eigenvalues rise.
+        Ok(Mat::from_fn(size, rank, |row, column| vectors[(row, size - 1 - column)]))
+    }
+
+    /// Alternating least squares for `D [C, T]` and `P [C, O]`, started from the best rank-one kernel of each
+    /// channel of the dense solution.
+    fn alternate(
+        &self,
+        start: &Mat<f64>,
+        cross: &Mat<f64>,
+    ) -> Result<(Mat<f64>, Mat<f64>), Unsolved> {
+        let gram = &self.normal.gram;
+        let taps = self.taps;
+        let (channels, outputs) = (gram.nrows() / taps, cross.ncols());
+        let mut depthwise = first_directions(start, taps)?;
+        let mut pointwise = Mat::<f64>::zeros(channels, outputs);
+        for round in 0..ALTERNATIONS {
+            // P: features are the depthwise results.
+            let mut seen = Mat::<f64>::zeros(channels, channels);
+            for b in 0..channels {
+                for a in b..channels {
+                    let mut sum = 0.0;
+                    for t in 0..taps {
+                        for s in 0..taps {
+                            sum += depthwise[(a, s)]
+                                * gram[(a * taps + s, b * taps + t)]
+                                * depthwise[(b, t)];
+                        }
+                    }
+                    seen[(a, b)] = sum;
+                    seen[(b, a)] = sum;
+                }
+            }
+            let rhs = Mat::from_fn(channels, outputs, |c, o| {
+                (0..taps).map(|t| depthwise[(c, t)] * cross[(c * taps + t, o)]).sum()
+            });
+            pointwise = Normal::factor(seen.as_ref(), self.ridge)?.solve(&rhs);
+            if round + 1 == ALTERNATIONS {
+                break;
+            }
+            // D: every tap of every channel at once.
+            let weights = &pointwise * pointwise.transpose();
+            let mut mixed = gram.clone();
+            for column in 0..gram.ncols() {
+                for row in 0..gram.nrows() {
+                    mixed[(row, column)] *= weights[(row / taps, column / taps)];
+                }
+            }
+            let rhs = Mat::from_fn(gram.nrows(), 1, |u, _| {
+                (0..outputs).map(|o| pointwise[(u / taps, o)] * cross[(u, o)]).sum()
+            });
+            let solution = Normal::factor(mixed.as_ref(), self.ridge)?.solve(&rhs);
+            depthwise = Mat::from_fn(channels, taps, |c, t| solution[(c * taps + t, 0)]);
+            // The scale of each channel goes to P.
+            for channel in 0..channels {
+                let norm = (0..taps).map(|t| depthwise[(channel, t)].powi(2)).sum::<f64>().sqrt();
+                for t in 0..taps {
+                    depthwise[(channel, t)] =
+                        if norm > 0.0 { depthwise[(channel, t)] / norm } else { 0.0 };
+                }
+            }
+        }
+        Ok((depthwise, pointwise))
+    }
+}
+
+/// The leading right singular vector of each channel's `[T, O]`, as `[C, T]`.
+fn first_directions(weight: &Mat<f64>, taps: usize) -> Result<Mat<f64>, Unsolved> {
+    let channels = weight.nrows() / taps;
+    let mut directions = Mat::<f64>::zeros(channels, taps);
+    for channel in 0..channels {
+        let own = weight.submatrix(channel * taps, 0, taps, weight.ncols());
+        let gram = own * own.transpose();
+        let failed = |_| Unsolved { size: taps };
+        let eigen = gram.self_adjoint_eigen(Side::Lower).map_err(failed)?;
+        for tap in 0..taps {
+            directions[(channel, tap)] = eigen.U()[(tap, taps - 1)];
+        }
+    }
+    Ok(directions)
+}
+
+/// `W[(c,t),o] = D[c,t]·P[c,o]`.
+fn spread(depthwise: &Mat<f64>, pointwise: &Mat<f64>) -> Mat<f64> {
+    let taps = depthwise.ncols();
+    Mat::from_fn(depthwise.nrows() * taps, pointwise.ncols(), |u, o| {
+        depthwise[(u / taps, u % taps)] * pointwise[(u / taps, o)]
+    })
+}
+
+impl Solved {
+    /// A map of one group as `W [U, O]`.
+    pub(super) fn of(map: &AffineMap) -> Self {
+        let outputs = map.out_channels();
+        let values: Vec<f64> = map.weight.iter().copied().collect();
+        let unknowns = values.len() / outputs.max(1);
+        let weight = Mat::from_fn(unknowns, outputs, |u, o| values[o * unknowns + u]);
+        Self { weight, bias: map.bias.clone(), parts: None }
+    }
+
+    /// The sum of two operators in dense form.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        let bias = self.bias.iter().zip(&other.bias).map(|(a, b)| a + b).collect();
+        Self { weight: &self.weight + &other.weight, bias, parts: None }
+    }
+
+    /// `Wᵀ x + bias` for every row, in f32.
+    pub(super) fn predict(&self, x: &Table) -> Table {
+        let outputs = self.weight.ncols();
+        let weight =
+            Mat::<f32>::from_fn(self.weight.nrows(), outputs, |u, o| self.weight[(u, o)] as f32);
+        let rows = x.rows();
+        let mut values = vec![0.0_f32; rows * outputs];
+        let made = faer::MatMut::from_row_major_slice_mut(&mut values, rows, outputs);
+        matmul(made, Accum::Replace, x.matrix(), &weight, 1.0, get_global_parallelism());
+        for row in values.chunks_exact_mut(outputs) {
+            for (value, bias) in row.iter_mut().zip(&self.bias) {
+                *value += *bias as f32;
+            }
+        }
+        Table { values, width: outputs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows that are neither independent nor centred, drawn from a fixed sequence.
+    fn rows(count: usize, width: usize, seed: u64) -> Table {
+        let mut table = Table::new(width);
+        let mut state = seed;
+        for _ in 0..count {
+            let mut last = 0.0_f32;
+            for _ in 0..width {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let drawn = (state >> 40) as f32 / 8_388_608.0 - 1.0;
+                last = 0.4 * last + drawn + 0.3;
+                table.values.push(last);
+            }
+        }
+        table
+    }
+
+    fn made_by(x: &Table, weight: &Mat<f64>, bias: &[f64]) -> Table {
+        let solved = Solved { weight: weight.clone(), bias: bias.to_vec(), parts: None };
+        solved.predict(x)
+    }
+
+    fn distance(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
+        (a - b).norm_max()
+    }
+
+    fn solve(x: &Table, t: &Table, shape: Shape, taps: usize, ridge: f64) -> Solved {
+        let normal = Normal::of(x);
+        let cross = normal.cross(x, t);
+        normal.solver(shape, taps, ridge).expect("regular").solve(&cross).expect("solved")
+    }
+
+    #[test]
+    fn finds_the_operator_that_made_the_targets() {
+        let x = rows(2000, 6, 7);
+        let weight = Mat::from_fn(6, 3, |u, o| (u as f64 - 2.0) * 0.3 + o as f64);
+        let bias = [0.5, -1.0, 2.0];
+        let solved = solve(&x, &made_by(&x, &weight, &bias), Shape::Dense, 1, 1e-12);
+        assert!(distance(&solved.weight, &weight) < 1e-5);
+        assert!(solved.bias.iter().zip(bias).all(|(a, b)| (a - b).abs() < 1e-4));
+    }
+
+    #[test]
+    fn a_strong_ridge_leaves_the_bias_alone() {
+        let x = rows(500, 4, 3);
+        let weight = Mat::from_fn(4, 2, |u, o| (u + o) as f64);
+        let t = made_by(&x, &weight, &[1.0, 2.0]);
+        let solved = solve(&x, &t, Shape::Dense, 1, 1e9);
+        assert!(solved.weight.norm_max() < 1e-5);
+        let means = t.means();
+        assert!(solved.bias.iter().zip(means).all(|(a, b)| (a - b).abs() < 1e-3));
+    }
+
+    #[test]
+    fn finds_a_depthwise_and_a_pointwise_operator() {
+        let x = rows(3000, 3 * 4, 11);
+        let depthwise = Mat::from_fn(3, 4, |c, t| (c as f64 + 1.0) * 0.2 - t as f64 * 0.15 + 0.1);
+        let pointwise = Mat::from_fn(3, 5, |c, o| c as f64 - 0.5 * o as f64 + 0.2);
+        let weight = spread(&depthwise, &pointwise);
+        let t = made_by(&x, &weight, &[0.0; 5]);
+        let solved = solve(&x, &t, Shape::Depthwise, 4, 1e-12);
+        assert!(distance(&solved.weight, &weight) < 1e-3, "{}", distance(&solved.weight, &weight));
+    }
+
+    #[test]
+    fn of_all_depthwise_and_pointwise_operators_the_alternation_finds_a_better_one_than_its_start()
+    {
+        let x = rows(3000, 3 * 4, 5);
+        let weight = Mat::from_fn(12, 5, |u, o| ((u * 7 + o * 3) as f64 * 0.9).sin());
+        let t = made_by(&x, &weight, &[0.3; 5]);
+        let error = |solved: &Solved| -> f64 {
+            let made = solved.predict(&x);
+            made.values.iter().zip(&t.values).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+        };
+        let solved = solve(&x, &t, Shape::Depthwise, 4, 1e-12);
+        let dense = solve(&x, &t, Shape::Dense, 4, 1e-12);
+        let (start, second) = (first_directions(&dense.weight, 4).expect("found"), &dense.weight);
+        let projected =
+            Mat::from_fn(3, 5, |c, o| (0..4).map(|s| start[(c, s)] * second[(c * 4 + s, o)]).sum());
+        let cut =
+            Solved { weight: spread(&start, &projected), bias: solved.bias.clone(), parts: None };
+        assert!(error(&solved) < 0.9 * error(&cut), "{} {}", error(&solved), error(&cut));
+        assert!(error(&dense) < error(&solved));
+    }
+
+    #[test]
+    fn reduced_rank_finds_an_operator_of_that_rank_and_a_tap_only_itself() {
+        let x = rows(2000, 6, 9);
+        let left = Mat::from_fn(6, 2, |u, r| (u as f64 * 0.4 + r as f64).cos());
+        let right = Mat::from_fn(2, 5, |r, o| (r as f64 * 2.0 + o as f64).sin());
+        let weight = &left * &right;
+        let t = made_by(&x, &weight, &[0.1; 5]);
+        let solved = solve(&x, &t, Shape::Rank(2), 1, 1e-12);
+        assert!(distance(&solved.weight, &weight) < 1e-4);
+        let (first, second) = solved.parts.as_ref().expect("two operators");
+        assert_eq!((first.ncols(), second.ncols()), (2, 2));
+        let own = solve(&x, &t, Shape::Tap(1), 3, 1e-12);
+        assert!((0..6).filter(|u| u % 3 != 1).all(|u| own.weight[(u, 0)] == 0.0));
+        assert!(own.weight[(1, 0)] != 0.0);
+    }
+}

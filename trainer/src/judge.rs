@@ -1,0 +1,319 @@
+//! How near a network comes to the labels and to the original.
+
+use indexmap::IndexMap;
+use updp_ir::{Model, Tensor};
+use updp_passes::surgery;
+
+use crate::error::TrainerError;
+use crate::fit::floats;
+use crate::outcome::Score;
+use crate::run::{Feed, Runner};
+
+/// Most bytes of inner values kept, so that only the rest of a network has to run.
+const MOST_KEPT: usize = 1 << 29;
+
+/// Images with what the original makes of them.
+pub struct Judge<'a> {
+    feed: &'a dyn Feed,
+    output: String,
+    /// What the original makes of each batch.
+    reference: Vec<Answer>,
+    /// Class of each image of each batch.
+    labels: Option<Vec<Vec<usize>>>,
+}
+
+/// What a network makes of a batch.
+#[derive(Clone, Debug)]
+struct Answer {
+    /// Elements, image by image.
+    values: Vec<f32>,
+    /// Elements of an image.
+    width: usize,
+    /// Whether they are classes: one number each.
+    is_classes: bool,
+}
+
+/// An inner value of a network for all images.
+#[derive(Debug)]
+pub struct Prefix {
+    name: String,
+    values: Vec<Tensor>,
+}
+
+impl<'a> Judge<'a> {
+    /// Runs the original over the images.
+    ///
+    /// # Errors
+    /// T0002 when its output is not finite, T0003 when there is none to compare; what running refuses.
+    pub fn new(
+        runner: &Runner,
+        original: &Model,
+        feed: &'a dyn Feed,
+    ) -> Result<Self, TrainerError> {
+        let mut executor = runner.open(original)?;
+        let mut output = String::new();
+        let mut reference = Vec::new();
+        let mut labels: Option<Vec<Vec<usize>>> = Some(Vec::new());
+        for batch in feed.batches()? {
+            let batch = batch?;
+            let outputs = executor.run(&batch.inputs)?;
+            if output.is_empty() {
+                output = main_output(&outputs, batch.images()).ok_or(TrainerError::NoOutput)?;
+            }
+            let answer = Answer::of(&outputs, &output, batch.images())?;
+            if answer.values.iter().any(|v| !v.is_finite()) {
+                return Err(TrainerError::NotFinite { output });
+            }
+            reference.push(answer);
+            labels = labels.and_then(|mut all| {
+                all.push(batch.labels?);
+                Some(all)
+            });
+        }
+        if reference.is_empty() {
+            return Err(TrainerError::TooFew { found: 0, needed: 1 });
+        }
+        // Labels beyond the classes of the model name other classes.
+        let classes = reference.first().filter(|a| a.is_classes).map_or(0, |a| a.width);
+        let labels = labels.filter(|all| all.iter().flatten().all(|label| *label < classes));
+        Ok(Self { feed, output, reference, labels })
+    }
+
+    /// Whether accuracy can be told.
+    #[must_use]
+    pub fn has_labels(&self) -> bool {
+        self.labels.is_some()
+    }
+
+    /// Classes the model tells apart; `None` when its output is no class head.
+    #[must_use]
+    pub fn classes(&self) -> Option<usize> {
+        self.reference.first().filter(|answer| answer.is_classes).map(|answer| answer.width)
+    }
+
+    /// Number of images.
+    #[must_use]
+    pub fn images(&self) -> usize {
+        self.reference.iter().map(|answer| answer.values.len() / answer.width.max(1)).sum()
+    }
+
+    /// The images.
+    #[must_use]
+    pub fn feed(&self) -> &'a dyn Feed {
+        self.feed
+    }
+
+    /// The output that is compared.
+    #[must_use]
+    pub fn output(&self) -> &str {
+        &self.output
+    }
+
+    /// The score of a network with the original's inputs.
+    ///
+    /// # Errors
+    /// What running refuses.
+    pub fn score(&self, runner: &Runner, model: &Model) -> Result<Score, TrainerError> {
+        let mut executor = runner.open(model)?;
+        let mut sums = Sums::default();
+        for (at, batch) in self.feed.batches()?.enumerate() {
+            let batch = batch?;
+            let outputs = executor.run(&batch.inputs)?;
+            self.add(&mut sums, at, &Answer::of(&outputs, &self.output, batch.images())?);
+        }
+        Ok(sums.score(self.has_labels()))
+    }
+
+    /// The original's own score.
+    #[must_use]
+    pub fn baseline(&self) -> Score {
+        let mut sums = Sums::default();
+        for (at, reference) in self.reference.iter().enumerate() {
+            self.add(&mut sums, at, reference);
+        }
+        sums.score(self.has_labels())
+    }
+
+    fn add(&self, sums: &mut Sums, at: usize, answer: &Answer) {
+        let labels = self.labels.as_ref().and_then(|all| all.get(at)).map(Vec::as_slice);
+        if let Some(reference) = self.reference.get(at) {
+            sums.add(reference, answer, labels);
+        }
+    }
+
+    /// The inner value of this name for all images, so that [`Self::score_from`] need run only what follows it;
+    /// `None` where it is too large or something else is read behind it.
+    ///
+    /// # Errors
+    /// What cutting and running refuse.
+    pub fn prefix(
+        &self,
+        runner: &Runner,
+        model: &Model,
+        name: &str,
+    ) -> Result<Option<Prefix>, TrainerError> {
+        let tail = surgery::part_between(model, &[name], &[&self.output])?;
+        let is_closed = tail.graph.required_inputs().count() == 1;
+        let is_input = model.graph.required_inputs().any(|v| model.graph.value(v).name() == name);
+        if !is_closed || is_input {
+            return Ok(None);
+        }
+        let mut executor = runner.open(&surgery::part_between(model, &[], &[name])?)?;
+        let mut values = Vec::new();
+        let mut bytes = 0;
+        for batch in self.feed.batches()? {
+            let batch = batch?;
+            let mut outputs = executor.run(&batch.inputs)?;
+            let Some(value) = outputs.swap_remove(name) else { return Ok(None) };
+            bytes += value.bytes().len();
+            if bytes > MOST_KEPT {
+                return Ok(None);
+            }
+            values.push(value);
+        }
+        Ok(Some(Prefix { name: name.to_owned(), values }))
+    }
+
+    /// The score of a network that differs from the prefix's only behind it.
+    ///
+    /// # Errors
+    /// What cutting and running refuse.
+    pub fn score_from(
+        &self,
+        runner: &Runner,
+        prefix: Option<&Prefix>,
+        model: &Model,
+    ) -> Result<Score, TrainerError> {
+        let Some(prefix) = prefix else { return self.score(runner, model) };
+        let tail = surgery::part_between(model, &[&prefix.name], &[&self.output])?;
+        let mut executor = runner.open(&tail)?;
+        let mut sums = Sums::default();
+        for (at, value) in prefix.values.iter().enumerate() {
+            let inputs = IndexMap::from([(prefix.name.clone(), value.clone())]);
+            let outputs = executor.run(&inputs)?;
+            let images = value.dims().first().copied().unwrap_or(0);
+            self.add(&mut sums, at, &Answer::of(&outputs, &self.output, images)?);
+        }
+        Ok(sums.score(self.has_labels()))
+    }
+}
+
+/// The output to compare: the first one with a row of floats an image, else the first of floats.
+fn main_output(outputs: &IndexMap<String, Tensor>, images: usize) -> Option<String> {
+    let is_float = |t: &Tensor| t.dtype().is_foldable_float() && t.dims().first() == Some(&images);
+    let is_row = |t: &Tensor| is_float(t) && t.dims().len() == 2 && t.dims()[1] > 1;
+    let found = outputs
+        .iter()
+        .find(|(_, t)| is_row(t))
+        .or_else(|| outputs.iter().find(|(_, t)| is_float(t)));
+    found.map(|(name, _)| name.clone())
+}
+
+impl Answer {
+    fn of(
+        outputs: &IndexMap<String, Tensor>,
+        name: &str,
+        images: usize,
+    ) -> Result<Self, TrainerError> {
+        let tensor = outputs.get(name).ok_or(TrainerError::NoOutput)?;
+        let values = floats(tensor).ok_or(TrainerError::NoOutput)?;
+        let width = values.len() / images.max(1);
+        Ok(Self { values, width, is_classes: tensor.dims().len() == 2 && width > 1 })
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.width.max(1))
+    }
+}
+
+#[derive(Default)]
+struct Sums {
+    images: usize,
+    right: usize,
+    same: usize,
+    overlap: f64,
+    is_classes: bool,
+}
+
+impl Sums {
+    fn add(&mut self, reference: &Answer, answer: &Answer, labels: Option<&[usize]>) {
+        self.is_classes = reference.is_classes;
+        for (at, (old, new)) in reference.rows().zip(answer.rows()).enumerate() {
+            self.images += 1;
+            if reference.is_classes {
+                let first = first_class(new);
+                self.same += usize::from(first == first_class(old));
+                let label = labels.and_then(|labels| labels.get(at));
+                self.right += usize::from(label == Some(&first));
+                self.overlap += overlap(old, new);
+            } else {
+                self.overlap += cosine(old, new);
+            }
+        }
+    }
+
+    fn score(&self, has_labels: bool) -> Score {
+        let images = self.images.max(1) as f64;
+        Score {
+            images: self.images,
+            accuracy: has_labels.then_some(self.right as f64 / images),
+            agreement: self.is_classes.then_some(self.same as f64 / images),
+            overlap: self.overlap / images,
+        }
+    }
+}
+
+/// Index of the largest; NaN is never that.
+fn first_class(row: &[f32]) -> usize {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (at, value) in row.iter().enumerate() {
+        if *value > best.1 {
+            best = (at, *value);
+        }
+    }
+    best.0
+}
+
+/// `Σ min(p, q)` of the two class distributions.
+fn overlap(old: &[f32], new: &[f32]) -> f64 {
+    let (p, q) = (distribution(old), distribution(new));
+    let sum: f64 = p.iter().zip(&q).map(|(p, q)| p.min(*q)).sum();
+    if sum.is_finite() { sum } else { 0.0 }
+}
+
+/// The softmax, unless the row is a distribution already.
+fn distribution(row: &[f32]) -> Vec<f64> {
+    let sum: f64 = row.iter().map(|v| f64::from(*v)).sum();
+    if (sum - 1.0).abs() < 1e-3 && row.iter().all(|v| *v >= 0.0) {
+        return row.iter().map(|v| f64::from(*v)).collect();
+    }
+    let most = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let powers: Vec<f64> = row.iter().map(|v| (f64::from(*v) - most).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
+}
+
+fn cosine(old: &[f32], new: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    let norm = (dot(old, old) * dot(new, new)).sqrt();
+    let cosine = if norm > 0.0 { dot(old, new) / norm } else { f64::from(old == new) };
+    if cosine.is_finite() { cosine } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlap_is_one_for_the_same_classes_and_falls_with_the_difference() {
+        let same = overlap(&[1.0, 2.0, 3.0], &[2.0, 3.0, 4.0]);
+        assert!((same - 1.0).abs() < 1e-9);
+        let near = overlap(&[1.0, 2.0, 3.0], &[1.0, 2.1, 2.9]);
+        let far = overlap(&[1.0, 2.0, 3.0], &[3.0, 2.0, 1.0]);
+        assert!(1.0 > near && near > far && far > 0.0);
+        assert!((overlap(&[0.5, 0.5], &[0.25, 0.75]) - 0.75).abs() < 1e-6);
+        assert_eq!(overlap(&[0.0, 1.0, 3.0], &[f32::NAN, 1.0, 1.0]), 0.0);
+    }
+}

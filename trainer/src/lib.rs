@@ -1,0 +1,22 @@
+//! Recovers the accuracy of pruned networks: calibration data, the closed-form fit, and which blocks to prune.
+
+pub mod checkpoint;
+pub mod data;
+pub mod error;
+pub mod fit;
+pub mod images;
+pub mod judge;
+pub mod outcome;
+pub mod recovery;
+pub mod run;
+pub mod search;
+mod seed;
+
+/// Has linear algebra and decoding use so many threads; without a number, every core.
+pub fn use_threads(threads: Option<std::num::NonZeroUsize>) {
+    if let Some(threads) = threads {
+        // The pool exists already when this is called twice; then it stays as it is.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+        faer::set_global_parallelism(faer::Par::rayon(threads.get()));
+    }
+}

@@ -1,0 +1,123 @@
+//! What choosing and fitting blocks found out, as it goes into reports.
+
+use serde::Serialize;
+
+/// How near a network is to the labels or to the original, over one set of images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+pub struct Score {
+    /// Images looked at.
+    pub images: usize,
+    /// Share of the images whose label is the network's first class; `None` without labels.
+    pub accuracy: Option<f64>,
+    /// Share of the images whose first class is the original's; `None` when the output is no class head.
+    pub agreement: Option<f64>,
+    /// `1 − TV(p, q)`, the overlap of the two class distributions, mean over the images; of another output
+    /// the cosine. 1 = the same.
+    pub overlap: f64,
+}
+
+/// One form of one block, fitted alone: what it costs and saves.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OfferOutcome {
+    /// Name of the form.
+    pub form: String,
+    /// Median latency of the block in this form, in milliseconds.
+    pub latency_ms: f64,
+    /// `‖y − ŷ‖² / ‖y − mean y‖²` of the block's output behind the rectifier at its end, if there is one, on held-out rows.
+    pub output_error: f64,
+    /// Ridge strength, relative to the mean of the Gram matrix's diagonal; `None` where nothing is solved.
+    pub ridge: Option<f64>,
+    /// The network with this one block pruned, on the held-out images.
+    pub score: Score,
+    /// What is lost, in points (per cent of the images).
+    pub price: f64,
+}
+
+/// One block.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BlockOutcome {
+    /// Index as `inspect` prints it.
+    pub index: usize,
+    /// Name.
+    pub name: String,
+    /// Kind.
+    pub kind: String,
+    /// Median latency as it is, in milliseconds.
+    pub baseline_ms: f64,
+    /// Its forms with what they cost.
+    pub offers: Vec<OfferOutcome>,
+    /// The form it was pruned to; `None` when it stays.
+    pub chosen: Option<String>,
+    /// Why it offers nothing, or why it was left alone.
+    pub reason: Option<String>,
+}
+
+/// One set of blocks that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tried {
+    /// Blocks with their forms.
+    pub blocks: Vec<(usize, String)>,
+    /// Sum of the blocks' latencies by the table, in milliseconds.
+    pub latency_ms: f64,
+    /// Sum of the single prices, in points.
+    pub price: f64,
+    /// What all of them together lose on the held-out images, in points; `None` when not tried.
+    pub joint_price: Option<f64>,
+}
+
+/// Whole-network latency, both measured in turns.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Speed {
+    /// The input model, compiled exactly, in milliseconds.
+    pub before_ms: f64,
+    /// The result, in milliseconds.
+    pub after_ms: f64,
+    /// Median of the paired ratios.
+    pub speedup: f64,
+    /// Images a run.
+    pub batch: usize,
+    /// What ran it.
+    pub runtime: String,
+}
+
+/// The data.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DataOutcome {
+    /// Images the fit saw.
+    pub calibration: usize,
+    /// Images that forms and blocks are chosen by.
+    pub held_out: usize,
+    /// Images of `--val`; 0 = the held-out images serve.
+    pub validation: usize,
+    /// Class names in the order of the output; empty without labels.
+    pub classes: Vec<String>,
+    /// Files that could not be read.
+    pub skipped: Vec<String>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The data.
+    pub data: DataOutcome,
+    /// `accuracy` with labels, `agreement` with the original otherwise: what prices are counted in.
+    pub metric: String,
+    /// The goal in words.
+    pub goal: String,
+    /// The input model, on the validation images.
+    pub before: Score,
+    /// The result, on the validation images.
+    pub after: Score,
+    /// Whole-network latency; `None` when it was not measured.
+    pub speed: Option<Speed>,
+    /// Every block.
+    pub blocks: Vec<BlockOutcome>,
+    /// Best sums of prices against latency: no other choice is both faster and cheaper.
+    pub front: Vec<Tried>,
+    /// Sets tried together, in order.
+    pub tried: Vec<Tried>,
+    /// How the choice came about, in sentences.
+    pub explanation: Vec<String>,
+    /// Gates that were missed, in words; empty = all held.
+    pub missed: Vec<String>,
+}

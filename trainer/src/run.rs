@@ -1,0 +1,86 @@
+//! Running networks over images.
+
+use indexmap::IndexMap;
+use updp_exec::{Executor, ModelSource, Options, Runtime, open};
+use updp_ir::{DataPlacement, Model, Tensor};
+
+use crate::error::TrainerError;
+
+/// How networks are run.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    /// Which runtime.
+    pub runtime: Runtime,
+    /// Threads, device, optimizer.
+    pub options: Options,
+}
+
+impl Runner {
+    /// Loads a network.
+    ///
+    /// # Errors
+    /// What encoding and the runtime refuse.
+    pub fn open(&self, model: &Model) -> Result<Box<dyn Executor>, TrainerError> {
+        let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
+        Ok(open(ModelSource::Bytes(&bytes), self.runtime, &self.options)?)
+    }
+}
+
+/// Images of one run, with their labels where there are any.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The input of the network, by name.
+    pub inputs: IndexMap<String, Tensor>,
+    /// Class of each image.
+    pub labels: Option<Vec<usize>>,
+}
+
+/// Batches, read anew each time they are asked for.
+pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch, TrainerError>> + 'a>;
+
+/// Where images come from, always in the same order.
+pub trait Feed {
+    /// Number of images.
+    fn images(&self) -> usize;
+
+    /// The images in batches that the network takes.
+    ///
+    /// # Errors
+    /// What opening the data refuses.
+    fn batches(&self) -> Result<Batches<'_>, TrainerError>;
+}
+
+/// Images kept in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// The batches.
+    pub batches: Vec<Batch>,
+}
+
+impl Held {
+    /// Reads all of a feed.
+    ///
+    /// # Errors
+    /// What reading refuses.
+    pub fn of(feed: &dyn Feed) -> Result<Self, TrainerError> {
+        Ok(Self { batches: feed.batches()?.collect::<Result<_, _>>()? })
+    }
+}
+
+impl Feed for Held {
+    fn images(&self) -> usize {
+        self.batches.iter().map(Batch::images).sum()
+    }
+
+    fn batches(&self) -> Result<Batches<'_>, TrainerError> {
+        Ok(Box::new(self.batches.iter().cloned().map(Ok)))
+    }
+}
+
+impl Batch {
+    /// Number of images.
+    #[must_use]
+    pub fn images(&self) -> usize {
+        self.inputs.values().next().and_then(|t| t.dims().first().copied()).unwrap_or(0)
+    }
+}

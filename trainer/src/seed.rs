@@ -1,0 +1,51 @@
+//! Numbers drawn from a seed, the same on every machine.
+
+/// `SplitMix64`, a generator whose whole state is one number.
+#[derive(Clone, Debug)]
+pub(crate) struct Generator(pub(crate) u64);
+
+impl Generator {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let other = (u128::from(self.next()) * (last as u128 + 1)) >> 64;
+            items.swap(last, other as usize);
+        }
+    }
+
+    /// `count` different numbers below `of`, rising.
+    pub(crate) fn choose(&mut self, count: usize, of: usize) -> Vec<usize> {
+        if count >= of {
+            return (0..of).collect();
+        }
+        // Selection sampling: each number is taken with the share of those still wanted.
+        let mut chosen = Vec::with_capacity(count);
+        for at in 0..of {
+            let (wanted, left) = ((count - chosen.len()) as u64, (of - at) as u64);
+            if self.next() % left < wanted {
+                chosen.push(at);
+            }
+        }
+        chosen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Generator;
+
+    #[test]
+    fn drawing_takes_each_number_once_and_the_same_ones_again() {
+        let chosen = Generator(5).choose(10, 37);
+        assert_eq!(chosen.len(), 10);
+        assert!(chosen.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(chosen, Generator(5).choose(10, 37));
+        assert_ne!(chosen, Generator(6).choose(10, 37));
+    }
+}
