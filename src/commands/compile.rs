@@ -111,7 +111,7 @@ fn pruned(
 /// Without data only `--blocks` can be pruned, and only as an experiment.
 fn refuse_without_data(arguments: &CompileArgs) -> Result<(), CliError> {
     let prune = &arguments.prune;
-    let detail = if prune.blocks.is_none() && arguments.images.data.is_some() {
+    let detail = if prune.blocks.is_none() && prune.recover == Some(Recovery::None) {
         "--recover none prunes --blocks LIST only: a goal needs what fitting finds out"
     } else if prune.blocks.is_none() {
         "a goal needs images: --data DIR (labels are not needed)"
