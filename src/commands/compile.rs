@@ -42,6 +42,9 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
         let names: Vec<&str> = pipeline::phases().iter().map(|phase| phase.name).collect();
         return Err(usage(&format!("there is no phase {phase:?}, only {}", names.join(", "))));
     }
+    if arguments.prune.force && !arguments.prune.is_asked_for() {
+        return Err(usage("--force is for pruning: --blocks LIST, or --data with a goal"));
+    }
     let ModelFile { source, model } = ModelFile::open(input)?;
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
         return pruned(arguments, source, model, target);
