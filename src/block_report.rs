@@ -203,7 +203,7 @@ pub fn chosen(pruned: &Pruned) -> String {
 
 /// Latency of a block as it was and in this form.
 fn gain(row: &Row, form: Form) -> String {
-    let Some(Ok(variant)) = row.forms.get(&form) else { return String::new() };
+    let Some(variant) = row.variant(form) else { return String::new() };
     let (Some(before), Some(after)) = (row.baseline.latency_ms, variant.latency_ms) else {
         return String::new();
     };
@@ -223,7 +223,7 @@ pub fn pruning(pruned: &Pruned) -> Value {
                 "name": row.block.name,
                 "form": form.name(),
                 "baseline": variant(&row.baseline),
-                "pruned": row.forms.get(form).and_then(|v| v.as_ref().ok()).map(variant),
+                "pruned": row.variant(*form).map(variant),
             })
         })
         .collect();

@@ -15,6 +15,7 @@ use updp_exec::{
 };
 use updp_ir::infer::Shapes;
 use updp_ir::{DataPlacement, Model, order};
+use updp_trainer::hash::Fnv;
 
 use crate::cli::RuntimeArgs;
 use crate::error::CliError;
@@ -217,18 +218,10 @@ pub fn signature(model: &Model) -> String {
         }
         text.push_str(");");
     }
-    format!("{:016x}{:016x}", fnv(text.as_bytes(), 0), fnv(text.as_bytes(), 1))
-}
-
-/// A short hash of bytes, stable across versions and machines.
-#[must_use]
-pub fn hash(bytes: &[u8]) -> u64 {
-    fnv(bytes, 0)
-}
-
-/// FNV-1a; stable across versions and machines, which the standard hasher is not.
-fn fnv(bytes: &[u8], seed: u64) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    let half = |seed: u64| {
+        let mut hash = Fnv(Fnv::default().0 ^ seed);
+        hash.bytes(text.as_bytes());
+        hash.0
+    };
+    format!("{:016x}{:016x}", half(0), half(1))
 }

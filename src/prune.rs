@@ -1,5 +1,7 @@
 //! Pruning chosen blocks: from the model as it came to the settled network that is merged and verified.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use indexmap::IndexMap;
 use updp_exec::{ModelSource, Optimizer, open, sample_inputs};
@@ -234,12 +236,17 @@ impl Request<'_> {
         if self.arguments.form != FormChoice::Auto && !self.is_guarded() {
             return Ok(None);
         }
+        Ok(Some(self.open_table(self.arguments.latency_table.as_deref())?))
+    }
+
+    /// The latency table of a file, for the conditions asked for.
+    pub(crate) fn open_table(&self, path: Option<&Path>) -> Result<LatencyTable, CliError> {
         let conditions = Conditions {
             runtime: self.runtime.clone(),
             batch: self.arguments.batch.get(),
             seconds: self.arguments.probe_seconds,
         };
-        Ok(Some(LatencyTable::open(self.arguments.latency_table.as_deref(), conditions)?))
+        LatencyTable::open(path, conditions)
     }
 
     /// The data in batches; drawn inputs where there are none.

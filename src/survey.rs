@@ -6,7 +6,7 @@ use updp_ir::infer::Shapes;
 use updp_passes::blocks::Block;
 use updp_passes::cost::MapShape;
 use updp_passes::surgery::{self, Form, Shrink};
-use updp_passes::{Context, Options, cost, pipeline};
+use updp_passes::{Options, cost, pipeline};
 
 use crate::error::CliError;
 use crate::latency_table::{LatencyTable, signature};
@@ -35,15 +35,11 @@ impl Variant {
     fn of(model: &Model) -> Self {
         let facts = Facts::of(model, 0);
         let count = |op: &str| facts.ops.get(op).copied().unwrap_or(0);
-        let opset = model.opset("").unwrap_or(0);
-        let shapes = Shapes::infer(&model.graph, opset);
-        let options = Options::default();
-        let cx = Context { graph: &model.graph, shapes: &shapes, opset, options: &options };
         Self {
             parameters: facts.parameters,
             macs: facts.macs,
             layers: count("Conv") + count("Gemm") + count("MatMul") + count("ConvTranspose"),
-            estimate_ms: cost::graph_ns(&cx) / 1e6,
+            estimate_ms: surgery::with_context(model, cost::graph_ns) / 1e6,
             latency_ms: None,
         }
     }
@@ -73,6 +69,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// The block in one form; `None` where it cannot be had.
+    #[must_use]
+    pub fn variant(&self, form: Form) -> Option<&Variant> {
+        self.forms.get(&form)?.as_ref().ok()
+    }
+
     /// The fastest form; `None` when there is none.
     #[must_use]
     pub fn fastest(&self) -> Option<(Form, &Variant)> {

@@ -8,15 +8,13 @@ use updp_ir::{DataPlacement, Encoded, IrError, Model, text};
 use updp_passes::{Log, Options, pipeline, surgery};
 
 use crate::block_report;
-use crate::cli::{CompileArgs, Recovery, Stage};
+use crate::cli::CompileArgs;
 use crate::data;
 use crate::deploy::{self, Finding};
 use crate::error::CliError;
-use crate::latency_table::hash;
 use crate::local;
 use crate::model_file::{ModelFile, Source, folder_of, is_pipe};
-use crate::prune::{Pruned, Request};
-use crate::recover::{self, Recover};
+use crate::prune::Pruned;
 use crate::report::{self, Facts};
 use crate::report_page;
 use crate::terminal::{Verbosity, note, say};
@@ -47,91 +45,14 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     }
     let ModelFile { source, model } = ModelFile::open(input)?;
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
-        return pruned(arguments, source, model, target);
+        return super::prune::run(arguments, source, model, target);
     }
     let before = Facts::of(&model, source.total_bytes());
     Job { arguments, source, target, before, pruned: None, input: None }.run(model)
 }
 
-/// Prunes, then goes on as ever with the settled network in place of the input.
-fn pruned(
-    arguments: &CompileArgs,
-    source: Source,
-    mut model: Model,
-    target: &PathBuf,
-) -> Result<(), CliError> {
-    let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
-    let is_page = |path: &PathBuf| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html"));
-    let with_data =
-        arguments.images.data.is_some() && arguments.prune.recover != Some(Recovery::None);
-    if !with_data {
-        if arguments.report.iter().any(is_page) {
-            return Err(usage("a page is made of pruning with --data; other reports are JSON"));
-        }
-        refuse_without_data(arguments)?;
-    }
-    let before = Facts::of(&model, source.total_bytes());
-    fix_shapes(&arguments.input_shape, &mut model)?;
-    let options = super::pass_options(&arguments.rules, source.total_bytes());
-    let data = data::read(&arguments.input_data)?;
-    let request = Request {
-        arguments: &arguments.prune,
-        options: &options,
-        runtime: &arguments.runtime,
-        data: &data,
-    };
-    if arguments.prune.until == Some(Stage::Expand) {
-        if arguments.target.is_some() || arguments.test_vectors.is_some() {
-            let detail =
-                "--target and --test-vectors are for finished networks, not with --until expand";
-            return Err(usage(detail));
-        }
-        let expanded = request.expand(model)?;
-        return Expanded { arguments, source, target, before }.write(&expanded);
-    }
-    let work = recover::work_folder(arguments.images.work.as_deref(), target);
-    let pruned = if with_data {
-        let fingerprint = hash(&source.bytes);
-        let images = &arguments.images;
-        let work = work.as_deref();
-        Recover { request: &request, images, work, fingerprint }.prune(model)?
-    } else {
-        request.prune(model)?
-    };
-    let settled = ModelFile::read(target, pruned.bytes.clone())?;
-    let input = Some(source);
-    let path = arguments.model.clone().unwrap_or_default();
-    let source = Source { path, ..settled.source };
-    let result =
-        Job { arguments, source, target, before, pruned: Some(pruned), input }.run(settled.model);
-    let is_done = matches!(result, Ok(()) | Err(CliError::GoalMissed { .. }));
-    if let (true, true, None, Some(work)) = (with_data, is_done, &arguments.images.work, work) {
-        recover::remove_work(&work);
-    }
-    result
-}
-
-/// Without data only `--blocks` can be pruned, and only as an experiment.
-fn refuse_without_data(arguments: &CompileArgs) -> Result<(), CliError> {
-    let prune = &arguments.prune;
-    let detail = if prune.blocks.is_none() && prune.recover == Some(Recovery::None) {
-        "--recover none prunes --blocks LIST only: a goal needs what fitting finds out"
-    } else if prune.blocks.is_none() {
-        "a goal needs images: --data DIR (labels are not needed)"
-    } else if prune.recover == Some(Recovery::Fit) {
-        "--recover fit needs images: --data DIR (labels are not needed)"
-    } else if prune.max_drop.is_some() {
-        "--max-drop needs images: --data DIR"
-    } else if prune.until.is_none() && prune.recover.is_none() {
-        "pruning changes the function: give images with --data DIR, or --recover none for an experiment with the structure"
-    } else {
-        return Ok(());
-    };
-    Err(CliError::Usage { detail: detail.to_owned() })
-}
-
 /// Fixes input shapes as `--input-shape` says.
-fn fix_shapes(shapes: &[String], model: &mut Model) -> Result<(), CliError> {
+pub(super) fn fix_shapes(shapes: &[String], model: &mut Model) -> Result<(), CliError> {
     for text in shapes {
         let fail =
             |detail: &str| CliError::InputShape { text: text.clone(), detail: detail.into() };
@@ -159,65 +80,15 @@ fn fix_shapes(shapes: &[String], model: &mut Model) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The expanded network on its way to a file.
-struct Expanded<'a> {
-    arguments: &'a CompileArgs,
-    source: Source,
-    target: &'a PathBuf,
-    before: Facts,
-}
-
-impl Expanded<'_> {
-    /// Verifies at λ = 0 against the input model, then writes.
-    fn write(&self, expanded: &Pruned) -> Result<(), CliError> {
-        let mut verified = None;
-        if !self.arguments.no_verify {
-            let mut baseline = ModelFile::read(self.target, expanded.bytes.clone())?.model;
-            surgery::fix_lambda(&mut baseline, 0.0)?;
-            let bytes = baseline.encode(&DataPlacement::Inline)?.model_to_bytes();
-            let mut reference = self.source.again()?;
-            fix_shapes(&self.arguments.input_shape, &mut reference)?;
-            let data = data::read(&self.arguments.input_data)?;
-            let count = self.arguments.check.get();
-            let source = self.source.for_runtime();
-            let oracle =
-                Oracle::new(source, &reference.graph, &data, count, &self.arguments.runtime)?;
-            let result = oracle.compare(ModelSource::Bytes(&bytes))?;
-            if let Some(failure) = result.failure() {
-                let detail = format!("at λ = 0 {failure}");
-                return Err(CliError::VerificationFailed { detail });
-            }
-            verified = Some(result);
-        }
-        let written = ModelFile::read(self.target, expanded.bytes.clone())?;
-        let after = Facts::of(&written.model, written.total_bytes());
-        write::model(self.target, &expanded.bytes)?;
-        if self.arguments.verbosity() == Verbosity::Quiet {
-            return Ok(());
-        }
-        let print = |text: &str| if is_pipe(self.target) { note(text) } else { say(text) };
-        print(&format!(
-            "expanded: λ is the input {:?}, one number a block; at 0 it is the input model",
-            surgery::LAMBDA_INPUT
-        ));
-        print(&block_report::chosen(expanded));
-        print(&report::table(&self.before, &after));
-        if let Some(result) = &verified {
-            print(&report::verification(result));
-        }
-        Ok(())
-    }
-}
-
-struct Job<'a> {
-    arguments: &'a CompileArgs,
-    source: Source,
-    target: &'a PathBuf,
+pub(super) struct Job<'a> {
+    pub(super) arguments: &'a CompileArgs,
+    pub(super) source: Source,
+    pub(super) target: &'a PathBuf,
     /// Facts of the input model; the source is the settled network where blocks were pruned.
-    before: Facts,
-    pruned: Option<Pruned>,
+    pub(super) before: Facts,
+    pub(super) pruned: Option<Pruned>,
     /// The input file, where the settled network stands in its place.
-    input: Option<Source>,
+    pub(super) input: Option<Source>,
 }
 
 /// What a run did, to be told at the end.
@@ -268,7 +139,7 @@ impl Job<'_> {
         Ok(model)
     }
 
-    fn run(&self, mut model: Model) -> Result<(), CliError> {
+    pub(super) fn run(&self, mut model: Model) -> Result<(), CliError> {
         let before = &self.before;
         let has_data = !self.source.data_files.is_empty();
         if is_pipe(self.target) && (has_data || self.arguments.external_data) {

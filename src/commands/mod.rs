@@ -3,6 +3,7 @@
 mod bench;
 mod compile;
 mod inspect;
+mod prune;
 mod reference;
 mod verify;
 

@@ -1,11 +1,10 @@
 //! From goals to a choice of blocks, aimed at anew until the network itself has what was asked for.
 
-use updp_passes::{pipeline, surgery};
-use updp_trainer::recovery::{Sequence, copy_of, hard_loss, price};
+use updp_trainer::recovery::{Sequence, copy_of, hard_loss, place, price};
 use updp_trainer::search::{self, Genome, Goal};
 
-use super::market::{Market, candidates};
-use super::{Aim, WHOLE_SECONDS};
+use super::Aim;
+use super::market::{Market, WHOLE_SECONDS, candidates};
 use crate::error::CliError;
 use crate::report::Facts;
 use crate::terminal;
@@ -42,7 +41,7 @@ impl Market<'_> {
         let mut explanation = Vec::new();
         let mut best: Option<(f64, Genome)> = None;
         for _ in 0..ROUNDS {
-            let whole = self.measured(None)?;
+            let whole = self.whole_ms()?;
             let wanted_ms = aim.latency_ms(whole);
             let needed = whole - wanted_ms * MARGIN;
             let aimed = saving.unwrap_or(needed).max(0.0);
@@ -50,7 +49,7 @@ impl Market<'_> {
             let bound = (all - aimed).max(least.latency_ms);
             let choice = self.refine(Goal::Latency(bound), false)?;
             tried.extend(choice.tried);
-            let after = self.measured(Some(&choice.genome))?;
+            let after = self.pruned_ms(&choice.genome)?;
             explanation.push(format!(
                 "a sum of {bound:.3} ms of the blocks was aimed at (they take {all:.3} ms as they are); the network was measured at {after:.3} ms of {whole:.3} ms"
             ));
@@ -138,20 +137,15 @@ impl Market<'_> {
         Ok(Choice { genome: refined.best.genome, tried: refined.tried, explanation })
     }
 
-    /// Latency of the network with these blocks pruned, compiled; of the original without.
-    fn measured(&mut self, genome: Option<&Genome>) -> Result<f64, CliError> {
-        let Some(genome) = genome else {
-            let times = self.table.latencies_in(&[&self.compiled], WHOLE_SECONDS)?;
-            return Ok(times[0]);
-        };
+    /// Latency of the original, compiled.
+    fn whole_ms(&mut self) -> Result<f64, CliError> {
+        Ok(self.table.latencies_in(&[&self.compiled], WHOLE_SECONDS)?[0])
+    }
+
+    /// Latency of the network with these blocks pruned.
+    fn pruned_ms(&mut self, genome: &Genome) -> Result<f64, CliError> {
         let mut network = copy_of(self.recovery.original)?;
-        for candidate in candidates(&self.offers, genome) {
-            surgery::substitute(&mut network, &candidate.site, &candidate.fitted)?;
-        }
-        let options = updp_passes::Options::default();
-        pipeline::compile(&mut network, &options, &mut |_, _| {})?;
-        let times = self.table.latencies_in(&[&self.compiled, &network], WHOLE_SECONDS)?;
-        self.table.save()?;
-        Ok(times[1])
+        place(&mut network, candidates(&self.offers, genome))?;
+        Ok(self.latencies(network)?.1)
     }
 }

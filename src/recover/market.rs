@@ -4,30 +4,34 @@ use std::fmt::Write;
 
 use updp_ir::Model;
 use updp_passes::blocks::Block;
-use updp_passes::pipeline;
-use updp_passes::surgery::{self, Form, Layer, Site};
+use updp_passes::surgery::{self, Form, Site};
+use updp_passes::{Options, pipeline};
 use updp_trainer::checkpoint::Scored;
 use updp_trainer::fit::Candidate;
+use updp_trainer::hash::Fnv;
 use updp_trainer::outcome::{BlockOutcome, OfferOutcome, Score, Tried};
-use updp_trainer::recovery::{Part, Recovery, Sequence, Step, copy_of, price};
+use updp_trainer::recovery::{Part, Recovery, Sequence, copy_of, price};
 use updp_trainer::search::{Genome, Item, Offer, Solution};
 
 use super::Recover;
+
 use crate::error::CliError;
-use crate::latency_table::{Conditions, LatencyTable, hash};
+use crate::latency_table::LatencyTable;
 use crate::survey::{Row, Survey, Variant};
 use crate::terminal;
 
 /// A form must be so much faster than the block to be offered: less is noise.
 const FASTER: f64 = 0.98;
 
+/// Seconds to measure a whole network.
+pub(super) const WHOLE_SECONDS: f64 = 1.5;
+
 /// The forms of a block that are offered to the search.
 pub(super) struct Offers {
     pub(super) row: Row,
     pub(super) sites: Vec<Site>,
+    /// In the order of the item's offers.
     pub(super) scored: Vec<Scored>,
-    /// Indices into `scored`, in the order of the item's offers.
-    pub(super) offered: Vec<usize>,
     pub(super) reason: Option<String>,
 }
 
@@ -38,6 +42,8 @@ pub(super) struct Market<'a> {
     pub(super) items: Vec<Item>,
     pub(super) table: LatencyTable,
     pub(super) baseline: Score,
+    /// Options of the merge.
+    options: &'a Options,
     /// The original, compiled, for measuring whole networks.
     pub(super) compiled: Model,
 }
@@ -45,7 +51,7 @@ pub(super) struct Market<'a> {
 impl Recover<'_> {
     /// Measures and fits every block in its forms.
     pub(super) fn market<'b>(
-        &self,
+        &'b self,
         working: &'b Model,
         recovery: Recovery<'b>,
     ) -> Result<Market<'b>, CliError> {
@@ -57,13 +63,13 @@ impl Recover<'_> {
         }
         let wanted = request.wanted(&blocks)?;
         let asked = request.arguments.form.as_form();
-        let sites = |block: &Block| -> Vec<Site> {
-            let found =
-                surgery::with_context(working, |cx| surgery::sites(cx, block, request.shrink()));
-            let fits = |form: Form| asked.is_none_or(|asked| asked == form);
-            found.into_iter().filter(|(form, _)| fits(*form)).filter_map(|(_, s)| s.ok()).collect()
-        };
-        let forms = |block: &Block| sites(block).iter().map(|site| site.form).collect();
+        let is_asked = |form: Form| asked.is_none_or(|asked| asked == form);
+        let mut sites: Vec<Vec<Site>> = surgery::with_context(working, |cx| {
+            let of = |block| surgery::sites(cx, block, request.shrink());
+            let asked = blocks.iter().map(|block| of(block).into_iter().filter(|s| is_asked(s.0)));
+            asked.map(|sites| sites.filter_map(|(_, site)| site.ok()).collect()).collect()
+        });
+        let forms = |block: &Block| sites[block.index].iter().map(|site| site.form).collect();
         let survey = Survey {
             model: working,
             shrink: request.shrink(),
@@ -73,12 +79,7 @@ impl Recover<'_> {
         };
         let path = request.arguments.latency_table.clone();
         let path = path.or_else(|| self.work.map(|work| work.join("latency.json")));
-        let conditions = Conditions {
-            runtime: request.runtime.clone(),
-            batch: request.arguments.batch.get(),
-            seconds: request.arguments.probe_seconds,
-        };
-        let mut table = LatencyTable::open(path.as_deref(), conditions)?;
+        let mut table = request.open_table(path.as_deref())?;
         let rows = survey.rows(blocks, forms, Some(&mut table))?;
         table.save()?;
         let baseline = recovery.judge.baseline();
@@ -87,33 +88,29 @@ impl Recover<'_> {
         let count = rows.len();
         for (at, row) in rows.into_iter().enumerate() {
             let is_wanted = wanted.contains(&row.block.index);
+            let own = std::mem::take(&mut sites[row.block.index]);
             let (offer, item) =
-                self.offers(&recovery, row, sites, (at, count, is_wanted), &baseline)?;
+                self.offers(&recovery, row, own, (at, count, is_wanted), &baseline)?;
             offers.push(offer);
             items.push(item);
         }
         let mut compiled = copy_of(working)?;
         pipeline::compile(&mut compiled, request.options, &mut |_, _| {})?;
-        Ok(Market { recovery, offers, items, table, baseline, compiled })
+        let options = request.options;
+        Ok(Market { recovery, offers, items, table, baseline, options, compiled })
     }
 
     fn offers(
         &self,
         recovery: &Recovery<'_>,
         row: Row,
-        sites: impl Fn(&Block) -> Vec<Site>,
+        mut own: Vec<Site>,
         (at, count, is_wanted): (usize, usize, bool),
         baseline: &Score,
     ) -> Result<(Offers, Item), CliError> {
         let baseline_ms = row.baseline.time_ms();
         let mut item = Item { baseline_ms, offers: Vec::new() };
-        let mut offers = Offers {
-            row,
-            sites: Vec::new(),
-            scored: Vec::new(),
-            offered: Vec::new(),
-            reason: None,
-        };
+        let mut offers = Offers { row, sites: Vec::new(), scored: Vec::new(), reason: None };
         if let Some(refusal) = &offers.row.block.refusal {
             offers.reason = Some(format!("{} ({})", refusal.detail, refusal.reason));
             return Ok((offers, item));
@@ -123,10 +120,7 @@ impl Recover<'_> {
             return Ok((offers, item));
         }
         let is_guarded = self.request.is_guarded();
-        let latency = |form: Form, row: &Row| {
-            row.forms.get(&form).and_then(|v| v.as_ref().ok()).map(Variant::time_ms)
-        };
-        let mut own = sites(&offers.row.block);
+        let latency = |form: Form, row: &Row| row.variant(form).map(Variant::time_ms);
         let all = own.len();
         own.retain(|site| {
             latency(site.form, &offers.row)
@@ -143,11 +137,10 @@ impl Recover<'_> {
         let text = format!("fitting block {} of {count}", at + 1);
         terminal::progress(Some(&text));
         offers.scored = recovery.alone(&own)?;
-        for (place, scored) in offers.scored.iter().enumerate() {
+        for scored in &offers.scored {
             let latency_ms =
                 latency(scored.candidate.site.form, &offers.row).unwrap_or(baseline_ms);
             item.offers.push(Offer { latency_ms, price: price(baseline, &scored.score) });
-            offers.offered.push(place);
         }
         offers.sites = own;
         Ok((offers, item))
@@ -165,10 +158,9 @@ impl Offers {
         let placed = sequence.pruned.iter().find(|(index, _)| *index == block.index);
         let offers = self.scored.iter().map(|Scored { candidate, score }| {
             let form = candidate.site.form;
-            let variant = self.row.forms.get(&form).and_then(|v| v.as_ref().ok());
             OfferOutcome {
                 form: form.name().to_owned(),
-                latency_ms: variant.map_or(f64::NAN, Variant::time_ms),
+                latency_ms: self.row.variant(form).map_or(f64::NAN, Variant::time_ms),
                 output_error: candidate.output_error,
                 ridge: candidate.ridge,
                 score: *score,
@@ -190,26 +182,28 @@ impl Offers {
 impl Market<'_> {
     /// Fits the chosen blocks one after the other.
     pub(super) fn fit(&self, genome: &Genome) -> Result<Sequence, CliError> {
-        let original = self.recovery.original;
-        let mut parts = Vec::new();
         let mut forms = String::new();
-        for (offers, choice) in self.offers.iter().zip(genome) {
-            let block = &offers.row.block;
-            parts.push(match choice {
-                Some(choice) => {
-                    let own = &offers.scored[offers.offered[*choice]].candidate.site;
-                    let keeps = |site: &&Site| site.form == own.form || site.form == Form::Drop;
-                    let sites: Vec<Site> = offers.sites.iter().filter(keeps).cloned().collect();
-                    for site in &sites {
-                        let _ = write!(forms, "{} {},", site.block, site.form.name());
+        let (parts, head) = surgery::with_context(self.recovery.original, |cx| {
+            let parts: Vec<Part> = self
+                .offers
+                .iter()
+                .zip(genome)
+                .map(|(offers, choice)| match choice {
+                    Some(choice) => {
+                        let own = offers.scored[*choice].candidate.site.form;
+                        let keeps = |site: &&Site| site.form == own || site.form == Form::Drop;
+                        let sites: Vec<Site> = offers.sites.iter().filter(keeps).cloned().collect();
+                        for site in &sites {
+                            let _ = write!(forms, "{} {},", site.block, site.form.name());
+                        }
+                        Part::Pruned(sites)
                     }
-                    Part::Pruned(Step { sites })
-                }
-                None => Part::Kept(self.layers(block)),
-            });
-        }
-        let head: Option<Layer> = surgery::with_context(original, surgery::head);
-        let name = format!("set{:016x}", hash(forms.as_bytes()));
+                    None => Part::Kept(surgery::layers(cx, &offers.row.block)),
+                })
+                .collect();
+            (parts, surgery::head(cx))
+        });
+        let name = format!("set{:016x}", Fnv::of(forms.as_bytes()));
         let mut progress = |what: &str, at: usize, of: usize| {
             terminal::progress(Some(&format!("{what} block {} of {of}", at + 1)));
         };
@@ -218,13 +212,17 @@ impl Market<'_> {
         Ok(sequence)
     }
 
-    fn layers(&self, block: &Block) -> Vec<Layer> {
-        surgery::with_context(self.recovery.original, |cx| surgery::layers(cx, block))
+    /// Latency of a network and of the original, both compiled and measured in turns: `(original, network)`.
+    pub(super) fn latencies(&mut self, mut network: Model) -> Result<(f64, f64), CliError> {
+        pipeline::compile(&mut network, self.options, &mut |_, _| {})?;
+        let times = self.table.latencies_in(&[&self.compiled, &network], WHOLE_SECONDS)?;
+        self.table.save()?;
+        Ok((times[0], times[1]))
     }
 
     pub(super) fn tried(&self, solution: &Solution, joint_price: Option<f64>) -> Tried {
         let blocks = self.offers.iter().zip(&solution.genome).filter_map(|(offers, choice)| {
-            let site = &offers.scored[offers.offered[(*choice)?]].candidate.site;
+            let site = &offers.scored[(*choice)?].candidate.site;
             Some((site.block, site.form.name().to_owned()))
         });
         Tried {
@@ -239,9 +237,7 @@ impl Market<'_> {
 /// The candidates a genome stands for.
 pub(super) fn candidates<'a>(offers: &'a [Offers], genome: &Genome) -> Vec<&'a Candidate> {
     let pairs = offers.iter().zip(genome);
-    pairs
-        .filter_map(|(offers, choice)| Some(&offers.scored[offers.offered[(*choice)?]].candidate))
-        .collect()
+    pairs.filter_map(|(offers, choice)| Some(&offers.scored[(*choice)?].candidate)).collect()
 }
 
 /// The rows of the pruned blocks with their forms.

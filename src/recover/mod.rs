@@ -12,6 +12,7 @@ use updp_trainer::checkpoint::Checkpoint;
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::error::TrainerError;
 use updp_trainer::fit::Settings;
+use updp_trainer::hash::Fnv;
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::judge::Judge;
 use updp_trainer::outcome::{DataOutcome, Outcome, Score, Speed};
@@ -21,7 +22,6 @@ use updp_trainer::search;
 
 use crate::cli::{BlockList, DataArgs};
 use crate::error::CliError;
-use crate::latency_table::hash;
 use crate::prune::{Pruned, Request, StatisticsSource, encode};
 use crate::report::Facts;
 use crate::terminal;
@@ -34,9 +34,6 @@ const PASS_MACS: u64 = 4_000_000_000_000;
 /// Most held-out images.
 const MOST_HELD_OUT: usize = 1000;
 
-/// Seconds to measure a whole network.
-const WHOLE_SECONDS: f64 = 1.5;
-
 /// A run of pruning with data.
 pub struct Recover<'a> {
     /// What is to be pruned, and how.
@@ -45,8 +42,6 @@ pub struct Recover<'a> {
     pub images: &'a DataArgs,
     /// Where intermediate results go.
     pub work: Option<&'a Path>,
-    /// A number that changes with the input model.
-    pub fingerprint: u64,
 }
 
 /// The data, opened.
@@ -92,9 +87,10 @@ impl Recover<'_> {
         pipeline::prepare(&mut model)?;
         terminal::progress(Some("reading data"));
         let preprocess = Preprocess::parse(&self.images.preprocess)?;
-        let (working, is_opened) = self.working(&model, &runner, &preprocess)?;
-        let data = self.data(&working, &preprocess)?;
-        let checkpoint = self.checkpoint(&data, &preprocess)?;
+        let images = Dataset::open(self.images.data.as_deref().unwrap_or_else(|| Path::new("")))?;
+        let (working, is_opened) = working(&model, &runner, &images, &preprocess)?;
+        let data = self.data(&working, &images, &preprocess)?;
+        let checkpoint = self.checkpoint(&working, &data, &preprocess)?;
         let settings = Settings { seed: self.images.seed, ..Settings::default() };
         let held = Held::of(&data.held_out)?;
         terminal::progress(Some("running the model"));
@@ -123,16 +119,14 @@ impl Recover<'_> {
         terminal::progress(None);
         outcome.before = validation.baseline();
         outcome.after = validation.score(&runner, &sequence.network)?;
-        outcome.speed = self.speed(&mut market, &sequence)?;
+        outcome.speed = Some(self.speed(&mut market, &sequence)?);
         self.finish(&mut outcome, &market, &choice, &sequence, aim);
-        market.table.save()?;
         place(&mut model, &sequence.placed)?;
         let bytes = encode(&model)?;
         let found = market.offers.len();
         let chosen = chosen(&mut market, &sequence);
-        let left = Vec::new();
         let statistics = StatisticsSource::NotNeeded;
-        Ok(Pruned { bytes, chosen, left, found, statistics, outcome: Some(outcome) })
+        Ok(Pruned { bytes, chosen, left: Vec::new(), found, statistics, outcome: Some(outcome) })
     }
 
     fn aim(&self) -> Result<Aim, CliError> {
@@ -149,29 +143,12 @@ impl Recover<'_> {
         })
     }
 
-    /// A copy of the prepared model that takes any batch, where that gives the same; else one as it is.
-    fn working(
+    fn data(
         &self,
-        model: &Model,
-        runner: &Runner,
+        working: &Model,
+        all: &Dataset,
         preprocess: &Preprocess,
-    ) -> Result<(Model, bool), CliError> {
-        let mut opened = copy_of(model)?;
-        if !surgery::open_batch(&mut opened)? {
-            return Ok((opened, true));
-        }
-        let path = self.images.data.as_deref().unwrap_or_else(|| Path::new(""));
-        let few = Dataset::open(path)?.sample(64, 0);
-        let images = Images::new(model, few, preprocess)?;
-        if is_same_by_image(runner, model, &opened, &images)? {
-            return Ok((opened, true));
-        }
-        Ok((copy_of(model)?, false))
-    }
-
-    fn data(&self, working: &Model, preprocess: &Preprocess) -> Result<Data, CliError> {
-        let path = self.images.data.as_deref().unwrap_or_else(|| Path::new(""));
-        let all = Dataset::open(path)?;
+    ) -> Result<Data, CliError> {
         let seed = self.images.seed;
         let (rest, held_out) = all.split(self.images.val_split, seed);
         let macs = Facts::of(working, 0).macs.max(1);
@@ -194,13 +171,18 @@ impl Recover<'_> {
     }
 
     /// Where results of this very job are kept.
-    fn checkpoint(&self, data: &Data, preprocess: &Preprocess) -> Result<Checkpoint, CliError> {
+    fn checkpoint(
+        &self,
+        working: &Model,
+        data: &Data,
+        preprocess: &Preprocess,
+    ) -> Result<Checkpoint, CliError> {
         let Some(work) = self.work else { return Ok(Checkpoint::default()) };
         let arguments = self.request.arguments;
         let text = format!(
             "{} {:x} {:x} {:x} {:?} {:?} {:?} {} {:?}",
             env!("CARGO_PKG_VERSION"),
-            self.fingerprint,
+            Fnv::of(&encode(working)?),
             data.calibration.dataset().fingerprint(),
             data.held_out.dataset().fingerprint(),
             preprocess,
@@ -209,7 +191,7 @@ impl Recover<'_> {
             self.images.seed,
             self.request.runtime,
         );
-        let folder = work.join(format!("{:016x}", hash(text.as_bytes())));
+        let folder = work.join(format!("{:016x}", Fnv::of(text.as_bytes())));
         if folder.exists() {
             terminal::note(&format!("going on with what {} holds", work.display()));
         }
@@ -317,7 +299,7 @@ impl Recover<'_> {
         let refusals: Vec<String> = market
             .offers
             .iter()
-            .filter(|offers| list.contains(&offers.row.block.index) && offers.offered.is_empty())
+            .filter(|offers| list.contains(&offers.row.block.index) && offers.scored.is_empty())
             .map(Offers::refusal)
             .collect();
         if refusals.is_empty() {
@@ -326,21 +308,15 @@ impl Recover<'_> {
         Err(CliError::NothingToPrune { detail: refusals.join("; ") })
     }
 
-    fn speed(
-        &self,
-        market: &mut Market<'_>,
-        sequence: &Sequence,
-    ) -> Result<Option<Speed>, CliError> {
-        let mut network = copy_of(&sequence.network)?;
-        pipeline::compile(&mut network, self.request.options, &mut |_, _| {})?;
-        let times = market.table.latencies_in(&[&market.compiled, &network], WHOLE_SECONDS)?;
-        Ok(Some(Speed {
-            before_ms: times[0],
-            after_ms: times[1],
-            speedup: times[0] / times[1],
+    fn speed(&self, market: &mut Market<'_>, sequence: &Sequence) -> Result<Speed, CliError> {
+        let (before_ms, after_ms) = market.latencies(copy_of(&sequence.network)?)?;
+        Ok(Speed {
+            before_ms,
+            after_ms,
+            speedup: before_ms / after_ms,
             batch: self.request.arguments.batch.get(),
             runtime: market.table.runtime().to_owned(),
-        }))
+        })
     }
 
     /// Fills in what was chosen and which gates were missed.
@@ -389,6 +365,24 @@ impl Recover<'_> {
             outcome.missed.push("nothing can be pruned within that bound".to_owned());
         }
     }
+}
+
+/// A copy of the prepared model that takes any batch, where that gives the same; else one as it is.
+fn working(
+    model: &Model,
+    runner: &Runner,
+    images: &Dataset,
+    preprocess: &Preprocess,
+) -> Result<(Model, bool), CliError> {
+    let mut opened = copy_of(model)?;
+    if !surgery::open_batch(&mut opened)? {
+        return Ok((opened, true));
+    }
+    let few = Images::new(model, images.sample(64, 0), preprocess)?;
+    if is_same_by_image(runner, model, &opened, &few)? {
+        return Ok((opened, true));
+    }
+    Ok((copy_of(model)?, false))
 }
 
 /// Name of the file that says whose folder it is.

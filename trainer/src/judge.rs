@@ -103,12 +103,6 @@ impl<'a> Judge<'a> {
         self.feed
     }
 
-    /// The output that is compared.
-    #[must_use]
-    pub fn output(&self) -> &str {
-        &self.output
-    }
-
     /// The score of a network with the original's inputs.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod error;
 pub mod fit;
+pub mod hash;
 pub mod images;
 pub mod judge;
 pub mod outcome;

@@ -6,7 +6,7 @@ use updp_passes::surgery::{self, Form, Layer, Site};
 use crate::checkpoint::{Checkpoint, Scored};
 use crate::error::TrainerError;
 use crate::fit::{Candidate, Fit, Settings};
-use crate::judge::Judge;
+use crate::judge::{Judge, Prefix};
 use crate::outcome::Score;
 use crate::run::{Feed, Runner};
 
@@ -26,18 +26,11 @@ pub struct Recovery<'a> {
     pub checkpoint: &'a Checkpoint,
 }
 
-/// What a chosen block may become, in the network pruned so far.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// The sites it is fitted at; the one that keeps most agreement is taken.
-    pub sites: Vec<Site>,
-}
-
 /// What one block of the network is.
 #[derive(Clone, Debug)]
 pub enum Part {
-    /// Pruned.
-    Pruned(Step),
+    /// Pruned at one of these sites: the one that keeps most agreement.
+    Pruned(Vec<Site>),
     /// Kept, with layers whose weights may be solved for anew.
     Kept(Vec<Layer>),
 }
@@ -104,21 +97,50 @@ impl Recovery<'_> {
     /// What fitting and running refuse.
     pub fn alone(&self, sites: &[Site]) -> Result<Vec<Scored>, TrainerError> {
         let Some(first) = sites.first() else { return Ok(Vec::new()) };
-        let key = format!("block{}", first.block);
-        if let Some(known) = self.checkpoint.get(&key, sites) {
+        self.scored(self.original, sites, &format!("block{}", first.block))
+    }
+
+    /// Every site of one block of a network, fitted and scored, or what is kept of that.
+    fn scored(
+        &self,
+        network: &Model,
+        sites: &[Site],
+        key: &str,
+    ) -> Result<Vec<Scored>, TrainerError> {
+        self.kept(key, sites, || {
+            let candidates = self.fit(network).block(sites)?;
+            let prefix = self.judge.prefix(self.runner, network, &sites[0].source)?;
+            let score = |candidate| self.score(network, candidate, prefix.as_ref());
+            candidates.into_iter().map(score).collect()
+        })
+    }
+
+    /// What is kept under a key for these sites, else what `make` makes, which is kept then.
+    fn kept(
+        &self,
+        key: &str,
+        sites: &[Site],
+        make: impl FnOnce() -> Result<Vec<Scored>, TrainerError>,
+    ) -> Result<Vec<Scored>, TrainerError> {
+        if let Some(known) = self.checkpoint.get(key, sites) {
             return Ok(known);
         }
-        let candidates = self.fit(self.original).block(sites)?;
-        let prefix = self.judge.prefix(self.runner, self.original, &first.source)?;
-        let mut scored = Vec::new();
-        for candidate in candidates {
-            let mut network = copy_of(self.original)?;
-            surgery::substitute(&mut network, &candidate.site, &candidate.fitted)?;
-            let score = self.judge.score_from(self.runner, prefix.as_ref(), &network)?;
-            scored.push(Scored { candidate, score });
-        }
-        self.checkpoint.put(&key, sites, &scored)?;
-        Ok(scored)
+        let made = make()?;
+        self.checkpoint.put(key, sites, &made)?;
+        Ok(made)
+    }
+
+    /// A candidate with the score of the network that has it.
+    fn score(
+        &self,
+        network: &Model,
+        candidate: Candidate,
+        prefix: Option<&Prefix>,
+    ) -> Result<Scored, TrainerError> {
+        let mut network = copy_of(network)?;
+        place(&mut network, [&candidate])?;
+        let score = self.judge.score_from(self.runner, prefix, &network)?;
+        Ok(Scored { candidate, score })
     }
 
     /// Score of the network with all of these put in.
@@ -127,9 +149,7 @@ impl Recovery<'_> {
     /// What running refuses.
     pub fn together(&self, candidates: &[&Candidate]) -> Result<Score, TrainerError> {
         let mut network = copy_of(self.original)?;
-        for candidate in candidates {
-            surgery::substitute(&mut network, &candidate.site, &candidate.fitted)?;
-        }
+        place(&mut network, candidates.iter().copied())?;
         self.judge.score(self.runner, &network)
     }
 
@@ -156,9 +176,9 @@ impl Recovery<'_> {
         let total = parts.len() + 1;
         for (at, part) in parts.iter().enumerate() {
             match part {
-                Part::Pruned(step) => {
+                Part::Pruned(sites) => {
                     progress("fitting", at, total);
-                    self.prune(&mut state, step, &format!("{name}-{at}"))?;
+                    self.prune(&mut state, sites, &format!("{name}-{at}"))?;
                 }
                 Part::Kept(layers) if !state.placed.is_empty() => {
                     progress("adjusting", at, total);
@@ -177,22 +197,8 @@ impl Recovery<'_> {
         Ok(Sequence { placed, score, network, pruned, adjusted })
     }
 
-    fn prune(&self, state: &mut State, step: &Step, key: &str) -> Result<(), TrainerError> {
-        let scored = if let Some(known) = self.checkpoint.get(key, &step.sites) {
-            known
-        } else {
-            let mut scored = Vec::new();
-            let first = &step.sites[0];
-            let prefix = self.judge.prefix(self.runner, &state.network, &first.source)?;
-            for candidate in self.fit(&state.network).block(&step.sites)? {
-                let mut network = copy_of(&state.network)?;
-                surgery::substitute(&mut network, &candidate.site, &candidate.fitted)?;
-                let score = self.judge.score_from(self.runner, prefix.as_ref(), &network)?;
-                scored.push(Scored { candidate, score });
-            }
-            self.checkpoint.put(key, &step.sites, &scored)?;
-            scored
-        };
+    fn prune(&self, state: &mut State, sites: &[Site], key: &str) -> Result<(), TrainerError> {
+        let scored = self.scored(&state.network, sites, key)?;
         let best = scored.into_iter().reduce(|best, next| {
             // Ties go to what is cheaper to run: dropping.
             let (a, b) = (merit(&best.score), merit(&next.score));
@@ -200,34 +206,22 @@ impl Recovery<'_> {
             if b > a || (b == a && is_drop) { next } else { best }
         });
         let Some(best) = best else { return Ok(()) };
-        surgery::substitute(&mut state.network, &best.candidate.site, &best.candidate.fitted)?;
-        state.score = best.score;
         state.pruned.push((best.candidate.site.block, best.candidate.site.form));
-        state.placed.push(best.candidate);
-        Ok(())
+        state.take(best)
     }
 
     fn adjust(&self, state: &mut State, layer: &Layer, key: &str) -> Result<(), TrainerError> {
-        let sites = std::slice::from_ref(&layer.site);
-        let scored = if let Some(known) = self.checkpoint.get(key, sites) {
-            known
-        } else {
-            let mut scored = Vec::new();
-            if let Some(candidate) = self.fit(&state.network).layer(layer)? {
-                let mut network = copy_of(&state.network)?;
-                surgery::substitute(&mut network, &candidate.site, &candidate.fitted)?;
-                let score = self.judge.score(self.runner, &network)?;
-                scored.push(Scored { candidate, score });
-            }
-            self.checkpoint.put(key, sites, &scored)?;
-            scored
-        };
-        let Some(Scored { candidate, score }) = scored.into_iter().next() else { return Ok(()) };
-        if merit(&score) >= merit(&state.score) {
-            surgery::substitute(&mut state.network, &candidate.site, &candidate.fitted)?;
-            state.score = score;
-            state.placed.push(candidate);
+        let scored = self.kept(key, std::slice::from_ref(&layer.site), || {
+            let candidate = self.fit(&state.network).layer(layer)?;
+            candidate
+                .map(|candidate| self.score(&state.network, candidate, None))
+                .into_iter()
+                .collect()
+        })?;
+        let Some(scored) = scored.into_iter().next() else { return Ok(()) };
+        if merit(&scored.score) >= merit(&state.score) {
             state.adjusted += 1;
+            state.take(scored)?;
         }
         Ok(())
     }
@@ -242,6 +236,15 @@ struct State {
     adjusted: usize,
 }
 
+impl State {
+    fn take(&mut self, Scored { candidate, score }: Scored) -> Result<(), TrainerError> {
+        place(&mut self.network, [&candidate])?;
+        self.score = score;
+        self.placed.push(candidate);
+        Ok(())
+    }
+}
+
 /// What forms and layers are chosen by: agreement and overlap with the original, half and half. Labels have no say
 /// here, so that a network is fitted alike with and without them.
 fn merit(score: &Score) -> f64 {
@@ -252,7 +255,10 @@ fn merit(score: &Score) -> f64 {
 ///
 /// # Errors
 /// As [`surgery::substitute`].
-pub fn place(model: &mut Model, candidates: &[Candidate]) -> Result<(), TrainerError> {
+pub fn place<'a>(
+    model: &mut Model,
+    candidates: impl IntoIterator<Item = &'a Candidate>,
+) -> Result<(), TrainerError> {
     for candidate in candidates {
         surgery::substitute(model, &candidate.site, &candidate.fitted)?;
     }

@@ -115,6 +115,19 @@ impl Block {
         self.branch.iter().filter_map(Element::linear)
     }
 
+    /// Its output before the activation at the end.
+    #[must_use]
+    pub fn sum(&self) -> ValueId {
+        self.end.as_ref().map_or(self.result, |end| end.x)
+    }
+
+    /// What is added to the branch: the end of the shortcut; `None` when there is none.
+    #[must_use]
+    pub fn shortcut_end(&self) -> Option<ValueId> {
+        let elements = self.shortcut.as_ref()?;
+        Some(elements.last().map_or(self.branch_source, Element::y))
+    }
+
     /// Whether the shortcut is the identity.
     #[must_use]
     pub fn has_identity_shortcut(&self) -> bool {

@@ -92,6 +92,12 @@ pub(super) fn split(map: &AffineMap) -> Result<(AffineMap, AffineMap), Obstacle>
     Ok((first, second))
 }
 
+/// Index along one axis of the tap that reads an output's own position; `None` when no tap does.
+pub(super) fn own_tap(kernel: usize, pad_begin: usize, dilation: usize) -> Option<usize> {
+    let tap = pad_begin / dilation;
+    (pad_begin.is_multiple_of(dilation) && tap < kernel).then_some(tap)
+}
+
 /// The tap that reads an output's own position, as a pointwise map with the same stride; groups stay.
 ///
 /// # Errors
@@ -100,15 +106,9 @@ pub(super) fn centre(map: &AffineMap) -> Result<AffineMap, Obstacle> {
     let rank = map.spatial_rank();
     let mut view = map.weight.view();
     for axis in 0..rank {
-        let (begin, dilation) = (map.pad_begin[axis], map.dilation[axis]);
-        let tap = begin / dilation;
-        if begin % dilation != 0 || tap >= map.kernel_size()[axis] {
-            return Err(Obstacle::IdentityNeedsCentreTap {
-                axis,
-                kernel: map.kernel_size()[axis],
-                padding: begin,
-            });
-        }
+        let (kernel, padding) = (map.kernel_size()[axis], map.pad_begin[axis]);
+        let tap = own_tap(kernel, padding, map.dilation[axis])
+            .ok_or(Obstacle::IdentityNeedsCentreTap { axis, kernel, padding })?;
         view.slice_axis_inplace(ndarray::Axis(axis + 2), (tap..=tap).into());
     }
     AffineMap::new(

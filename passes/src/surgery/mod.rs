@@ -14,17 +14,16 @@ mod open_batch;
 mod settle;
 mod site;
 mod statistics;
+mod substitute;
 
 pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
 pub use form::{Form, forms};
 pub use geometry::{ConvGeometry, Geometry, Shrink, move_geometry, moved, with_context};
 pub use open_batch::open_batch;
 pub use settle::{drop_baseline, fix_lambda, settle};
-pub use site::{
-    Fitted, Layer, Site, Window, dims_of, fit_part, head, layers, part_between, site, sites,
-    stand_in, substitute,
-};
+pub use site::{Fitted, Layer, Site, Window, head, layers, site, sites};
 pub use statistics::{Statistics, calibration_model, set_statistics};
+pub use substitute::{fit_part, part_between, stand_in, substitute};
 
 use updp_ir::{DataType, Model, Node, NodeId};
 

@@ -1,21 +1,19 @@
-//! Where a fitted operator takes the place of a block's branch, and putting it there.
+//! Where a fitted operator takes the place of a block's branch.
 //!
 //! Fitting keeps no weight of the branch: one or two new operators, solved for on data, read `features`
 //! and make `output`, what lies between goes. Everything is said by names, so that a site found in
 //! one copy of a network holds in every other.
 
-use ndarray::{ArrayD, IxDyn};
-use updp_ir::{Dim, IrError, Model, Node, ValueId};
+use ndarray::ArrayD;
+use updp_ir::ValueId;
 
-use super::geometry::{Geometry, Shrink, apply, moved, with_context};
+use super::geometry::{Geometry, Shrink, moved};
+use super::low_rank::own_tap;
 use super::{Form, forms};
 use crate::blocks::{ActivationKind, Block, BlockKind, Element};
-use crate::error::{Declined, PassError};
-use crate::kernel::AffineMap;
-use crate::lift::{Linear, weights};
-use crate::options::Options;
-use crate::patch::{Operand, Out, Patch};
-use crate::pipeline;
+use crate::error::Declined;
+use crate::kernel::{AffineMap, Obstacle};
+use crate::lift::Linear;
 use crate::rule::Context;
 
 /// Kernel, stride, dilation and paddings of a fitted operator, one number a spatial dim; empty where it is
@@ -53,25 +51,47 @@ impl Window {
         self.kernel.iter().product()
     }
 
+    /// The window of a map.
+    #[must_use]
+    pub fn of(map: &AffineMap) -> Self {
+        Self {
+            kernel: map.kernel_size().to_vec(),
+            stride: map.stride.clone(),
+            dilation: map.dilation.clone(),
+            pad_begin: map.pad_begin.clone(),
+            pad_end: map.pad_end.clone(),
+        }
+    }
+
+    /// The map of this window with these weights, `[O, I/g, k…]` and `[O]`.
+    ///
+    /// # Errors
+    /// As [`AffineMap::new`].
+    pub fn map(
+        &self,
+        weight: ArrayD<f64>,
+        bias: Vec<f64>,
+        groups: usize,
+    ) -> Result<AffineMap, Obstacle> {
+        let Self { stride, dilation, pad_begin, pad_end, .. } = self.clone();
+        AffineMap::new(weight, bias, stride, dilation, pad_begin, pad_end, groups)
+    }
+
+    /// Index of the tap that reads an output's own position; `None` when no tap does.
+    #[must_use]
+    pub fn centre_tap(&self) -> Option<usize> {
+        (0..self.kernel.len()).try_fold(0, |at, axis| {
+            let kernel = self.kernel[axis];
+            let tap = own_tap(kernel, self.pad_begin[axis], self.dilation[axis])?;
+            Some(at * kernel + tap)
+        })
+    }
+
     /// The same outputs seen through the tap that reads their own position; `None` when no tap does.
     #[must_use]
     pub fn centre(&self) -> Option<Self> {
-        let mut centre = Self::pointwise(self.kernel.len());
-        centre.stride.clone_from(&self.stride);
-        for axis in 0..self.kernel.len() {
-            let (begin, dilation) = (self.pad_begin[axis], self.dilation[axis]);
-            if begin % dilation != 0 || begin / dilation >= self.kernel[axis] {
-                return None;
-            }
-        }
-        Some(centre)
-    }
-
-    /// Index of the tap that reads an output's own position.
-    #[must_use]
-    pub fn centre_tap(&self) -> usize {
-        let axes = 0..self.kernel.len();
-        axes.fold(0, |at, axis| at * self.kernel[axis] + self.pad_begin[axis] / self.dilation[axis])
+        self.centre_tap()?;
+        Some(Self { stride: self.stride.clone(), ..Self::pointwise(self.kernel.len()) })
     }
 }
 
@@ -110,6 +130,14 @@ pub struct Site {
     pub in_channels: usize,
     /// Channels of `output`.
     pub out_channels: usize,
+}
+
+impl Site {
+    /// Channels in the middle of its low-rank form.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.out_channels.min(self.in_channels).div_ceil(4)
+    }
 }
 
 /// What takes the place of a branch.
@@ -169,11 +197,7 @@ pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Resu
     let name = |value: ValueId| cx.graph.value(value).name().to_owned();
     let end = block.branch.last().map(Element::y);
     let end = end.ok_or_else(|| Declined::new("no-branch", "the branch is empty"))?;
-    let sum = block.end.as_ref().map_or(block.result, |end| end.x);
-    let shortcut = block.shortcut.as_ref().map(|elements| match elements.last() {
-        Some(last) => last.y(),
-        None => block.branch_source,
-    });
+    let (sum, shortcut) = (block.sum(), block.shortcut_end());
     let channels = |value: ValueId| {
         let dim = cx.shapes.of(value).and_then(|ty| ty.known_dim(span.axis as i64));
         dim.ok_or_else(|| {
@@ -368,11 +392,8 @@ pub fn layers(cx: &Context<'_>, block: &Block) -> Vec<Layer> {
         if Some(at) == last {
             let Ok(span) = Span::between(cx, block, at, at) else { continue };
             let Some(end) = block.branch.last().map(Element::y) else { continue };
-            let sum = block.end.as_ref().map_or(block.result, |end| end.x);
-            site.shortcut = block
-                .shortcut
-                .as_ref()
-                .map(|elements| name(elements.last().map_or(block.branch_source, Element::y)));
+            let sum = block.sum();
+            site.shortcut = block.shortcut_end().map(name);
             if (site.shortcut.is_none() && end != sum) || span.output != element.y() {
                 continue;
             }
@@ -399,13 +420,6 @@ fn layer(cx: &Context<'_>, unit: &Linear) -> Option<Layer> {
     let map = unit.map().filter(|map| map.groups == 1)?;
     let name = |value: ValueId| cx.graph.value(value).name().to_owned();
     let axis = if unit.is_conv() { 1 } else { unit.channel_axis };
-    let window = Window {
-        kernel: unit.kernel.clone(),
-        stride: unit.stride.clone(),
-        dilation: unit.dilation.clone(),
-        pad_begin: unit.pad_begin.clone(),
-        pad_end: unit.pad_end.clone(),
-    };
     let site = Site {
         block: 0,
         name: name(unit.y),
@@ -420,184 +434,9 @@ fn layer(cx: &Context<'_>, unit: &Linear) -> Option<Layer> {
         sum: name(unit.y),
         result: name(unit.y),
         activation: None,
-        window,
+        window: Window::of(&map),
         in_channels: unit.in_channels,
         out_channels: unit.out_channels,
     };
     Some(Layer { site, map })
-}
-
-/// Puts a fitted operator in the place of a branch. The network is not merged yet.
-///
-/// # Errors
-/// P0004 when a weight leaves the range of the dtype; I0303 when a name of the site is not there.
-pub fn substitute(model: &mut Model, site: &Site, fitted: &Fitted) -> Result<(), PassError> {
-    let patch = with_context(model, |cx| match fitted {
-        Fitted::Drop => dropped(cx, site),
-        Fitted::Maps(maps) => replaced(cx, site, maps),
-    })?;
-    apply(model, patch, &site.name)
-}
-
-/// Prunes the only block of a part (see [`super::part_of`]) to a fitted form with weights that stand in for those to
-/// be solved for, and merges it: what it will cost.
-///
-/// # Errors
-/// P0004 when the block does not offer the form; otherwise as [`substitute`] and the pipeline.
-pub fn fit_part(
-    part: &mut Model,
-    form: Form,
-    shrink: Shrink,
-    options: &Options,
-) -> Result<(), PassError> {
-    let block = super::only_block(part)?;
-    let site = with_context(part, |cx| site(cx, &block, form, shrink));
-    let site = site.map_err(|declined| PassError::refused(&block, declined))?;
-    let stand_in = stand_in(&site)?;
-    substitute(part, &site, &stand_in)?;
-    pipeline::compile(part, options, &mut |_, _| {})?;
-    Ok(())
-}
-
-/// Operators of a site's form with weights of no meaning.
-///
-/// # Errors
-/// P0004 when the window is no convolution's.
-pub fn stand_in(site: &Site) -> Result<Fitted, PassError> {
-    let window = &site.window;
-    let rank = window.kernel.len();
-    let map = |outputs: usize, inputs: usize, window: &Window, groups: usize| {
-        let dims = [&[outputs, inputs / groups], window.kernel.as_slice()].concat();
-        let mut at = 0_u32;
-        let weight = ArrayD::from_shape_simple_fn(IxDyn(&dims), || {
-            at = at.wrapping_add(7);
-            (f64::from(at % 13) - 6.0) / 64.0
-        });
-        let Window { stride, dilation, pad_begin, pad_end, .. } = window.clone();
-        let bias = vec![0.01; outputs];
-        AffineMap::new(weight, bias, stride, dilation, pad_begin, pad_end, groups).map_err(
-            |obstacle| refused(site, Declined::new(obstacle.reason(), obstacle.to_string())),
-        )
-    };
-    let (inputs, outputs) = (site.in_channels, site.out_channels);
-    let pointwise = Window::pointwise(rank);
-    Ok(match site.form {
-        Form::Drop => Fitted::Drop,
-        Form::DepthwisePointwise if window.taps() > 1 => {
-            let first = map(inputs, inputs, window, inputs)?;
-            Fitted::Maps(vec![first, map(outputs, inputs, &pointwise, 1)?])
-        }
-        Form::LowRank => {
-            let middle = site.rank();
-            let first = map(middle, inputs, window, 1)?;
-            Fitted::Maps(vec![first, map(outputs, middle, &pointwise, 1)?])
-        }
-        _ => Fitted::Maps(vec![map(outputs, inputs, window, 1)?]),
-    })
-}
-
-impl Site {
-    /// Channels in the middle of its low-rank form.
-    #[must_use]
-    pub fn rank(&self) -> usize {
-        self.out_channels.min(self.in_channels).div_ceil(4)
-    }
-}
-
-fn find(cx: &Context<'_>, name: &str) -> Result<ValueId, PassError> {
-    Ok(cx.graph.find(name).ok_or(IrError::StaleId)?)
-}
-
-fn dropped(cx: &Context<'_>, site: &Site) -> Result<Patch, PassError> {
-    let mut patch = Patch::new();
-    let Some(shortcut) = &site.shortcut else {
-        let declined = Declined::new("no-shortcut", "there is no shortcut to leave");
-        return Err(refused(site, declined));
-    };
-    let shortcut = find(cx, shortcut)?;
-    // max(max(x, 0), 0) = max(x, 0): the end activation goes too.
-    let is_relu = |value: ValueId| {
-        cx.graph.producer(value).is_some_and(|(node, _)| cx.graph.node(node).is("Relu"))
-    };
-    let target = if site.activation == Some(ActivationKind::Relu) && is_relu(shortcut) {
-        find(cx, &site.result)?
-    } else {
-        find(cx, &site.sum)?
-    };
-    let (node, _) = cx.graph.producer(target).ok_or(IrError::StaleId)?;
-    let identity = Node::new("Identity").named(cx.graph.node(node).name());
-    patch.node(identity, node, vec![shortcut.into()], Out::Value(target));
-    patch.remove(node);
-    Ok(patch)
-}
-
-fn replaced(cx: &Context<'_>, site: &Site, maps: &[AffineMap]) -> Result<Patch, PassError> {
-    let mut patch = Patch::new();
-    let features = find(cx, &site.features)?;
-    let output = find(cx, &site.output)?;
-    let dtype = cx.shapes.dtype(features).ok_or(IrError::StaleId)?;
-    let (producer, _) = cx.graph.producer(output).ok_or(IrError::StaleId)?;
-    let mut x: Operand = features.into();
-    for (at, map) in maps.iter().enumerate() {
-        let name = format!("{}.fitted{at}", site.output);
-        let out = if at + 1 == maps.len() {
-            Out::Value(output)
-        } else {
-            Out::Fresh(format!("{name}_result"))
-        };
-        let store = |dims: Vec<usize>, values: &[f64]| {
-            weights::stored(dtype, dims, values).map_err(|declined| refused(site, declined))
-        };
-        x = if site.window.kernel.is_empty() {
-            let (outputs, inputs) = (map.out_channels(), map.in_channels());
-            let flat = map.weight.view().into_shape_with_order((outputs, inputs));
-            let flat = flat.expect("a fully connected map has two axes");
-            let values: Vec<f64> = flat.t().iter().copied().collect();
-            let weight = patch.constant(
-                format!("{name}.weight"),
-                store(vec![inputs, outputs], &values)?,
-                None,
-            );
-            let bias =
-                patch.constant(format!("{name}.bias"), store(vec![outputs], &map.bias)?, None);
-            let product = Out::Fresh(format!("{name}_product"));
-            let mat_mul = Node::new("MatMul").named(&name);
-            let product = patch.node(mat_mul, producer, vec![x, weight], product);
-            let add = Node::new("Add").named(&format!("{name}.add"));
-            patch.node(add, producer, vec![product, bias], out)
-        } else {
-            super::plan_conv(&mut patch, producer, (dtype, &name), (x, map), out)
-                .map_err(|declined| refused(site, declined))?
-        };
-    }
-    patch.remove(producer);
-    Ok(patch)
-}
-
-fn refused(site: &Site, declined: Declined) -> PassError {
-    let Declined { reason, detail } = declined;
-    PassError::Refused { index: site.block, name: site.name.clone(), reason, detail }
-}
-
-/// The part of a network that makes the values of these names from others (the graph inputs where `inputs`
-/// is empty).
-///
-/// # Errors
-/// I0303 when a name is not there or a type is not known; what cutting refuses.
-pub fn part_between(model: &Model, inputs: &[&str], outputs: &[&str]) -> Result<Model, PassError> {
-    with_context(model, |cx| {
-        let ids = |names: &[&str]| -> Result<Vec<ValueId>, PassError> {
-            names.iter().map(|name| find(cx, name)).collect()
-        };
-        let outputs = ids(outputs)?;
-        let inputs: Vec<ValueId> =
-            if inputs.is_empty() { cx.graph.required_inputs().collect() } else { ids(inputs)? };
-        Ok(model.extract(cx.shapes, &inputs, &outputs)?)
-    })
-}
-
-/// The dims of a value; `None` where its rank is not known.
-#[must_use]
-pub fn dims_of(model: &Model, name: &str) -> Option<Vec<Dim>> {
-    with_context(model, |cx| cx.shapes.of(cx.graph.find(name)?)?.shape.clone())
 }

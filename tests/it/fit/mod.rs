@@ -7,7 +7,7 @@ use updp_exec::{Optimizer, Runtime};
 use updp_ir::Model;
 use updp_passes::pipeline;
 use updp_passes::surgery::{self, Form, Shrink, Site};
-use updp_testkit::{Limit, Proof, read_model};
+use updp_testkit::read_model;
 use updp_trainer::fit::{Fit, Settings};
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::judge::Judge;
@@ -15,7 +15,7 @@ use updp_trainer::recovery::copy_of;
 use updp_trainer::run::{Batch, Feed, Held, Runner};
 
 use crate::fixtures::folder;
-use crate::prune::{FIXTURES, fixture, prepared};
+use crate::prune::{FIXTURES, fixture, networks, prepared};
 
 /// Every site of every block of a prepared model.
 fn sites(model: &Model) -> Vec<Site> {
@@ -62,13 +62,7 @@ fn fitted_operators_fit_where_they_are_put_and_merge_exactly() {
             let mut merged = copy_of(&placed).expect("it is encoded");
             pipeline::compile(&mut merged, &crate::compile::merge_all(), &mut |_, _| ())
                 .expect("well formed");
-            let proof = Proof {
-                limit: Limit::WholeNetwork,
-                runs: 1,
-                one_runtime: true,
-                ..Proof::default()
-            };
-            proof
+            networks(1)
                 .check(&placed, &merged)
                 .unwrap_or_else(|report| panic!("{name} {}: {report}", form.name()));
         }
@@ -93,9 +87,7 @@ fn layers_put_back_with_their_own_weights_change_nothing() {
             surgery::substitute(&mut placed, &layer.site, &same)
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
         }
-        let proof =
-            Proof { limit: Limit::WholeNetwork, runs: 1, one_runtime: true, ..Proof::default() };
-        proof.check(&model, &placed).unwrap_or_else(|report| panic!("{name}: {report}"));
+        networks(1).check(&model, &placed).unwrap_or_else(|report| panic!("{name}: {report}"));
     }
 }
 

@@ -66,6 +66,11 @@ fn every_fixture_shows_its_blocks() {
     }
 }
 
+/// Whole networks held against each other, in one runtime.
+pub(crate) fn networks(runs: usize) -> Proof {
+    Proof { limit: Limit::WholeNetwork, runs, one_runtime: true, ..Proof::default() }
+}
+
 fn choices(model: &Model, form: Form) -> Vec<Choice> {
     let blocks = surgery::blocks_of(model).expect("no cycle");
     let offers = |block: &Block| surgery::forms(block).contains(&form);
@@ -86,13 +91,7 @@ fn expanded_networks_equal_their_originals_at_lambda_zero() {
                 .unwrap_or_else(|error| panic!("{name} {}: {error}", form.name()));
             expanded.validate().unwrap_or_else(|error| panic!("{name}: {error}"));
             surgery::fix_lambda(&mut expanded, 0.0).expect("it has a λ");
-            let proof = Proof {
-                limit: Limit::WholeNetwork,
-                runs: 2,
-                one_runtime: true,
-                ..Proof::default()
-            };
-            proof
+            networks(2)
                 .check(&original, &expanded)
                 .unwrap_or_else(|report| panic!("{name} {}: {report}", form.name()));
         }
@@ -177,13 +176,7 @@ fn all_blocks_together_merge_exactly() {
             };
             let (settled, mut merged) = (pruned(), pruned());
             pipeline::compile(&mut merged, &merge_all(), &mut |_, _| ()).expect("well formed");
-            let proof = Proof {
-                limit: Limit::WholeNetwork,
-                runs: 2,
-                one_runtime: true,
-                ..Proof::default()
-            };
-            proof
+            networks(2)
                 .check(&settled, &merged)
                 .unwrap_or_else(|report| panic!("{name} {}\n{report}", form.name()));
         }

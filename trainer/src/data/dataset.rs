@@ -10,6 +10,7 @@ use super::input::InputSpec;
 use super::preprocess::Preprocess;
 use super::store::{Store, file_name, is_image, is_packed, stamp, unknown};
 use super::{array, folder, idx, shards};
+use crate::hash::Fnv;
 
 /// A set of images, none of them decoded yet.
 ///
@@ -109,7 +110,7 @@ impl Dataset {
     /// which their files changed. The folder may move.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = Fnv::new();
+        let mut hash = Fnv::default();
         for class in &self.store.classes {
             hash.text(class);
         }
@@ -187,25 +188,5 @@ fn open(path: &Path) -> Result<Store, DataError> {
         Err(unknown(path, "it is a single image, and its folder is needed"))
     } else {
         Err(unknown(path, "files end with .tar, .npz, .npy or images-idx3-ubyte"))
-    }
-}
-
-/// FNV-1a of 64 bits, which stays the same over releases and machines.
-struct Fnv(u64);
-
-impl Fnv {
-    fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn text(&mut self, text: &str) {
-        self.bytes(&(text.len() as u64).to_le_bytes());
-        self.bytes(text.as_bytes());
     }
 }

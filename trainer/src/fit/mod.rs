@@ -6,22 +6,27 @@
 //! way. Where the block ends in a rectifier, only what passes it counts: where the original is
 //! cut off, the target becomes what the operator makes anyway, and the same factor solves again.
 
+mod equations;
+mod maps;
 mod normal;
 mod rows;
+mod table;
 
 pub(crate) use rows::floats;
 
-use ndarray::{ArrayD, IxDyn};
-use updp_ir::Model;
-use updp_passes::blocks::ActivationKind;
-use updp_passes::kernel::AffineMap;
+use indexmap::IndexMap;
+use updp_exec::Executor;
+use updp_ir::{Model, Tensor};
 use updp_passes::surgery::{Fitted, Form, Layer, Site, Window, part_between};
 
 use crate::error::TrainerError;
 use crate::run::{Feed, Runner};
 use crate::seed::Generator;
-use normal::{Normal, Shape, Solved, Solver, Table};
+use equations::{Equations, Scale};
+use maps::maps;
+use normal::{Shape, Solved};
 use rows::{Batch, Layout, Rows};
+use table::sum;
 
 /// The equations have no solution that can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +77,12 @@ pub struct Candidate {
     pub output_error: f64,
 }
 
+impl Candidate {
+    fn of_drop(site: &Site, output_error: f64) -> Self {
+        Self { site: site.clone(), fitted: Fitted::Drop, ridge: None, output_error }
+    }
+}
+
 /// A network, its pruned state, and the data.
 #[derive(Clone, Copy)]
 pub struct Fit<'a> {
@@ -116,7 +127,6 @@ impl Fit<'_> {
     /// As [`Self::block`].
     pub fn layer(&self, layer: &Layer) -> Result<Option<Candidate>, TrainerError> {
         let site = &layer.site;
-        let unsolved = |detail: String| unsolved(site, detail);
         let base = Solved::of(&layer.map);
         let wanted = self.rows(site.in_channels * site.window.taps());
         let mut rows = self.draw(self.calibration, site, &site.window, wanted)?;
@@ -124,102 +134,50 @@ impl Fit<'_> {
         for rows in [&mut rows, &mut held] {
             rows.s = sum(&rows.s, &base.predict(&rows.x));
         }
-        if !rows.x.values.iter().chain(&rows.s.values).all(|v| v.is_finite()) {
-            return Err(unsolved("a value is not finite".to_owned()));
+        if !rows.x.is_finite() || !rows.s.is_finite() {
+            return Err(unsolved(site, "a value is not finite".to_owned()));
         }
-        let scale = Scale::of(&held, site.activation);
-        let before = scale.error(&held, &held.s, site.activation);
-        let normal = Normal::of(&rows.x);
-        let cross = normal.cross(&rows.x, &difference(&rows.z, &rows.s));
-        let ridge =
-            self.ridge(Shape::Dense, &normal, &cross, (&held, &scale), site, &site.window)?;
-        let attempt = normal.solver(Shape::Dense, site.window.taps(), ridge).and_then(|solver| {
-            through(&solver, &rows, &cross, site.activation, self.settings.sweeps)
-        });
-        let change = attempt.map_err(|e| unsolved(format!("{} unknowns", e.size)))?;
-        let made = sum(&change.predict(&held.x), &held.s);
-        let output_error = scale.error(&held, &made, site.activation);
-        if output_error >= before {
+        let equations = Equations::new(rows, held, site, site.window.taps());
+        let (ridge, change, output_error) = equations.solve(Shape::Dense, self.settings)?;
+        if output_error >= equations.error_of(&equations.held.s) {
             return Ok(None);
         }
-        let whole = base.plus(&change);
-        let fitted = Fitted::Maps(maps(&whole, site, &site.window));
+        let fitted = Fitted::Maps(maps(&base.plus(&change), site, &site.window));
         Ok(Some(Candidate { site: site.clone(), fitted, ridge: Some(ridge), output_error }))
     }
 
     fn group(&self, group: &Group<'_>) -> Result<Vec<Candidate>, TrainerError> {
         let first = group.sites[0];
-        let unsolved = |detail: String| unsolved(first, detail);
+        let (dropped, solved): (Vec<&Site>, Vec<&Site>) =
+            group.sites.iter().partition(|site| site.form == Form::Drop);
         let taps = group.window.taps();
-        let unknowns = if group.sites.iter().all(|site| site.form == Form::Drop) {
-            1
-        } else {
-            first.in_channels * taps
-        };
+        let unknowns = if solved.is_empty() { 1 } else { first.in_channels * taps };
         let wanted = self.rows(unknowns);
         let rows = self.draw(self.calibration, first, group.window, wanted)?;
         let held = self.draw(self.held_out, first, group.window, wanted / 5)?;
         if rows.count() < 2 || held.count() == 0 {
-            return Err(unsolved("there are no rows".to_owned()));
+            return Err(unsolved(first, "there are no rows".to_owned()));
         }
-        if !rows.x.values.iter().chain(&rows.z.values).all(|v| v.is_finite()) {
-            return Err(unsolved("a value is not finite".to_owned()));
+        if !rows.x.is_finite() || !rows.z.is_finite() {
+            return Err(unsolved(first, "a value is not finite".to_owned()));
         }
-        let scale = Scale::of(&held, first.activation);
         let mut found = Vec::new();
-        if let Some(site) = group.sites.iter().find(|site| site.form == Form::Drop) {
-            let output_error = scale.error(&held, &held.s, first.activation);
-            let (site, fitted) = ((*site).clone(), Fitted::Drop);
-            found.push(Candidate { site, fitted, ridge: None, output_error });
-        }
-        let solved: Vec<&Site> =
-            group.sites.iter().copied().filter(|site| site.form != Form::Drop).collect();
         if solved.is_empty() {
+            let scale = Scale::of(&held, first.activation);
+            let output_error = scale.error(&held, &held.s);
+            found.extend(dropped.first().map(|site| Candidate::of_drop(site, output_error)));
             return Ok(found);
         }
-        let normal = Normal::of(&rows.x);
-        let target = difference(&rows.z, &rows.s);
-        let cross = normal.cross(&rows.x, &target);
+        let equations = Equations::new(rows, held, first, taps);
+        let output_error = equations.error_of(&equations.held.s);
+        found.extend(dropped.first().map(|site| Candidate::of_drop(site, output_error)));
         for site in solved {
             let shape = shape_of(site, group.window);
-            let place = (&held, &scale);
-            let ridge = self.ridge(plain(shape), &normal, &cross, place, site, group.window)?;
-            let attempt = normal.solver(shape, taps, ridge).and_then(|solver| {
-                through(&solver, &rows, &cross, first.activation, self.settings.sweeps)
-            });
-            let solution = attempt.map_err(|e| unsolved(format!("{} unknowns", e.size)))?;
-            let made = sum(&solution.predict(&held.x), &held.s);
-            let output_error = scale.error(&held, &made, first.activation);
-            let maps = maps(&solution, site, group.window);
-            let fitted = Fitted::Maps(maps);
+            let (ridge, solution, output_error) = equations.solve(shape, self.settings)?;
+            let fitted = Fitted::Maps(maps(&solution, site, group.window));
             found.push(Candidate { site: site.clone(), fitted, ridge: Some(ridge), output_error });
         }
         Ok(found)
-    }
-
-    /// The ridge with the smallest error on held-out rows, solved without the end activation; from strong to weak
-    /// until it does not get better.
-    fn ridge(
-        &self,
-        shape: Shape,
-        normal: &Normal,
-        cross: &(faer::Mat<f64>, Vec<f64>),
-        (held, scale): (&Rows, &Scale),
-        site: &Site,
-        window: &Window,
-    ) -> Result<f64, TrainerError> {
-        let mut best: Option<(f64, f64)> = None;
-        for ridge in &self.settings.ridges {
-            let attempt = normal.solver(shape, window.taps(), *ridge).and_then(|s| s.solve(cross));
-            let solution = attempt.map_err(|e| unsolved(site, format!("{} unknowns", e.size)))?;
-            let made = sum(&solution.predict(&held.x), &held.s);
-            let error = scale.error(held, &made, site.activation);
-            if best.is_some_and(|(_, least)| error >= least) {
-                break;
-            }
-            best = Some((*ridge, error));
-        }
-        Ok(best.map_or(1e-3, |(ridge, _)| ridge))
     }
 
     /// Rows to draw for so many unknowns.
@@ -263,7 +221,7 @@ impl Fit<'_> {
             let batch = batch?;
             let old = original.run(&batch.inputs)?;
             let new = current.run(&batch.inputs)?;
-            let shortcut = |values: &indexmap::IndexMap<String, updp_ir::Tensor>| {
+            let shortcut = |values: &IndexMap<String, Tensor>| {
                 site.shortcut.as_ref().and_then(|name| values.get(name)).cloned()
             };
             let (original, current) = (shortcut(&old), shortcut(&new));
@@ -283,7 +241,7 @@ impl Fit<'_> {
 
 /// A part of a network from its inputs to some values; values that are inputs are passed on.
 struct Part {
-    executor: Option<Box<dyn updp_exec::Executor>>,
+    executor: Option<Box<dyn Executor>>,
     names: Vec<String>,
 }
 
@@ -303,11 +261,11 @@ impl Part {
 
     fn run(
         &mut self,
-        inputs: &indexmap::IndexMap<String, updp_ir::Tensor>,
-    ) -> Result<indexmap::IndexMap<String, updp_ir::Tensor>, TrainerError> {
+        inputs: &IndexMap<String, Tensor>,
+    ) -> Result<IndexMap<String, Tensor>, TrainerError> {
         let mut values = match &mut self.executor {
             Some(executor) => executor.run(inputs)?,
-            None => indexmap::IndexMap::new(),
+            None => IndexMap::new(),
         };
         for name in &self.names {
             if let Some(input) = inputs.get(name) {
@@ -350,163 +308,7 @@ fn shape_of(site: &Site, window: &Window) -> Shape {
     match site.form {
         Form::LowRank => Shape::Rank(site.rank()),
         Form::DepthwisePointwise if window.taps() > 1 => Shape::Depthwise,
-        _ if !is_own_window => Shape::Tap(window.centre_tap()),
-        _ => Shape::Dense,
-    }
-}
-
-/// The form whose ridge stands for this one: those of two operators follow the dense one.
-fn plain(shape: Shape) -> Shape {
-    match shape {
-        Shape::Depthwise | Shape::Rank(_) => Shape::Dense,
-        other => other,
-    }
-}
-
-/// Solves, then again with targets that count only what the end activation lets through: where the original
-/// is cut off and so is the operator's result, there is no error, whatever the numbers.
-fn through(
-    solver: &Solver<'_>,
-    rows: &Rows,
-    cross: &(faer::Mat<f64>, Vec<f64>),
-    activation: Option<ActivationKind>,
-    sweeps: usize,
-) -> Result<Solved, Unsolved> {
-    let mut solved = solver.solve(cross)?;
-    let Some(upper) = upper_limit(activation) else { return Ok(solved) };
-    for _ in 0..sweeps {
-        let made = solved.predict(&rows.x);
-        let mut change = Table::new(rows.z.width);
-        let parts = rows.z.values.iter().zip(&rows.s.values).zip(&made.values);
-        change.values.extend(parts.map(|((z, s), made)| {
-            let made = made + s;
-            if *z <= 0.0 {
-                made.min(0.0) - z
-            } else if *z >= upper {
-                made.max(upper) - z
-            } else {
-                0.0
-            }
-        }));
-        solved = solver.solve(&Normal::moved(cross, &rows.x, &change))?;
-    }
-    Ok(solved)
-}
-
-/// Where a rectifier cuts off above; `None` for other activations and none.
-fn upper_limit(activation: Option<ActivationKind>) -> Option<f32> {
-    match activation? {
-        ActivationKind::Relu => Some(f32::INFINITY),
-        ActivationKind::Relu6 => Some(6.0),
-        _ => None,
-    }
-}
-
-fn activated(value: f32, activation: Option<ActivationKind>) -> f64 {
-    let value = match upper_limit(activation) {
-        Some(upper) => value.clamp(0.0, upper),
-        None => value,
-    };
-    f64::from(value)
-}
-
-/// `Σ‖a − mean a‖²` of held-out rows.
-struct Scale(f64);
-
-impl Scale {
-    fn of(held: &Rows, activation: Option<ActivationKind>) -> Self {
-        let width = held.z.width.max(1);
-        let mut sums = vec![(0.0, 0.0); width];
-        for row in held.z.values.chunks_exact(width) {
-            for (sum, value) in sums.iter_mut().zip(row) {
-                let value = activated(*value, activation);
-                sum.0 += value;
-                sum.1 += value * value;
-            }
-        }
-        let rows = held.count().max(1) as f64;
-        Self(sums.into_iter().map(|(sum, square)| (square - sum * sum / rows).max(0.0)).sum())
-    }
-
-    fn error(&self, held: &Rows, made: &Table, activation: Option<ActivationKind>) -> f64 {
-        let pairs = held.z.values.iter().zip(&made.values);
-        let sum: f64 = pairs
-            .map(|(z, made)| (activated(*z, activation) - activated(*made, activation)).powi(2))
-            .sum();
-        if self.0 > 0.0 { sum / self.0 } else { sum }
-    }
-}
-
-fn difference(a: &Table, b: &Table) -> Table {
-    let values = a.values.iter().zip(&b.values).map(|(a, b)| a - b).collect();
-    Table { values, width: a.width }
-}
-
-fn sum(a: &Table, b: &Table) -> Table {
-    let values = a.values.iter().zip(&b.values).map(|(a, b)| a + b).collect();
-    Table { values, width: a.width }
-}
-
-/// The operators of a solution. `W [U, O]` becomes `[O, I, k…]`.
-fn maps(solution: &Solved, site: &Site, window: &Window) -> Vec<AffineMap> {
-    let own = &site.window;
-    let rank = own.kernel.len();
-    let map = |weight: ArrayD<f64>, bias: Vec<f64>, window: &Window, groups: usize| AffineMap {
-        weight,
-        bias,
-        stride: window.stride.clone(),
-        dilation: window.dilation.clone(),
-        pad_begin: window.pad_begin.clone(),
-        pad_end: window.pad_end.clone(),
-        groups,
-        border: None,
-    };
-    let dims = |outputs: usize, inputs: usize, kernel: &[usize]| {
-        IxDyn(&[&[outputs, inputs], kernel].concat())
-    };
-    let shaped = |weight: &faer::Mat<f64>, kernel: &[usize]| {
-        let taps: usize = kernel.iter().product::<usize>().max(1);
-        let (inputs, outputs) = (weight.nrows() / taps, weight.ncols());
-        let mut values = Vec::with_capacity(weight.nrows() * outputs);
-        for o in 0..outputs {
-            values.extend((0..weight.nrows()).map(|u| weight[(u, o)]));
-        }
-        ArrayD::from_shape_vec(dims(outputs, inputs, kernel), values).expect("as many elements")
-    };
-    let bias = solution.bias.clone();
-    let pointwise = Window::pointwise(rank);
-    match (&solution.parts, site.form) {
-        (Some((depthwise, second)), Form::DepthwisePointwise) => {
-            let channels = depthwise.nrows();
-            let values = (0..channels)
-                .flat_map(|c| (0..depthwise.ncols()).map(move |t| depthwise[(c, t)]))
-                .collect();
-            let weight = ArrayD::from_shape_vec(dims(channels, 1, &own.kernel), values);
-            let first = weight.expect("as many elements");
-            vec![
-                map(first, vec![0.0; channels], own, channels),
-                map(shaped(second, &pointwise.kernel), bias, &pointwise, 1),
-            ]
-        }
-        (Some((first, basis)), _) => {
-            let back = basis.transpose().to_owned();
-            let zeros = vec![0.0; first.ncols()];
-            vec![
-                map(shaped(first, &own.kernel), zeros, own, 1),
-                map(shaped(&back, &pointwise.kernel), bias, &pointwise, 1),
-            ]
-        }
-        (None, _) if own == window => {
-            vec![map(shaped(&solution.weight, &own.kernel), bias, own, 1)]
-        }
-        (None, _) => {
-            let (taps, tap) = (window.taps(), window.centre_tap());
-            let weight = faer::Mat::from_fn(
-                solution.weight.nrows() / taps,
-                solution.weight.ncols(),
-                |c, o| solution.weight[(c * taps + tap, o)],
-            );
-            vec![map(shaped(&weight, &own.kernel), bias, own, 1)]
-        }
+        _ if is_own_window => Shape::Dense,
+        _ => window.centre_tap().map_or(Shape::Dense, Shape::Tap),
     }
 }

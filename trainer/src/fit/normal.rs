@@ -13,60 +13,13 @@ use faer::{Accum, Mat, MatRef, Side, get_global_parallelism};
 use updp_passes::kernel::AffineMap;
 
 use super::Unsolved;
+use super::table::Table;
 
 /// Rows turned to f64 at once.
 const BLOCK: usize = 512;
 
 /// Rounds of alternating least squares: the error falls by less than a thousandth after that.
 const ALTERNATIONS: usize = 6;
-
-/// Rows by columns of f32, one row after the other.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Table {
-    /// Elements.
-    pub(super) values: Vec<f32>,
-    /// Elements of a row.
-    pub(super) width: usize,
-}
-
-impl Table {
-    pub(super) fn new(width: usize) -> Self {
-        Self { values: Vec::new(), width }
-    }
-
-    pub(super) fn rows(&self) -> usize {
-        self.values.len() / self.width.max(1)
-    }
-
-    /// Rows `from..to` as f64 with `mean` taken off, one a column: `[width, rows]`.
-    fn block(&self, from: usize, to: usize, mean: &[f64]) -> Mat<f64> {
-        let mut block = Mat::zeros(self.width, to - from);
-        let rows = self.values[from * self.width..to * self.width].chunks_exact(self.width);
-        for (column, row) in rows.enumerate() {
-            let column = block.col_as_slice_mut(column);
-            for ((out, value), mean) in column.iter_mut().zip(row).zip(mean) {
-                *out = f64::from(*value) - mean;
-            }
-        }
-        block
-    }
-
-    /// The elements as a matrix `[R, width]`.
-    fn matrix(&self) -> MatRef<'_, f32> {
-        MatRef::from_row_major_slice(&self.values, self.rows(), self.width)
-    }
-
-    pub(super) fn means(&self) -> Vec<f64> {
-        let mut sums = vec![0.0; self.width];
-        for row in self.values.chunks_exact(self.width.max(1)) {
-            for (sum, value) in sums.iter_mut().zip(row) {
-                *sum += f64::from(*value);
-            }
-        }
-        let rows = self.rows().max(1) as f64;
-        sums.into_iter().map(|sum| sum / rows).collect()
-    }
-}
 
 /// `G` with the mean of its rows.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use updp_ir::{DataType, Tensor};
 use updp_passes::surgery::Window;
 
-use super::normal::Table;
+use super::table::Table;
 use crate::seed::Generator;
 
 /// Rows of one block: what its operator reads, what the original made, what the shortcut brings.
@@ -36,7 +36,7 @@ pub(super) struct Layout<'a> {
     pub(super) window: &'a Window,
 }
 
-/// f32 elements of a tensor without a copy where they are stored so.
+/// Elements of a tensor as f32; `None` where they are no numbers.
 pub(crate) fn floats(tensor: &Tensor) -> Option<Vec<f32>> {
     if tensor.dtype() == DataType::Float {
         let bytes = tensor.bytes().chunks_exact(4);

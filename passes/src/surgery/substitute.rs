@@ -1,0 +1,174 @@
+//! Putting fitted operators in the place of branches, and cutting a network between values by their names.
+
+use ndarray::{ArrayD, IxDyn};
+use updp_ir::{IrError, Model, Node, ValueId};
+
+use super::geometry::{Shrink, apply, with_context};
+use super::{Fitted, Form, Site, Window, site};
+use crate::blocks::ActivationKind;
+use crate::error::{Declined, PassError};
+use crate::kernel::AffineMap;
+use crate::lift::weights;
+use crate::options::Options;
+use crate::patch::{Operand, Out, Patch};
+use crate::pipeline;
+use crate::rule::Context;
+
+/// Puts a fitted operator in the place of a branch. The network is not merged yet.
+///
+/// # Errors
+/// P0004 when a weight leaves the range of the dtype; I0303 when a name of the site is not there.
+pub fn substitute(model: &mut Model, site: &Site, fitted: &Fitted) -> Result<(), PassError> {
+    let patch = with_context(model, |cx| match fitted {
+        Fitted::Drop => dropped(cx, site),
+        Fitted::Maps(maps) => replaced(cx, site, maps),
+    })?;
+    apply(model, patch, &site.name)
+}
+
+/// Prunes the only block of a part (see [`super::part_of`]) to a fitted form with weights that stand in for those to
+/// be solved for, and merges it: what it will cost.
+///
+/// # Errors
+/// P0004 when the block does not offer the form; otherwise as [`substitute`] and the pipeline.
+pub fn fit_part(
+    part: &mut Model,
+    form: Form,
+    shrink: Shrink,
+    options: &Options,
+) -> Result<(), PassError> {
+    let block = super::only_block(part)?;
+    let site = with_context(part, |cx| site(cx, &block, form, shrink));
+    let site = site.map_err(|declined| PassError::refused(&block, declined))?;
+    let stand_in = stand_in(&site)?;
+    substitute(part, &site, &stand_in)?;
+    pipeline::compile(part, options, &mut |_, _| {})?;
+    Ok(())
+}
+
+/// Operators of a site's form with weights of no meaning.
+///
+/// # Errors
+/// P0004 when the window is no convolution's.
+pub fn stand_in(site: &Site) -> Result<Fitted, PassError> {
+    let window = &site.window;
+    let rank = window.kernel.len();
+    let map = |outputs: usize, inputs: usize, window: &Window, groups: usize| {
+        let dims = [&[outputs, inputs / groups], window.kernel.as_slice()].concat();
+        let mut at = 0_u32;
+        let weight = ArrayD::from_shape_simple_fn(IxDyn(&dims), || {
+            at = at.wrapping_add(7);
+            (f64::from(at % 13) - 6.0) / 64.0
+        });
+        window.map(weight, vec![0.01; outputs], groups).map_err(|obstacle| {
+            refused(site, Declined::new(obstacle.reason(), obstacle.to_string()))
+        })
+    };
+    let (inputs, outputs) = (site.in_channels, site.out_channels);
+    let pointwise = Window::pointwise(rank);
+    Ok(match site.form {
+        Form::Drop => Fitted::Drop,
+        Form::DepthwisePointwise if window.taps() > 1 => {
+            let first = map(inputs, inputs, window, inputs)?;
+            Fitted::Maps(vec![first, map(outputs, inputs, &pointwise, 1)?])
+        }
+        Form::LowRank => {
+            let middle = site.rank();
+            let first = map(middle, inputs, window, 1)?;
+            Fitted::Maps(vec![first, map(outputs, middle, &pointwise, 1)?])
+        }
+        _ => Fitted::Maps(vec![map(outputs, inputs, window, 1)?]),
+    })
+}
+
+fn find(cx: &Context<'_>, name: &str) -> Result<ValueId, PassError> {
+    Ok(cx.graph.find(name).ok_or(IrError::StaleId)?)
+}
+
+fn dropped(cx: &Context<'_>, site: &Site) -> Result<Patch, PassError> {
+    let mut patch = Patch::new();
+    let Some(shortcut) = &site.shortcut else {
+        let declined = Declined::new("no-shortcut", "there is no shortcut to leave");
+        return Err(refused(site, declined));
+    };
+    let shortcut = find(cx, shortcut)?;
+    // max(max(x, 0), 0) = max(x, 0): the end activation goes too.
+    let is_relu = |value: ValueId| {
+        cx.graph.producer(value).is_some_and(|(node, _)| cx.graph.node(node).is("Relu"))
+    };
+    let target = if site.activation == Some(ActivationKind::Relu) && is_relu(shortcut) {
+        find(cx, &site.result)?
+    } else {
+        find(cx, &site.sum)?
+    };
+    let (node, _) = cx.graph.producer(target).ok_or(IrError::StaleId)?;
+    let identity = Node::new("Identity").named(cx.graph.node(node).name());
+    patch.node(identity, node, vec![shortcut.into()], Out::Value(target));
+    patch.remove(node);
+    Ok(patch)
+}
+
+fn replaced(cx: &Context<'_>, site: &Site, maps: &[AffineMap]) -> Result<Patch, PassError> {
+    let mut patch = Patch::new();
+    let features = find(cx, &site.features)?;
+    let output = find(cx, &site.output)?;
+    let dtype = cx.shapes.dtype(features).ok_or(IrError::StaleId)?;
+    let (producer, _) = cx.graph.producer(output).ok_or(IrError::StaleId)?;
+    let mut x: Operand = features.into();
+    for (at, map) in maps.iter().enumerate() {
+        let name = format!("{}.fitted{at}", site.output);
+        let out = if at + 1 == maps.len() {
+            Out::Value(output)
+        } else {
+            Out::Fresh(format!("{name}_result"))
+        };
+        let store = |dims: Vec<usize>, values: &[f64]| {
+            weights::stored(dtype, dims, values).map_err(|declined| refused(site, declined))
+        };
+        x = if site.window.kernel.is_empty() {
+            let (outputs, inputs) = (map.out_channels(), map.in_channels());
+            let flat = map.weight.view().into_shape_with_order((outputs, inputs));
+            let flat = flat.expect("a fully connected map has two axes");
+            let values: Vec<f64> = flat.t().iter().copied().collect();
+            let weight = patch.constant(
+                format!("{name}.weight"),
+                store(vec![inputs, outputs], &values)?,
+                None,
+            );
+            let bias =
+                patch.constant(format!("{name}.bias"), store(vec![outputs], &map.bias)?, None);
+            let product = Out::Fresh(format!("{name}_product"));
+            let mat_mul = Node::new("MatMul").named(&name);
+            let product = patch.node(mat_mul, producer, vec![x, weight], product);
+            let add = Node::new("Add").named(&format!("{name}.add"));
+            patch.node(add, producer, vec![product, bias], out)
+        } else {
+            super::plan_conv(&mut patch, producer, (dtype, &name), (x, map), out)
+                .map_err(|declined| refused(site, declined))?
+        };
+    }
+    patch.remove(producer);
+    Ok(patch)
+}
+
+fn refused(site: &Site, declined: Declined) -> PassError {
+    let Declined { reason, detail } = declined;
+    PassError::Refused { index: site.block, name: site.name.clone(), reason, detail }
+}
+
+/// The part of a network that makes the values of these names from others (the graph inputs where `inputs`
+/// is empty).
+///
+/// # Errors
+/// I0303 when a name is not there or a type is not known; what cutting refuses.
+pub fn part_between(model: &Model, inputs: &[&str], outputs: &[&str]) -> Result<Model, PassError> {
+    with_context(model, |cx| {
+        let ids = |names: &[&str]| -> Result<Vec<ValueId>, PassError> {
+            names.iter().map(|name| find(cx, name)).collect()
+        };
+        let outputs = ids(outputs)?;
+        let inputs: Vec<ValueId> =
+            if inputs.is_empty() { cx.graph.required_inputs().collect() } else { ids(inputs)? };
+        Ok(model.extract(cx.shapes, &inputs, &outputs)?)
+    })
+}

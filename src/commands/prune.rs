@@ -1,0 +1,145 @@
+//! Pruning, as the main job does it: the settled network takes the place of the input.
+
+use std::path::PathBuf;
+
+use updp_exec::ModelSource;
+use updp_ir::{DataPlacement, Model};
+use updp_passes::surgery;
+
+use super::compile::{Job, fix_shapes};
+use crate::block_report;
+use crate::cli::{CompileArgs, Recovery, Stage};
+use crate::data;
+use crate::error::CliError;
+use crate::model_file::{ModelFile, Source, is_pipe};
+use crate::prune::{Pruned, Request};
+use crate::recover::{self, Recover};
+use crate::report::{self, Facts};
+use crate::terminal::{Verbosity, note, say};
+use crate::verify::Oracle;
+use crate::write;
+
+/// Prunes, then goes on as ever with the settled network in place of the input.
+pub(super) fn run(
+    arguments: &CompileArgs,
+    source: Source,
+    mut model: Model,
+    target: &PathBuf,
+) -> Result<(), CliError> {
+    let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
+    let is_page = |path: &PathBuf| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html"));
+    let with_data =
+        arguments.images.data.is_some() && arguments.prune.recover != Some(Recovery::None);
+    if !with_data {
+        if arguments.report.iter().any(is_page) {
+            return Err(usage("a page is made of pruning with --data; other reports are JSON"));
+        }
+        refuse_without_data(arguments)?;
+    }
+    let before = Facts::of(&model, source.total_bytes());
+    fix_shapes(&arguments.input_shape, &mut model)?;
+    let options = super::pass_options(&arguments.rules, source.total_bytes());
+    let data = data::read(&arguments.input_data)?;
+    let request = Request {
+        arguments: &arguments.prune,
+        options: &options,
+        runtime: &arguments.runtime,
+        data: &data,
+    };
+    if arguments.prune.until == Some(Stage::Expand) {
+        if arguments.target.is_some() || arguments.test_vectors.is_some() {
+            let detail =
+                "--target and --test-vectors are for finished networks, not with --until expand";
+            return Err(usage(detail));
+        }
+        let expanded = request.expand(model)?;
+        return Expanded { arguments, source, target, before }.write(&expanded);
+    }
+    let work = recover::work_folder(arguments.images.work.as_deref(), target);
+    let pruned = if with_data {
+        let (images, work) = (&arguments.images, work.as_deref());
+        Recover { request: &request, images, work }.prune(model)?
+    } else {
+        request.prune(model)?
+    };
+    let settled = ModelFile::read(target, pruned.bytes.clone())?;
+    let input = Some(source);
+    let path = arguments.model.clone().unwrap_or_default();
+    let source = Source { path, ..settled.source };
+    let result =
+        Job { arguments, source, target, before, pruned: Some(pruned), input }.run(settled.model);
+    let is_done = matches!(result, Ok(()) | Err(CliError::GoalMissed { .. }));
+    if let (true, true, None, Some(work)) = (with_data, is_done, &arguments.images.work, work) {
+        recover::remove_work(&work);
+    }
+    result
+}
+
+/// Without data only `--blocks` can be pruned, and only as an experiment.
+fn refuse_without_data(arguments: &CompileArgs) -> Result<(), CliError> {
+    let prune = &arguments.prune;
+    let detail = if prune.blocks.is_none() && prune.recover == Some(Recovery::None) {
+        "--recover none prunes --blocks LIST only: a goal needs what fitting finds out"
+    } else if prune.blocks.is_none() {
+        "a goal needs images: --data DIR (labels are not needed)"
+    } else if prune.recover == Some(Recovery::Fit) {
+        "--recover fit needs images: --data DIR (labels are not needed)"
+    } else if prune.max_drop.is_some() {
+        "--max-drop needs images: --data DIR"
+    } else if prune.until.is_none() && prune.recover.is_none() {
+        "pruning changes the function: give images with --data DIR, or --recover none for an experiment with the structure"
+    } else {
+        return Ok(());
+    };
+    Err(CliError::Usage { detail: detail.to_owned() })
+}
+
+/// The expanded network on its way to a file.
+struct Expanded<'a> {
+    arguments: &'a CompileArgs,
+    source: Source,
+    target: &'a PathBuf,
+    before: Facts,
+}
+
+impl Expanded<'_> {
+    /// Verifies at λ = 0 against the input model, then writes.
+    fn write(&self, expanded: &Pruned) -> Result<(), CliError> {
+        let mut verified = None;
+        if !self.arguments.no_verify {
+            let mut baseline = ModelFile::read(self.target, expanded.bytes.clone())?.model;
+            surgery::fix_lambda(&mut baseline, 0.0)?;
+            let bytes = baseline.encode(&DataPlacement::Inline)?.model_to_bytes();
+            let mut reference = self.source.again()?;
+            fix_shapes(&self.arguments.input_shape, &mut reference)?;
+            let data = data::read(&self.arguments.input_data)?;
+            let count = self.arguments.check.get();
+            let source = self.source.for_runtime();
+            let oracle =
+                Oracle::new(source, &reference.graph, &data, count, &self.arguments.runtime)?;
+            let result = oracle.compare(ModelSource::Bytes(&bytes))?;
+            if let Some(failure) = result.failure() {
+                let detail = format!("at λ = 0 {failure}");
+                return Err(CliError::VerificationFailed { detail });
+            }
+            verified = Some(result);
+        }
+        let written = ModelFile::read(self.target, expanded.bytes.clone())?;
+        let after = Facts::of(&written.model, written.total_bytes());
+        write::model(self.target, &expanded.bytes)?;
+        if self.arguments.verbosity() == Verbosity::Quiet {
+            return Ok(());
+        }
+        let print = |text: &str| if is_pipe(self.target) { note(text) } else { say(text) };
+        print(&format!(
+            "expanded: λ is the input {:?}, one number a block; at 0 it is the input model",
+            surgery::LAMBDA_INPUT
+        ));
+        print(&block_report::chosen(expanded));
+        print(&report::table(&self.before, &after));
+        if let Some(result) = &verified {
+            print(&report::verification(result));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! The equations of one site: rows to solve with, held-out rows to choose the ridge by.
+
+use faer::Mat;
+use updp_passes::blocks::ActivationKind;
+use updp_passes::surgery::Site;
+
+use super::normal::{Normal, Shape, Solved, Solver};
+use super::rows::Rows;
+use super::table::{Table, difference, sum};
+use super::{Settings, Unsolved, unsolved};
+use crate::error::TrainerError;
+
+/// The equations of all operators that read the same rows.
+pub(super) struct Equations<'a> {
+    site: &'a Site,
+    taps: usize,
+    rows: Rows,
+    pub(super) held: Rows,
+    scale: Scale,
+    normal: Normal,
+    cross: (Mat<f64>, Vec<f64>),
+}
+
+impl<'a> Equations<'a> {
+    /// Sums the rows; targets are `z − s`. `taps` of the operator's window.
+    pub(super) fn new(rows: Rows, held: Rows, site: &'a Site, taps: usize) -> Self {
+        let normal = Normal::of(&rows.x);
+        let cross = normal.cross(&rows.x, &difference(&rows.z, &rows.s));
+        let scale = Scale::of(&held, site.activation);
+        Self { site, taps, rows, held, scale, normal, cross }
+    }
+
+    /// The error on held-out rows of what was made before the end activation.
+    pub(super) fn error_of(&self, made: &Table) -> f64 {
+        self.scale.error(&self.held, made)
+    }
+
+    /// The ridge with the smallest error on held-out rows, the operator solved with it through the end activation, and
+    /// its error.
+    pub(super) fn solve(
+        &self,
+        shape: Shape,
+        settings: &Settings,
+    ) -> Result<(f64, Solved, f64), TrainerError> {
+        let failed = |e: Unsolved| unsolved(self.site, format!("{} unknowns", e.size));
+        let ridge = self.ridge(plain(shape), settings).map_err(failed)?;
+        let solver = self.normal.solver(shape, self.taps, ridge).map_err(failed)?;
+        let solved = self.through(&solver, settings.sweeps).map_err(failed)?;
+        let error = self.error(&solved);
+        Ok((ridge, solved, error))
+    }
+
+    fn error(&self, solved: &Solved) -> f64 {
+        self.error_of(&sum(&solved.predict(&self.held.x), &self.held.s))
+    }
+
+    /// Solved without the end activation; from strong to weak until the error does not fall.
+    fn ridge(&self, shape: Shape, settings: &Settings) -> Result<f64, Unsolved> {
+        let mut best: Option<(f64, f64)> = None;
+        for ridge in &settings.ridges {
+            let solved = self.normal.solver(shape, self.taps, *ridge)?.solve(&self.cross)?;
+            let error = self.error(&solved);
+            if best.is_some_and(|(_, least)| error >= least) {
+                break;
+            }
+            best = Some((*ridge, error));
+        }
+        Ok(best.map_or(1e-3, |(ridge, _)| ridge))
+    }
+
+    /// Solves, then again with targets that count only what the end activation lets through: where the original is
+    /// cut off and so is the operator's result, there is no error, whatever the numbers.
+    fn through(&self, solver: &Solver<'_>, sweeps: usize) -> Result<Solved, Unsolved> {
+        let Self { rows, cross, .. } = self;
+        let mut solved = solver.solve(cross)?;
+        let Some(upper) = upper_limit(self.site.activation) else { return Ok(solved) };
+        for _ in 0..sweeps {
+            let made = solved.predict(&rows.x);
+            let mut change = Table::new(rows.z.width);
+            let parts = rows.z.values.iter().zip(&rows.s.values).zip(&made.values);
+            change.values.extend(parts.map(|((z, s), made)| {
+                let made = made + s;
+                if *z <= 0.0 {
+                    made.min(0.0) - z
+                } else if *z >= upper {
+                    made.max(upper) - z
+                } else {
+                    0.0
+                }
+            }));
+            solved = solver.solve(&Normal::moved(cross, &rows.x, &change))?;
+        }
+        Ok(solved)
+    }
+}
+
+/// The form whose ridge stands for this one: those of two operators follow the dense one.
+fn plain(shape: Shape) -> Shape {
+    match shape {
+        Shape::Depthwise | Shape::Rank(_) => Shape::Dense,
+        other => other,
+    }
+}
+
+/// Where a rectifier cuts off above; `None` for other activations and none.
+fn upper_limit(activation: Option<ActivationKind>) -> Option<f32> {
+    match activation? {
+        ActivationKind::Relu => Some(f32::INFINITY),
+        ActivationKind::Relu6 => Some(6.0),
+        _ => None,
+    }
+}
+
+fn activated(value: f32, activation: Option<ActivationKind>) -> f64 {
+    let value = match upper_limit(activation) {
+        Some(upper) => value.clamp(0.0, upper),
+        None => value,
+    };
+    f64::from(value)
+}
+
+/// `Σ‖a − mean a‖²` of held-out rows, `a` being what the end activation makes.
+pub(super) struct Scale {
+    spread: f64,
+    activation: Option<ActivationKind>,
+}
+
+impl Scale {
+    pub(super) fn of(held: &Rows, activation: Option<ActivationKind>) -> Self {
+        let width = held.z.width.max(1);
+        let mut sums = vec![(0.0, 0.0); width];
+        for row in held.z.values.chunks_exact(width) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                let value = activated(*value, activation);
+                sum.0 += value;
+                sum.1 += value * value;
+            }
+        }
+        let rows = held.count().max(1) as f64;
+        let spread = sums.into_iter().map(|(sum, square)| (square - sum * sum / rows).max(0.0));
+        Self { spread: spread.sum(), activation }
+    }
+
+    /// `Σ‖a − â‖² / Σ‖a − mean a‖²` of what was made before the end activation.
+    pub(super) fn error(&self, held: &Rows, made: &Table) -> f64 {
+        let activation = self.activation;
+        let pairs = held.z.values.iter().zip(&made.values);
+        let sum: f64 = pairs
+            .map(|(z, made)| (activated(*z, activation) - activated(*made, activation)).powi(2))
+            .sum();
+        if self.spread > 0.0 { sum / self.spread } else { sum }
+    }
+}
