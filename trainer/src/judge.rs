@@ -271,8 +271,11 @@ fn first_class(row: &[f32]) -> usize {
 /// `Σ min(p, q)` of the two class distributions.
 fn overlap(old: &[f32], new: &[f32]) -> f64 {
     let (p, q) = (distribution(old), distribution(new));
-    let sum: f64 = p.iter().zip(&q).map(|(p, q)| p.min(*q)).sum();
-    if sum.is_finite() { sum } else { 0.0 }
+    // The smaller of a number and NaN would be the number.
+    if !p.iter().chain(&q).all(|share| share.is_finite()) {
+        return 0.0;
+    }
+    p.iter().zip(&q).map(|(p, q)| p.min(*q)).sum()
 }
 
 /// The softmax, unless the row is a distribution already.

@@ -351,6 +351,11 @@ mod tests {
 
     /// Rows that are neither independent nor centred, drawn from a fixed sequence.
     fn rows(count: usize, width: usize, seed: u64) -> Table {
+        tied_rows(count, width, seed, 0.4)
+    }
+
+    /// Rows each of whose numbers keeps this share of the one before it.
+    fn tied_rows(count: usize, width: usize, seed: u64, share: f32) -> Table {
         let mut table = Table::new(width);
         let mut state = seed;
         for _ in 0..count {
@@ -358,7 +363,7 @@ mod tests {
             for _ in 0..width {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let drawn = (state >> 40) as f32 / 8_388_608.0 - 1.0;
-                last = 0.4 * last + drawn + 0.3;
+                last = share * last + drawn + 0.3;
                 table.values.push(last);
             }
         }
@@ -415,7 +420,7 @@ mod tests {
     #[test]
     fn of_all_depthwise_and_pointwise_operators_the_alternation_finds_a_better_one_than_its_start()
     {
-        let x = rows(3000, 3 * 4, 5);
+        let x = tied_rows(3000, 3 * 4, 5, 0.9);
         let weight = Mat::from_fn(12, 5, |u, o| ((u * 7 + o * 3) as f64 * 0.9).sin());
         let t = made_by(&x, &weight, &[0.3; 5]);
         let error = |solved: &Solved| -> f64 {
