@@ -106,10 +106,12 @@ pub fn outlook(model: &str, rows: &[Row]) -> Option<String> {
     let list: Vec<String> = gains.iter().map(|row| row.block.index.to_string()).collect();
     Some(format!(
         "{} of {} blocks can be pruned, all together saving {} multiply-adds:\n  \
-         updp-compile {model} -o pruned.onnx --blocks {} --recover none",
+         updp-compile {model} -o pruned.onnx --data IMAGES --prune {}\n  \
+         (blocks {}; a folder of images without labels will do, and inspect --latency measures every form)",
         gains.len(),
         rows.len(),
         grouped(saved),
+        gains.len().div_ceil(3),
         list.join(",")
     ))
 }

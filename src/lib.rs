@@ -1,6 +1,6 @@
 //! The command line of `updp-compile`: arguments, files, verification, printing.
 //!
-//! The only crate that opens files and talks to the terminal.
+//! The only crate that talks to the terminal.
 
 pub mod block_map;
 pub mod block_report;

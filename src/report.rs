@@ -98,6 +98,12 @@ impl Versions {
     }
 }
 
+/// A number with its noun.
+#[must_use]
+pub fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// The table of a model before and after.
 #[must_use]
 pub fn table(before: &Facts, after: &Facts) -> String {

@@ -11,7 +11,7 @@ use updp_passes::{Options, cost, pipeline};
 use crate::error::CliError;
 use crate::latency_table::{LatencyTable, signature};
 use crate::report::Facts;
-use crate::terminal;
+use crate::terminal::Bar;
 
 /// A form counts as slower when it takes this much longer than the baseline: less is noise.
 const NOISE: f64 = 1.02;
@@ -23,6 +23,8 @@ pub struct Variant {
     pub parameters: usize,
     /// Multiply-adds at batch 1.
     pub macs: u64,
+    /// Operators.
+    pub nodes: usize,
     /// Weighted operators.
     pub layers: usize,
     /// Time by the cost model, in milliseconds.
@@ -38,10 +40,18 @@ impl Variant {
         Self {
             parameters: facts.parameters,
             macs: facts.macs,
+            nodes: facts.nodes,
             layers: count("Conv") + count("Gemm") + count("MatMul") + count("ConvTranspose"),
             estimate_ms: surgery::with_context(model, cost::graph_ns) / 1e6,
             latency_ms: None,
         }
+    }
+
+    /// Whether both are the same operators with other weights, as far as counts tell.
+    #[must_use]
+    pub fn is_same_network(&self, other: &Self) -> bool {
+        let counts = |v: &Self| (v.parameters, v.macs, v.nodes, v.layers);
+        counts(self) == counts(other)
     }
 
     /// Measured time where there is one, else the estimate.
@@ -187,8 +197,9 @@ impl Survey<'_> {
         let shapes = Shapes::infer(&self.model.graph, opset);
         let mut known: IndexMap<String, Variants> = IndexMap::new();
         let mut rows = Vec::new();
-        let count = blocks.len();
-        for (at, block) in blocks.into_iter().enumerate() {
+        let text = if table.is_some() { "measuring blocks" } else { "looking at blocks" };
+        let bar = Bar::new(text, blocks.len());
+        for block in blocks {
             let ty = |value| shapes.of(value).map_or_else(|| "?".to_owned(), ToString::to_string);
             let (input, output) = (ty(block.source), ty(block.result));
             let part = surgery::part_of(self.model, &block)?;
@@ -196,17 +207,13 @@ impl Survey<'_> {
             let names: Vec<&str> = forms.iter().map(|form| form.name()).collect();
             let key = format!("{} {}", signature(&part), names.join(" "));
             if !known.contains_key(&key) {
-                if table.is_some() && !forms.is_empty() {
-                    let text = format!("measuring block {} of {count}", at + 1);
-                    terminal::progress(Some(&text));
-                }
                 let made = self.variants(part, &block, &forms, table.as_deref_mut())?;
                 known.insert(key.clone(), made);
             }
             let Variants { baseline, forms, unmeasured } = known[&key].clone();
             rows.push(Row { block, input, output, baseline, forms, unmeasured });
+            bar.advance(1);
         }
-        terminal::progress(None);
         Ok(rows)
     }
 

@@ -1,6 +1,10 @@
 //! What reaches the terminal.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::CliError;
 
@@ -25,19 +29,80 @@ pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Shows what is being done on a line that the next one replaces; nothing where standard error is no
-/// terminal. `None` takes the line away.
-pub fn progress(text: Option<&str>) {
-    if std::io::stderr().is_terminal() {
-        let mut out = std::io::stderr().lock();
-        let _ = write!(out, "\r\x1b[2K{}", text.unwrap_or_default());
-        let _ = out.flush();
+/// Set once the arguments are known.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Keeps remarks and bars away from now on.
+pub fn be_quiet() {
+    IS_QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Prints to stderr unless nothing but errors is wanted.
+pub fn remark(text: &str) {
+    if !IS_QUIET.load(Ordering::Relaxed) {
+        note(text);
     }
+}
+
+/// What is being done, how far it is and how long it will take, on a line that goes when this is dropped. Nothing
+/// where standard error is no terminal.
+#[derive(Debug)]
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// Begins work of so many steps; 0 where that is not known.
+    #[must_use]
+    pub fn new(what: &'static str, steps: usize) -> Self {
+        let is_shown = std::io::stderr().is_terminal() && !IS_QUIET.load(Ordering::Relaxed);
+        let target =
+            if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target((steps > 0).then_some(steps as u64), target);
+        bar.set_style(style(steps > 0));
+        bar.set_message(what);
+        if is_shown {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        Self(bar)
+    }
+
+    /// Says what is being done now.
+    pub fn say(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+    }
+
+    /// Ends so many steps.
+    pub fn advance(&self, steps: usize) {
+        self.0.inc(steps as u64);
+    }
+
+    /// Says what is being done now, at this step of so many.
+    pub fn set(&self, what: &str, at: usize, steps: usize) {
+        if self.0.length() != Some(steps as u64) {
+            self.0.set_length(steps as u64);
+            self.0.set_style(style(true));
+        }
+        self.0.set_position(at as u64);
+        self.say(what);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn style(is_counted: bool) -> ProgressStyle {
+    let template = if is_counted {
+        "{msg} {wide_bar} {pos}/{len}, {elapsed}, {eta} left"
+    } else {
+        "{msg} {spinner} {elapsed}"
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Prints an error with its code and the cure.
 pub fn complain(error: &CliError) {
-    progress(None);
     let (on, off) =
         if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     // One line, whatever a nested message holds.

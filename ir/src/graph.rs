@@ -61,6 +61,31 @@ pub struct Graph {
     pub(crate) edited: bool,
 }
 
+impl Graph {
+    /// The same graph with the same handles, its fresh names drawn from `pool`. Tensors are shared.
+    pub(crate) fn copy_with(&self, pool: &NamePool) -> Self {
+        let vertex = |_, vertex: &Vertex| match vertex {
+            Vertex::Node(node) => Vertex::Node(node.copy_with(pool)),
+            Vertex::Value(value) => Vertex::Value(value.clone()),
+        };
+        Self {
+            vertices: self.vertices.map(vertex, |_, edge| *edge),
+            header: self.header.clone(),
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            initializers: self.initializers.clone(),
+            lists_initializers: self.lists_initializers,
+            names: self.names.clone(),
+            pool: pool.clone(),
+            ir_version: self.ir_version,
+            node_count: self.node_count,
+            next_serial: self.next_serial,
+            next_minor: self.next_minor,
+            edited: self.edited,
+        }
+    }
+}
+
 fn raw(index: u32) -> NodeIndex {
     NodeIndex::new(index as usize)
 }

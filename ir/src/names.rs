@@ -9,13 +9,18 @@ use indexmap::IndexSet;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NamePool(Arc<Mutex<Names>>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Names {
     taken: IndexSet<String>,
     next: BTreeMap<String, u32>,
 }
 
 impl NamePool {
+    /// A pool that takes the same names, and from now on its own ones.
+    pub fn detached(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.lock().clone())))
+    }
+
     /// Marks `name` as taken; false when it was before.
     pub fn take(&self, name: &str) -> bool {
         self.lock().taken.insert(name.to_owned())

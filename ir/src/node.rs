@@ -2,6 +2,7 @@
 
 use crate::attribute::{AttributeValue, to_proto};
 use crate::graph::Graph;
+use crate::names::NamePool;
 use crate::proto::{AttributeProto, NodeProto, StringStringEntryProto, TensorProto};
 
 /// Place of a body among the attributes of its node.
@@ -30,6 +31,19 @@ pub struct Node {
 }
 
 impl Node {
+    /// The same node, its bodies' fresh names drawn from `pool`.
+    pub(crate) fn copy_with(&self, pool: &NamePool) -> Self {
+        let bodies = self.bodies.iter().map(|(slot, body)| (*slot, body.copy_with(pool)));
+        Self {
+            proto: self.proto.clone(),
+            bodies: bodies.collect(),
+            operand_slots: self.operand_slots,
+            result_slots: self.result_slots,
+            position: self.position,
+            serial: self.serial,
+        }
+    }
+
     /// A node of the default domain without attributes.
     #[must_use]
     pub fn new(op_type: &str) -> Self {

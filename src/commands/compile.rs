@@ -17,7 +17,7 @@ use crate::model_file::{ModelFile, Source, folder_of, is_pipe};
 use crate::prune::Pruned;
 use crate::report::{self, Facts};
 use crate::report_page;
-use crate::terminal::{Verbosity, note, say};
+use crate::terminal::{self, Verbosity, note, say};
 use crate::test_vectors::{self, StagedVectors};
 use crate::verify::{Oracle, Verification};
 use crate::write::{self, Staged};
@@ -42,6 +42,12 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     }
     if arguments.prune.force && !arguments.prune.is_asked_for() {
         return Err(usage("--force is for pruning: --blocks LIST, or --data with a goal"));
+    }
+    if arguments.verbosity() == Verbosity::Quiet {
+        terminal::be_quiet();
+    }
+    if !arguments.prune.is_asked_for() && arguments.images.data.is_none() {
+        super::prune::refuse_page(arguments)?;
     }
     let ModelFile { source, model } = ModelFile::open(input)?;
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
@@ -250,8 +256,7 @@ impl Job<'_> {
         self.tell(outcome);
         let outcome_of_fit = self.pruned.as_ref().and_then(|pruned| pruned.outcome.as_ref());
         for path in &self.arguments.report {
-            let is_page = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html"));
-            match outcome_of_fit.filter(|_| is_page) {
+            match outcome_of_fit.filter(|_| report_page::is_page(path)) {
                 Some(fitted) => {
                     let name = |path: &Path| path.display().to_string();
                     let (input, output) = (name(&self.source.path), name(self.target));

@@ -15,6 +15,7 @@ use crate::model_file::{ModelFile, Source, is_pipe};
 use crate::prune::{Pruned, Request};
 use crate::recover::{self, Recover};
 use crate::report::{self, Facts};
+use crate::report_page;
 use crate::terminal::{Verbosity, note, say};
 use crate::verify::Oracle;
 use crate::write;
@@ -27,13 +28,10 @@ pub(super) fn run(
     target: &PathBuf,
 ) -> Result<(), CliError> {
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
-    let is_page = |path: &PathBuf| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html"));
     let with_data =
         arguments.images.data.is_some() && arguments.prune.recover != Some(Recovery::None);
     if !with_data {
-        if arguments.report.iter().any(is_page) {
-            return Err(usage("a page is made of pruning with --data; other reports are JSON"));
-        }
+        refuse_page(arguments)?;
         refuse_without_data(arguments)?;
     }
     let before = Facts::of(&model, source.total_bytes());
@@ -73,6 +71,15 @@ pub(super) fn run(
         recover::remove_work(&work);
     }
     result
+}
+
+/// A page shows what fitting found out; other reports are JSON.
+pub(super) fn refuse_page(arguments: &CompileArgs) -> Result<(), CliError> {
+    if arguments.report.iter().any(|path| report_page::is_page(path)) {
+        let detail = "a page is made of pruning with --data; other reports are JSON".to_owned();
+        return Err(CliError::Usage { detail });
+    }
+    Ok(())
 }
 
 /// Without data only `--blocks` can be pruned, and only as an experiment.

@@ -1,13 +1,13 @@
 //! From goals to a choice of blocks, aimed at anew until the network itself has what was asked for.
 
-use updp_trainer::recovery::{Sequence, copy_of, hard_loss, place, price};
+use updp_trainer::recovery::{Sequence, hard_loss, place, price};
 use updp_trainer::search::{self, Genome, Goal};
 
 use super::Aim;
 use super::market::{Market, WHOLE_SECONDS, candidates};
 use crate::error::CliError;
-use crate::report::Facts;
-use crate::terminal;
+use crate::report::{Facts, counted};
+use crate::terminal::Bar;
 
 /// Multiply-adds spent on trying sets of blocks together.
 const TRIAL_MACS: u64 = 6_000_000_000_000;
@@ -89,14 +89,19 @@ impl Market<'_> {
             let sum = search::sum(&self.items, &choice.genome);
             let latency = sum.map_or(f64::INFINITY, |sum| sum.latency_ms);
             explanation.push(format!(
-                "a sum of {bound:.2} points was aimed at; {} blocks together, fitted, lose {lost:.2}",
-                choice.genome.iter().flatten().count()
+                "a sum of {bound:.2} points was aimed at; {} and fitted, {lost:.2} are lost",
+                counted(
+                    choice.genome.iter().flatten().count(),
+                    "block pruned",
+                    "blocks pruned together"
+                )
             ));
             let holds = lost <= points;
             if holds && best.as_ref().is_none_or(|(known, ..)| latency < *known) {
                 best = Some((latency, choice.genome, sequence));
             }
-            bound = if holds { bound * 1.6 } else { bound * 0.7 };
+            // Prices of single blocks overstate what is lost once the layers behind them are solved for anew.
+            bound *= if holds { (points / lost.max(0.01)).clamp(1.6, 4.0) } else { 0.7 };
             if !holds && best.is_some() {
                 break;
             }
@@ -117,20 +122,17 @@ impl Market<'_> {
         let images = self.recovery.judge.images() as u64;
         let trials = (TRIAL_MACS / (macs * images.max(1))).clamp(6, 32) as usize;
         let (recovery, offers, baseline) = (&self.recovery, &self.offers, &self.baseline);
-        let mut done = 0;
+        let bar = Bar::new("trying blocks together", trials);
         let mut joint = |genome: &Genome| -> Result<f64, CliError> {
-            done += 1;
-            terminal::progress(Some(&format!(
-                "trying blocks together, {done} of at most {trials}"
-            )));
             let score = recovery.together(&candidates(offers, genome))?;
+            bar.advance(1);
             Ok(if is_hard { 100.0 * hard_loss(baseline, &score) } else { price(baseline, &score) })
         };
         let refined = search::refine(&self.items, goal, &starts, trials, &mut joint)?;
-        terminal::progress(None);
+        drop(bar);
         let explanation = vec![format!(
-            "of {} sets tried together, the one chosen loses {:.2} points before it is fitted as a whole; its prices add up to {:.2}",
-            refined.tried.len(),
+            "of {} tried together, the one chosen loses {:.2} points before it is fitted as a whole; its prices add up to {:.2}",
+            counted(refined.tried.len(), "set", "sets"),
             refined.joint_price,
             refined.best.price
         )];
@@ -144,7 +146,7 @@ impl Market<'_> {
 
     /// Latency of the network with these blocks pruned.
     fn pruned_ms(&mut self, genome: &Genome) -> Result<f64, CliError> {
-        let mut network = copy_of(self.recovery.original)?;
+        let mut network = self.recovery.original.clone();
         place(&mut network, candidates(&self.offers, genome))?;
         Ok(self.latencies(network)?.1)
     }

@@ -10,15 +10,17 @@ use updp_trainer::checkpoint::Scored;
 use updp_trainer::fit::Candidate;
 use updp_trainer::hash::Fnv;
 use updp_trainer::outcome::{BlockOutcome, OfferOutcome, Score, Tried};
-use updp_trainer::recovery::{Part, Recovery, Sequence, copy_of, price};
+use updp_trainer::recovery::{Part, Recovery, Sequence, price};
 use updp_trainer::search::{Genome, Item, Offer, Solution};
+use updp_trainer::stage::Stage;
 
 use super::Recover;
-
+use crate::cli::BlockList;
 use crate::error::CliError;
 use crate::latency_table::LatencyTable;
+use crate::report::counted;
 use crate::survey::{Row, Survey, Variant};
-use crate::terminal;
+use crate::terminal::Bar;
 
 /// A form must be so much faster than the block to be offered: less is noise.
 const FASTER: f64 = 0.98;
@@ -82,72 +84,110 @@ impl Recover<'_> {
         let mut table = request.open_table(path.as_deref())?;
         let rows = survey.rows(blocks, forms, Some(&mut table))?;
         table.save()?;
+        let mut offers: Vec<Offers> = rows
+            .into_iter()
+            .map(|row| {
+                let own = std::mem::take(&mut sites[row.block.index]);
+                let is_wanted = wanted.contains(&row.block.index);
+                self.offers(row, &own, is_wanted)
+            })
+            .collect();
+        self.refuse_too_few(&offers)?;
         let baseline = recovery.judge.baseline();
-        let mut offers = Vec::new();
+        let count = offers.iter().filter(|offers| !offers.sites.is_empty()).count();
         let mut items = Vec::new();
-        let count = rows.len();
-        for (at, row) in rows.into_iter().enumerate() {
-            let is_wanted = wanted.contains(&row.block.index);
-            let own = std::mem::take(&mut sites[row.block.index]);
-            let (offer, item) =
-                self.offers(&recovery, row, own, (at, count, is_wanted), &baseline)?;
-            offers.push(offer);
-            items.push(item);
+        let bar = Bar::new("fitting blocks", count);
+        let mut stage = Stage::default();
+        for offers in &mut offers {
+            items.push(offers.priced(&recovery, &mut stage, &baseline)?);
+            bar.advance(usize::from(!offers.sites.is_empty()));
         }
-        let mut compiled = copy_of(working)?;
+        drop(bar);
+        let mut compiled = working.clone();
         pipeline::compile(&mut compiled, request.options, &mut |_, _| {})?;
         let options = request.options;
         Ok(Market { recovery, offers, items, table, baseline, options, compiled })
     }
 
-    fn offers(
-        &self,
-        recovery: &Recovery<'_>,
-        row: Row,
-        mut own: Vec<Site>,
-        (at, count, is_wanted): (usize, usize, bool),
-        baseline: &Score,
-    ) -> Result<(Offers, Item), CliError> {
-        let baseline_ms = row.baseline.time_ms();
-        let mut item = Item { baseline_ms, offers: Vec::new() };
+    /// What a block offers, not fitted yet.
+    fn offers(&self, row: Row, sites: &[Site], is_wanted: bool) -> Offers {
         let mut offers = Offers { row, sites: Vec::new(), scored: Vec::new(), reason: None };
-        if let Some(refusal) = &offers.row.block.refusal {
+        let row = &offers.row;
+        if let Some(refusal) = &row.block.refusal {
             offers.reason = Some(format!("{} ({})", refusal.detail, refusal.reason));
-            return Ok((offers, item));
+            return offers;
         }
         if !is_wanted {
             offers.reason = Some("not among the blocks asked for".to_owned());
-            return Ok((offers, item));
+            return offers;
         }
         let is_guarded = self.request.is_guarded();
-        let latency = |form: Form, row: &Row| row.variant(form).map(Variant::time_ms);
-        let all = own.len();
-        own.retain(|site| {
-            latency(site.form, &offers.row)
-                .is_some_and(|ms| !is_guarded || ms < baseline_ms * FASTER)
-        });
-        if own.is_empty() {
-            offers.reason = Some(if all == 0 {
+        let is_fast =
+            |variant: &Variant| !is_guarded || variant.time_ms() < row.baseline.time_ms() * FASTER;
+        // A form that is merged into the convolution it approximates is worth less and costs as much.
+        let dense = sites.iter().any(|site| site.form == Form::Conv).then_some(Form::Conv);
+        let dense = dense.and_then(|form| row.variant(form));
+        let is_own = |form: Form, variant: &Variant| {
+            form == Form::Conv || dense.is_none_or(|dense| !dense.is_same_network(variant))
+        };
+        let fits = |site: &Site| {
+            let variant = row.variant(site.form);
+            variant.is_some_and(|variant| is_fast(variant) && is_own(site.form, variant))
+        };
+        let kept: Vec<Site> = sites.iter().filter(|site| fits(site)).cloned().collect();
+        if kept.is_empty() {
+            offers.reason = Some(if sites.is_empty() {
                 "no form can be fitted to it".to_owned()
             } else {
-                offers.row.slower().unwrap_or_else(|| "no form is faster".to_owned())
+                row.slower().unwrap_or_else(|| "no form is faster".to_owned())
             });
-            return Ok((offers, item));
         }
-        let text = format!("fitting block {} of {count}", at + 1);
-        terminal::progress(Some(&text));
-        offers.scored = recovery.alone(&own)?;
-        for scored in &offers.scored {
-            let latency_ms =
-                latency(scored.candidate.site.form, &offers.row).unwrap_or(baseline_ms);
-            item.offers.push(Offer { latency_ms, price: price(baseline, &scored.score) });
-        }
-        offers.sites = own;
-        Ok((offers, item))
+        offers.sites = kept;
+        offers
+    }
+
+    /// A number of blocks that cannot be had is refused before anything is fitted; so is a listed block.
+    fn refuse_too_few(&self, offers: &[Offers]) -> Result<(), CliError> {
+        let prunable = offers.iter().filter(|offers| !offers.sites.is_empty()).count();
+        let refusals = |of: &dyn Fn(&Offers) -> bool| {
+            let refused = offers.iter().filter(|offers| offers.sites.is_empty() && of(offers));
+            refused.map(Offers::refusal).collect::<Vec<_>>().join("; ")
+        };
+        let arguments = self.request.arguments;
+        let detail = match (&arguments.blocks, arguments.prune) {
+            (Some(BlockList::Some(list)), _) => {
+                refusals(&|offers| list.contains(&offers.row.block.index))
+            }
+            (None, Some(count)) if prunable > 0 && count.get() > prunable => format!(
+                "{} asked for and {prunable} can be pruned; {}",
+                counted(count.get(), "block is", "blocks are"),
+                refusals(&|_| true)
+            ),
+            _ if prunable == 0 => refusals(&|_| true),
+            _ => return Ok(()),
+        };
+        if detail.is_empty() { Ok(()) } else { Err(CliError::NothingToPrune { detail }) }
     }
 }
 
 impl Offers {
+    /// Fits and scores the forms; as an item for the search.
+    fn priced(
+        &mut self,
+        recovery: &Recovery<'_>,
+        stage: &mut Stage,
+        baseline: &Score,
+    ) -> Result<Item, CliError> {
+        self.scored = recovery.alone(stage, &self.sites)?;
+        let baseline_ms = self.row.baseline.time_ms();
+        let offer = |Scored { candidate, score }: &Scored| {
+            let variant = self.row.variant(candidate.site.form);
+            let latency_ms = variant.map_or(baseline_ms, Variant::time_ms);
+            Offer { latency_ms, price: price(baseline, score) }
+        };
+        Ok(Item { baseline_ms, offers: self.scored.iter().map(offer).collect() })
+    }
+
     pub(super) fn refusal(&self) -> String {
         let reason = self.reason.clone().unwrap_or_default();
         format!("block {}: {reason}", self.row.block.index)
@@ -204,12 +244,9 @@ impl Market<'_> {
             (parts, surgery::head(cx))
         });
         let name = format!("set{:016x}", Fnv::of(forms.as_bytes()));
-        let mut progress = |what: &str, at: usize, of: usize| {
-            terminal::progress(Some(&format!("{what} block {} of {of}", at + 1)));
-        };
-        let sequence = self.recovery.sequence(&parts, head.as_ref(), &name, &mut progress)?;
-        terminal::progress(None);
-        Ok(sequence)
+        let bar = Bar::new("fitting the network", 0);
+        let mut progress = |what: &str, at: usize, of: usize| bar.set(what, at, of);
+        Ok(self.recovery.sequence(&parts, head.as_ref(), &name, &mut progress)?)
     }
 
     /// Latency of a network and of the original, both compiled and measured in turns: `(original, network)`.

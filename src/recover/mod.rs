@@ -16,17 +16,17 @@ use updp_trainer::hash::Fnv;
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::judge::Judge;
 use updp_trainer::outcome::{DataOutcome, Outcome, Score, Speed};
-use updp_trainer::recovery::{Recovery, Sequence, copy_of, hard_loss, place};
+use updp_trainer::recovery::{Recovery, Sequence, hard_loss, place};
 use updp_trainer::run::{Feed, Held, Runner};
 use updp_trainer::search;
 
-use crate::cli::{BlockList, DataArgs};
+use crate::cli::DataArgs;
 use crate::error::CliError;
 use crate::prune::{Pruned, Request, StatisticsSource, encode};
-use crate::report::Facts;
-use crate::terminal;
+use crate::report::{Facts, counted};
+use crate::terminal::{self, Bar};
 use goals::Choice;
-use market::{Market, Offers, chosen};
+use market::{Market, chosen};
 
 /// Multiply-adds that one run over the calibration images takes by default, about a minute's on two cores.
 const PASS_MACS: u64 = 4_000_000_000_000;
@@ -85,7 +85,7 @@ impl Recover<'_> {
         let (runtime, options) = self.request.runtime.split(Optimizer::All);
         let runner = Runner { runtime, options };
         pipeline::prepare(&mut model)?;
-        terminal::progress(Some("reading data"));
+        let bar = Bar::new("reading data", 0);
         let preprocess = Preprocess::parse(&self.images.preprocess)?;
         let images = Dataset::open(self.images.data.as_deref().unwrap_or_else(|| Path::new("")))?;
         let (working, is_opened) = working(&model, &runner, &images, &preprocess)?;
@@ -93,7 +93,7 @@ impl Recover<'_> {
         let checkpoint = self.checkpoint(&working, &data, &preprocess)?;
         let settings = Settings { seed: self.images.seed, ..Settings::default() };
         let held = Held::of(&data.held_out)?;
-        terminal::progress(Some("running the model"));
+        bar.say("running the model");
         let judge = Judge::new(&runner, &working, &held)?;
         let recovery = Recovery {
             runner: &runner,
@@ -103,6 +103,7 @@ impl Recover<'_> {
             settings: &settings,
             checkpoint: &checkpoint,
         };
+        drop(bar);
         let mut market = self.market(&working, recovery)?;
         let mut outcome = self.start(&market, &data, &judge, aim)?;
         if !is_opened {
@@ -115,11 +116,12 @@ impl Recover<'_> {
             None => None,
         };
         let validation = validation.as_ref().unwrap_or(&judge);
-        let (choice, sequence) = self.choose(&mut market, aim)?;
-        terminal::progress(None);
+        let (choice, sequence) = choose(&mut market, aim)?;
+        let bar = Bar::new("measuring the result", 0);
         outcome.before = validation.baseline();
         outcome.after = validation.score(&runner, &sequence.network)?;
         outcome.speed = Some(self.speed(&mut market, &sequence)?);
+        drop(bar);
         self.finish(&mut outcome, &market, &choice, &sequence, aim);
         place(&mut model, &sequence.placed)?;
         let bytes = encode(&model)?;
@@ -162,10 +164,11 @@ impl Recover<'_> {
             Some(path) => Some(images(Dataset::open(path)?)?),
             None => None,
         };
-        let found = calibration.images().min(held_out.images());
-        if found < 2 {
-            let found = all.len();
-            return Err(TrainerError::TooFew { found, needed: 20 }.into());
+        if calibration.images().min(held_out.images()) < 2 {
+            // The smaller part must fill a batch that the model fixes.
+            let share = self.images.val_split.min(1.0 - self.images.val_split);
+            let needed = (calibration.least() as f64 / share).ceil() as usize;
+            return Err(TrainerError::TooFew { found: all.len(), needed }.into());
         }
         Ok(Data { calibration, held_out, validation, classes: all.classes().to_vec() })
     }
@@ -193,7 +196,7 @@ impl Recover<'_> {
         );
         let folder = work.join(format!("{:016x}", Fnv::of(text.as_bytes())));
         if folder.exists() {
-            terminal::note(&format!("going on with what {} holds", work.display()));
+            terminal::remark(&format!("going on with what {} holds", work.display()));
         }
         let checkpoint = Checkpoint::open(&folder)?;
         // By this a folder of ours is known from one that was there before.
@@ -209,8 +212,8 @@ impl Recover<'_> {
         judge: &Judge<'_>,
         aim: Aim,
     ) -> Result<Outcome, CliError> {
-        let mut skipped = data.calibration.skipped()?;
-        skipped.extend(data.held_out.skipped()?);
+        let mut skipped = data.calibration.skipped()?.to_vec();
+        skipped.extend_from_slice(data.held_out.skipped()?);
         let classes = judge.classes();
         let mut explanation = Vec::new();
         if !data.classes.is_empty() && !judge.has_labels() {
@@ -234,7 +237,11 @@ impl Recover<'_> {
                 100.0 * accuracy
             ));
         }
-        let metric = if judge.has_labels() { "accuracy" } else { "agreement" };
+        let metric = match classes {
+            Some(_) if judge.has_labels() => "accuracy",
+            Some(_) => "agreement",
+            None => "overlap",
+        };
         Ok(Outcome {
             data: DataOutcome {
                 calibration: data.calibration.images(),
@@ -259,7 +266,7 @@ impl Recover<'_> {
     fn goal_text(&self, aim: Aim) -> String {
         let main = match aim {
             Aim::Blocks => "the blocks asked for".to_owned(),
-            Aim::Count(count) => format!("{count} blocks"),
+            Aim::Count(count) => counted(count, "block", "blocks"),
             Aim::Speedup(speedup) => format!("{speedup} times as fast"),
             Aim::LatencyMs(ms) => format!("{ms} ms"),
             Aim::MaxDrop(points) => return format!("as fast as {points} points allow"),
@@ -270,46 +277,8 @@ impl Recover<'_> {
         }
     }
 
-    /// Chooses the blocks and fits them.
-    fn choose(&self, market: &mut Market<'_>, aim: Aim) -> Result<(Choice, Sequence), CliError> {
-        let prunable = market.items.iter().filter(|item| !item.offers.is_empty()).count();
-        if prunable == 0 {
-            let reasons: Vec<String> = market.offers.iter().map(Offers::refusal).collect();
-            return Err(CliError::NothingToPrune { detail: reasons.join("; ") });
-        }
-        match aim {
-            Aim::Blocks => {
-                self.refuse_missing(market)?;
-                market.count(prunable)
-            }
-            Aim::Count(count) if count > prunable => Err(CliError::NothingToPrune {
-                detail: format!("{count} blocks are asked for and {prunable} can be pruned"),
-            }),
-            Aim::Count(count) => market.count(count),
-            Aim::Speedup(_) | Aim::LatencyMs(_) => market.fast(aim),
-            Aim::MaxDrop(points) => market.cheap(points),
-        }
-    }
-
-    /// Every block of a list must be prunable; `all` takes those that are.
-    fn refuse_missing(&self, market: &Market<'_>) -> Result<(), CliError> {
-        let Some(BlockList::Some(list)) = &self.request.arguments.blocks else {
-            return Ok(());
-        };
-        let refusals: Vec<String> = market
-            .offers
-            .iter()
-            .filter(|offers| list.contains(&offers.row.block.index) && offers.scored.is_empty())
-            .map(Offers::refusal)
-            .collect();
-        if refusals.is_empty() {
-            return Ok(());
-        }
-        Err(CliError::NothingToPrune { detail: refusals.join("; ") })
-    }
-
     fn speed(&self, market: &mut Market<'_>, sequence: &Sequence) -> Result<Speed, CliError> {
-        let (before_ms, after_ms) = market.latencies(copy_of(&sequence.network)?)?;
+        let (before_ms, after_ms) = market.latencies(sequence.network.clone())?;
         Ok(Speed {
             before_ms,
             after_ms,
@@ -339,8 +308,16 @@ impl Recover<'_> {
         outcome.explanation.extend(choice.explanation.iter().cloned());
         if sequence.adjusted > 0 {
             outcome.explanation.push(format!(
-                "{} layers behind pruned blocks were solved for anew, to make up for what is lost further up",
-                sequence.adjusted
+                "{} behind pruned blocks solved for anew, to make up for what is lost further up",
+                counted(sequence.adjusted, "layer was", "layers were")
+            ));
+        }
+        if let Some(speed) = outcome.speed.as_ref().filter(|speed| speed.speedup < 1.0)
+            && !sequence.pruned.is_empty()
+        {
+            outcome.explanation.push(format!(
+                "WARNING: the pruned network is slower than the original, {:.3} ms instead of {:.3}; without --force such blocks are left as they are",
+                speed.after_ms, speed.before_ms
             ));
         }
         let speed = outcome.speed.as_ref().map(|speed| (speed.speedup, speed.after_ms));
@@ -367,6 +344,18 @@ impl Recover<'_> {
     }
 }
 
+/// Chooses the blocks and fits them.
+fn choose(market: &mut Market<'_>, aim: Aim) -> Result<(Choice, Sequence), CliError> {
+    match aim {
+        Aim::Blocks => {
+            market.count(market.items.iter().filter(|item| !item.offers.is_empty()).count())
+        }
+        Aim::Count(count) => market.count(count),
+        Aim::Speedup(_) | Aim::LatencyMs(_) => market.fast(aim),
+        Aim::MaxDrop(points) => market.cheap(points),
+    }
+}
+
 /// A copy of the prepared model that takes any batch, where that gives the same; else one as it is.
 fn working(
     model: &Model,
@@ -374,7 +363,7 @@ fn working(
     images: &Dataset,
     preprocess: &Preprocess,
 ) -> Result<(Model, bool), CliError> {
-    let mut opened = copy_of(model)?;
+    let mut opened = model.clone();
     if !surgery::open_batch(&mut opened)? {
         return Ok((opened, true));
     }
@@ -382,7 +371,7 @@ fn working(
     if is_same_by_image(runner, model, &opened, &few)? {
         return Ok((opened, true));
     }
-    Ok((copy_of(model)?, false))
+    Ok((model.clone(), false))
 }
 
 /// Name of the file that says whose folder it is.

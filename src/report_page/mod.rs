@@ -3,6 +3,7 @@
 mod chart;
 
 use std::fmt::{Display, Write};
+use std::path::Path;
 
 use updp_trainer::outcome::{BlockOutcome, DataOutcome, OfferOutcome, Outcome, Score};
 
@@ -39,6 +40,12 @@ th,td{padding:4px 8px;vertical-align:top}td.n,th.n{text-align:right}\
 tbody{border-top:1px solid var(--line)}td.name{min-width:150px;max-width:320px;overflow-wrap:anywhere}\
 td.f{white-space:nowrap}tr.chosen td.f{background:var(--soft)}\
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 14px;margin:4px 0}dt{color:var(--dim)}dd{margin:0}";
+
+/// Whether a report of this name is a page.
+#[must_use]
+pub fn is_page(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html"))
+}
 
 /// The page about one run: `model` and `output` are the names of the files read and written.
 ///

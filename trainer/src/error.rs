@@ -11,13 +11,13 @@ use crate::data::DataError;
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
 pub enum TrainerError {
-    #[error("the model has {found} inputs; data are read for models of one image input")]
-    Inputs { found: usize },
+    #[error("data are read for models of one float image input; this one {found}")]
+    Inputs { found: String },
     #[error("{output:?} is not finite for the data: nothing can be compared")]
     NotFinite { output: String },
     #[error("the model has no float output to compare")]
     NoOutput,
-    #[error("there are {found} images, and {needed} are needed for fitting and comparing")]
+    #[error("there are {found} images, and at least {needed} are needed for fitting and comparing")]
     TooFew { found: usize, needed: usize },
     #[error("the equations of block {block} ({name}) cannot be solved: {detail}")]
     Unsolved { block: usize, name: String, detail: String },

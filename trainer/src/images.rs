@@ -1,10 +1,12 @@
 //! A data set as a feed: batches under the name of the model's input.
 
+use std::sync::{Arc, OnceLock};
+
 use indexmap::IndexMap;
 use updp_exec::{Executor, compare_tensors};
 use updp_ir::{DataType, Dim, Model, Tensor};
 
-use crate::data::{Dataset, InputSpec, Preprocess};
+use crate::data::{self, Dataset, InputSpec, Preprocess};
 use crate::error::TrainerError;
 use crate::run::{Batch, Batches, Feed, Runner};
 
@@ -24,6 +26,8 @@ pub struct Images {
     batch: usize,
     /// Whether the model takes no smaller batch.
     is_fixed: bool,
+    /// What could not be read, known once all images have been read.
+    skipped: Arc<OnceLock<Vec<String>>>,
 }
 
 impl Images {
@@ -38,12 +42,18 @@ impl Images {
     ) -> Result<Self, TrainerError> {
         let inputs: Vec<_> = model.graph.required_inputs().collect();
         let [input] = inputs[..] else {
-            return Err(TrainerError::Inputs { found: inputs.len() });
+            let found = format!("has {} inputs", inputs.len());
+            return Err(TrainerError::Inputs { found });
         };
         let value = model.graph.value(input);
         let declared = value.declared().filter(|ty| ty.dtype == DataType::Float);
         let dims = declared.and_then(|ty| ty.shape.as_ref());
-        let dims = dims.ok_or(TrainerError::Inputs { found: 1 })?;
+        let dims = dims.ok_or_else(|| TrainerError::Inputs {
+            found: format!(
+                "takes {}",
+                value.declared().map_or_else(|| "no known type".to_owned(), ToString::to_string)
+            ),
+        })?;
         let dims: Vec<Option<usize>> = dims.iter().map(Dim::known).collect();
         let spec = InputSpec::of(&dims, preprocess)?;
         let size = spec.row_dims().iter().product::<usize>().max(1);
@@ -55,7 +65,14 @@ impl Images {
             input: value.name().to_owned(),
             batch: fixed.unwrap_or((MOST_ELEMENTS / size).clamp(1, BATCH)),
             is_fixed: fixed.is_some(),
+            skipped: Arc::default(),
         })
+    }
+
+    /// Fewest images that are of use: two, or the batch that the model fixes.
+    #[must_use]
+    pub fn least(&self) -> usize {
+        if self.is_fixed { self.batch.max(2) } else { 2 }
     }
 
     /// The data set.
@@ -64,16 +81,42 @@ impl Images {
         &self.dataset
     }
 
-    /// Names and reasons of images that cannot be read; reads all of them.
+    /// Names and reasons of images that cannot be read; reads all of them unless that was done before.
     ///
     /// # Errors
     /// What reading refuses.
-    pub fn skipped(&self) -> Result<Vec<String>, TrainerError> {
-        let mut batches = self.dataset.batches(&self.preprocess, &self.spec, self.batch)?;
-        for batch in &mut batches {
-            batch?;
+    pub fn skipped(&self) -> Result<&[String], TrainerError> {
+        if self.skipped.get().is_none() {
+            for batch in self.read()? {
+                batch?;
+            }
         }
-        Ok(batches.skipped().iter().map(|s| format!("{}: {}", s.name, s.reason)).collect())
+        Ok(self.skipped.get().map_or(&[], Vec::as_slice))
+    }
+
+    fn read(&self) -> Result<Reading, TrainerError> {
+        let batches = self.dataset.batches(&self.preprocess, &self.spec, self.batch)?;
+        Ok(Reading { batches, skipped: Arc::clone(&self.skipped) })
+    }
+}
+
+/// Batches on their way, which leave behind what could not be read.
+struct Reading {
+    batches: data::Batches,
+    skipped: Arc<OnceLock<Vec<String>>>,
+}
+
+impl Iterator for Reading {
+    type Item = Result<data::Batch, TrainerError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.batches.next();
+        if next.is_none() {
+            let skipped = self.batches.skipped().iter();
+            let names = skipped.map(|image| format!("{}: {}", image.name, image.reason));
+            self.skipped.get_or_init(|| names.collect());
+        }
+        next.map(|batch| batch.map_err(TrainerError::from))
     }
 }
 
@@ -87,9 +130,8 @@ impl Feed for Images {
     }
 
     fn batches(&self) -> Result<Batches<'_>, TrainerError> {
-        let batches = self.dataset.batches(&self.preprocess, &self.spec, self.batch)?;
-        let named = batches.map(|batch| {
-            let crate::data::Batch { images, labels } = batch?;
+        let named = self.read()?.map(|batch| {
+            let data::Batch { images, labels } = batch?;
             Ok(Batch { inputs: IndexMap::from([(self.input.clone(), images)]), labels })
         });
         // A model of fixed batch cannot take the rows left over.

@@ -8,9 +8,7 @@ use crate::error::TrainerError;
 use crate::fit::floats;
 use crate::outcome::Score;
 use crate::run::{Feed, Runner};
-
-/// Most bytes of inner values kept, so that only the rest of a network has to run.
-const MOST_KEPT: usize = 1 << 29;
+use crate::stage::Stage;
 
 /// Images with what the original makes of them.
 pub struct Judge<'a> {
@@ -31,13 +29,6 @@ struct Answer {
     width: usize,
     /// Whether they are classes: one number each.
     is_classes: bool,
-}
-
-/// An inner value of a network for all images.
-#[derive(Debug)]
-pub struct Prefix {
-    name: String,
-    values: Vec<Tensor>,
 }
 
 impl<'a> Judge<'a> {
@@ -135,60 +126,35 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The inner value of this name for all images, so that [`Self::score_from`] need run only what follows it;
-    /// `None` where it is too large or something else is read behind it.
-    ///
-    /// # Errors
-    /// What cutting and running refuse.
-    pub fn prefix(
-        &self,
-        runner: &Runner,
-        model: &Model,
-        name: &str,
-    ) -> Result<Option<Prefix>, TrainerError> {
-        let tail = surgery::part_between(model, &[name], &[&self.output])?;
-        let is_closed = tail.graph.required_inputs().count() == 1;
-        let is_input = model.graph.required_inputs().any(|v| model.graph.value(v).name() == name);
-        if !is_closed || is_input {
-            return Ok(None);
-        }
-        let mut executor = runner.open(&surgery::part_between(model, &[], &[name])?)?;
-        let mut values = Vec::new();
-        let mut bytes = 0;
-        for batch in self.feed.batches()? {
-            let batch = batch?;
-            let mut outputs = executor.run(&batch.inputs)?;
-            let Some(value) = outputs.swap_remove(name) else { return Ok(None) };
-            bytes += value.bytes().len();
-            if bytes > MOST_KEPT {
-                return Ok(None);
-            }
-            values.push(value);
-        }
-        Ok(Some(Prefix { name: name.to_owned(), values }))
-    }
-
-    /// The score of a network that differs from the prefix's only behind it.
+    /// The score of a network that differs from the one at the stage only behind the cut.
     ///
     /// # Errors
     /// What cutting and running refuse.
     pub fn score_from(
         &self,
         runner: &Runner,
-        prefix: Option<&Prefix>,
+        stage: &Stage,
         model: &Model,
     ) -> Result<Score, TrainerError> {
-        let Some(prefix) = prefix else { return self.score(runner, model) };
-        let tail = surgery::part_between(model, &[&prefix.name], &[&self.output])?;
+        let (Some(cut), Some(values)) = (stage.cut(), stage.held_out()) else {
+            return self.score(runner, model);
+        };
+        let tail = surgery::part_between(model, &[cut], &[&self.output])?;
         let mut executor = runner.open(&tail)?;
         let mut sums = Sums::default();
-        for (at, value) in prefix.values.iter().enumerate() {
-            let inputs = IndexMap::from([(prefix.name.clone(), value.clone())]);
+        for (at, value) in values.enumerate() {
+            let inputs = IndexMap::from([(cut.to_owned(), value.clone())]);
             let outputs = executor.run(&inputs)?;
             let images = value.dims().first().copied().unwrap_or(0);
             self.add(&mut sums, at, &Answer::of(&outputs, &self.output, images)?);
         }
         Ok(sums.score(self.has_labels()))
+    }
+
+    /// The output that is compared.
+    #[must_use]
+    pub fn output(&self) -> &str {
+        &self.output
     }
 }
 

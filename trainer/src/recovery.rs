@@ -1,14 +1,15 @@
 //! From blocks to prices, and from a choice of blocks to a fitted network.
 
-use updp_ir::{DataPlacement, Model, no_external_data};
+use updp_ir::Model;
 use updp_passes::surgery::{self, Form, Layer, Site};
 
 use crate::checkpoint::{Checkpoint, Scored};
 use crate::error::TrainerError;
 use crate::fit::{Candidate, Fit, Settings};
-use crate::judge::{Judge, Prefix};
+use crate::judge::Judge;
 use crate::outcome::Score;
 use crate::run::{Feed, Runner};
+use crate::stage::{Pair, Stage};
 
 /// A network, the images, and what was found so far.
 pub struct Recovery<'a> {
@@ -70,49 +71,60 @@ pub fn hard_loss(before: &Score, after: &Score) -> f64 {
     }
 }
 
-/// A copy with the same names.
-///
-/// # Errors
-/// What encoding refuses.
-pub fn copy_of(model: &Model) -> Result<Model, TrainerError> {
-    let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
-    Ok(Model::decode(bytes, &mut no_external_data)?)
-}
-
 impl Recovery<'_> {
-    fn fit<'b>(&'b self, current: &'b Model) -> Fit<'b> {
-        Fit {
-            runner: self.runner,
-            original: self.original,
-            current,
-            calibration: self.calibration,
-            held_out: self.judge.feed(),
-            settings: self.settings,
-        }
-    }
-
-    /// Every form of one block, fitted and scored with all other blocks as they are.
+    /// Every form of one block, fitted and scored with all other blocks as they are. Blocks in the order the data pass
+    /// them share a stage.
     ///
     /// # Errors
     /// What fitting and running refuse.
-    pub fn alone(&self, sites: &[Site]) -> Result<Vec<Scored>, TrainerError> {
+    pub fn alone(&self, stage: &mut Stage, sites: &[Site]) -> Result<Vec<Scored>, TrainerError> {
         let Some(first) = sites.first() else { return Ok(Vec::new()) };
-        self.scored(self.original, sites, &format!("block{}", first.block))
+        self.scored(stage, None, sites, &format!("block{}", first.block))
     }
 
-    /// Every site of one block of a network, fitted and scored, or what is kept of that.
+    /// Every site of one block fitted and scored, or what is kept of that. `network` is the pruned one; `None` while
+    /// that is the original.
     fn scored(
         &self,
-        network: &Model,
+        stage: &mut Stage,
+        network: Option<&Model>,
         sites: &[Site],
         key: &str,
     ) -> Result<Vec<Scored>, TrainerError> {
         self.kept(key, sites, || {
-            let candidates = self.fit(network).block(sites)?;
-            let prefix = self.judge.prefix(self.runner, network, &sites[0].source)?;
-            let score = |candidate| self.score(network, candidate, prefix.as_ref());
+            self.advance(stage, network, &sites[0].source)?;
+            let candidates = self.fit(stage, network).block(sites)?;
+            let score = |candidate| self.score(stage, network, candidate);
             candidates.into_iter().map(score).collect()
         })
+    }
+
+    fn inputs(&self) -> [&dyn Feed; 2] {
+        [self.calibration, self.judge.feed()]
+    }
+
+    fn advance(
+        &self,
+        stage: &mut Stage,
+        network: Option<&Model>,
+        name: &str,
+    ) -> Result<(), TrainerError> {
+        let output = self.judge.output();
+        let networks = Pair { original: self.original, current: network, output };
+        stage.advance(self.runner, networks, name, self.inputs())
+    }
+
+    fn fit<'b>(&'b self, stage: &'b Stage, network: Option<&'b Model>) -> Fit<'b> {
+        let [calibration, held_out] = stage.flows(self.inputs());
+        Fit {
+            runner: self.runner,
+            original: self.original,
+            current: network.unwrap_or(self.original),
+            cut: stage.cut(),
+            calibration,
+            held_out,
+            settings: self.settings,
+        }
     }
 
     /// What is kept under a key for these sites, else what `make` makes, which is kept then.
@@ -133,13 +145,13 @@ impl Recovery<'_> {
     /// A candidate with the score of the network that has it.
     fn score(
         &self,
-        network: &Model,
+        stage: &Stage,
+        network: Option<&Model>,
         candidate: Candidate,
-        prefix: Option<&Prefix>,
     ) -> Result<Scored, TrainerError> {
-        let mut network = copy_of(network)?;
+        let mut network = network.unwrap_or(self.original).clone();
         place(&mut network, [&candidate])?;
-        let score = self.judge.score_from(self.runner, prefix, &network)?;
+        let score = self.judge.score_from(self.runner, stage, &network)?;
         Ok(Scored { candidate, score })
     }
 
@@ -148,7 +160,7 @@ impl Recovery<'_> {
     /// # Errors
     /// What running refuses.
     pub fn together(&self, candidates: &[&Candidate]) -> Result<Score, TrainerError> {
-        let mut network = copy_of(self.original)?;
+        let mut network = self.original.clone();
         place(&mut network, candidates.iter().copied())?;
         self.judge.score(self.runner, &network)
     }
@@ -167,11 +179,12 @@ impl Recovery<'_> {
         progress: Progress<'_>,
     ) -> Result<Sequence, TrainerError> {
         let mut state = State {
-            network: copy_of(self.original)?,
+            network: self.original.clone(),
             score: self.judge.baseline(),
             placed: Vec::new(),
             pruned: Vec::new(),
             adjusted: 0,
+            stage: Stage::default(),
         };
         let total = parts.len() + 1;
         for (at, part) in parts.iter().enumerate() {
@@ -193,12 +206,13 @@ impl Recovery<'_> {
             progress("adjusting", parts.len(), total);
             self.adjust(&mut state, head, &format!("{name}-head"))?;
         }
-        let State { network, score, placed, pruned, adjusted } = state;
+        let State { network, score, placed, pruned, adjusted, .. } = state;
         Ok(Sequence { placed, score, network, pruned, adjusted })
     }
 
     fn prune(&self, state: &mut State, sites: &[Site], key: &str) -> Result<(), TrainerError> {
-        let scored = self.scored(&state.network, sites, key)?;
+        let network = (!state.placed.is_empty()).then_some(&state.network);
+        let scored = self.scored(&mut state.stage, network, sites, key)?;
         let best = scored.into_iter().reduce(|best, next| {
             // Ties go to what is cheaper to run: dropping.
             let (a, b) = (merit(&best.score), merit(&next.score));
@@ -211,12 +225,13 @@ impl Recovery<'_> {
     }
 
     fn adjust(&self, state: &mut State, layer: &Layer, key: &str) -> Result<(), TrainerError> {
+        let State { network, stage, .. } = state;
+        let network = Some(&*network);
         let scored = self.kept(key, std::slice::from_ref(&layer.site), || {
-            let candidate = self.fit(&state.network).layer(layer)?;
-            candidate
-                .map(|candidate| self.score(&state.network, candidate, None))
-                .into_iter()
-                .collect()
+            self.advance(stage, network, &layer.site.source)?;
+            let candidate = self.fit(stage, network).layer(layer)?;
+            let score = |candidate| self.score(stage, network, candidate);
+            candidate.map(score).into_iter().collect()
         })?;
         let Some(scored) = scored.into_iter().next() else { return Ok(()) };
         if merit(&scored.score) >= merit(&state.score) {
@@ -234,6 +249,7 @@ struct State {
     placed: Vec<Candidate>,
     pruned: Vec<(usize, Form)>,
     adjusted: usize,
+    stage: Stage,
 }
 
 impl State {

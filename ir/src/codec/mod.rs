@@ -28,6 +28,14 @@ pub struct Model {
     pub graph: Graph,
 }
 
+/// Handles stay good for the copy, and tensors are shared.
+impl Clone for Model {
+    fn clone(&self) -> Self {
+        let graph = self.graph.copy_with(&self.graph.pool.detached());
+        Self { header: self.header.clone(), graph }
+    }
+}
+
 impl Model {
     /// IR version of the file.
     #[must_use]
@@ -101,5 +109,51 @@ impl Model {
     /// The first broken one.
     pub fn validate(&self) -> Result<(), IrError> {
         crate::validate::model(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DataType, Dim, ModelBuilder, Node, Tensor};
+
+    fn model_with_body() -> Model {
+        let two = [Dim::from(2)];
+        let branch = || {
+            let mut body = ModelBuilder::new(17);
+            body.node(Node::new("Relu"), &["x"], &["inner"]);
+            body.output("inner", DataType::Float, Some(&two));
+            body
+        };
+        let mut builder = ModelBuilder::new(17);
+        builder.input("x", DataType::Float, &two).input("is_on", DataType::Bool, &[]);
+        builder.initializer("w", &Tensor::from_f32(vec![2], &[1.0, 2.0]).unwrap());
+        builder.node(Node::new("Mul"), &["x", "w"], &["scaled"]);
+        let bodies = vec![("then_branch", branch()), ("else_branch", branch())];
+        builder.node_with_bodies(Node::new("If"), bodies, &["is_on"], &["chosen"]);
+        builder.node(Node::new("Add"), &["scaled", "chosen"], &["y"]);
+        builder.output("y", DataType::Float, None);
+        builder.build().unwrap()
+    }
+
+    #[test]
+    fn a_copy_has_the_same_handles_and_its_changes_stay_its_own() {
+        let model = model_with_body();
+        let bytes = |model: &Model| model.encode(&DataPlacement::Inline).unwrap().model_to_bytes();
+        let before = bytes(&model);
+        let mut copy = model.clone();
+        assert_eq!(bytes(&copy), before);
+        let weight = model.graph.find("w").unwrap();
+        assert_eq!(copy.graph.value(weight).name(), "w");
+        let shared = |model: &Model| model.graph.value(weight).tensor().unwrap().bytes().as_ptr();
+        assert_eq!(shared(&model), shared(&copy));
+        let fresh = |model: &mut Model| {
+            let id = model.graph.add_initializer("w", Tensor::from_f32(vec![1], &[3.0]).unwrap());
+            model.graph.value(id).name().to_owned()
+        };
+        assert_eq!(fresh(&mut copy), "w_1");
+        assert_eq!(bytes(&model), before);
+        let mut model = model;
+        assert_eq!(fresh(&mut model), "w_1");
     }
 }

@@ -150,7 +150,11 @@ fn says_what_is_missing() {
     ends(&[&input, "-o", &output, "--speedup", "0.5"], 2, "error[C0001]");
     ends(&[&input, "-o", &output, "--recover", "fit", "--blocks", "1"], 2, "--data DIR");
     ends(&[&input, "-o", &output, "--blocks", "1"], 2, "--data DIR");
-    ends(&arguments(&input, &output, &data, &["--prune", "99"]), 6, "error[C0014]");
+    let many = arguments(&input, &output, &data, &["--prune", "99"]);
+    ends(&many, 6, "error[C0014]");
+    ends(&many, 6, "99 blocks are asked for");
+    let page = folder.path().join("r.html").display().to_string();
+    ends(&[&input, "-o", &output, "--report", &page], 2, "a page is made of pruning with --data");
     ends(&arguments(&input, &output, &data, &["--blocks", "99"]), 2, "error[C0013]");
     ends(&arguments(&input, &output, "/nowhere", &["--prune", "1"]), 2, "error[T0101]");
     let file = folder.path().join("a file");

@@ -11,8 +11,9 @@ use updp_testkit::read_model;
 use updp_trainer::fit::{Fit, Settings};
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::judge::Judge;
-use updp_trainer::recovery::copy_of;
+use updp_trainer::recovery::place;
 use updp_trainer::run::{Batch, Feed, Held, Runner};
+use updp_trainer::stage::{Flow, Pair, Stage};
 
 use crate::fixtures::folder;
 use crate::prune::{FIXTURES, fixture, networks, prepared};
@@ -24,6 +25,10 @@ fn sites(model: &Model) -> Vec<Site> {
         let of = |block| surgery::sites(cx, block, Shrink::Auto);
         blocks.iter().flat_map(of).filter_map(|(_, site)| site.ok()).collect()
     })
+}
+
+fn flow(original: &dyn Feed) -> Flow<'_> {
+    Flow { original, current: None }
 }
 
 #[test]
@@ -52,14 +57,14 @@ fn fitted_operators_fit_where_they_are_put_and_merge_exactly() {
             if of_form.is_empty() {
                 continue;
             }
-            let mut placed = copy_of(&model).expect("it is encoded");
+            let mut placed = model.clone();
             for site in &of_form {
                 let stand_in = surgery::stand_in(site).expect("a window of a convolution");
                 surgery::substitute(&mut placed, site, &stand_in)
                     .unwrap_or_else(|error| panic!("{name} {}: {error}", form.name()));
             }
             placed.validate().unwrap_or_else(|error| panic!("{name} {}: {error}", form.name()));
-            let mut merged = copy_of(&placed).expect("it is encoded");
+            let mut merged = placed.clone();
             pipeline::compile(&mut merged, &crate::compile::merge_all(), &mut |_, _| ())
                 .expect("well formed");
             networks(1)
@@ -81,7 +86,7 @@ fn layers_put_back_with_their_own_weights_change_nothing() {
             layers
         });
         assert!(!layers.is_empty(), "{name}");
-        let mut placed = copy_of(&model).expect("it is encoded");
+        let mut placed = model.clone();
         for layer in layers {
             let same = surgery::Fitted::Maps(vec![layer.map]);
             surgery::substitute(&mut placed, &layer.site, &same)
@@ -117,8 +122,9 @@ fn a_fitted_block_is_nearer_than_a_dropped_one_and_a_larger_form_nearer_than_a_s
             runner: &runner,
             original: &model,
             current: &model,
-            calibration: &images,
-            held_out: &images,
+            cut: None,
+            calibration: flow(&images),
+            held_out: flow(&images),
             settings: &settings,
         };
         for block in [1, 4] {
@@ -146,6 +152,44 @@ fn a_fitted_block_is_nearer_than_a_dropped_one_and_a_larger_form_nearer_than_a_s
 }
 
 #[test]
+fn a_network_run_on_from_a_block_gives_what_it_gives_from_its_inputs() {
+    for name in
+        ["fmnist_resnet.bn", "fmnist_mobilenetv2.bn", "fmnist_convnext.bn", "fmnist_deit.bn"]
+    {
+        let model = prepared(name);
+        let images = fashion(&model, 200);
+        let (runner, settings) = (runner(), Settings::default());
+        let judge = Judge::new(&runner, &model, &images).expect("it runs");
+        let inputs = [&images as &dyn Feed, &images];
+        let mut stage = Stage::default();
+        let mut pruned = model.clone();
+        for block in [1, 4] {
+            let is_own = |site: &Site| site.block == block && site.form == Form::Conv;
+            let own: Vec<Site> = sites(&model).into_iter().filter(is_own).collect();
+            let current = (block > 1).then_some(&pruned);
+            let networks = Pair { original: &model, current, output: judge.output() };
+            stage.advance(&runner, networks, &own[0].source, inputs).expect("it runs");
+            assert_eq!(stage.cut(), Some(own[0].source.as_str()), "{name}");
+            let solve = |cut: Option<&str>, [calibration, held_out]: [Flow<'_>; 2]| {
+                let (runner, settings, original) = (&runner, &settings, &model);
+                let current = &pruned;
+                let fit = Fit { runner, original, current, cut, calibration, held_out, settings };
+                fit.block(&own).expect("solved").remove(0)
+            };
+            let whole = solve(None, inputs.map(flow));
+            let part = solve(stage.cut(), stage.flows(inputs));
+            let difference = (whole.output_error - part.output_error).abs();
+            assert!(difference < 1e-4, "{name}, block {block}: {difference}");
+            place(&mut pruned, [&part]).expect("it fits");
+            let whole = judge.score(&runner, &pruned).expect("it runs");
+            let part = judge.score_from(&runner, &stage, &pruned).expect("it runs");
+            assert!((whole.overlap - part.overlap).abs() < 1e-4, "{name}: {whole:?} {part:?}");
+            assert!(whole.overlap < 0.999_99, "{name}: pruning changed something");
+        }
+    }
+}
+
+#[test]
 fn the_original_agrees_with_itself_and_equations_without_rows_are_an_error() {
     let model = prepared("fmnist_resnet.bn");
     let images = fashion(&model, 200);
@@ -156,17 +200,15 @@ fn the_original_agrees_with_itself_and_equations_without_rows_are_an_error() {
     assert!(score.overlap > 0.999_999);
     assert!(score.accuracy.is_some_and(|accuracy| accuracy > 0.8));
     let own: Vec<Site> = sites(&model).into_iter().filter(|site| site.block == 0).collect();
-    let prefix = judge.prefix(&runner, &model, &own[0].source).expect("it runs");
-    let tail = judge.score_from(&runner, prefix.as_ref(), &model).expect("it runs");
-    assert_eq!(tail.agreement, Some(1.0));
 
     let (settings, none) = (Settings::default(), Held::default());
     let fit = Fit {
         runner: &runner,
         original: &model,
         current: &model,
-        calibration: &none,
-        held_out: &none,
+        cut: None,
+        calibration: flow(&none),
+        held_out: flow(&none),
         settings: &settings,
     };
     assert_eq!(fit.block(&own).expect_err("no rows").code(), "T0005");
@@ -178,7 +220,7 @@ fn the_original_agrees_with_itself_and_equations_without_rows_are_an_error() {
 fn a_fixed_batch_is_opened_where_every_image_keeps_its_result() {
     for name in ["tv_resnet18_mini.legacy17-eval", "tv_resnet18_mini.dynamo18-eval"] {
         let fixed = prepared(name);
-        let mut opened = copy_of(&fixed).expect("it is encoded");
+        let mut opened = fixed.clone();
         assert!(surgery::open_batch(&mut opened).expect("one input"), "{name} has a fixed batch");
         let input = fixed.graph.required_inputs().next().expect("one input");
         let value = fixed.graph.value(input);
@@ -197,6 +239,6 @@ fn a_fixed_batch_is_opened_where_every_image_keeps_its_result() {
     }
     // A network that mixes its images does not pass.
     let symbolic = read_model(&fixture("fmnist_resnet.bn"));
-    let mut same = copy_of(&symbolic).expect("it is encoded");
+    let mut same = symbolic.clone();
     assert!(!surgery::open_batch(&mut same).expect("one input"));
 }

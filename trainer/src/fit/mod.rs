@@ -15,13 +15,13 @@ mod table;
 pub(crate) use rows::floats;
 
 use indexmap::IndexMap;
-use updp_exec::Executor;
 use updp_ir::{Model, Tensor};
-use updp_passes::surgery::{Fitted, Form, Layer, Site, Window, part_between};
+use updp_passes::surgery::{Fitted, Form, Layer, Site, Window};
 
 use crate::error::TrainerError;
 use crate::run::{Feed, Runner};
 use crate::seed::Generator;
+use crate::stage::{Flow, Part};
 use equations::{Equations, Scale};
 use maps::maps;
 use normal::{Shape, Solved};
@@ -92,10 +92,12 @@ pub struct Fit<'a> {
     pub original: &'a Model,
     /// The network pruned so far; values keep their names.
     pub current: &'a Model,
+    /// The value that the images are given at; `None` = the networks' inputs.
+    pub cut: Option<&'a str>,
     /// Images to solve with.
-    pub calibration: &'a dyn Feed,
+    pub calibration: Flow<'a>,
     /// Images to choose the ridge by.
-    pub held_out: &'a dyn Feed,
+    pub held_out: Flow<'a>,
     /// How.
     pub settings: &'a Settings,
 }
@@ -191,7 +193,7 @@ impl Fit<'_> {
     /// Draws about `wanted` rows, spread evenly over the images.
     fn draw(
         &self,
-        feed: &dyn Feed,
+        flow: Flow<'_>,
         site: &Site,
         window: &Window,
         wanted: usize,
@@ -204,9 +206,9 @@ impl Fit<'_> {
         }
         current.extend(site.shortcut.as_deref());
         current.dedup();
-        let mut original = Part::open(self.runner, self.original, &original)?;
-        let mut current = Part::open(self.runner, self.current, &current)?;
-        let count = wanted.div_ceil(feed.images().max(1)).max(1);
+        let mut original = Part::open(self.runner, self.original, self.cut, &original)?;
+        let mut current = Part::open(self.runner, self.current, self.cut, &current)?;
+        let count = wanted.div_ceil(flow.original.images().max(1)).max(1);
         let mut random = Generator(self.settings.seed ^ 0x5bd1_e995 ^ ((site.block as u64) << 32));
         let is_drop = site.form == Form::Drop;
         let unknowns = if is_drop { site.out_channels } else { site.in_channels * window.taps() };
@@ -217,10 +219,14 @@ impl Fit<'_> {
             window: if is_drop { &Window::default() } else { window },
         };
         let misfit = || unsolved(site, "what it reads and what it makes differ in size".to_owned());
-        for batch in feed.batches()? {
+        let mut own = flow.current.map(Feed::batches).transpose()?;
+        for batch in flow.original.batches()? {
             let batch = batch?;
             let old = original.run(&batch.inputs)?;
-            let new = current.run(&batch.inputs)?;
+            let new = match &mut own {
+                Some(own) => current.run(&own.next().ok_or_else(misfit)??.inputs)?,
+                None => current.run(&batch.inputs)?,
+            };
             let shortcut = |values: &IndexMap<String, Tensor>| {
                 site.shortcut.as_ref().and_then(|name| values.get(name)).cloned()
             };
@@ -236,43 +242,6 @@ impl Fit<'_> {
             rows.draw(&tensors, &layout, count, &mut random).ok_or_else(misfit)?;
         }
         Ok(rows)
-    }
-}
-
-/// A part of a network from its inputs to some values; values that are inputs are passed on.
-struct Part {
-    executor: Option<Box<dyn Executor>>,
-    names: Vec<String>,
-}
-
-impl Part {
-    fn open(runner: &Runner, model: &Model, names: &[&str]) -> Result<Self, TrainerError> {
-        let graph = &model.graph;
-        let is_input =
-            |name: &str| graph.required_inputs().any(|input| graph.value(input).name() == name);
-        let made: Vec<&str> = names.iter().copied().filter(|name| !is_input(name)).collect();
-        let executor = if made.is_empty() {
-            None
-        } else {
-            Some(runner.open(&part_between(model, &[], &made)?)?)
-        };
-        Ok(Self { executor, names: names.iter().map(|name| (*name).to_owned()).collect() })
-    }
-
-    fn run(
-        &mut self,
-        inputs: &IndexMap<String, Tensor>,
-    ) -> Result<IndexMap<String, Tensor>, TrainerError> {
-        let mut values = match &mut self.executor {
-            Some(executor) => executor.run(inputs)?,
-            None => IndexMap::new(),
-        };
-        for name in &self.names {
-            if let Some(input) = inputs.get(name) {
-                values.insert(name.clone(), input.clone());
-            }
-        }
-        Ok(values)
     }
 }
 
