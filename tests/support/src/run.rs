@@ -65,6 +65,14 @@ impl Session {
         Ok(Self { runtime, executor })
     }
 
+    /// Loads a model in ONNX Runtime, optimizer off: what is made for that runtime alone.
+    ///
+    /// # Errors
+    /// What the runtime refuses, or that its library is not found.
+    pub fn ort(model: &Model) -> Result<Self, ExecError> {
+        Self::open(model, Runtime::Ort)
+    }
+
     /// The runtime and its version.
     #[must_use]
     pub fn name(&self) -> String {

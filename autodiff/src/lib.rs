@@ -1,0 +1,23 @@
+//! Reverse-mode differentiation of ONNX graphs, and training steps as plain ONNX models.
+//!
+//! [`backward`] writes the gradients of chosen values into the graph they belong to, as standard operators that every
+//! runtime has; [`train_form`] gives BatchNormalizations the statistics of the batch; [`TrainingStep`] puts forward
+//! pass, loss, gradients and optimizer into one model that maps parameters to better parameters. Nothing here runs a
+//! model.
+//!
+//! Every size is a number in a graph that is differentiated: a training step has a fixed batch. Callers bind the
+//! batch first ([`updp_ir::Graph::set_input_dims`]).
+
+mod convolution;
+mod driver;
+mod emit;
+mod emit_ops;
+mod error;
+mod rules;
+mod train_form;
+
+pub use driver::{backward, backward_through};
+pub use emit::OLDEST_OPSET;
+pub use error::{AutodiffError, Result};
+pub use rules::{GRADIENT_OPERATORS, NO_GRADIENT_OPERATORS, has_gradient};
+pub use train_form::{BatchStatistics, TrainForm, train_form};

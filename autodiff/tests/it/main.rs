@@ -1,0 +1,9 @@
+//! Gradients against finite differences, and training steps, all run in ONNX Runtime with its optimizer off.
+
+mod convolutions;
+mod driver;
+mod elementwise;
+mod gradcheck;
+mod layout;
+mod norms;
+mod pools;
