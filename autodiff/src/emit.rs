@@ -20,6 +20,8 @@ pub(crate) struct Emit<'a> {
     /// What names of new nodes and values start with.
     scope: String,
     numbered: usize,
+    /// What the result of the next node is called.
+    next_name: Option<String>,
     constants: BTreeMap<(i32, Vec<usize>, Vec<u8>), ValueId>,
     made_nodes: Vec<NodeId>,
     made_constants: Vec<ValueId>,
@@ -44,6 +46,7 @@ impl<'a> Emit<'a> {
             anchor,
             scope: "gradient".to_owned(),
             numbered: 0,
+            next_name: None,
             constants: BTreeMap::new(),
             made_nodes: Vec::new(),
             made_constants: Vec::new(),
@@ -73,6 +76,11 @@ impl<'a> Emit<'a> {
     /// Names what comes next after `part`.
     pub fn set_scope(&mut self, part: &str) {
         part.clone_into(&mut self.scope);
+    }
+
+    /// Names the result of the next node, as a graph output.
+    pub fn name_next(&mut self, name: &str) {
+        self.next_name = Some(name.to_owned());
     }
 
     /// Name of a value.
@@ -122,7 +130,9 @@ impl<'a> Emit<'a> {
     /// What the graph refuses; T0303 when the shape of the result does not follow.
     pub fn node(&mut self, node: Node, operands: &[Option<ValueId>]) -> Result<ValueId> {
         self.numbered += 1;
-        let name = format!("{}.{}_{}", self.scope, node.op_type().to_lowercase(), self.numbered);
+        let numbered =
+            || format!("{}.{}_{}", self.scope, node.op_type().to_lowercase(), self.numbered);
+        let name = self.next_name.take().unwrap_or_else(numbered);
         let result = [NewResult::Fresh(name.clone())];
         let (id, made) = self.graph.add_node(node.named(&name), self.anchor, operands, &result)?;
         self.made_nodes.push(id);

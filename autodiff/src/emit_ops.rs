@@ -62,8 +62,11 @@ impl Emit<'_> {
         self.sub(summand, a)
     }
 
-    /// Elements of `x` as `dtype`.
+    /// Elements of `x` as `dtype`; `x` itself when they are.
     pub fn cast(&mut self, x: ValueId, dtype: DataType) -> Result<ValueId> {
+        if self.dtype(x)? == dtype {
+            return Ok(x);
+        }
         self.node(Node::new("Cast").with("to", i64::from(dtype.code())), &[Some(x)])
     }
 

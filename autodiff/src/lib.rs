@@ -14,10 +14,12 @@ mod emit;
 mod emit_ops;
 mod error;
 mod rules;
+pub mod step;
 mod train_form;
 
 pub use driver::{backward, backward_through};
 pub use emit::OLDEST_OPSET;
 pub use error::{AutodiffError, Result};
 pub use rules::{GRADIENT_OPERATORS, NO_GRADIENT_OPERATORS, has_gradient};
+pub use step::{StepSpec, TrainingStep};
 pub use train_form::{BatchStatistics, TrainForm, train_form};

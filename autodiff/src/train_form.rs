@@ -1,6 +1,6 @@
 //! BatchNormalizations with the statistics of the batch, differentiated in closed form.
 //!
-//! μ = mean x, d = x − μ, σ² = Σ d² / m over batch and space, m elements a channel. The node itself stays in
+//! \[BN\]: μ = mean x, d = x − μ, σ² = Σ d² / m over batch and space, m elements a channel. The node itself stays in
 //! inference form and reads μ and σ²: the training form of the operator writes into its inputs on ONNX Runtime's
 //! CPU provider and is refused by others.
 

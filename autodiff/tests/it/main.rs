@@ -5,5 +5,8 @@ mod driver;
 mod elementwise;
 mod gradcheck;
 mod layout;
+mod networks;
 mod norms;
+mod optimizers;
 mod pools;
+mod step;
