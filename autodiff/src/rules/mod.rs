@@ -2,6 +2,7 @@
 
 mod abs;
 mod add;
+mod attention;
 mod average_pool;
 mod batch_normalization;
 mod cast;
@@ -190,6 +191,7 @@ macro_rules! rules {
 rules! {
     "Abs" => abs::vjp,
     "Add" => add::vjp,
+    "Attention" => attention::vjp,
     "AveragePool" => average_pool::vjp,
     "BatchNormalization" => batch_normalization::vjp,
     "Cast" => cast::vjp,

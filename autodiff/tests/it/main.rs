@@ -3,6 +3,7 @@
 mod convolutions;
 mod driver;
 mod elementwise;
+mod exporters;
 mod gradcheck;
 mod layout;
 mod networks;

@@ -1,4 +1,4 @@
-//! Normalizations.
+//! Normalizations and attention.
 
 use updp_autodiff::train_form;
 use updp_ir::{DataType, ModelBuilder, Node, TensorType};
@@ -160,4 +160,27 @@ fn gradient_of_normalization_to_length_one() {
         let node = move || Node::new("LpNormalization").with("axis", i64::from(axis));
         Case::of_node(Kind::Smooth, node, &["x"]).drawn("x", &[2, 3, 4], (0.2, 1.0)).check();
     }
+}
+
+#[test]
+fn gradient_of_attention_with_and_without_mask() {
+    let case = |operands: &[&str]| {
+        let node = || Node::new("Attention").with("scale", 0.7_f32);
+        Case::of_node(Kind::Smooth, node, operands)
+            .opset(23)
+            .input("q", &[2, 2, 3, 4])
+            .input("k", &[2, 2, 5, 4])
+            .input("v", &[2, 2, 5, 3])
+    };
+    case(&["q", "k", "v"]).check();
+    // The mask comes as a constant sum, so that it is no input to differentiate by.
+    Case::new(Kind::Smooth, |builder, dtype| {
+        builder.initializer("m", &tensor(dtype, &[1, 1, 2, 3], &[0.0, -9.0, 1.0, 0.5, 0.0, -1.0]));
+        builder.node(Node::new("Attention"), &["q", "k", "v", "m"], &["y"]);
+    })
+    .opset(23)
+    .input("q", &[1, 2, 2, 4])
+    .input("k", &[1, 2, 3, 4])
+    .input("v", &[1, 2, 3, 4])
+    .check();
 }
