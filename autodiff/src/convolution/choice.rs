@@ -22,7 +22,12 @@ pub(super) enum WeightForm {
     Unrolled,
     /// A convolution of x with ȳ as its kernel, one group an image and channel, then a sum over the batch.
     CotangentKernel,
+    /// For each row of a depthwise kernel the products of all rows of ȳ and x, of which a mask takes the diagonals.
+    RowProducts,
 }
+
+/// Positions from which the row products of a depthwise kernel are faster.
+const MANY_TAPS: usize = 25;
 
 /// Channels from which a dense transposed convolution is faster than the flipped one.
 const MANY_CHANNELS: usize = 256;
@@ -44,5 +49,15 @@ pub(super) fn input_form(geometry: &Geometry) -> InputForm {
 
 /// The form of W̄ of this layer.
 pub(super) fn weight_form(geometry: &Geometry) -> WeightForm {
-    if geometry.is_depthwise() { WeightForm::CotangentKernel } else { WeightForm::Unrolled }
+    if !geometry.is_depthwise() {
+        WeightForm::Unrolled
+    } else if geometry.taps() >= MANY_TAPS
+        && geometry.space() == 2
+        && geometry.has_stride_1()
+        && geometry.out_channels == geometry.in_channels
+    {
+        WeightForm::RowProducts
+    } else {
+        WeightForm::CotangentKernel
+    }
 }

@@ -13,6 +13,7 @@ impl Geometry {
         match weight_form(self) {
             WeightForm::Unrolled => self.unrolled(emit, x, dy),
             WeightForm::CotangentKernel => self.cotangent_kernel(emit, x, dy),
+            WeightForm::RowProducts => self.row_products(emit, x, dy),
         }
     }
 
@@ -85,5 +86,40 @@ impl Geometry {
         apart.extend(self.weight_dims());
         let apart = emit.reshape(product, &apart)?;
         emit.reduce_sum(apart, &[0], false)
+    }
+    /// W̄[c, ky, kx] = Σ ȳ[n, c, h, w]·x[n, c, h·s + ky·d, w·s + kx·d] over padded x: for each ky the product over
+    /// (n, h) [C, Wo, Wp], of which kx takes the entries (w, w·s + kx·d). One output channel a group only.
+    fn row_products(&self, emit: &mut Emit<'_>, x: ValueId, dy: ValueId) -> Result<ValueId> {
+        let (n, c) = (self.batch, self.in_channels);
+        let (rows, columns) = (self.output[0], self.output[1]);
+        let end = self.end();
+        let begin = [0, 0, self.begin[0] as i64, self.begin[1] as i64];
+        let padded = emit.pad(x, &begin, &[0, 0, end[0], end[1]], 0.0)?;
+        let wide = emit.dims(padded)?[3];
+        let by_channel = emit.transpose(padded, &[1, 0, 2, 3])?; // [C, N, Hp, Wp]
+        let dy = emit.transpose(dy, &[1, 3, 0, 2])?; // [C, Wo, N, Ho]
+        let dy = emit.reshape(dy, &[c, columns, n * rows])?;
+        let mut products = Vec::with_capacity(self.kernel[0]);
+        for ky in 0..self.kernel[0] {
+            let first = ky * self.dilations[0];
+            let last = first + (rows - 1) * self.strides[0] + 1;
+            let seen = emit.slice(by_channel, &[2], &[first], &[last], &[self.strides[0]])?;
+            let seen = emit.reshape(seen, &[c, n * rows, wide])?;
+            let product = emit.matmul(dy, seen)?; // [C, Wo, Wp]
+            products.push(emit.reshape(product, &[c, 1, columns * wide])?);
+        }
+        let products = emit.concat(&products, 1)?; // [C, kh, Wo·Wp]
+        let kernel = self.kernel[1];
+        let mut mask = vec![0.0; columns * wide * kernel];
+        for column in 0..columns {
+            for kx in 0..kernel {
+                let at = column * self.strides[1] + kx * self.dilations[1];
+                mask[(column * wide + at) * kernel + kx] = 1.0;
+            }
+        }
+        let dtype = emit.dtype(x)?;
+        let mask = emit.floats(dtype, &[columns * wide, kernel], &mask)?;
+        let taken = emit.matmul(products, mask)?; // [C, kh, kw]
+        emit.reshape(taken, &self.weight_dims())
     }
 }

@@ -183,8 +183,11 @@ impl Update<'_, '_> {
         let pace = self.emit.div(pace, values[0])?;
         let root = self.emit.call("Sqrt", &[values[1]])?;
         let second = Some(self.emit.call("Reciprocal", &[root])?);
-        let loss = self.emit.scale(rate, self.spec.weight_decay)?;
-        let kept = Some(self.emit.complement(1.0, loss)?);
+        let mut kept = None;
+        if self.spec.weight_decay > 0.0 {
+            let loss = self.emit.scale(rate, self.spec.weight_decay)?;
+            kept = Some(self.emit.complement(1.0, loss)?);
+        }
         Ok(Factors { pace, second, kept, apply })
     }
 
@@ -258,8 +261,7 @@ impl Update<'_, '_> {
         let size = self.emit.shift(root, epsilon)?;
         let direction = self.emit.div(m, size)?;
         let change = self.emit.mul(direction, factors.pace)?;
-        let decays = self.spec.weight_decay > 0.0 && parameter.decays();
-        let base = match factors.kept.filter(|_| decays) {
+        let base = match factors.kept.filter(|_| parameter.decays()) {
             Some(kept) => self.emit.mul(parameter.value, kept)?,
             None => parameter.value,
         };

@@ -90,6 +90,18 @@ fn gradients_of_many_channels_by_the_transposed_form() {
 fn gradients_of_large_depthwise_kernels() {
     let node = || Node::new("Conv").with("pads", vec![3_i64; 4]).with("group", 3_i64);
     conv(node, &[2, 3, 8, 8], &[3, 1, 7, 7]);
+    let node = || {
+        Node::new("Conv")
+            .with("pads", vec![2_i64, 5, 1, 0])
+            .with("dilations", &[1_usize, 2][..])
+            .with("group", 2_i64)
+    };
+    conv(node, &[2, 2, 6, 7], &[2, 1, 5, 5]);
+    // A stride, or two outputs a channel, take the other form.
+    let node = || Node::new("Conv").with("strides", &[2_usize, 2][..]).with("group", 2_i64);
+    conv(node, &[2, 2, 8, 7], &[2, 1, 5, 5]);
+    let node = || Node::new("Conv").with("group", 2_i64);
+    conv(node, &[2, 2, 6, 7], &[4, 1, 5, 5]);
 }
 
 #[test]

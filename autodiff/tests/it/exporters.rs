@@ -1,6 +1,6 @@
 //! Networks as exporters write them: the step builds, its loss falls, and every weight is trained.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use updp_autodiff::step::{Objective, StateKind};
 use updp_autodiff::{StepSpec, TrainingStep};
@@ -11,7 +11,8 @@ use crate::networks::{Training, has_runtime};
 
 fn fixtures(folder: &str) -> Vec<PathBuf> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures")).join(folder);
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let entries =
+        std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let mut paths: Vec<PathBuf> =
         paths.filter(|path| path.extension().is_some_and(|ending| ending == "onnx")).collect();
@@ -20,7 +21,7 @@ fn fixtures(folder: &str) -> Vec<PathBuf> {
 }
 
 /// The model with a batch of 4 where its batch is open.
-fn bound(path: &PathBuf) -> (Model, Vec<usize>) {
+fn bound(path: &Path) -> (Model, Vec<usize>) {
     let mut model = read_model(path);
     let input = model.graph.required_inputs().next().expect("an image input");
     let declared = model.graph.value(input).declared().expect("a type").clone();
@@ -30,7 +31,7 @@ fn bound(path: &PathBuf) -> (Model, Vec<usize>) {
     (model, dims)
 }
 
-fn train(path: &PathBuf) {
+fn train(path: &Path) {
     let (model, dims) = bound(path);
     let input = model.graph.required_inputs().next().expect("an image input");
     let input = model.graph.value(input).name().to_owned();

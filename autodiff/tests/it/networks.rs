@@ -163,6 +163,16 @@ impl Training {
     /// From the network's own tensors.
     pub fn new(step: TrainingStep) -> Self {
         let session = Session::ort(&step.model).unwrap_or_else(|error| panic!("{error}"));
+        Self::in_session(step, session)
+    }
+
+    /// As [`Training::new`], with the runtime's optimizer on.
+    pub fn optimized(step: TrainingStep) -> Self {
+        let session = Session::ort_optimized(&step.model);
+        Self::in_session(step, session.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    fn in_session(step: TrainingStep, session: Session) -> Self {
         let initial =
             |state: &updp_autodiff::step::State| (state.input.clone(), state.initial.clone());
         let states = step.states.iter().map(initial).collect();

@@ -187,6 +187,41 @@ fn the_same_step_twice_gives_the_same_bytes() {
 }
 
 #[test]
+fn the_runtimes_optimizer_changes_nothing() {
+    if !has_runtime("the_runtimes_optimizer") {
+        return;
+    }
+    let spec = StepSpec::new(LABELS).with_adamw();
+    for (net, dims) in [(conv_net("Relu"), [2, 8, 8]), (transformer(), [2, 4, 4])] {
+        let mut plain = Training::new(built(&net, &spec));
+        let mut optimized = Training::optimized(built(&net, &spec));
+        let data = batch(&dims);
+        for _ in 0..5 {
+            let (a, b) = (plain.run(&data, 0.003), optimized.run(&data, 0.003));
+            let (a, b) = (plain.loss(&a), optimized.loss(&b));
+            assert!((a - b).abs() < 1e-3 * a, "{a} is not {b}");
+        }
+    }
+}
+
+#[test]
+fn every_node_of_a_step_is_of_use() {
+    for net in [conv_net("Relu"), transformer()] {
+        for spec in [StepSpec::new(LABELS), StepSpec::new(LABELS).with_adamw()] {
+            let step = built(&net, &StepSpec { clip_norm: Some(1.0), ..spec });
+            let graph = &step.model.graph;
+            for node in graph.nodes() {
+                let mut results = graph.results(node).into_iter().flatten();
+                assert!(results.any(|v| graph.is_read(v)), "{}", graph.node(node).name());
+            }
+            for value in graph.initializers() {
+                assert!(graph.is_read(value), "{}", graph.value(value).name());
+            }
+        }
+    }
+}
+
+#[test]
 fn lambda_stays_an_input_and_gates_the_gradient() {
     if !has_runtime("lambda_stays_an_input") {
         return;
