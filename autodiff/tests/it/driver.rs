@@ -1,7 +1,7 @@
 //! What the driver does besides the rules, and its errors.
 
 use updp_autodiff::{AutodiffError, backward};
-use updp_ir::{DataType, Dim, Model, ModelBuilder, Node, TensorType};
+use updp_ir::{DataType, Dim, Model, ModelBuilder, Node, Tensor, TensorType};
 use updp_testkit::{known, node_total, op_counts, tensor};
 
 fn seeded(
@@ -91,6 +91,50 @@ fn refuses_forms_without_gradient_and_takes_back_what_it_wrote() {
     let error = refused(node, 17, &known(&[2, 4]));
     assert_eq!(error.code(), "T0302");
     assert!(error.to_string().contains("p = 2"), "{error}");
+}
+
+#[test]
+fn refuses_each_form_that_no_rule_covers() {
+    // Node, operands besides x, what the message says.
+    type Refusal = (fn() -> Node, &'static [&'static str], &'static str);
+    let refusals: &[Refusal] = &[
+        (|| Node::new("Pad").with("mode", "reflect"), &["ints"], "constant mode"),
+        (|| Node::new("Pad"), &["ints", "w"], "filling would be trained"),
+        (|| Node::new("Clip"), &["w", ""], "bounds would be trained"),
+        (|| Node::new("Dropout"), &["", "yes"], "training form"),
+        (|| Node::new("Gather").with("axis", 0_i64), &["computed"], "not constant"),
+        (|| Node::new("Resize").with("mode", "cubic"), &["", "scales"], "nearest and linear"),
+        (|| Node::new("Gelu").with("approximate", "guess"), &[], "approximation"),
+        (|| Node::new("GroupNormalization"), &["w1", "w1"], "num_groups"),
+    ];
+    for (node, operands, says) in refusals {
+        let mut builder = ModelBuilder::new(20);
+        builder.input("x", DataType::Float, &known(&[2, 4]));
+        builder.input("w", DataType::Float, &[]);
+        builder.input("computed", DataType::Int64, &known(&[2]));
+        let ints = |name: &str, values: &[i64]| {
+            (name.to_owned(), Tensor::from_i64(vec![values.len()], values).expect("a list"))
+        };
+        let yes = Tensor::new(DataType::Bool, vec![], vec![1].into()).expect("a flag");
+        for (name, tensor) in [
+            ints("ints", &[0, 0, 0, 0]),
+            ("yes".to_owned(), yes),
+            ("w1".to_owned(), tensor(DataType::Float, &[4], &[1.0; 4])),
+            ("scales".to_owned(), tensor(DataType::Float, &[2], &[1.0; 2])),
+        ] {
+            builder.initializer(&name, &tensor);
+        }
+        let mut all = vec!["x"];
+        all.extend(*operands);
+        builder.node(node().named("odd"), &all, &["y"]);
+        builder.output("y", DataType::Float, Some(&known(&[2, 4])));
+        let (model, found) = seeded(&builder, &[2, 4], &["x", "w"]);
+        let error = found.expect_err(says);
+        assert_eq!(error.code(), "T0302", "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+        assert_eq!(node_total(&model.graph), 1, "the graph was changed");
+        assert!(error.help().is_some());
+    }
 }
 
 #[test]

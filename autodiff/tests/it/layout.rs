@@ -91,6 +91,8 @@ fn gradients_of_gathering() {
         (1, vec![3], vec![0, -1, 0]),
         (1, vec![2, 2], vec![3, 1, 1, 1]),
         (-1, vec![1], vec![1]),
+        (1, vec![2], vec![1, 2]),
+        (1, vec![2], vec![-1, 0]),
     ] {
         Case::new(Kind::Multilinear, move |builder, _| {
             let tensor = Tensor::from_i64(dims.clone(), &indices).expect("indices");
