@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use updp_ir::{Model, NodeId, ValueId, order};
+use updp_ir::{DataType, Model, NodeId, ValueId, order};
 
 use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
@@ -94,25 +94,12 @@ impl Plan {
             }
         }
         let order = order::topological(graph)?;
-        let mut reached: BTreeSet<ValueId> = wrt.iter().copied().collect();
-        for id in &order {
-            let node = graph.node(*id);
-            if node.domain().is_empty() && rules::is_without_gradient(node.op_type()) {
-                continue;
-            }
-            let reads = graph.operands(*id).into_iter().flatten().chain(graph.captures(*id));
-            if reads.into_iter().any(|value| reached.contains(&value)) {
-                let is_float = |value: &ValueId| {
-                    emit.shapes().dtype(*value).is_none_or(updp_ir::DataType::is_foldable_float)
-                };
-                reached.extend(graph.results(*id).into_iter().flatten().filter(is_float));
-            }
-        }
+        let reached = Self::reached(emit, &order, wrt);
         let seeded = seeds.iter().map(|(value, _)| *value);
-        let mut live: BTreeSet<ValueId> = seeded.filter(|v| reached.contains(v)).collect();
-        let mut nodes = Vec::new();
+        let mut plan =
+            Self { nodes: Vec::new(), live: seeded.filter(|v| reached.contains(v)).collect() };
         for id in order.iter().rev() {
-            if !graph.results(*id).into_iter().flatten().any(|value| live.contains(&value)) {
+            if !graph.results(*id).into_iter().flatten().any(|value| plan.is_live(value)) {
                 continue;
             }
             let operands = graph.operands(*id).into_iter().enumerate();
@@ -123,12 +110,31 @@ impl Plan {
                 .filter(|value| reached.contains(value))
                 .collect();
             if !differentiated.is_empty() {
-                nodes.push(*id);
-                live.extend(differentiated);
+                plan.nodes.push(*id);
+                plan.live.extend(differentiated);
             }
         }
-        nodes.reverse();
-        Ok(Self { nodes, live })
+        plan.nodes.reverse();
+        Ok(plan)
+    }
+
+    /// Values that depend on `wrt` by more than steps.
+    fn reached(emit: &Emit<'_>, order: &[NodeId], wrt: &[ValueId]) -> BTreeSet<ValueId> {
+        let graph = emit.graph();
+        let is_float =
+            |value: &ValueId| emit.shapes().dtype(*value).is_none_or(DataType::is_foldable_float);
+        let mut reached: BTreeSet<ValueId> = wrt.iter().copied().collect();
+        for id in order {
+            let node = graph.node(*id);
+            if node.domain().is_empty() && rules::is_without_gradient(node.op_type()) {
+                continue;
+            }
+            let mut reads = graph.operands(*id).into_iter().flatten().chain(graph.captures(*id));
+            if reads.any(|value| reached.contains(&value)) {
+                reached.extend(graph.results(*id).into_iter().flatten().filter(is_float));
+            }
+        }
+        reached
     }
 
     fn is_live(&self, value: ValueId) -> bool {

@@ -7,6 +7,23 @@
 //!
 //! Every size is a number in a graph that is differentiated: a training step has a fixed batch. Callers bind the
 //! batch first ([`updp_ir::Graph::set_input_dims`]).
+//!
+//! ```
+//! use updp_autodiff::backward;
+//! use updp_ir::{DataType, ModelBuilder, Node, TensorType};
+//!
+//! let mut builder = ModelBuilder::new(17);
+//! builder.input("x", DataType::Float, &[2.into(), 3.into()]);
+//! builder.node(Node::new("Tanh"), &["x"], &["y"]);
+//! builder.output("y", DataType::Float, None);
+//! let mut model = builder.build()?;
+//! let (x, y) = (model.graph.find("x").unwrap(), model.graph.find("y").unwrap());
+//! let ty = TensorType::fixed(DataType::Float, &[2, 3]);
+//! let dy = model.graph.add_input("dy", &ty);
+//! let gradients = backward(&mut model, &[(y, dy)], &[x])?;
+//! model.graph.add_output(gradients[0].unwrap(), &ty)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod convolution;
 mod driver;

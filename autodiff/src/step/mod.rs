@@ -113,25 +113,16 @@ impl TrainingStep {
         let loss = Loss::write(&mut emit, &spec.objective, &outputs)?;
         let one = emit.scalar(loss.value, 1.0)?;
         let found = gradients(&mut emit, &form, &[(loss.value, one)], &candidates)?;
-        let mut trained = Vec::new();
-        for (value, gradient) in candidates.into_iter().zip(found) {
-            if let Some(gradient) = gradient {
-                let (source, initial, value) = as_input(&mut emit, value)?;
-                trained.push(Trained { value, source, initial, gradient });
-            }
-        }
-        if trained.is_empty() {
-            return Err(AutodiffError::NoParameter);
-        }
+        let mut trained = trained(&mut emit, &candidates, &found)?;
         let controls = Controls::write(&mut emit, spec);
         let mut update =
             Update { emit: &mut emit, spec, controls, states: Vec::new(), outputs: Vec::new() };
         let norm = update.gradients(&mut trained)?;
         update.parameters(&trained)?;
         statistics(&mut update, &form)?;
-        let Update { states, outputs, .. } = update;
-        let reported = Reported::write(&mut emit, &loss, norm)?;
-        for (value, ty) in outputs {
+        let Update { states, outputs: next, .. } = update;
+        let reported = report(&mut emit, &loss, norm)?;
+        for (value, ty) in next {
             emit.graph_mut().add_output(value, &ty)?;
         }
         let name = |value: ValueId| emit.name(value);
@@ -145,7 +136,7 @@ impl TrainingStep {
             step: controls.step.map(name),
             apply: controls.apply.map(name),
             share: controls.share.map(name),
-            loss: name(reported.loss),
+            loss: name(reported),
             correct: loss.correct.map(name),
             gradient_norm: name(norm),
             model,
@@ -155,22 +146,32 @@ impl TrainingStep {
     }
 }
 
-/// The numbers a step tells about itself.
-struct Reported {
-    loss: ValueId,
+/// The candidates that the loss depends on, turned into inputs.
+fn trained(
+    emit: &mut Emit<'_>,
+    candidates: &[ValueId],
+    gradients: &[Option<ValueId>],
+) -> Result<Vec<Trained>> {
+    let mut trained = Vec::new();
+    for (value, gradient) in candidates.iter().zip(gradients) {
+        if let Some(gradient) = *gradient {
+            let (source, initial, value) = as_input(emit, *value)?;
+            trained.push(Trained { value, source, initial, gradient });
+        }
+    }
+    if trained.is_empty() { Err(AutodiffError::NoParameter) } else { Ok(trained) }
 }
 
-impl Reported {
-    fn write(emit: &mut Emit<'_>, loss: &Loss, norm: ValueId) -> Result<Self> {
-        let number = TensorType::fixed(DataType::Float, &[]);
-        let value = emit.cast(loss.value, DataType::Float)?;
-        emit.name_next("loss");
-        let value = emit.call("Identity", &[value])?;
-        for output in [Some(value), loss.correct, Some(norm)].into_iter().flatten() {
-            emit.graph_mut().add_output(output, &number)?;
-        }
-        Ok(Self { loss: value })
+/// Gives loss, correct images and norm as outputs; the loss under its name.
+fn report(emit: &mut Emit<'_>, loss: &Loss, norm: ValueId) -> Result<ValueId> {
+    let number = TensorType::fixed(DataType::Float, &[]);
+    let value = emit.cast(loss.value, DataType::Float)?;
+    emit.name_next("loss");
+    let value = emit.call("Identity", &[value])?;
+    for output in [Some(value), loss.correct, Some(norm)].into_iter().flatten() {
+        emit.graph_mut().add_output(output, &number)?;
     }
+    Ok(value)
 }
 
 fn names(model: &Model, values: impl Iterator<Item = ValueId>) -> Vec<String> {
