@@ -80,7 +80,7 @@ pub struct StepSpec {
     pub average: Option<f64>,
     /// Whether several batches may make one update: the step gets the inputs `apply` and `share`.
     pub accumulates: bool,
-    /// Names of initializers that stay as they are; the running statistics of a BatchNormalization named here stay
+    /// Names of initializers that stay as they are, as [`super::State::source`] gives them; the running statistics of a BatchNormalization named here stay
     /// in use.
     pub frozen: Vec<String>,
 }

@@ -169,6 +169,34 @@ fn distills_from_a_teacher() {
 }
 
 #[test]
+fn follows_every_output_of_a_teacher() {
+    if !has_runtime("follows_every_output") {
+        return;
+    }
+    let mut m = Micro::new(9).batch(BATCH);
+    let x = m.input("images", &[4]);
+    let a = m.matmul_add(&x, 4);
+    let b = m.matmul_add(&a, 2);
+    m.output(&a);
+    m.output(&b);
+    let spec = StepSpec::new(Objective::Outputs(Distance::MeanSquare));
+    let mut training = Training::new(built(&m, &spec));
+    assert_eq!(training.step.teachers.len(), 2);
+    assert_eq!(training.step.correct, None);
+    let mut data = batch(&[4]);
+    data.shift_remove("targets");
+    // The loss of a teacher that is off by 1 everywhere is 1 an output.
+    let images = Inputs::from_iter([("images".to_owned(), data["images"].clone())]);
+    let outputs = run(&m.build(), &images);
+    for (teacher, output) in training.step.teachers.clone().into_iter().zip(outputs.values()) {
+        let off: Vec<f64> = output.to_f64().expect("floats").iter().map(|v| v + 1.0).collect();
+        data.insert(teacher, tensor(DataType::Float, output.dims(), &off));
+    }
+    let outputs = training.run(&data, 0.01);
+    assert_close(&[training.loss(&outputs)], &[2.0], "loss");
+}
+
+#[test]
 fn the_same_step_twice_gives_the_same_bytes() {
     if !has_runtime("the_same_step_twice") {
         return;
@@ -350,6 +378,13 @@ fn refuses_what_cannot_be_trained() {
     // The same model can follow a teacher.
     let follow = StepSpec::new(Objective::Outputs(Distance::MeanSquare));
     TrainingStep::build(flat.build().expect("well formed"), &follow).expect("a step");
+
+    let mut half = ModelBuilder::new(17);
+    half.input("x", DataType::Float16, &known(&[2, 3]));
+    half.initializer("w", &tensor(DataType::Float16, &[3, 2], &[1.0; 6]));
+    half.node(Node::new("MatMul"), &["x", "w"], &["y"]);
+    half.output("y", DataType::Float16, None);
+    assert_eq!(code(half, &StepSpec::new(LABELS)), "T0305");
 
     for spec in [
         StepSpec { weight_decay: -1.0, ..StepSpec::new(LABELS) },
