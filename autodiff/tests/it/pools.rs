@@ -1,6 +1,8 @@
 //! Pools and reductions.
 
-use updp_ir::{Node, Tensor};
+use updp_autodiff::backward;
+use updp_ir::{DataType, ModelBuilder, Node, Tensor, TensorType};
+use updp_testkit::{Inputs, known, run, tensor};
 
 use crate::gradcheck::{Case, Kind};
 
@@ -134,4 +136,35 @@ fn gradients_of_reductions() {
         let node = move || Node::new(op).with("axes", vec![1_i64]).with("keepdims", 0_i64);
         Case::of_node(Kind::Smooth, node, &["x"]).drawn("x", &[2, 5, 3], (-50.0, 50.0)).check();
     }
+}
+
+/// The gradient of the sum of one node's result over equal numbers.
+fn of_ties(node: Node, result: &[usize]) -> Vec<f64> {
+    let mut builder = ModelBuilder::new(17);
+    builder.input("x", DataType::Float, &known(&[1, 1, 2, 4]));
+    builder.node(node, &["x"], &["y"]);
+    builder.output("y", DataType::Float, None);
+    let mut model = builder.build().expect("well formed");
+    let dy = model.graph.add_input("dy", &TensorType::fixed(DataType::Float, result));
+    let value = |name: &str| model.graph.find(name).expect("a value");
+    let (x, y) = (value("x"), value("y"));
+    let gradients = backward(&mut model, &[(y, dy)], &[x]).expect("a gradient");
+    let ty = TensorType::fixed(DataType::Float, &[1, 1, 2, 4]);
+    model.graph.add_output(gradients[0].expect("a path"), &ty).expect("a value");
+    let ones = vec![1.0; result.iter().product()];
+    let inputs = Inputs::from_iter([
+        ("x".to_owned(), tensor(DataType::Float, &[1, 1, 2, 4], &[0.5; 8])),
+        ("dy".to_owned(), tensor(DataType::Float, result, &ones)),
+    ]);
+    run(&model, &inputs).into_values().nth(1).and_then(|t| t.to_f64()).expect("floats")
+}
+
+#[test]
+fn the_first_of_equal_numbers_gets_the_gradient_of_a_window_all_of_a_whole_axis() {
+    let window = Node::new("MaxPool")
+        .with("kernel_shape", &[2_usize, 2][..])
+        .with("strides", &[2_usize, 2][..]);
+    let first = [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+    assert_eq!(of_ties(window, &[1, 1, 1, 2]), first);
+    assert_eq!(of_ties(Node::new("GlobalMaxPool"), &[1, 1, 1, 1]), [0.125; 8]);
 }
