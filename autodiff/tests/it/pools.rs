@@ -66,7 +66,7 @@ fn gradients_of_max_pools() {
             // Values far enough apart that no difference moves the maximum.
             Case::new(Kind::Multilinear, move |builder, dtype| {
                 let spread: Vec<f64> = (0..98).map(|at| f64::from(at * 37 % 98 * 4)).collect();
-                let spread = updp_testkit::tensor(dtype, &[1, 2, 7, 7], &spread);
+                let spread = tensor(dtype, &[1, 2, 7, 7], &spread);
                 builder.initializer("spread", &spread);
                 builder.node(Node::new("Add"), &["x", "spread"], &["apart"]);
                 builder.node(node(), &["apart"], &["y"]);
