@@ -29,6 +29,7 @@ fn every_code_is_explained_and_every_explanation_has_a_code() {
     assert_eq!(headings, explained.len(), "a heading without a code, or one code twice");
     let sources = [
         "ir/src/error.rs",
+        "autodiff/src/error.rs",
         "passes/src/error.rs",
         "exec/src/error.rs",
         "trainer/src/data/error.rs",

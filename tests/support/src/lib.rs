@@ -35,3 +35,4 @@ pub use run::{Inputs, Outputs, Session, draw_inputs, find_ort, run, sessions, sk
 pub use spec::{Broadcast, ConvSpec, GemmSpec, PoolSpec, conv, gemm, pool};
 pub use strategies::{ConvCase, check, conv_cases};
 pub use summary::{Signature, node_total, op_counts, ops, signature};
+pub use updp_exec::ExecError;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use updp_exec::{
-    Dim as SizedDim, ExecError, Executor, InputSpec, ModelSource, Options, Runtime, SymbolSizes,
-    find_library, open, sample_inputs, symbol_plans,
+    Dim as SizedDim, ExecError, Executor, InputSpec, ModelSource, Optimizer, Options, Runtime,
+    SymbolSizes, find_library, open, sample_inputs, symbol_plans,
 };
 use updp_ir::{Dim, Model, Origin, Tensor, ValueId};
 
@@ -63,6 +63,26 @@ impl Session {
         let bytes = encode(model);
         let executor = open(ModelSource::Bytes(&bytes), runtime, &options)?;
         Ok(Self { runtime, executor })
+    }
+
+    /// Loads a model in ONNX Runtime, optimizer off: what is made for that runtime alone.
+    ///
+    /// # Errors
+    /// What the runtime refuses, or that its library is not found.
+    pub fn ort(model: &Model) -> Result<Self, ExecError> {
+        Self::open(model, Runtime::Ort)
+    }
+
+    /// Loads a model in ONNX Runtime with everything its optimizer can do, as a trainer runs it.
+    ///
+    /// # Errors
+    /// As [`Session::ort`].
+    pub fn ort_optimized(model: &Model) -> Result<Self, ExecError> {
+        let options =
+            Options { library: find_ort(), optimizer: Optimizer::All, ..Options::default() };
+        let bytes = encode(model);
+        let executor = open(ModelSource::Bytes(&bytes), Runtime::Ort, &options)?;
+        Ok(Self { runtime: Runtime::Ort, executor })
     }
 
     /// The runtime and its version.

@@ -1,0 +1,8 @@
+//! Gradients of convolutions: the geometry, which form is written for a layer, and the forms.
+
+mod choice;
+mod geometry;
+mod input_gradient;
+mod weight_gradient;
+
+pub(crate) use geometry::{Geometry, one_hot};

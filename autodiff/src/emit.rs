@@ -1,0 +1,198 @@
+//! Writes nodes into a graph with the shapes of their results at hand, and takes them back when a rule fails.
+
+use std::collections::BTreeMap;
+
+use updp_ir::infer::Shapes;
+use updp_ir::{DataType, Graph, Model, NewResult, Node, NodeId, Tensor, TensorType, ValueId};
+
+use crate::error::{AutodiffError, Result};
+
+/// The oldest opset whose operators the gradients are made of: `Pad` and `Slice` take operands.
+pub const OLDEST_OPSET: i64 = 11;
+
+/// A writer of nodes. Everything it writes is of the default domain, with fixed shapes.
+#[derive(Debug)]
+pub(crate) struct Emit<'a> {
+    graph: &'a mut Graph,
+    opset: i64,
+    shapes: Shapes,
+    anchor: NodeId,
+    /// What names of new nodes and values start with.
+    scope: String,
+    numbered: usize,
+    /// What the result of the next node is called.
+    next_name: Option<String>,
+    constants: BTreeMap<(i32, Vec<usize>, Vec<u8>), ValueId>,
+    made_nodes: Vec<NodeId>,
+    made_constants: Vec<ValueId>,
+}
+
+impl<'a> Emit<'a> {
+    /// A writer behind the last node of the model.
+    ///
+    /// # Errors
+    /// T0304 below [`OLDEST_OPSET`], T0307 for a model without nodes.
+    pub fn new(model: &'a mut Model) -> Result<Self> {
+        let opset = model.opset("").unwrap_or(0);
+        if opset < OLDEST_OPSET {
+            return Err(AutodiffError::Opset { found: opset, needed: OLDEST_OPSET });
+        }
+        let shapes = Shapes::infer(&model.graph, opset);
+        let anchor = *model.graph.nodes().last().ok_or(AutodiffError::NoParameter)?;
+        Ok(Self {
+            graph: &mut model.graph,
+            opset,
+            shapes,
+            anchor,
+            scope: "gradient".to_owned(),
+            numbered: 0,
+            next_name: None,
+            constants: BTreeMap::new(),
+            made_nodes: Vec::new(),
+            made_constants: Vec::new(),
+        })
+    }
+
+    /// The graph, for reading.
+    pub fn graph(&self) -> &Graph {
+        self.graph
+    }
+
+    /// The graph, for edits of its boundary; nodes go through [`Emit::node`].
+    pub fn graph_mut(&mut self) -> &mut Graph {
+        self.graph
+    }
+
+    /// What is known of the values.
+    pub fn shapes(&self) -> &Shapes {
+        &self.shapes
+    }
+
+    /// Opset of the default domain.
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
+
+    /// Names what comes next after `part`.
+    pub fn set_scope(&mut self, part: &str) {
+        part.clone_into(&mut self.scope);
+    }
+
+    /// Names the result of the next node, as a graph output.
+    pub fn name_next(&mut self, name: &str) {
+        self.next_name = Some(name.to_owned());
+    }
+
+    /// Name of a value.
+    pub fn name(&self, value: ValueId) -> String {
+        self.graph.value(value).name().to_owned()
+    }
+
+    /// Dims of a value.
+    ///
+    /// # Errors
+    /// T0303 when one of them is no number.
+    pub fn dims(&self, value: ValueId) -> Result<Vec<usize>> {
+        if let Some(dims) = self.shapes.known_dims(value) {
+            return Ok(dims);
+        }
+        // A value that nothing has read yet is not in the table.
+        let known = self.graph.value(value);
+        let of_tensor = known.tensor().map(|tensor| tensor.dims().to_vec());
+        let declared = || known.declared().and_then(TensorType::known_dims);
+        of_tensor.or_else(declared).ok_or_else(|| AutodiffError::OpenShape {
+            value: known.name().to_owned(),
+            shape: self.shapes.of(value).map_or_else(|| "unknown".into(), ToString::to_string),
+        })
+    }
+
+    /// Element type of a value.
+    ///
+    /// # Errors
+    /// T0305 when it is unknown.
+    pub fn dtype(&self, value: ValueId) -> Result<DataType> {
+        let known = self.graph.value(value);
+        self.shapes
+            .dtype(value)
+            .or_else(|| known.tensor().map(Tensor::dtype))
+            .or_else(|| known.declared().map(|ty| ty.dtype))
+            .ok_or_else(|| AutodiffError::dtype(known.name(), "a tensor of known type", None))
+    }
+
+    /// The tensor of a value that is the same on every run.
+    pub fn constant_of(&self, value: ValueId) -> Option<Tensor> {
+        self.shapes.constant(self.graph, value)
+    }
+
+    /// Adds a node with one result.
+    ///
+    /// # Errors
+    /// What the graph refuses; T0303 when the shape of the result does not follow.
+    pub fn node(&mut self, node: Node, operands: &[Option<ValueId>]) -> Result<ValueId> {
+        self.numbered += 1;
+        let numbered =
+            || format!("{}.{}_{}", self.scope, node.op_type().to_lowercase(), self.numbered);
+        let name = self.next_name.take().unwrap_or_else(numbered);
+        let result = [NewResult::Fresh(name.clone())];
+        let (id, made) = self.graph.add_node(node.named(&name), self.anchor, operands, &result)?;
+        self.made_nodes.push(id);
+        self.shapes.update(self.graph, self.opset, id);
+        let value = made.into_iter().flatten().next().ok_or(updp_ir::IrError::StaleId)?;
+        self.dims(value)?;
+        Ok(value)
+    }
+
+    /// Adds a node without attributes.
+    pub fn call(&mut self, op: &str, operands: &[ValueId]) -> Result<ValueId> {
+        let operands: Vec<Option<ValueId>> = operands.iter().copied().map(Some).collect();
+        self.node(Node::new(op), &operands)
+    }
+
+    /// A constant; equal ones are one initializer.
+    pub fn constant(&mut self, tensor: Tensor) -> ValueId {
+        let key = (tensor.dtype().code(), tensor.dims().to_vec(), tensor.bytes().to_vec());
+        if let Some(value) = self.constants.get(&key) {
+            return *value;
+        }
+        let value = self.graph.add_initializer("gradient.constant", tensor);
+        self.made_constants.push(value);
+        self.constants.insert(key, value);
+        value
+    }
+
+    /// A constant of float type `dtype`.
+    pub fn floats(&mut self, dtype: DataType, dims: &[usize], values: &[f64]) -> Result<ValueId> {
+        Ok(self.constant(Tensor::from_f64(dtype, dims.to_vec(), values)?))
+    }
+
+    /// A constant list of integers.
+    pub fn ints(&mut self, values: &[i64]) -> Result<ValueId> {
+        Ok(self.constant(Tensor::from_i64(vec![values.len()], values)?))
+    }
+
+    /// A number of the type of `like`.
+    pub fn scalar(&mut self, like: ValueId, value: f64) -> Result<ValueId> {
+        let dtype = self.dtype(like)?;
+        self.floats(dtype, &[], &[value])
+    }
+
+    /// Zeros shaped and typed like `like`.
+    pub fn zeros(&mut self, like: ValueId) -> Result<ValueId> {
+        let zero = self.scalar(like, 0.0)?;
+        let dims = self.dims(like)?;
+        self.expand(zero, &dims)
+    }
+
+    /// Takes everything back that was written since [`Emit::new`].
+    pub fn roll_back(&mut self) {
+        for node in self.made_nodes.drain(..).rev() {
+            // Readers of a result were made later, so they are gone already.
+            let removed = self.graph.remove_node(node);
+            debug_assert!(removed.is_ok(), "{removed:?}");
+        }
+        for value in self.made_constants.drain(..) {
+            let removed = self.graph.remove_initializer(value);
+            debug_assert!(removed.is_ok(), "{removed:?}");
+        }
+    }
+}

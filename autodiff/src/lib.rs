@@ -1,0 +1,42 @@
+//! Reverse-mode differentiation of ONNX graphs, and training steps as plain ONNX models.
+//!
+//! [`backward`] writes the gradients of chosen values into the graph they belong to, as standard operators that every
+//! runtime has; [`train_form`] gives BatchNormalizations the statistics of the batch; [`TrainingStep`] puts forward
+//! pass, loss, gradients and optimizer into one model that maps parameters to better parameters. Nothing here runs a
+//! model.
+//!
+//! Every size is a number in a graph that is differentiated: a training step has a fixed batch. Callers bind the
+//! batch first ([`updp_ir::Graph::set_input_dims`]).
+//!
+//! ```
+//! use updp_autodiff::backward;
+//! use updp_ir::{DataType, ModelBuilder, Node, TensorType};
+//!
+//! let mut builder = ModelBuilder::new(17);
+//! builder.input("x", DataType::Float, &[2.into(), 3.into()]);
+//! builder.node(Node::new("Tanh"), &["x"], &["y"]);
+//! builder.output("y", DataType::Float, None);
+//! let mut model = builder.build()?;
+//! let (x, y) = (model.graph.find("x").unwrap(), model.graph.find("y").unwrap());
+//! let ty = TensorType::fixed(DataType::Float, &[2, 3]);
+//! let dy = model.graph.add_input("dy", &ty);
+//! let gradients = backward(&mut model, &[(y, dy)], &[x])?;
+//! model.graph.add_output(gradients[0].unwrap(), &ty)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod convolution;
+mod driver;
+mod emit;
+mod emit_ops;
+mod error;
+mod rules;
+pub mod step;
+mod train_form;
+
+pub use driver::{backward, backward_through};
+pub use emit::OLDEST_OPSET;
+pub use error::{AutodiffError, Result};
+pub use rules::{GRADIENT_OPERATORS, NO_GRADIENT_OPERATORS, has_gradient};
+pub use step::{StepSpec, TrainingStep};
+pub use train_form::{BatchStatistics, TrainForm, train_form};

@@ -1,0 +1,12 @@
+//! `Abs`: y = |x|; x̄ = ȳ ⊙ sign x.
+
+use super::{Cotangent, Site, first};
+use crate::emit::Emit;
+use crate::error::Result;
+
+pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
+    let x = site.operand(emit, 0)?;
+    let dy = site.dy(emit)?;
+    let sign = emit.call("Sign", &[x])?;
+    Ok(first(emit.mul(dy, sign)?))
+}

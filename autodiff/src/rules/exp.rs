@@ -1,0 +1,11 @@
+//! `Exp`: y = eˣ; x̄ = ȳ ⊙ y.
+
+use super::{Cotangent, Site, first};
+use crate::emit::Emit;
+use crate::error::Result;
+
+pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
+    let y = site.y(emit)?;
+    let dy = site.dy(emit)?;
+    Ok(first(emit.mul(dy, y)?))
+}

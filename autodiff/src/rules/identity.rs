@@ -1,0 +1,10 @@
+//! `Identity`: x̄ = ȳ.
+
+use super::{Cotangent, Site, first};
+use crate::emit::Emit;
+use crate::error::Result;
+
+pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
+    let dy = site.dy(emit)?;
+    Ok(first(dy))
+}

@@ -1,0 +1,103 @@
+//! `MatMul`: Y = A·B, A [.., M, K], B [.., K, N]; Ā = Ȳ·Bᵀ, B̄ = Aᵀ·Ȳ, summed over repeated batch axes by the driver.
+//!
+//! A matrix B without batch axes, as weights are, takes the rows of all batches in one product.
+
+use updp_ir::{Node, ValueId};
+
+use super::{Cotangent, Site};
+use crate::emit::Emit;
+use crate::error::Result;
+
+pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
+    let (a, b) = (site.operand(emit, 0)?, site.operand(emit, 1)?);
+    let (a_dims, b_dims) = (emit.dims(a)?, emit.dims(b)?);
+    // Vectors are matrices of one row or one column.
+    let a_full = if a_dims.len() == 1 { vec![1, a_dims[0]] } else { a_dims.clone() };
+    let b_full = if b_dims.len() == 1 { vec![b_dims[0], 1] } else { b_dims.clone() };
+    let (m, n) = (a_full[a_full.len() - 2], b_full[b_full.len() - 1]);
+    let mut y_full = emit.dims(site.y(emit)?)?;
+    y_full.truncate(y_full.len() - usize::from(a_dims.len() > 1) - usize::from(b_dims.len() > 1));
+    y_full.extend([m, n]);
+    let dy = site.dy(emit)?;
+    let (a, b) = (emit.reshape(a, &a_full)?, emit.reshape(b, &b_full)?);
+    let dy = emit.reshape(dy, &y_full)?;
+    let wants = [site.wants(0), site.wants(1)];
+    let (da, db) = if b_full.len() == 2 {
+        of_rows(emit, (a, &a_full), b, (dy, n), wants)?
+    } else {
+        of_batches(emit, a, b, dy, wants)?
+    };
+    let mut back = vec![Cotangent::NotDifferentiable; 2];
+    if let Some(da) = da {
+        let da = emit.sum_to(da, &a_full)?;
+        back[0] = Cotangent::Value(emit.reshape(da, &a_dims)?);
+    }
+    if let Some(db) = db {
+        let db = emit.sum_to(db, &b_full)?;
+        back[1] = Cotangent::Value(emit.reshape(db, &b_dims)?);
+    }
+    Ok(back)
+}
+
+type Pair = (Option<ValueId>, Option<ValueId>);
+
+/// `A' · B'`, each transposed as asked.
+pub(super) fn gemm(
+    emit: &mut Emit<'_>,
+    (a, is_a_transposed): (ValueId, bool),
+    (b, is_b_transposed): (ValueId, bool),
+    alpha: f32,
+) -> Result<ValueId> {
+    let mut node = Node::new("Gemm");
+    if is_a_transposed {
+        node = node.with("transA", 1_i64);
+    }
+    if is_b_transposed {
+        node = node.with("transB", 1_i64);
+    }
+    if alpha != 1.0 {
+        node = node.with("alpha", alpha);
+    }
+    emit.node(node, &[Some(a), Some(b)])
+}
+
+fn of_rows(
+    emit: &mut Emit<'_>,
+    (a, a_dims): (ValueId, &[usize]),
+    b: ValueId,
+    (dy, n): (ValueId, usize),
+    wants: [bool; 2],
+) -> Result<Pair> {
+    let k = a_dims[a_dims.len() - 1];
+    let rows = a_dims[..a_dims.len() - 1].iter().product();
+    let dy = emit.reshape(dy, &[rows, n])?;
+    let mut pair = (None, None);
+    if wants[0] {
+        let da = gemm(emit, (dy, false), (b, true), 1.0)?;
+        pair.0 = Some(emit.reshape(da, a_dims)?);
+    }
+    if wants[1] {
+        let a = emit.reshape(a, &[rows, k])?;
+        pair.1 = Some(gemm(emit, (a, true), (dy, false), 1.0)?);
+    }
+    Ok(pair)
+}
+
+fn of_batches(
+    emit: &mut Emit<'_>,
+    a: ValueId,
+    b: ValueId,
+    dy: ValueId,
+    wants: [bool; 2],
+) -> Result<Pair> {
+    let mut pair = (None, None);
+    if wants[0] {
+        let b = emit.transpose_last(b)?;
+        pair.0 = Some(emit.matmul(dy, b)?);
+    }
+    if wants[1] {
+        let a = emit.transpose_last(a)?;
+        pair.1 = Some(emit.matmul(a, dy)?);
+    }
+    Ok(pair)
+}

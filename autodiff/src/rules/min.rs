@@ -1,0 +1,9 @@
+//! `Min`: y = min xᵢ with broadcasting; ȳ goes to the first operand that equals y, the rest get 0.
+
+use super::{Cotangent, Site};
+use crate::emit::Emit;
+use crate::error::Result;
+
+pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
+    super::max::chosen(emit, site)
+}

@@ -1,0 +1,12 @@
+//! `Relu`: y = max(x, 0); x̄ = ȳ ⊙ [y > 0]: 0 at the kink.
+
+use super::{Cotangent, Site, first};
+use crate::emit::Emit;
+use crate::error::Result;
+
+pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
+    let y = site.y(emit)?;
+    let dy = site.dy(emit)?;
+    let is_open = emit.mask_against("Greater", y, 0.0)?;
+    Ok(first(emit.mul(dy, is_open)?))
+}

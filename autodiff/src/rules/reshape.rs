@@ -1,0 +1,12 @@
+//! `Reshape`: x̄ is ȳ under the dims of x.
+
+use super::{Cotangent, Site, first};
+use crate::emit::Emit;
+use crate::error::Result;
+
+pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
+    let x = site.operand(emit, 0)?;
+    let dims = emit.dims(x)?;
+    let dy = site.dy(emit)?;
+    Ok(first(emit.reshape(dy, &dims)?))
+}

@@ -1,0 +1,12 @@
+//! `Softplus`: y = ln(1 + eˣ); x̄ = ȳ ⊙ sigmoid x.
+
+use super::{Cotangent, Site, first};
+use crate::emit::Emit;
+use crate::error::Result;
+
+pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
+    let x = site.operand(emit, 0)?;
+    let dy = site.dy(emit)?;
+    let slope = emit.call("Sigmoid", &[x])?;
+    Ok(first(emit.mul(dy, slope)?))
+}

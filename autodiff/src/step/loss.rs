@@ -1,0 +1,183 @@
+//! The loss and what is reported beside it.
+
+use updp_ir::{DataType, Node, TensorType, ValueId};
+
+use super::spec::{Distance, Objective};
+use crate::emit::Emit;
+use crate::error::{AutodiffError, Result};
+
+/// The loss with the inputs it brings.
+pub(super) struct Loss {
+    /// The loss, a number of the type of the outputs.
+    pub value: ValueId,
+    /// Images whose largest score is at the place of the largest label, or of the teacher's largest score.
+    pub correct: Option<ValueId>,
+    /// Soft labels [N, classes].
+    pub targets: Option<ValueId>,
+    /// What a teacher gives, one value an output.
+    pub teachers: Vec<ValueId>,
+}
+
+impl Loss {
+    /// Writes the loss of the model's outputs.
+    pub fn write(emit: &mut Emit<'_>, objective: &Objective, outputs: &[ValueId]) -> Result<Self> {
+        emit.set_scope("loss");
+        match *objective {
+            Objective::Labels { smoothing } => {
+                let scores = scores(emit, outputs)?;
+                let targets = input_like(emit, "targets", scores)?;
+                let value = cross_entropy(emit, scores, targets, smoothing)?;
+                let correct = Some(agreement(emit, scores, targets)?);
+                Ok(Self { value, correct, targets: Some(targets), teachers: Vec::new() })
+            }
+            Objective::Teacher { temperature } => {
+                let scores = scores(emit, outputs)?;
+                let teacher = input_like(emit, "teacher", scores)?;
+                let value = divergence(emit, scores, teacher, temperature)?;
+                let correct = Some(agreement(emit, scores, teacher)?);
+                Ok(Self { value, correct, targets: None, teachers: vec![teacher] })
+            }
+            Objective::LabelsAndTeacher { smoothing, temperature, weight } => {
+                let scores = scores(emit, outputs)?;
+                let targets = input_like(emit, "targets", scores)?;
+                let teacher = input_like(emit, "teacher", scores)?;
+                let hard = cross_entropy(emit, scores, targets, smoothing)?;
+                let soft = divergence(emit, scores, teacher, temperature)?;
+                let (hard, soft) = (emit.scale(hard, 1.0 - weight)?, emit.scale(soft, weight)?);
+                let value = emit.add(hard, soft)?;
+                let correct = Some(agreement(emit, scores, targets)?);
+                Ok(Self { value, correct, targets: Some(targets), teachers: vec![teacher] })
+            }
+            Objective::Outputs(distance) => of_outputs(emit, distance, outputs),
+        }
+    }
+}
+
+fn of_outputs(emit: &mut Emit<'_>, distance: Distance, outputs: &[ValueId]) -> Result<Loss> {
+    let mut sum = None;
+    let mut teachers = Vec::new();
+    for output in outputs {
+        let hint = if outputs.len() == 1 {
+            "teacher".to_owned()
+        } else {
+            format!("teacher.{}", emit.name(*output))
+        };
+        let teacher = input_like(emit, &hint, *output)?;
+        let apart = match distance {
+            Distance::MeanSquare => mean_square(emit, *output, teacher)?,
+            Distance::Cosine => cosine(emit, *output, teacher)?,
+        };
+        teachers.push(teacher);
+        sum = Some(match sum {
+            None => apart,
+            Some(sum) => emit.add(sum, apart)?,
+        });
+    }
+    let value = sum.ok_or_else(|| fails("the model has no float output"))?;
+    Ok(Loss { value, correct: None, targets: None, teachers })
+}
+
+fn fails(detail: &str) -> AutodiffError {
+    AutodiffError::Loss { detail: detail.to_owned() }
+}
+
+/// The first float output, which must be [N, classes].
+fn scores(emit: &Emit<'_>, outputs: &[ValueId]) -> Result<ValueId> {
+    let first = *outputs.first().ok_or_else(|| fails("the model has no float output"))?;
+    let dims = emit.dims(first)?;
+    if dims.len() != 2 || dims[1] < 2 {
+        let detail = format!("{:?} {dims:?} has no scores [N, classes]", emit.name(first));
+        return Err(AutodiffError::Loss { detail });
+    }
+    Ok(first)
+}
+
+/// A graph input of the type of a value.
+fn input_like(emit: &mut Emit<'_>, name: &str, like: ValueId) -> Result<ValueId> {
+    let ty = TensorType::fixed(emit.dtype(like)?, &emit.dims(like)?);
+    Ok(emit.graph_mut().add_input(name, &ty))
+}
+
+fn log_softmax(emit: &mut Emit<'_>, x: ValueId) -> Result<ValueId> {
+    emit.node(Node::new("LogSoftmax").with("axis", 1_i64), &[Some(x)])
+}
+
+/// −Σ t′·ln softmax(z) / N, t′ = (1 − s)·t + s/classes.
+fn cross_entropy(
+    emit: &mut Emit<'_>,
+    scores: ValueId,
+    targets: ValueId,
+    smoothing: f64,
+) -> Result<ValueId> {
+    let dims = emit.dims(scores)?;
+    let logs = log_softmax(emit, scores)?;
+    let mut targets = targets;
+    if smoothing > 0.0 {
+        targets = emit.scale(targets, 1.0 - smoothing)?;
+        targets = emit.shift(targets, smoothing / dims[1] as f64)?;
+    }
+    let product = emit.mul(logs, targets)?;
+    let sum = emit.reduce_sum(product, &[0, 1], false)?;
+    emit.scale(sum, -1.0 / dims[0] as f64)
+}
+
+/// T²/N · Σ p·(ln p − ln q), p = softmax(u/T), q = softmax(z/T).
+fn divergence(
+    emit: &mut Emit<'_>,
+    scores: ValueId,
+    teacher: ValueId,
+    temperature: f64,
+) -> Result<ValueId> {
+    let images = emit.dims(scores)?[0] as f64;
+    let scores = emit.scale(scores, 1.0 / temperature)?;
+    let teacher = emit.scale(teacher, 1.0 / temperature)?;
+    let (own, wanted) = (log_softmax(emit, scores)?, log_softmax(emit, teacher)?);
+    let probability = emit.call("Exp", &[wanted])?;
+    let apart = emit.sub(wanted, own)?;
+    let product = emit.mul(probability, apart)?;
+    let sum = emit.reduce_sum(product, &[0, 1], false)?;
+    emit.scale(sum, temperature * temperature / images)
+}
+
+/// Mean of (y − u)².
+fn mean_square(emit: &mut Emit<'_>, y: ValueId, u: ValueId) -> Result<ValueId> {
+    let dims = emit.dims(y)?;
+    let apart = emit.sub(y, u)?;
+    let square = emit.mul(apart, apart)?;
+    let axes: Vec<usize> = (0..dims.len()).collect();
+    let sum = emit.reduce_sum(square, &axes, false)?;
+    emit.scale(sum, 1.0 / dims.iter().product::<usize>() as f64)
+}
+
+/// Mean over images of 1 − y·u / (‖y‖·‖u‖).
+fn cosine(emit: &mut Emit<'_>, y: ValueId, u: ValueId) -> Result<ValueId> {
+    let dims = emit.dims(y)?;
+    let images = dims.first().copied().unwrap_or(1);
+    let flat = [images, dims.iter().skip(1).product()];
+    let (y, u) = (emit.reshape(y, &flat)?, emit.reshape(u, &flat)?);
+    let mut inner = |a, b| -> Result<ValueId> {
+        let product = emit.mul(a, b)?;
+        emit.reduce_sum(product, &[1], false)
+    };
+    let (both, own, wanted) = (inner(y, u)?, inner(y, y)?, inner(u, u)?);
+    let product = emit.mul(own, wanted)?;
+    let product = emit.shift(product, 1e-24)?;
+    let norm = emit.call("Sqrt", &[product])?;
+    let cosine = emit.div(both, norm)?;
+    let sum = emit.reduce_sum(cosine, &[0], false)?;
+    let mean = emit.scale(sum, 1.0 / images as f64)?;
+    emit.complement(1.0, mean)
+}
+
+/// How many rows of two matrices have their largest entry at the same place, as f32.
+fn agreement(emit: &mut Emit<'_>, a: ValueId, b: ValueId) -> Result<ValueId> {
+    let mut places = [a, b];
+    for value in &mut places {
+        let node = Node::new("ArgMax").with("axis", 1_i64).with("keepdims", 0_i64);
+        *value = emit.node(node, &[Some(*value)])?;
+    }
+    let equal = emit.call("Equal", &places)?;
+    let equal = emit.cast(equal, DataType::Float)?;
+    emit.name_next("correct");
+    emit.reduce_sum(equal, &[0], false)
+}

@@ -1,0 +1,65 @@
+//! Gives every parameter an initializer of its own, the same way each time.
+//!
+//! Exporters that write one tensor for equal ones let BatchNormalizations share what training makes different, and
+//! some keep weights in `Constant` nodes.
+
+use updp_ir::{IrError, Model, NodeId, Origin, ValueId, view};
+
+/// Weights of `Constant` nodes become initializers; parameters and running statistics of BatchNormalizations that are
+/// aliases or shared become copies. What the model computes stays the same.
+pub(super) fn prepare(model: &mut Model) -> Result<(), IrError> {
+    for node in model.graph.nodes() {
+        own_constant(model, node)?;
+    }
+    let opset = model.opset("").unwrap_or(0);
+    for node in model.graph.nodes() {
+        let Some(norm) = view::BatchNorm::of(&model.graph, node, opset) else { continue };
+        for (slot, value) in [(1, norm.scale), (2, norm.bias), (3, norm.mean), (4, norm.var)] {
+            own_operand(model, node, slot, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// The name starts with that of the value, so that people find it again.
+fn own_constant(model: &mut Model, node: NodeId) -> Result<(), IrError> {
+    let graph = &mut model.graph;
+    let Some(value) = graph.sole_result(node).filter(|_| graph.node(node).is("Constant")) else {
+        return Ok(());
+    };
+    let is_kept = graph.value(value).is_output() || graph.is_captured(value);
+    let tensor = view::constant(graph, value).filter(|tensor| {
+        !is_kept && tensor.dtype().is_foldable_float() && !tensor.dims().is_empty()
+    });
+    if let Some(tensor) = tensor {
+        let name = format!("{}.weight", graph.value(value).name());
+        let own = graph.add_initializer(&name, tensor);
+        graph.redirect_uses(value, own)?;
+        graph.remove_node(node)?;
+    }
+    Ok(())
+}
+
+fn own_operand(
+    model: &mut Model,
+    node: NodeId,
+    slot: usize,
+    value: ValueId,
+) -> Result<(), IrError> {
+    let graph = &mut model.graph;
+    let is_own = graph.value(value).origin() == Origin::Initializer { overridable: false }
+        && graph.sole_use(value).is_some();
+    if let Some(tensor) = view::constant(graph, value).filter(|_| !is_own) {
+        let name = format!("{}.own", graph.value(value).name());
+        let own = graph.add_initializer(&name, tensor);
+        graph.set_operand(node, slot, Some(own))?;
+        // The last reader takes the alias with it.
+        if !graph.is_read(value) {
+            match graph.producer(value) {
+                Some((alias, _)) => graph.remove_node(alias)?,
+                None => graph.remove_initializer(value)?,
+            }
+        }
+    }
+    Ok(())
+}

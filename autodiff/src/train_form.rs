@@ -1,0 +1,183 @@
+//! BatchNormalizations with the statistics of the batch, differentiated in closed form.
+//!
+//! \[BN\]: μ = mean x, d = x − μ, σ² = Σ d² / m over batch and space, m elements a channel. The node itself stays in
+//! inference form and reads μ and σ²: the training form of the operator writes into its inputs on ONNX Runtime's
+//! CPU provider and is refused by others.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexSet;
+use updp_ir::{Model, NodeId, ValueId, view};
+
+use crate::driver::describe;
+use crate::emit::Emit;
+use crate::error::{AutodiffError, Result};
+use crate::rules::{Cotangent, Site};
+
+/// A BatchNormalization that takes the statistics of the batch.
+#[derive(Clone, Debug)]
+pub struct BatchStatistics {
+    /// Running mean as it was `[C]`.
+    pub running_mean: ValueId,
+    /// Running variance as it was `[C]`.
+    pub running_var: ValueId,
+    /// (1 − a)·running mean + a·μ `[C]`.
+    pub next_mean: ValueId,
+    /// (1 − a)·running variance + a·σ²·m/(m − 1) `[C]`.
+    pub next_var: ValueId,
+    scale: ValueId,
+    /// d, shaped like x.
+    centred: ValueId,
+    /// σ² `[C]`.
+    variance: ValueId,
+    epsilon: f64,
+    /// m.
+    count: usize,
+}
+
+/// The BatchNormalizations of a graph that take the statistics of the batch.
+#[derive(Clone, Debug, Default)]
+pub struct TrainForm {
+    norms: BTreeMap<NodeId, BatchStatistics>,
+}
+
+impl TrainForm {
+    /// Each of them with its node.
+    pub fn norms(&self) -> impl Iterator<Item = (NodeId, &BatchStatistics)> {
+        self.norms.iter().map(|(node, statistics)| (*node, statistics))
+    }
+
+    /// The statistics of a node, when it is one of them.
+    pub(crate) fn statistics_of(&self, node: NodeId) -> Option<&BatchStatistics> {
+        self.norms.get(&node)
+    }
+
+    /// Whether an operand is μ or σ² of such a node: its gradient is part of that of x.
+    pub(crate) fn is_statistic(&self, node: NodeId, slot: usize) -> bool {
+        slot >= 3 && self.norms.contains_key(&node)
+    }
+}
+
+/// Lets BatchNormalizations in inference form use the statistics of the batch, and makes the next running
+/// statistics, as PyTorch does: running ← (1 − `momentum`)·running + `momentum`·batch, the variance unbiased.
+///
+/// The gradients of such nodes are those of [`crate::backward_through`].
+///
+/// # Errors
+/// T0306 for a node that is no BatchNormalization in inference form, has one value a channel, or shares its running
+/// statistics with another; T0303 for an input without fixed size, T0304 for an old opset. The graph is as before
+/// then.
+pub fn train_form(model: &mut Model, nodes: &[NodeId], momentum: f64) -> Result<TrainForm> {
+    let mut emit = Emit::new(model)?;
+    let form = write(&mut emit, nodes, momentum);
+    if form.is_err() {
+        emit.roll_back();
+    }
+    form
+}
+
+/// [`train_form`] with a writer that the caller goes on using.
+pub(crate) fn write(emit: &mut Emit<'_>, nodes: &[NodeId], momentum: f64) -> Result<TrainForm> {
+    let mut form = TrainForm::default();
+    let mut seen = IndexSet::new();
+    let mut operands = Vec::new();
+    for id in nodes {
+        let (statistics, mean) = one(emit, *id, momentum)?;
+        if !seen.insert(statistics.running_mean) || !seen.insert(statistics.running_var) {
+            return Err(refuse(emit, *id, "it shares its running statistics"));
+        }
+        operands.push((*id, 3, mean));
+        operands.push((*id, 4, statistics.variance));
+        form.norms.insert(*id, statistics);
+    }
+    for (node, slot, value) in operands {
+        emit.graph_mut().set_operand(node, slot, Some(value))?;
+    }
+    Ok(form)
+}
+
+fn refuse(emit: &Emit<'_>, id: NodeId, detail: &str) -> AutodiffError {
+    AutodiffError::NoBatchNorm { node: describe(emit, id), detail: detail.to_owned() }
+}
+
+fn one(emit: &mut Emit<'_>, id: NodeId, momentum: f64) -> Result<(BatchStatistics, ValueId)> {
+    let view = view::BatchNorm::of(emit.graph(), id, emit.opset())
+        .ok_or_else(|| refuse(emit, id, "it is none in inference form"))?;
+    let dims = emit.dims(view.x)?;
+    let count = dims[0] * dims[2..].iter().product::<usize>();
+    if count < 2 {
+        return Err(refuse(emit, id, "one value a channel has no variance"));
+    }
+    emit.set_scope(&format!("train.{}", describe(emit, id)));
+    let axes = batch_axes(dims.len());
+    let mean = emit.reduce("ReduceMean", view.x, &axes, true)?;
+    let centred = emit.sub(view.x, mean)?;
+    // ONNX Runtime sums over batch and space faster than it sums squares.
+    let squares = emit.mul(centred, centred)?;
+    let squares = emit.reduce_sum(squares, &axes, false)?;
+    let variance = emit.scale(squares, 1.0 / count as f64)?;
+    let mean = emit.reshape(mean, &[dims[1]])?;
+    let mut next = [view.mean, view.var];
+    let parts = [(mean, momentum), (squares, momentum / (count - 1) as f64)];
+    for (running, (value, share)) in next.iter_mut().zip(parts) {
+        let kept = emit.scale(*running, 1.0 - momentum)?;
+        let new = emit.scale(value, share)?;
+        *running = emit.add(kept, new)?;
+    }
+    let statistics = BatchStatistics {
+        running_mean: view.mean,
+        running_var: view.var,
+        next_mean: next[0],
+        next_var: next[1],
+        scale: view.scale,
+        centred,
+        variance,
+        epsilon: view.epsilon,
+        count,
+    };
+    Ok((statistics, mean))
+}
+
+/// Every axis but the channels.
+fn batch_axes(rank: usize) -> Vec<usize> {
+    std::iter::once(0).chain(2..rank).collect()
+}
+
+impl BatchStatistics {
+    /// With r = 1/√(σ² + ε): β̄ = Σ ȳ, γ̄ = r·Σ ȳ⊙d, x̄ = γ·r ⊙ (ȳ − β̄/m − d ⊙ r·γ̄/m).
+    pub(crate) fn vjp(&self, emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
+        let dims = emit.dims(self.centred)?;
+        let axes = batch_axes(dims.len());
+        let mut channel = vec![1; dims.len()];
+        channel[1] = dims[1];
+        let dy = site.dy(emit)?;
+        let shifted = emit.shift(self.variance, self.epsilon)?;
+        let deviation = emit.call("Sqrt", &[shifted])?;
+        let inverse = emit.call("Reciprocal", &[deviation])?;
+        let dbias = emit.reduce_sum(dy, &axes, false)?;
+        let mut back = vec![Cotangent::NotDifferentiable; 5];
+        back[2] = Cotangent::Value(dbias);
+        if !site.wants(0) && !site.wants(1) {
+            return Ok(back);
+        }
+        let product = emit.mul(dy, self.centred)?;
+        let along = emit.reduce_sum(product, &axes, false)?;
+        let dscale = emit.mul(inverse, along)?;
+        back[1] = Cotangent::Value(dscale);
+        if site.wants(0) {
+            let share = 1.0 / self.count as f64;
+            let slope = emit.mul(inverse, dscale)?;
+            let mut per_channel = [slope, dbias, emit.mul(self.scale, inverse)?];
+            for value in &mut per_channel {
+                *value = emit.reshape(*value, &channel)?;
+            }
+            let [slope, mean, gain] = per_channel;
+            let (slope, mean) = (emit.scale(slope, share)?, emit.scale(mean, share)?);
+            let part = emit.mul(self.centred, slope)?;
+            let rest = emit.sub(dy, mean)?;
+            let rest = emit.sub(rest, part)?;
+            back[0] = Cotangent::Value(emit.mul(rest, gain)?);
+        }
+        Ok(back)
+    }
+}

@@ -1,0 +1,13 @@
+//! Gradients against finite differences, and training steps, all run in ONNX Runtime with its optimizer off.
+
+mod convolutions;
+mod driver;
+mod elementwise;
+mod exporters;
+mod gradcheck;
+mod layout;
+mod networks;
+mod norms;
+mod optimizers;
+mod pools;
+mod step;
