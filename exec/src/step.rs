@@ -63,20 +63,22 @@ struct State {
 impl StepSession {
     /// Loads a step and puts its first state on the device.
     ///
-    /// The runtime may rewrite the graph, whatever `options` say, and computes deterministically where it can.
+    /// `results` are the outputs a step gives back; others of the model are not read. The runtime may rewrite the graph,
+    /// whatever `options` say, and computes deterministically where it can.
     ///
     /// # Errors
     /// X0001–X0005 for the library, X0101–X0103 for the model, X0201 for the device; X0302, X0303 when a state is no
-    /// input of the model or another one, X0307, X0308 the same of outputs, X0309 for a name given twice, X0304 for a
+    /// input of the model or another one, X0307 when an output is not the model's, X0308 when it does not fit its state, X0309 for a name given twice, X0304 for a
     /// state that is not of plain numbers, X0305 for inputs and outputs that are no tensors.
     pub fn open(
         source: ModelSource<'_>,
         options: &Options,
         states: &[StateSpec],
+        results: &[&str],
     ) -> Result<Self, ExecError> {
         let options = Options { optimizer: Optimizer::All, ..options.clone() };
         let (runtime, session) = open_session(source, &options, None, true)?;
-        let (inputs, outputs) = check_states(&session, states)?;
+        let (inputs, outputs) = check_states(&session, states, results)?;
         let device = options.device;
         let made = quiet::catch(|| bind(&runtime, device, &session, states, &outputs));
         let (sets, bindings) =
@@ -123,7 +125,7 @@ impl StepSession {
         self.states.iter().map(|state| state.input.as_str())
     }
 
-    /// Runs one step and makes its next state the state; gives the outputs that are no states, in graph order.
+    /// Runs one step and makes its next state the state; gives its results, in graph order.
     ///
     /// Each input is copied once, into a buffer that stays. After an error the state is what it was before.
     ///
@@ -250,10 +252,11 @@ impl State {
     }
 }
 
-/// Checks the states against the model; gives the inputs and outputs that are left.
+/// Checks the states and results against the model; gives the inputs that are left, and the results in graph order.
 fn check_states(
     session: &Session,
     states: &[StateSpec],
+    results: &[&str],
 ) -> Result<(Vec<Declared>, Vec<String>), ExecError> {
     let mut inputs: Vec<_> =
         session.inputs().iter().map(declared).collect::<Result<_, ExecError>>()?;
@@ -283,7 +286,14 @@ fn check_states(
             });
         }
     }
-    Ok((inputs, outputs.into_iter().map(|declared| declared.name).collect()))
+    for name in results {
+        if !outputs.iter().any(|declared| declared.name == *name) {
+            let known = known(&outputs);
+            return Err(ExecError::OutputUnknown { name: (*name).to_owned(), known });
+        }
+    }
+    let names = outputs.into_iter().map(|declared| declared.name);
+    Ok((inputs, names.filter(|name| results.contains(&name.as_str())).collect()))
 }
 
 /// Two sets of buffers, the first with the initial state, and the two bindings between them.

@@ -78,7 +78,8 @@ fn data(at: usize, rows: usize) -> (Tensor, Tensor) {
 
 fn opened(options: &Options) -> StepSession {
     let options = Options { threads: NonZeroUsize::new(1), ..options.clone() };
-    StepSession::open(ModelSource::Bytes(&regression()), &options, &states()).expect("opens")
+    StepSession::open(ModelSource::Bytes(&regression()), &options, &states(), &["loss"])
+        .expect("opens")
 }
 
 fn step(session: &mut StepSession, at: usize) -> f64 {
@@ -235,7 +236,7 @@ fn inputs_that_do_not_fit_are_refused_and_leave_the_state() {
 fn states_that_are_not_the_models_are_refused() {
     let Some(options) = ort_options("states_that_are_not_the_models_are_refused") else { return };
     let open = |states: &[StateSpec]| {
-        code(StepSession::open(ModelSource::Bytes(&regression()), &options, states))
+        code(StepSession::open(ModelSource::Bytes(&regression()), &options, states, &["loss"]))
     };
     let with = |change: &dyn Fn(&mut StateSpec)| {
         let mut states = states();
@@ -256,6 +257,9 @@ fn states_that_are_not_the_models_are_refused() {
     assert_eq!(with(&scalar), "X0308");
     assert_eq!(with(&|s| s.input = "m".to_owned()), "X0309");
     assert_eq!(with(&|s| s.output = "m_next".to_owned()), "X0309");
+    let model_bytes = regression();
+    let unknown = StepSession::open(ModelSource::Bytes(&model_bytes), &options, &states(), &["y"]);
+    assert_eq!(code(unknown), "X0307");
     let bool = DataType::Bool;
     let flag = bytes(&model(
         vec![node("Not", &["b"], &["b_next"])],
@@ -268,6 +272,6 @@ fn states_that_are_not_the_models_are_refused() {
         output: "b_next".to_owned(),
         initial: Tensor::new(bool, vec![1], vec![1].into()).expect("well formed"),
     };
-    let opened = StepSession::open(ModelSource::Bytes(&flag), &options, &[state]);
+    let opened = StepSession::open(ModelSource::Bytes(&flag), &options, &[state], &[]);
     assert_eq!(code(opened), "X0304");
 }

@@ -12,7 +12,7 @@ pub enum TrainError {
     #[error("the training step {detail}")]
     Step { detail: String },
     #[error(
-        "the loss is {loss} at step {step} (λ {lambda}, learning rate {learning_rate}, gradient norm \
+        "training diverged at step {step} (loss {loss}, λ {lambda}, learning rate {learning_rate}, gradient norm \
          {gradient_norm}); not finite: {}; last good state: {}",
         if .states.is_empty() { "no state".to_owned() } else { .states.join(", ") },
         .checkpoint.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())

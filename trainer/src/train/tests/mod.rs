@@ -1,6 +1,7 @@
 //! Trainings of small models, in ONNX Runtime, on small data.
 
 mod loading;
+mod training;
 
 use std::path::Path;
 
