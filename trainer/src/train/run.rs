@@ -159,7 +159,7 @@ pub fn train(
         validations,
         last_good,
     }
-    .to_the_end(hooks)
+    .finish(hooks)
 }
 
 /// A training under way.
@@ -180,7 +180,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn to_the_end(mut self, hooks: &mut dyn Hooks) -> Result<Trained, TrainerError> {
+    fn finish(mut self, hooks: &mut dyn Hooks) -> Result<Trained, TrainerError> {
         let steps = self.schedule.steps();
         while self.done < steps {
             let row = self.step(hooks)?;
@@ -192,7 +192,7 @@ impl Run<'_> {
             hooks.progress(&self.progress(row));
             let is_stopped = hooks.is_stopped() && self.done < steps;
             let every = self.options.checkpoint_every;
-            if is_stopped || self.done == steps || (every > 0 && self.done % every == 0) {
+            if is_stopped || self.done == steps || self.done.is_multiple_of(every) {
                 self.save(&row)?;
             }
             if is_stopped {
@@ -279,7 +279,7 @@ impl Run<'_> {
     /// At the end of an epoch.
     fn validate(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainerError> {
         let per_epoch = self.schedule.steps_per_epoch as u64;
-        if self.done % per_epoch != 0 {
+        if !self.done.is_multiple_of(per_epoch) {
             return Ok(());
         }
         let epoch = self.done / per_epoch;

@@ -103,7 +103,7 @@ impl Checkpoints {
                 Ok(snapshot) => return Ok(Some(Found { snapshot, path, damaged })),
                 Err(Unread::Other(error)) => return Err(error.into()),
                 Err(Unread::Damaged(reason)) => {
-                    damaged.push(format!("{}: {reason}", path.display()))
+                    damaged.push(format!("{}: {reason}", path.display()));
                 }
             }
         }

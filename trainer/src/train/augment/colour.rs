@@ -19,7 +19,9 @@ fn luma(pixel: &[u8]) -> f32 {
 
 /// Blends with black.
 pub(super) fn brightness(pixels: &mut [u8], factor: f32) {
-    pixels.iter_mut().for_each(|pixel| *pixel = blend(*pixel, 0.0, factor));
+    for pixel in pixels {
+        *pixel = blend(*pixel, 0.0, factor);
+    }
 }
 
 /// Blends with the mean of the image's luma.
@@ -27,21 +29,27 @@ pub(super) fn contrast(view: View, pixels: &mut [u8], factor: f32) {
     let count = (view.height * view.width) as f64;
     let sum: f64 = pixels.chunks_exact(view.channels).map(|pixel| f64::from(luma(pixel))).sum();
     let mean = (sum / count).round() as f32;
-    pixels.iter_mut().for_each(|pixel| *pixel = blend(*pixel, mean, factor));
+    for pixel in pixels {
+        *pixel = blend(*pixel, mean, factor);
+    }
 }
 
 /// Blends with the grey image.
 pub(super) fn saturation(view: View, pixels: &mut [u8], factor: f32) {
     for pixel in pixels.chunks_exact_mut(view.channels) {
         let grey = luma(pixel).round();
-        pixel.iter_mut().for_each(|cell| *cell = blend(*cell, grey, factor));
+        for cell in pixel {
+            *cell = blend(*cell, grey, factor);
+        }
     }
 }
 
 /// Keeps the `bits` highest bits, 1 to 8.
 pub(super) fn posterize(pixels: &mut [u8], bits: u32) {
     let mask = 0xff_u8 << (8 - bits.clamp(1, 8));
-    pixels.iter_mut().for_each(|pixel| *pixel &= mask);
+    for pixel in pixels {
+        *pixel &= mask;
+    }
 }
 
 /// Inverts pixels from `threshold` on.

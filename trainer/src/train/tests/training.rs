@@ -195,7 +195,7 @@ impl Hooks for Seen {
         epoch: u64,
     ) -> Result<Option<f64>, TrainerError> {
         let sum: f64 = state["w"].to_f64().unwrap().iter().map(|w| w * w).sum();
-        Ok((epoch % 2 == 0).then_some(sum))
+        Ok(epoch.is_multiple_of(2).then_some(sum))
     }
 }
 
