@@ -1,9 +1,8 @@
 //! The course of a training in two files: `steps.csv`, one row a step, and `journal.jsonl`, steps and validations.
 //!
 //! Both hold only what is the same in every run of the same settings. A training that goes on first drops the rows of
-//! steps it will do again. There are no `TensorBoard` files: `tensorboard-rs` 0.5.9 and `tfrecord` 0.15 stand on `protobuf`
-//! 2, `image` 0.23 and `prost` 0.11 to 0.13, years old and with advisories, and prost belongs to `updp-ir`; the CSV loads
-//! in any plotting tool.
+//! steps it will do again. There are no `TensorBoard` files: the crates for it stand on outdated ones (`tensorboard-rs` 0.5.9
+//! on `protobuf` 2 and `image` 0.23, `tfrecord` 0.15 on `prost` 0.12), and the CSV loads in any plotting tool.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};

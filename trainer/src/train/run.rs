@@ -361,6 +361,10 @@ fn check(
         let (setting, expected) = ("the number of accumulated batches", "1 or more");
         return Err(TrainError::Setting { setting, found: "0".to_owned(), expected }.into());
     }
+    if let Some(share) = options.pruned.iter().find(|share| !(0.0..=1.0).contains(*share)) {
+        let (setting, expected) = ("the share of λ of a block", "0 to 1");
+        return Err(TrainError::Setting { setting, found: share.to_string(), expected }.into());
+    }
     let inputs = session.input_names();
     let has = |name: &str| inputs.contains(&name);
     let lacks = |name: &str| TrainError::Step { detail: format!("has no input {name:?}") };

@@ -433,6 +433,8 @@ fn steps_and_settings_that_do_not_fit_are_refused_before_the_first_step() {
     assert_eq!(code(&plan, &TrainOptions { accumulate: 2, ..options(None) }), "T0402");
     assert_eq!(code(&plan, &TrainOptions { accumulate: 0, ..options(None) }), "T0401");
     assert_eq!(code(&Schedule { epochs: 0, ..plan.clone() }, &options(None)), "T0401");
+    let beyond = TrainOptions { pruned: vec![1.0, 1.5], ..options(None) };
+    assert_eq!(code(&plan, &beyond), "T0401");
     // λ of three blocks for a step of two.
     let three = TrainOptions { pruned: vec![1.0; 3], ..options(None) };
     assert_eq!(code(&plan, &three), "X0303");
