@@ -50,6 +50,12 @@ pub enum ExecError {
     NotATensor { name: String, kind: String },
     #[error("string {index} of {name:?} is not text: {detail}")]
     BadString { name: String, index: usize, detail: String },
+    #[error("the model has no output {name:?}, only {known:?}")]
+    OutputUnknown { name: String, known: Vec<String> },
+    #[error("the state {input:?} is {expected}, and its next value {output:?} is declared {found}")]
+    StateMismatch { input: String, output: String, expected: String, found: String },
+    #[error("{name:?} is named twice")]
+    NamedTwice { name: String },
 
     #[error("{runtime} fails to run the model: {detail}")]
     RunFailed { runtime: String, detail: String },
@@ -74,7 +80,8 @@ impl ExecError {
     /// Every code of this crate; docs/errors.md gives cause and cure.
     pub const CODES: &[&str] = &[
         "X0001", "X0002", "X0003", "X0004", "X0005", "X0101", "X0102", "X0103", "X0104", "X0201",
-        "X0301", "X0302", "X0303", "X0304", "X0305", "X0306", "X0401", "X0402", "X0501", "X0502",
+        "X0301", "X0302", "X0303", "X0304", "X0305", "X0306", "X0307", "X0308", "X0309", "X0401",
+        "X0402", "X0501", "X0502",
     ];
 
     /// The stable code shown to users.
@@ -97,6 +104,9 @@ impl ExecError {
             Self::DtypeUnsupported { .. } => "X0304",
             Self::NotATensor { .. } => "X0305",
             Self::BadString { .. } => "X0306",
+            Self::OutputUnknown { .. } => "X0307",
+            Self::StateMismatch { .. } => "X0308",
+            Self::NamedTwice { .. } => "X0309",
             Self::RunFailed { .. } => "X0401",
             Self::Panicked { .. } => "X0402",
             Self::SampleDtype { .. } => "X0501",

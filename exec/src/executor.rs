@@ -163,7 +163,22 @@ pub(crate) struct Declared {
 }
 
 impl Declared {
-    fn fits(&self, tensor: &Tensor) -> bool {
+    /// Refuses a tensor of another dtype or other dims.
+    ///
+    /// # Errors
+    /// X0303.
+    pub(crate) fn check(&self, tensor: &Tensor) -> Result<(), ExecError> {
+        if self.fits(tensor) {
+            return Ok(());
+        }
+        Err(ExecError::InputMismatch {
+            name: self.name.clone(),
+            expected: self.to_string(),
+            found: format!("{} {:?}", tensor.dtype(), tensor.dims()),
+        })
+    }
+
+    pub(crate) fn fits(&self, tensor: &Tensor) -> bool {
         self.dtype.is_none_or(|dtype| dtype == tensor.dtype())
             && self.dims.as_ref().is_none_or(|dims| {
                 dims.len() == tensor.dims().len()
@@ -195,13 +210,7 @@ pub(crate) fn check_inputs(
         let Some(tensor) = inputs.get(&declared.name) else {
             return Err(ExecError::InputMissing { name: declared.name.clone() });
         };
-        if !declared.fits(tensor) {
-            return Err(ExecError::InputMismatch {
-                name: declared.name.clone(),
-                expected: declared.to_string(),
-                found: format!("{} {:?}", tensor.dtype(), tensor.dims()),
-            });
-        }
+        declared.check(tensor)?;
     }
     for name in inputs.keys() {
         if !declared.iter().any(|d| d.name == *name) && !optional.contains(name) {

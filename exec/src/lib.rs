@@ -14,6 +14,7 @@ pub mod ort;
 mod ort_value;
 mod quiet;
 pub mod samples;
+pub mod step;
 pub mod tract;
 mod tract_value;
 
@@ -30,4 +31,5 @@ pub use latency::{Budget, Latency, Measurement, measure};
 pub use library::{disable_telemetry, find_library};
 pub use ort::OrtExecutor;
 pub use samples::{Dim, InputSpec, SymbolSizes, sample_inputs, sample_inputs_in, symbol_plans};
+pub use step::{StateSpec, StepSession};
 pub use tract::TractExecutor;

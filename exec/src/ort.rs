@@ -42,28 +42,7 @@ impl OrtExecutor {
         options: &Options,
         saved: Option<&std::path::Path>,
     ) -> Result<Self, ExecError> {
-        let loaded = library::load(options.library.as_deref())?;
-        let runtime = format!("ONNX Runtime {}", loaded.version);
-        if let ModelSource::Path(path) = source
-            && let Err(error) = std::fs::metadata(path)
-        {
-            let detail = error.to_string();
-            return Err(ExecError::ModelFile { path: path.to_path_buf(), detail });
-        }
-        let session = quiet::catch(|| -> Result<Session, ExecError> {
-            let mut builder = configure(&loaded, &runtime, options)?;
-            if let Some(saved) = saved {
-                builder = builder
-                    .with_optimized_model_path(saved)
-                    .map_err(|error| rejected(&runtime, error.message()))?;
-            }
-            match source {
-                ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
-                ModelSource::Path(path) => builder.commit_from_file(path),
-            }
-            .map_err(|error| not_loaded(&runtime, options.device, error.message()))
-        })
-        .map_err(|detail| ExecError::Panicked { runtime: runtime.clone(), detail })??;
+        let (runtime, session) = open_session(source, options, saved, false)?;
         let inputs = session.inputs().iter().map(declared).collect::<Result<_, _>>()?;
         let outputs = session
             .outputs()
@@ -115,8 +94,42 @@ impl Executor for OrtExecutor {
     }
 }
 
+/// A session and the name of its runtime; `is_training` has it compute the same every time.
+pub(crate) fn open_session(
+    source: ModelSource<'_>,
+    options: &Options,
+    saved: Option<&std::path::Path>,
+    is_training: bool,
+) -> Result<(String, Session), ExecError> {
+    let loaded = library::load(options.library.as_deref())?;
+    let runtime = format!("ONNX Runtime {}", loaded.version);
+    if let ModelSource::Path(path) = source
+        && let Err(error) = std::fs::metadata(path)
+    {
+        let detail = error.to_string();
+        return Err(ExecError::ModelFile { path: path.to_path_buf(), detail });
+    }
+    let session = quiet::catch(|| -> Result<Session, ExecError> {
+        let mut builder = configure(&loaded, &runtime, options)?
+            .with_deterministic_compute(is_training)
+            .map_err(|error| rejected(&runtime, error.message()))?;
+        if let Some(saved) = saved {
+            builder = builder
+                .with_optimized_model_path(saved)
+                .map_err(|error| rejected(&runtime, error.message()))?;
+        }
+        match source {
+            ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
+            ModelSource::Path(path) => builder.commit_from_file(path),
+        }
+        .map_err(|error| not_loaded(&runtime, options.device, error.message()))
+    })
+    .map_err(|detail| ExecError::Panicked { runtime: runtime.clone(), detail })??;
+    Ok((runtime, session))
+}
+
 /// What the runtime says of an input or output.
-fn declared(outlet: &Outlet) -> Result<Declared, ExecError> {
+pub(crate) fn declared(outlet: &Outlet) -> Result<Declared, ExecError> {
     let name = outlet.name().to_owned();
     let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
         return Err(ExecError::NotATensor { name, kind: outlet.dtype().to_string() });

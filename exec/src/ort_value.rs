@@ -6,8 +6,8 @@ use bytemuck::Pod;
 use half::{bf16, f16};
 use ort::session::SessionInputValue;
 use ort::value::{
-    DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef,
-    ValueType,
+    DynTensor, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef,
+    TensorValueTypeMarker, Value, ValueType,
 };
 use updp_ir::proto::TensorProto;
 use updp_ir::{DataType, Tensor};
@@ -114,25 +114,29 @@ pub(crate) fn texts<'t>(name: &str, tensor: &'t Tensor) -> Result<Vec<&'t str>, 
 }
 
 /// The tensor in a result of a run, copied.
-pub(crate) fn from_value(runtime: &str, name: &str, value: &DynValue) -> Result<Tensor, ExecError> {
+pub(crate) fn from_value<K: TensorValueTypeMarker + ?Sized>(
+    runtime: &str,
+    name: &str,
+    value: &Value<K>,
+) -> Result<Tensor, ExecError> {
     let ValueType::Tensor { ty, .. } = value.dtype() else {
         let (name, kind) = (name.to_owned(), value.dtype().to_string());
         return Err(ExecError::NotATensor { name, kind });
     };
     let dtype = dtype_of(*ty).unwrap_or(DataType::Other(0));
     match dtype {
-        DataType::Float => extract::<f32>(value, dtype),
-        DataType::Double => extract::<f64>(value, dtype),
-        DataType::Float16 => extract::<f16>(value, dtype),
-        DataType::Bfloat16 => extract::<bf16>(value, dtype),
-        DataType::Uint8 => extract::<u8>(value, dtype),
-        DataType::Int8 => extract::<i8>(value, dtype),
-        DataType::Uint16 => extract::<u16>(value, dtype),
-        DataType::Int16 => extract::<i16>(value, dtype),
-        DataType::Uint32 => extract::<u32>(value, dtype),
-        DataType::Int32 => extract::<i32>(value, dtype),
-        DataType::Uint64 => extract::<u64>(value, dtype),
-        DataType::Int64 => extract::<i64>(value, dtype),
+        DataType::Float => extract::<f32, K>(value, dtype),
+        DataType::Double => extract::<f64, K>(value, dtype),
+        DataType::Float16 => extract::<f16, K>(value, dtype),
+        DataType::Bfloat16 => extract::<bf16, K>(value, dtype),
+        DataType::Uint8 => extract::<u8, K>(value, dtype),
+        DataType::Int8 => extract::<i8, K>(value, dtype),
+        DataType::Uint16 => extract::<u16, K>(value, dtype),
+        DataType::Int16 => extract::<i16, K>(value, dtype),
+        DataType::Uint32 => extract::<u32, K>(value, dtype),
+        DataType::Int32 => extract::<i32, K>(value, dtype),
+        DataType::Uint64 => extract::<u64, K>(value, dtype),
+        DataType::Int64 => extract::<i64, K>(value, dtype),
         DataType::Bool => value
             .try_extract_tensor::<bool>()
             .map_err(|e| e.message().to_owned())
@@ -149,13 +153,72 @@ pub(crate) fn from_value(runtime: &str, name: &str, value: &DynValue) -> Result<
     .map_err(|detail| ExecError::RunFailed { runtime: runtime.to_owned(), detail })
 }
 
-fn extract<T>(value: &DynValue, dtype: DataType) -> Result<Tensor, String>
+fn extract<T, K>(value: &Value<K>, dtype: DataType) -> Result<Tensor, String>
 where
     T: PrimitiveTensorElementType + Pod,
+    K: TensorValueTypeMarker + ?Sized,
 {
     let (dims, values) = value.try_extract_tensor::<T>().map_err(|e| e.message().to_owned())?;
     let bytes = bytemuck::cast_slice::<T, u8>(values).to_vec();
     Tensor::new(dtype, to_dims(dims), bytes.into()).map_err(|error| error.to_string())
+}
+
+/// The runtime's element type of the dtypes a state may have, which are those of plain numbers.
+pub(crate) fn element_type(dtype: DataType) -> Option<TensorElementType> {
+    Some(match dtype {
+        DataType::Float => TensorElementType::Float32,
+        DataType::Double => TensorElementType::Float64,
+        DataType::Float16 => TensorElementType::Float16,
+        DataType::Bfloat16 => TensorElementType::Bfloat16,
+        DataType::Uint8 => TensorElementType::Uint8,
+        DataType::Int8 => TensorElementType::Int8,
+        DataType::Uint16 => TensorElementType::Uint16,
+        DataType::Int16 => TensorElementType::Int16,
+        DataType::Uint32 => TensorElementType::Uint32,
+        DataType::Int32 => TensorElementType::Int32,
+        DataType::Uint64 => TensorElementType::Uint64,
+        DataType::Int64 => TensorElementType::Int64,
+        _ => return None,
+    })
+}
+
+/// Copies the elements of `tensor` into a value of the same dtype and dims that the processor can reach.
+pub(crate) fn write_into(
+    runtime: &str,
+    name: &str,
+    value: &mut DynTensor,
+    tensor: &Tensor,
+) -> Result<(), ExecError> {
+    match tensor.dtype() {
+        DataType::Float => overwrite::<f32>(value, tensor),
+        DataType::Double => overwrite::<f64>(value, tensor),
+        DataType::Float16 => overwrite::<f16>(value, tensor),
+        DataType::Bfloat16 => overwrite::<bf16>(value, tensor),
+        DataType::Uint8 => overwrite::<u8>(value, tensor),
+        DataType::Int8 => overwrite::<i8>(value, tensor),
+        DataType::Uint16 => overwrite::<u16>(value, tensor),
+        DataType::Int16 => overwrite::<i16>(value, tensor),
+        DataType::Uint32 => overwrite::<u32>(value, tensor),
+        DataType::Int32 => overwrite::<i32>(value, tensor),
+        DataType::Uint64 => overwrite::<u64>(value, tensor),
+        DataType::Int64 => overwrite::<i64>(value, tensor),
+        dtype => return Err(unsupported(runtime, name, dtype)),
+    }
+    .map_err(|detail| ExecError::RunFailed { runtime: runtime.to_owned(), detail })
+}
+
+fn overwrite<T>(value: &mut DynTensor, tensor: &Tensor) -> Result<(), String>
+where
+    T: PrimitiveTensorElementType + Pod,
+{
+    let (_, values) = value.try_extract_tensor_mut::<T>().map_err(|e| e.message().to_owned())?;
+    let bytes = bytemuck::cast_slice_mut::<T, u8>(values);
+    if bytes.len() != tensor.bytes().len() {
+        let (has, given) = (bytes.len(), tensor.bytes().len());
+        return Err(format!("a buffer of {has} bytes is given {given}"));
+    }
+    bytes.copy_from_slice(tensor.bytes());
+    Ok(())
 }
 
 fn to_dims(dims: &[i64]) -> Vec<usize> {

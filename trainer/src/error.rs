@@ -1,10 +1,11 @@
-//! Errors of fitting and judging; those of the data are in `data/`.
+//! Errors of fitting and judging; those of the data are in `data/`, those of training in `train/`.
 
 use updp_exec::ExecError;
 use updp_ir::IrError;
 use updp_passes::PassError;
 
 use crate::data::DataError;
+use crate::train::TrainError;
 
 /// What ends a recovery.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,8 @@ pub enum TrainerError {
     #[error(transparent)]
     Data(#[from] DataError),
     #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error(transparent)]
     Ir(#[from] IrError),
     #[error(transparent)]
     Pass(#[from] PassError),
@@ -45,6 +48,7 @@ impl TrainerError {
             Self::Unsolved { .. } => "T0005",
             Self::Work { .. } => "T0006",
             Self::Data(error) => error.code(),
+            Self::Train(error) => error.code(),
             Self::Ir(error) => error.code(),
             Self::Pass(error) => error.code(),
             Self::Exec(error) => error.code(),
@@ -64,6 +68,7 @@ impl TrainerError {
             Self::Unsolved { .. } => "leave this block out, or give other images".into(),
             Self::Work { .. } => "remove the folder, or name another one with --work".into(),
             Self::Data(error) => return error.help(),
+            Self::Train(error) => return error.help(),
             Self::Exec(error) => return error.help(),
             _ => return None,
         })

@@ -13,6 +13,7 @@ pub mod run;
 pub mod search;
 mod seed;
 pub mod stage;
+pub mod train;
 
 /// Has linear algebra and decoding use so many threads; without a number, every core.
 pub fn use_threads(threads: Option<std::num::NonZeroUsize>) {

@@ -5,6 +5,7 @@
 mod library;
 mod models;
 mod ort;
+mod step;
 mod tract;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
 //! Batches of decoded images, one ahead of the caller.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -9,10 +8,10 @@ use bytes::Bytes;
 use rayon::prelude::*;
 use updp_ir::{DataType, Tensor};
 
-use super::decode::{Pixels, decode};
 use super::error::DataError;
 use super::plan::Plan;
-use super::store::{Content, Entries, Rows, Store, read_file, read_range};
+use super::read::{Raw, read};
+use super::store::Store;
 
 /// So many images may be unreadable in any data set.
 const ALWAYS_ALLOWED: usize = 10;
@@ -71,16 +70,7 @@ impl Batches {
         plan: Plan,
         batch: usize,
     ) -> Result<Self, DataError> {
-        if let Entries::Rows(rows) = &store.entries {
-            let expected = plan.input().row_dims();
-            if rows.content == Content::Ready && rows.row_dims() != expected {
-                return Err(DataError::DoesNotFit {
-                    what: "the rows of the array are".to_owned(),
-                    found: format!("{:?}", rows.row_dims()),
-                    expected: format!("{expected:?}"),
-                });
-            }
-        }
+        store.check_rows(plan.input())?;
         let path = store.path.clone();
         let (sender, receiver) = sync_channel(0);
         let worker = Worker { store, chosen, plan, batch: batch.max(1) };
@@ -130,7 +120,7 @@ struct Worker {
 impl Worker {
     fn run(&self, sender: &SyncSender<Message>) {
         let total = self.chosen.len();
-        let allowed = ALWAYS_ALLOWED.max(total / ONE_IN);
+        let allowed = most_skipped(total);
         let (mut next, mut reported) = (0, 0);
         let mut skipped = Vec::new();
         loop {
@@ -196,59 +186,26 @@ impl Worker {
         Ok(Some(Batch { images, labels }))
     }
 
-    /// Writes one image into its row of the batch; a decoder's panic counts as an unreadable image.
+    /// Writes one image into its row of the batch.
     fn fill(&self, index: usize, row: &mut [u8]) -> Result<(), String> {
-        let work = AssertUnwindSafe(|| match &self.store.entries {
-            Entries::Files(files) => self.encoded(&read_file(&files[index].path)?, row),
-            Entries::Members { shards, members } => {
-                let member = &members[index];
-                let shard = &shards[member.shard];
-                self.encoded(&read_range(shard, member.offset, member.bytes)?, row)
-            }
-            Entries::Rows(rows) => self.array_row(rows, index, row),
-        });
-        catch_unwind(work).unwrap_or_else(|_| Err("its decoder failed".to_owned()))
-    }
-
-    fn encoded(&self, encoded: &[u8], row: &mut [u8]) -> Result<(), String> {
-        self.plan.apply(decode(encoded, self.plan.input().channels)?, row)
-    }
-
-    fn array_row(&self, rows: &Rows, index: usize, row: &mut [u8]) -> Result<(), String> {
-        let bytes = rows.read(index)?;
-        match rows.content {
-            Content::ChannelLast { height, width, channels: 4 } => {
-                let bytes = bytes.as_chunks::<4>().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b]);
-                let bytes = bytes.collect();
-                self.plan.apply(Pixels { height, width, channels: 3, bytes }, row)
-            }
-            Content::ChannelLast { height, width, channels } => {
-                self.plan.apply(Pixels { height, width, channels, bytes: bytes.to_vec() }, row)
-            }
-            Content::ChannelFirst { height, width, channels } => {
-                let plane = height * width;
-                let at = |at: usize| bytes[(at % channels) * plane + at / channels];
-                let bytes = (0..plane * channels).map(at).collect();
-                self.plan.apply(Pixels { height, width, channels, bytes }, row)
-            }
-            Content::Ready if rows.dtype == DataType::Float => {
-                row.copy_from_slice(&bytes);
+        match read(&self.store, index, self.plan.input().channels)? {
+            Raw::Pixels(pixels) => self.plan.apply(pixels, row),
+            Raw::Floats(floats) if floats.len() == row.len() => {
+                row.copy_from_slice(&floats);
                 Ok(())
             }
-            Content::Ready => {
-                let tensor = Tensor::new(rows.dtype, rows.row_dims().to_vec(), bytes)
-                    .map_err(|error| error.to_string())?;
-                let values = tensor.to_f64().unwrap_or_default();
-                for (cell, value) in row.as_chunks_mut::<4>().0.iter_mut().zip(values) {
-                    *cell = (value as f32).to_le_bytes();
-                }
-                Ok(())
-            }
+            Raw::Floats(floats) => Err(format!("it has {} bytes", floats.len())),
         }
     }
 }
 
-fn too_many(skipped: &[Skipped], total: usize) -> DataError {
+/// How many of so many images may be unreadable.
+pub(crate) fn most_skipped(total: usize) -> usize {
+    ALWAYS_ALLOWED.max(total / ONE_IN)
+}
+
+/// T0111.
+pub(crate) fn too_many(skipped: &[Skipped], total: usize) -> DataError {
     let first = skipped.iter().take(NAMED);
     DataError::TooManySkipped {
         skipped: skipped.len(),

@@ -149,6 +149,11 @@ impl Dataset {
         )
     }
 
+    /// What the images are and which of them are meant.
+    pub(super) fn parts(&self) -> (Arc<Store>, Arc<[usize]>) {
+        (Arc::clone(&self.store), Arc::clone(&self.chosen))
+    }
+
     fn with(&self, chosen: Arc<[usize]>) -> Self {
         Self { store: Arc::clone(&self.store), chosen }
     }

@@ -27,14 +27,18 @@ mod idx;
 mod input;
 pub mod npz;
 mod plan;
+mod prepared;
 mod preprocess;
+mod read;
 mod shards;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use batches::{Batch, Batches, Skipped};
+pub(crate) use batches::{most_skipped, too_many};
 pub use dataset::Dataset;
 pub use error::DataError;
 pub use input::InputSpec;
+pub use prepared::Prepared;
 pub use preprocess::{Interpolation, Preprocess, Resize};

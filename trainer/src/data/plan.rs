@@ -78,11 +78,46 @@ impl Plan {
     /// # Errors
     /// When the image is so elongated that resizing would need too much memory.
     pub(super) fn apply(&self, pixels: Pixels, row: &mut [u8]) -> Result<(), String> {
+        let mut fitted = vec![0; self.row_bytes() / 4];
+        self.fit(pixels, &mut fitted)?;
+        self.normalize(&fitted, row);
+        Ok(())
+    }
+
+    /// Writes the pixels `[H, W, C]` of one image in the input's size, a quarter of [`Plan::row_bytes`].
+    ///
+    /// # Errors
+    /// As [`Plan::apply`].
+    pub(super) fn fit(&self, pixels: Pixels, fitted: &mut [u8]) -> Result<(), String> {
         let pixels = pixels.with_channels(self.input.channels);
         let (height, width) = self.resized(pixels.height, pixels.width);
         let pixels = resize(pixels, height, width, self.algorithm)?;
-        self.crop(&pixels, row);
+        self.crop(&pixels, fitted);
         Ok(())
+    }
+
+    /// Looks up the f32 of `pixels [H, W, C]` in the order of the input.
+    pub(super) fn normalize(&self, pixels: &[u8], row: &mut [u8]) {
+        let InputSpec { channels, height, width, is_channel_last } = self.input;
+        let (cells, _) = row.as_chunks_mut::<4>();
+        for (channel, values) in self.values.iter().enumerate() {
+            let target = if self.is_bgr { channels - 1 - channel } else { channel };
+            let (first, step) =
+                if is_channel_last { (target, channels) } else { (target * height * width, 1) };
+            let pixels = pixels.iter().skip(channel).step_by(channels);
+            for (cell, pixel) in cells[first..].iter_mut().step_by(step).zip(pixels) {
+                *cell = values[usize::from(*pixel)];
+            }
+        }
+    }
+
+    /// The pixel of each channel whose f32 is nearest to 0.
+    pub(super) fn mean_pixel(&self) -> Vec<u8> {
+        let nearest = |values: &[[u8; 4]; 256]| {
+            let size = |pixel: &u8| f32::from_le_bytes(values[usize::from(*pixel)]).abs();
+            (0..=255_u8).min_by(|a, b| size(a).total_cmp(&size(b))).unwrap_or(0)
+        };
+        self.values.iter().map(nearest).collect()
     }
 
     /// Size before the crop of an image.
@@ -110,35 +145,25 @@ impl Plan {
         }
     }
 
-    /// Cuts out the center of the input's size, black beyond the image, and looks up the values.
-    fn crop(&self, pixels: &Pixels, row: &mut [u8]) {
-        let InputSpec { channels, height, width, is_channel_last } = self.input;
-        let top = crop_start(pixels.height, height);
-        let left = crop_start(pixels.width, width);
-        let (cells, _) = row.as_chunks_mut::<4>();
-        for channel in 0..channels {
-            let values = &self.values[channel];
-            let target = if self.is_bgr { channels - 1 - channel } else { channel };
-            let (first, step) =
-                if is_channel_last { (target, channels) } else { (target * height * width, 1) };
-            let mut cells = cells[first..].iter_mut().step_by(step);
-            for y in 0..height as isize {
-                let line = inside(y + top, pixels.height).map(|y| y * pixels.width);
-                for x in 0..width as isize {
-                    let at = line.zip(inside(x + left, pixels.width));
-                    let pixel =
-                        at.map_or(0, |(line, x)| pixels.bytes[(line + x) * channels + channel]);
-                    if let Some(cell) = cells.next() {
-                        *cell = values[usize::from(pixel)];
-                    }
-                }
-            }
+    /// Cuts out the center of the input's size, black beyond the image.
+    fn crop(&self, pixels: &Pixels, fitted: &mut [u8]) {
+        let InputSpec { channels, height, width, .. } = self.input;
+        let (top, left) = (crop_start(pixels.height, height), crop_start(pixels.width, width));
+        let first = left.max(0) as usize;
+        let gap = (-left).max(0) as usize;
+        let count = width.saturating_sub(gap).min(pixels.width - first);
+        fitted.fill(0);
+        for (y, line) in fitted.chunks_exact_mut(width * channels).enumerate() {
+            let Some(from) = usize::try_from(y as isize + top).ok().filter(|y| *y < pixels.height)
+            else {
+                continue;
+            };
+            let from = (from * pixels.width + first) * channels;
+            line[gap * channels..][..count * channels]
+                .copy_from_slice(&pixels.bytes[from..][..count * channels]);
         }
+        debug_assert_eq!(fitted.len(), height * width * channels);
     }
-}
-
-fn inside(at: isize, length: usize) -> Option<usize> {
-    usize::try_from(at).ok().filter(|at| *at < length)
 }
 
 /// First pixel of a crop as torchvision has it: half of the difference, halves to even; a border is smaller at its start.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use updp_ir::DataType;
 
 use super::error::DataError;
+use super::input::InputSpec;
 
 /// Most bytes of one array in memory.
 pub(super) const MOST_IN_MEMORY: u64 = 1 << 30;
@@ -138,6 +139,25 @@ impl Store {
         let count = labels.iter().max().map_or(0, |last| last + 1);
         let classes = (0..count).map(|class| class.to_string()).collect();
         Ok(Self { path: path.to_owned(), entries, labels: Some(labels), classes })
+    }
+}
+
+impl Store {
+    /// Refuses an array of floats whose rows are not rows of the input.
+    ///
+    /// # Errors
+    /// T0110.
+    pub(super) fn check_rows(&self, input: &InputSpec) -> Result<(), DataError> {
+        let Entries::Rows(rows) = &self.entries else { return Ok(()) };
+        let expected = input.row_dims();
+        if rows.content != Content::Ready || rows.row_dims() == expected {
+            return Ok(());
+        }
+        Err(DataError::DoesNotFit {
+            what: "the rows of the array are".to_owned(),
+            found: format!("{:?}", rows.row_dims()),
+            expected: format!("{expected:?}"),
+        })
     }
 }
 

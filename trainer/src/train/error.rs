@@ -1,0 +1,79 @@
+//! Errors of training, with stable `T04` codes.
+
+use std::path::PathBuf;
+
+/// A training that cannot start, go on, or be taken up again.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum TrainError {
+    #[error("{setting} is {found}, and has to be {expected}")]
+    Setting { setting: &'static str, found: String, expected: &'static str },
+    #[error("the training step {detail}")]
+    Step { detail: String },
+    #[error(
+        "training diverged at step {step} (loss {loss}, λ {lambda}, learning rate {learning_rate}, gradient norm \
+         {gradient_norm}); not finite: {}; last good state: {}",
+        if .states.is_empty() { "no state".to_owned() } else { .states.join(", ") },
+        .checkpoint.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
+    )]
+    Diverged {
+        step: u64,
+        loss: f64,
+        lambda: f64,
+        learning_rate: f64,
+        gradient_norm: f64,
+        states: Vec<String>,
+        checkpoint: Option<PathBuf>,
+    },
+    #[error("{path:?} is of another training: {}", .differs.join("; "))]
+    OtherTraining { path: PathBuf, differs: Vec<String> },
+    #[error("none of the checkpoints can be read: {}", .found.join("; "))]
+    NoCheckpoint { found: Vec<String> },
+    #[error("there are {found} images to train with, and a step takes {needed}")]
+    TooFewImages { found: usize, needed: usize },
+    #[error("an image is of class {label}, and the model has {classes} classes")]
+    LabelBeyond { label: usize, classes: usize },
+    #[error("the data are floats, and {augmentation} needs pixels")]
+    NotPixels { augmentation: &'static str },
+}
+
+impl TrainError {
+    /// Every code of this module; docs/errors.md gives cause and cure.
+    pub const CODES: &[&str] =
+        &["T0401", "T0402", "T0403", "T0404", "T0405", "T0406", "T0407", "T0408"];
+
+    /// The stable code shown to users.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Setting { .. } => "T0401",
+            Self::Step { .. } => "T0402",
+            Self::Diverged { .. } => "T0403",
+            Self::OtherTraining { .. } => "T0404",
+            Self::NoCheckpoint { .. } => "T0405",
+            Self::TooFewImages { .. } => "T0406",
+            Self::LabelBeyond { .. } => "T0407",
+            Self::NotPixels { .. } => "T0408",
+        }
+    }
+
+    /// What to do about it; `None` when the text says it all.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::Setting { .. } | Self::Step { .. } => return None,
+            Self::Diverged { .. } => {
+                "lower the learning rate, warm up for longer, or clip the gradient".into()
+            }
+            Self::OtherTraining { .. } => {
+                "go on with the settings it was started with, or name another folder with --work"
+                    .into()
+            }
+            Self::NoCheckpoint { .. } => "remove them to start anew".into(),
+            Self::TooFewImages { .. } => "give more images, or a smaller batch".into(),
+            Self::LabelBeyond { .. } => "give the data that the model was trained for".into(),
+            Self::NotPixels { .. } => "give images instead of arrays of floats".into(),
+        })
+    }
+}

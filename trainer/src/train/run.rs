@@ -1,0 +1,407 @@
+//! The loop: batches into the step, results into the journal, states into checkpoints.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use indexmap::IndexMap;
+use updp_exec::StepSession;
+use updp_ir::Tensor;
+
+use super::error::TrainError;
+use super::journal::{Journal, Row};
+use super::loader::{Loader, Stream};
+use super::schedule::{Point, Schedule};
+use super::state::{Checkpoints, Snapshot, Validation};
+use crate::error::TrainerError;
+
+/// Results of a step that the loop reads; `loss` has to be there. A session is opened for those the model has.
+///
+/// `loss` is a number, `correct` how many images were classified as their targets say, `grad_norm` ‖∇‖₂.
+pub const RESULTS: [&str; 3] = ["loss", "correct", "grad_norm"];
+
+/// How a training is run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrainOptions {
+    /// Where checkpoints and the journal go, and what a training goes on from; `None` keeps nothing.
+    pub folder: Option<PathBuf>,
+    /// Steps between checkpoints; 0 = at the end only.
+    pub checkpoint_every: u64,
+    /// What has to be the same for a training to go on, beside the settings of schedule and loader: the hash of the step
+    /// model, the fingerprint of the data, the number of threads.
+    pub fingerprint: BTreeMap<String, String>,
+    /// Input of the step model that takes the images.
+    pub images: String,
+    /// What λ is multiplied with for each block, 0 to 1; empty for a step without λ.
+    pub pruned: Vec<f32>,
+    /// Batches whose gradients make one update, at least 1; above 1 the step has the inputs `apply` and `share`.
+    pub accumulate: u64,
+}
+
+/// Where a training is, after each step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// The step's own numbers.
+    pub row: Row,
+    /// Images a second since the training was started or taken up.
+    pub images_per_second: f64,
+    /// Seconds left at this rate, validation included as far as it was seen.
+    pub seconds_left: f64,
+}
+
+/// What the caller sees of a training, and has a say in. Every method has a default that does nothing.
+pub trait Hooks {
+    /// After each step.
+    fn progress(&mut self, _progress: &Progress) {}
+
+    /// Something worth knowing, such as a damaged checkpoint that is passed over.
+    fn notice(&mut self, _text: &str) {}
+
+    /// Asked after each step; `true` saves and ends the training.
+    fn is_stopped(&mut self) -> bool {
+        false
+    }
+
+    /// Inputs of the step beyond the loop's own, or instead of them: outputs of a teacher, another λ for each of the
+    /// accumulated batches. Has to depend on its arguments only, else a training does not go on as it was.
+    ///
+    /// # Errors
+    /// End the training.
+    fn inputs(
+        &mut self,
+        _images: &Tensor,
+        _point: &Point,
+        _batch: u64,
+    ) -> Result<IndexMap<String, Tensor>, TrainerError> {
+        Ok(IndexMap::new())
+    }
+
+    /// After each epoch, with the states by name: how good they are, higher is better; `None` = not looked at.
+    ///
+    /// # Errors
+    /// End the training.
+    fn validate(
+        &mut self,
+        _state: &IndexMap<String, Tensor>,
+        _epoch: u64,
+    ) -> Result<Option<f64>, TrainerError> {
+        Ok(None)
+    }
+}
+
+/// How a training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All steps are done.
+    Finished,
+    /// [`Hooks::is_stopped`] said so; the state is saved.
+    Stopped,
+}
+
+/// A training that ended without error.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// How.
+    pub end: End,
+    /// The states, the validations and the number of steps.
+    pub snapshot: Snapshot,
+}
+
+/// Trains from the newest checkpoint in the folder, or from the session's own state, to the end of the schedule.
+///
+/// The step is given what it has inputs for: the images, `targets` `[N, classes]`, `lambda` `[blocks]`, `shrink`,
+/// `learning_rate`, `step` (from 1), and with accumulation `apply` (1 for the batch that updates, else 0) and `share`
+/// (1/batches); all f32. Batch `b` of step `s` is batch `s·accumulate + b` of the loader.
+///
+/// A training that was killed and is started again ends with the same bits as one that was not, on the processor with the
+/// same number of threads.
+///
+/// # Errors
+/// T0401 for settings out of range, T0402 when the step model is not made for this, T0403 when loss, gradient or a
+/// state to be kept are not finite, T0404, T0405 for checkpoints of another training or damaged ones, T0006 when the folder cannot be used; what
+/// the session, the loader and the hooks refuse.
+pub fn train(
+    session: &mut StepSession,
+    loader: &Loader,
+    schedule: &Schedule,
+    options: &TrainOptions,
+    hooks: &mut dyn Hooks,
+) -> Result<Trained, TrainerError> {
+    check(session, schedule, options)?;
+    let checkpoints = options
+        .folder
+        .as_ref()
+        .map(|folder| Checkpoints::open(folder, fingerprint(loader, schedule, options)));
+    let checkpoints = checkpoints.transpose()?;
+    let (mut done, mut validations, mut last_good) = (0, Vec::new(), None);
+    if let Some(found) = checkpoints.as_ref().map(Checkpoints::latest).transpose()?.flatten() {
+        found.damaged.iter().for_each(|text| hooks.notice(&format!("damaged: {text}")));
+        session.set_state(&found.snapshot.state)?;
+        done = found.snapshot.steps;
+        validations = found.snapshot.validations;
+        last_good = Some(found.path);
+    }
+    let journal = options.folder.as_ref().map(|folder| Journal::open(folder, done));
+    Run {
+        stream: loader.stream(done * options.accumulate)?,
+        batch: loader.settings().batch,
+        started: (Instant::now(), done),
+        journal: journal.transpose()?,
+        session,
+        schedule,
+        options,
+        checkpoints,
+        done,
+        validations,
+        last_good,
+    }
+    .finish(hooks)
+}
+
+/// A training under way.
+struct Run<'a> {
+    session: &'a mut StepSession,
+    schedule: &'a Schedule,
+    options: &'a TrainOptions,
+    stream: Stream,
+    /// Images of a batch.
+    batch: usize,
+    checkpoints: Option<Checkpoints>,
+    journal: Option<Journal>,
+    /// When, and after how many steps.
+    started: (Instant, u64),
+    done: u64,
+    validations: Vec<Validation>,
+    last_good: Option<PathBuf>,
+}
+
+impl Run<'_> {
+    fn finish(mut self, hooks: &mut dyn Hooks) -> Result<Trained, TrainerError> {
+        let steps = self.schedule.steps();
+        while self.done < steps {
+            let row = self.step(hooks)?;
+            self.done += 1;
+            if let Some(journal) = &mut self.journal {
+                journal.step(&row)?;
+            }
+            self.validate(hooks)?;
+            hooks.progress(&self.progress(row));
+            let is_stopped = hooks.is_stopped() && self.done < steps;
+            let every = self.options.checkpoint_every;
+            if is_stopped || self.done == steps || self.done.is_multiple_of(every) {
+                self.save(&row)?;
+            }
+            if is_stopped {
+                return self.end(End::Stopped);
+            }
+        }
+        self.end(End::Finished)
+    }
+
+    /// One update, of one batch or several.
+    fn step(&mut self, hooks: &mut dyn Hooks) -> Result<Row, TrainerError> {
+        let point = self.schedule.at(self.done);
+        let batches = self.options.accumulate;
+        let (mut loss, mut correct, mut norm) = (0.0, None, None);
+        for batch in 0..batches {
+            let results = self.run(&point, batch, hooks)?;
+            let number = |name: &str| results.get(name).and_then(Tensor::scalar_f64);
+            let missing = || TrainError::Step { detail: "gives no loss".to_owned() };
+            loss += number("loss").ok_or_else(missing)? / batches as f64;
+            correct = number("correct").map(|more| correct.unwrap_or(0.0) + more);
+            norm = number("grad_norm");
+        }
+        if !loss.is_finite() || norm.is_some_and(|norm| !norm.is_finite()) {
+            let state = self.session.state()?;
+            return Err(self.diverged(&self.row(&point, loss, None, norm), &state).into());
+        }
+        let images = self.batch as u64 * batches;
+        let accuracy = correct.map(|correct| correct / images as f64);
+        Ok(self.row(&point, loss, accuracy, norm))
+    }
+
+    fn row(
+        &self,
+        point: &Point,
+        loss: f64,
+        accuracy: Option<f64>,
+        gradient_norm: Option<f64>,
+    ) -> Row {
+        Row {
+            step: self.done,
+            epoch: point.epoch,
+            lambda: point.lambda,
+            shrink: point.shrink,
+            learning_rate: point.learning_rate,
+            loss,
+            accuracy,
+            gradient_norm,
+        }
+    }
+
+    /// One run of the step model.
+    fn run(
+        &mut self,
+        point: &Point,
+        batch: u64,
+        hooks: &mut dyn Hooks,
+    ) -> Result<IndexMap<String, Tensor>, TrainerError> {
+        let ended = || TrainError::Step { detail: "is given no more batches".to_owned() };
+        let loaded = self.stream.next().ok_or_else(ended)??;
+        let batches = self.options.accumulate;
+        let number = |value: f64| Tensor::from_f32(Vec::new(), &[value as f32]);
+        let lambda: Vec<f32> =
+            self.options.pruned.iter().map(|share| share * point.lambda as f32).collect();
+        let mut inputs = IndexMap::from([
+            ("targets".to_owned(), loaded.targets),
+            ("lambda".to_owned(), Tensor::from_f32(vec![lambda.len()], &lambda)?),
+            ("shrink".to_owned(), number(point.shrink)?),
+            ("learning_rate".to_owned(), number(point.learning_rate)?),
+            ("step".to_owned(), number((self.done + 1) as f64)?),
+            ("apply".to_owned(), number(f64::from(batch + 1 == batches))?),
+            ("share".to_owned(), number(1.0 / batches as f64)?),
+        ]);
+        inputs.extend(hooks.inputs(&loaded.images, point, batch)?);
+        inputs.insert(self.options.images.clone(), loaded.images);
+        let wanted = self.session.input_names();
+        let given: Vec<(&str, &Tensor)> = inputs
+            .iter()
+            .filter(|(name, _)| wanted.contains(&name.as_str()))
+            .map(|(name, tensor)| (name.as_str(), tensor))
+            .collect();
+        Ok(self.session.step(&given)?)
+    }
+
+    /// At the end of an epoch.
+    fn validate(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainerError> {
+        let per_epoch = self.schedule.steps_per_epoch as u64;
+        if !self.done.is_multiple_of(per_epoch) {
+            return Ok(());
+        }
+        let epoch = self.done / per_epoch;
+        if let Some(score) = hooks.validate(&self.session.state()?, epoch)? {
+            let validation = Validation { steps: self.done, epoch, score };
+            self.validations.push(validation);
+            if let Some(journal) = &mut self.journal {
+                journal.validation(&validation)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, TrainerError> {
+        let state = self.session.state()?;
+        Ok(Snapshot { steps: self.done, validations: self.validations.clone(), state })
+    }
+
+    /// Writes a checkpoint, unless the step just done has spoilt the state. The journal goes first: a checkpoint never
+    /// knows of steps that the journal does not.
+    fn save(&mut self, row: &Row) -> Result<(), TrainerError> {
+        if let Some(journal) = &mut self.journal {
+            journal.flush()?;
+        }
+        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
+        let snapshot = self.snapshot()?;
+        if snapshot.state.values().any(is_spoilt) {
+            return Err(self.diverged(row, &snapshot.state).into());
+        }
+        self.last_good = Some(checkpoints.save(&snapshot)?);
+        Ok(())
+    }
+
+    fn end(self, end: End) -> Result<Trained, TrainerError> {
+        Ok(Trained { end, snapshot: self.snapshot()? })
+    }
+
+    fn progress(&self, row: Row) -> Progress {
+        let (at, from) = self.started;
+        let (seconds, steps) = (at.elapsed().as_secs_f64().max(1e-9), self.schedule.steps());
+        let pace = (self.done - from) as f64 / seconds;
+        let images = self.batch as f64 * self.options.accumulate as f64;
+        Progress {
+            done: self.done,
+            steps,
+            row,
+            images_per_second: pace * images,
+            seconds_left: (steps - self.done) as f64 / pace,
+        }
+    }
+
+    fn diverged(&self, row: &Row, state: &IndexMap<String, Tensor>) -> TrainError {
+        let spoilt = state.iter().filter(|(_, tensor)| is_spoilt(tensor));
+        TrainError::Diverged {
+            step: row.step,
+            loss: row.loss,
+            lambda: row.lambda,
+            learning_rate: row.learning_rate,
+            gradient_norm: row.gradient_norm.unwrap_or(f64::NAN),
+            states: spoilt.map(|(name, _)| name.clone()).collect(),
+            checkpoint: self.last_good.clone(),
+        }
+    }
+}
+
+/// Whether a tensor holds NaN or infinity.
+fn is_spoilt(tensor: &Tensor) -> bool {
+    tensor.to_f64().is_some_and(|values| values.iter().any(|value| !value.is_finite()))
+}
+
+/// Refuses what can be told before the first step.
+fn check(
+    session: &StepSession,
+    schedule: &Schedule,
+    options: &TrainOptions,
+) -> Result<(), TrainerError> {
+    schedule.check()?;
+    if options.accumulate == 0 {
+        let (setting, expected) = ("the number of accumulated batches", "1 or more");
+        return Err(TrainError::Setting { setting, found: "0".to_owned(), expected }.into());
+    }
+    if let Some(share) = options.pruned.iter().find(|share| !(0.0..=1.0).contains(*share)) {
+        let (setting, expected) = ("the share of λ of a block", "0 to 1");
+        return Err(TrainError::Setting { setting, found: share.to_string(), expected }.into());
+    }
+    let inputs = session.input_names();
+    let has = |name: &str| inputs.contains(&name);
+    let lacks = |name: &str| TrainError::Step { detail: format!("has no input {name:?}") };
+    let mut needed = vec![options.images.as_str(), "learning_rate"];
+    if !options.pruned.is_empty() {
+        needed.push("lambda");
+    }
+    if options.accumulate > 1 {
+        needed.extend(["apply", "share"]);
+    }
+    if let Some(name) = needed.into_iter().find(|name| !has(name)) {
+        return Err(lacks(name).into());
+    }
+    if !session.output_names().contains(&"loss") {
+        return Err(TrainError::Step { detail: "gives no loss".to_owned() }.into());
+    }
+    Ok(())
+}
+
+/// What has to be the same for a training to go on, by name.
+fn fingerprint(
+    loader: &Loader,
+    schedule: &Schedule,
+    options: &TrainOptions,
+) -> BTreeMap<String, String> {
+    let settings = loader.settings();
+    let own = [
+        ("accumulated batches", options.accumulate.to_string()),
+        ("augmentation", format!("{:?}", settings.augment)),
+        ("batch", settings.batch.to_string()),
+        ("class weights", format!("{:?}", settings.weights)),
+        ("classes", settings.classes.to_string()),
+        ("label smoothing", settings.smoothing.to_string()),
+        ("pruned", format!("{:?}", options.pruned)),
+        ("schedule", format!("{schedule:?}")),
+        ("seed", settings.seed.to_string()),
+    ];
+    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+    options.fingerprint.clone().into_iter().chain(own).collect()
+}

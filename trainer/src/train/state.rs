@@ -1,0 +1,280 @@
+//! Checkpoints of a training: everything needed to go on as if it had never stopped.
+//!
+//! One file a checkpoint, `step-NNNNNNNNNN.safetensors`: the states as tensors, everything else as JSON in the metadata.
+//! A file is written under another name, flushed to the disk, and renamed, so it is there whole or not at all; the last two
+//! are kept. A hash of the states tells a damaged file.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+use updp_ir::{DataType, Tensor};
+
+use super::error::TrainError;
+use crate::error::TrainerError;
+use crate::hash::Fnv;
+
+/// Key of the JSON in the metadata.
+const META: &str = "updp-train";
+
+/// Version of the JSON.
+const FORMAT: u32 = 1;
+
+/// Checkpoints kept.
+const KEPT: usize = 2;
+
+/// What the images held out say after an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Steps done.
+    pub steps: u64,
+    /// Epochs done.
+    pub epoch: u64,
+    /// Higher is better, mostly the accuracy, 0 to 1.
+    pub score: f64,
+}
+
+/// A training between two steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Steps done; the loader goes on with the batch of this index.
+    pub steps: u64,
+    /// All validations so far, in order.
+    pub validations: Vec<Validation>,
+    /// The states by name.
+    pub state: IndexMap<String, Tensor>,
+}
+
+/// What was found in the folder.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The newest checkpoint that is whole.
+    pub snapshot: Snapshot,
+    /// Its file.
+    pub path: PathBuf,
+    /// Newer files that are damaged, with the reason.
+    pub damaged: Vec<String>,
+}
+
+/// The checkpoints of one training in a folder.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+    /// The fingerprint: what has to be the same for a training to go on.
+    settings: BTreeMap<String, String>,
+}
+
+/// The metadata.
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    format: u32,
+    steps: u64,
+    settings: BTreeMap<String, String>,
+    validations: Vec<Validation>,
+    /// FNV-1a of the names and bytes of the states, in hexadecimal.
+    hash: String,
+}
+
+impl Checkpoints {
+    /// Checkpoints in `folder`, which is made when it is not there; `settings` say what has to be the same for a
+    /// training to go on, by name: the step model's hash, the data's fingerprint, seed, schedule, augmentation.
+    ///
+    /// # Errors
+    /// T0006 when the folder cannot be made.
+    pub fn open(folder: &Path, settings: BTreeMap<String, String>) -> Result<Self, TrainerError> {
+        fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+        Ok(Self { folder: folder.to_owned(), settings })
+    }
+
+    /// The newest checkpoint that is whole; `None` when there are none. Damaged ones are passed over and named.
+    ///
+    /// # Errors
+    /// T0404 when it is of another training, T0405 when there are some and none is whole, T0006 when the folder cannot
+    /// be read.
+    pub fn latest(&self) -> Result<Option<Found>, TrainerError> {
+        let mut damaged = Vec::new();
+        for path in self.files()?.into_iter().rev() {
+            match self.read(&path) {
+                Ok(snapshot) => return Ok(Some(Found { snapshot, path, damaged })),
+                Err(Unread::Other(error)) => return Err(error.into()),
+                Err(Unread::Damaged(reason)) => {
+                    damaged.push(format!("{}: {reason}", path.display()));
+                }
+            }
+        }
+        if damaged.is_empty() {
+            Ok(None)
+        } else {
+            Err(TrainError::NoCheckpoint { found: damaged }.into())
+        }
+    }
+
+    /// Writes a checkpoint and removes all but the last two; gives its path.
+    ///
+    /// # Errors
+    /// T0006 when it cannot be written; then the older ones are still there.
+    pub fn save(&self, snapshot: &Snapshot) -> Result<PathBuf, TrainerError> {
+        let path = self.folder.join(format!("step-{:010}.safetensors", snapshot.steps));
+        let bytes = self.encode(snapshot).map_err(|detail| failed(&path, &detail))?;
+        write_whole(&path, &bytes).map_err(|error| failed(&path, &error))?;
+        let files = self.files()?;
+        for old in &files[..files.len().saturating_sub(KEPT)] {
+            fs::remove_file(old).map_err(|error| failed(old, &error))?;
+        }
+        Ok(path)
+    }
+
+    /// The files of checkpoints, oldest first.
+    fn files(&self) -> Result<Vec<PathBuf>, TrainerError> {
+        let entries = fs::read_dir(&self.folder).map_err(|error| failed(&self.folder, &error))?;
+        let is_checkpoint = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let digits = name.and_then(|n| n.strip_prefix("step-")?.strip_suffix(".safetensors"));
+            digits.is_some_and(|d| d.len() == 10 && d.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        let paths = paths.collect::<Result<Vec<_>, _>>().map_err(|e| failed(&self.folder, &e))?;
+        let mut files: Vec<_> = paths.into_iter().filter(is_checkpoint).collect();
+        files.sort();
+        Ok(files)
+    }
+
+    fn encode(&self, snapshot: &Snapshot) -> Result<Vec<u8>, String> {
+        let views: Vec<_> = snapshot.state.iter().map(view).collect::<Result<_, _>>()?;
+        let meta = Meta {
+            format: FORMAT,
+            steps: snapshot.steps,
+            settings: self.settings.clone(),
+            validations: snapshot.validations.clone(),
+            hash: hash(&snapshot.state),
+        };
+        let meta = serde_json::to_string(&meta).map_err(|error| error.to_string())?;
+        // One key only: the order of several would be another each time.
+        let meta = Some([(META.to_owned(), meta)].into_iter().collect());
+        safetensors::serialize(views, meta).map_err(|error| error.to_string())
+    }
+
+    fn read(&self, path: &Path) -> Result<Snapshot, Unread> {
+        let damaged = |error: &dyn std::fmt::Display| Unread::Damaged(error.to_string());
+        let bytes = fs::read(path).map_err(|e| damaged(&e))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
+        let json = header.metadata().as_ref().and_then(|meta| meta.get(META));
+        let json = json.ok_or_else(|| damaged(&"it is no checkpoint of a training"))?;
+        let meta: Meta = serde_json::from_str(json).map_err(|e| damaged(&e))?;
+        if meta.format != FORMAT {
+            return Err(damaged(&format!("its format is {}, and {FORMAT} is read", meta.format)));
+        }
+        let differs = differing(&meta.settings, &self.settings);
+        if !differs.is_empty() {
+            return Err(Unread::Other(TrainError::OtherTraining { path: path.into(), differs }));
+        }
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
+        let mut state = IndexMap::new();
+        for (name, view) in tensors.iter() {
+            let dtype = loaded(view.dtype()).ok_or_else(|| damaged(&"a dtype that is not ours"))?;
+            let bytes = bytes::Bytes::copy_from_slice(view.data());
+            let tensor = Tensor::new(dtype, view.shape().to_vec(), bytes);
+            state.insert(name.to_owned(), tensor.map_err(|e| damaged(&e))?);
+        }
+        if hash(&state) != meta.hash {
+            return Err(damaged(&"its states are not those that were written"));
+        }
+        Ok(Snapshot { steps: meta.steps, validations: meta.validations, state })
+    }
+}
+
+/// A state as the file has it.
+fn view<'a>(
+    (name, tensor): (&'a String, &'a Tensor),
+) -> Result<(&'a String, TensorView<'a>), String> {
+    let dtype = stored(tensor.dtype()).ok_or_else(|| format!("{name}: {}", tensor.dtype()))?;
+    let view = TensorView::new(dtype, tensor.dims().to_vec(), tensor.bytes());
+    view.map(|view| (name, view)).map_err(|error| error.to_string())
+}
+
+/// Why a file is not taken.
+enum Unread {
+    Damaged(String),
+    Other(TrainError),
+}
+
+/// The settings that are not the same, in words.
+fn differing(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
+    let names: std::collections::BTreeSet<_> = then.keys().chain(now.keys()).collect();
+    let of =
+        |all: &BTreeMap<String, String>, name| all.get(name).map_or("nothing", |v| v).to_owned();
+    let differs = names.into_iter().filter(|name| then.get(*name) != now.get(*name));
+    differs.map(|name| format!("{name} was {}, is {}", of(then, name), of(now, name))).collect()
+}
+
+/// Independent of the order of the states, which the file does not keep.
+fn hash(state: &IndexMap<String, Tensor>) -> String {
+    let mut sorted: Vec<_> = state.iter().collect();
+    sorted.sort_by_key(|(name, _)| *name);
+    let mut hash = Fnv::default();
+    for (name, tensor) in sorted {
+        hash.text(name);
+        hash.bytes(tensor.bytes());
+    }
+    format!("{:016x}", hash.0)
+}
+
+/// Writes a file that is there whole or not at all, also after a power cut.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let half = path.with_extension("half");
+    let mut file = File::create(&half)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&half, path)?;
+    // A folder can be opened and flushed on Unix only.
+    match path.parent() {
+        Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+fn stored(dtype: DataType) -> Option<Dtype> {
+    Some(match dtype {
+        DataType::Float => Dtype::F32,
+        DataType::Double => Dtype::F64,
+        DataType::Float16 => Dtype::F16,
+        DataType::Bfloat16 => Dtype::BF16,
+        DataType::Uint8 => Dtype::U8,
+        DataType::Int8 => Dtype::I8,
+        DataType::Uint16 => Dtype::U16,
+        DataType::Int16 => Dtype::I16,
+        DataType::Uint32 => Dtype::U32,
+        DataType::Int32 => Dtype::I32,
+        DataType::Uint64 => Dtype::U64,
+        DataType::Int64 => Dtype::I64,
+        _ => return None,
+    })
+}
+
+fn loaded(dtype: Dtype) -> Option<DataType> {
+    Some(match dtype {
+        Dtype::F32 => DataType::Float,
+        Dtype::F64 => DataType::Double,
+        Dtype::F16 => DataType::Float16,
+        Dtype::BF16 => DataType::Bfloat16,
+        Dtype::U8 => DataType::Uint8,
+        Dtype::I8 => DataType::Int8,
+        Dtype::U16 => DataType::Uint16,
+        Dtype::I16 => DataType::Int16,
+        Dtype::U32 => DataType::Uint32,
+        Dtype::I32 => DataType::Int32,
+        Dtype::U64 => DataType::Uint64,
+        Dtype::I64 => DataType::Int64,
+        _ => return None,
+    })
+}
+
+pub(super) fn failed(path: &Path, error: &dyn std::fmt::Display) -> TrainerError {
+    TrainerError::Work { folder: path.display().to_string(), detail: error.to_string() }
+}
