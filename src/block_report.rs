@@ -8,8 +8,9 @@ use updp_passes::surgery::Form;
 use updp_trainer::outcome::Outcome;
 
 use crate::prune::{Pruned, StatisticsSource};
-use crate::report::grouped;
+use crate::report::{counted, grouped};
 use crate::survey::{Row, Variant};
+use crate::training::words;
 
 /// The blocks of a model: what each is, what it could become.
 #[must_use]
@@ -270,6 +271,15 @@ pub fn fitted(outcome: &Outcome) -> String {
     } else {
         let overlap = outcome.after.overlap;
         let _ = write!(out, "\n  cosine to the input model  {overlap:.4} on {images} images {on}");
+    }
+    if let Some(training) = &outcome.training {
+        let before = words(&training.before);
+        let (method, epochs) = (&training.method, counted(training.epochs, "epoch", "epochs"));
+        let _ = write!(
+            out,
+            "\n  trained ({method}) {epochs} with {} images, {} steps; before: {before}",
+            training.images, training.steps
+        );
     }
     if let Some(speed) = &outcome.speed {
         let _ = write!(

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use updp_autodiff::AutodiffError;
 use updp_exec::ExecError;
 use updp_ir::IrError;
 use updp_passes::PassError;
@@ -47,6 +48,8 @@ pub enum CliError {
     Calibration { name: String },
     #[error("the goal is missed: {detail}; the best network found is written")]
     GoalMissed { detail: String },
+    #[error("interrupted; what was trained is kept")]
+    Interrupted,
     #[error("there is no error code {code:?}")]
     UnknownCode { code: String },
     #[error(transparent)]
@@ -97,6 +100,7 @@ impl CliError {
             Self::LatencyTable { .. } => "C0015",
             Self::Calibration { .. } => "C0016",
             Self::GoalMissed { .. } => "C0017",
+            Self::Interrupted => "C0011",
             Self::Trainer(error) => error.code(),
             Self::Ir(error) => error.code(),
             Self::Pass(error) => error.code(),
@@ -119,7 +123,6 @@ impl CliError {
             | Self::NoSuchBlock { .. }
             | Self::LatencyTable { .. }
             | Self::Calibration { .. }
-            | Self::Trainer(_)
             | Self::Pass(PassError::UnknownRule { .. } | PassError::AlreadyExpanded) => 2,
             Self::NothingToPrune { .. } | Self::Pass(PassError::Refused { .. }) => 6,
             Self::DifferentSignature { .. }
@@ -127,7 +130,10 @@ impl CliError {
             | Self::Different { .. } => 5,
             Self::TargetRefuses { .. } => 4,
             Self::GoalMissed { .. } => 7,
+            Self::Interrupted => 130,
+            Self::Trainer(TrainerError::Autodiff(error)) => autodiff_exit_code(error),
             Self::Unverifiable { .. } => 8,
+            Self::Trainer(_) => 2,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
             Self::Exec(error) => match error.code() {
@@ -177,6 +183,19 @@ impl CliError {
             Self::Exec(error) => return error.help(),
             _ => return None,
         })
+    }
+}
+
+/// What no rule differentiates is unsupported; what arguments mend is usage.
+fn autodiff_exit_code(error: &AutodiffError) -> u8 {
+    match error {
+        AutodiffError::Operator { .. }
+        | AutodiffError::Form { .. }
+        | AutodiffError::Opset { .. }
+        | AutodiffError::Type { .. }
+        | AutodiffError::NoBatchNorm { .. } => 4,
+        AutodiffError::Ir(error) => ir_exit_code(error),
+        _ => 2,
     }
 }
 

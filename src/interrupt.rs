@@ -9,12 +9,41 @@ use signal_hook::iterator::Signals;
 
 static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 static HAS_WRITTEN: AtomicBool = AtomicBool::new(false);
+static IS_DEFERRED: AtomicBool = AtomicBool::new(false);
+static IS_REQUESTED: AtomicBool = AtomicBool::new(false);
+
+/// While it is there, the first signal only sets [`is_requested`]; another one ends the program.
+#[derive(Debug)]
+pub struct Deferred(());
+
+impl Drop for Deferred {
+    fn drop(&mut self) {
+        IS_DEFERRED.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Has signals wait for work that ends by itself soon.
+#[must_use]
+pub fn defer() -> Deferred {
+    IS_DEFERRED.store(true, Ordering::SeqCst);
+    Deferred(())
+}
+
+/// Whether a signal came while it was deferred.
+#[must_use]
+pub fn is_requested() -> bool {
+    IS_REQUESTED.load(Ordering::SeqCst)
+}
 
 /// Starts the thread that waits for SIGINT, SIGTERM and SIGHUP.
 pub fn install() {
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
     std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+        for signal in signals.forever() {
+            if IS_DEFERRED.load(Ordering::SeqCst) && !IS_REQUESTED.swap(true, Ordering::SeqCst) {
+                crate::terminal::remark("stopping after this step; once more stops at once");
+                continue;
+            }
             let folders = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
             for folder in folders.iter() {
                 let _ = std::fs::remove_dir_all(folder);

@@ -21,6 +21,7 @@ pub mod report_page;
 pub mod survey;
 pub mod terminal;
 pub mod test_vectors;
+pub mod training;
 pub mod verify;
 pub mod write;
 

@@ -70,6 +70,15 @@ impl Bar {
         self.0.set_message(what.to_owned());
     }
 
+    /// Prints a line above it; without a terminal to standard error.
+    pub fn above(&self, text: &str) {
+        if self.0.is_hidden() {
+            remark(text);
+        } else {
+            self.0.println(text);
+        }
+    }
+
     /// Ends so many steps.
     pub fn advance(&self, steps: usize) {
         self.0.inc(steps as u64);

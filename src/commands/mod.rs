@@ -5,6 +5,7 @@ mod compile;
 mod inspect;
 mod prune;
 mod reference;
+mod train;
 mod verify;
 
 use updp_passes::Options;
@@ -22,6 +23,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Some(Command::Inspect(arguments)) => inspect::run(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(&arguments),
+        Some(Command::Train(arguments)) => train::run(&arguments),
         Some(Command::Errors { code }) => reference::errors(code.as_deref()),
         Some(Command::Completions { shell }) => {
             reference::completions(shell);

@@ -13,7 +13,7 @@ use crate::data;
 use crate::error::CliError;
 use crate::model_file::{ModelFile, Source, is_pipe};
 use crate::prune::{Pruned, Request};
-use crate::recover::{self, Recover};
+use crate::recover::{self, Plan, Recover};
 use crate::report::{self, Facts};
 use crate::report_page;
 use crate::terminal::{Verbosity, note, say};
@@ -28,6 +28,11 @@ pub(super) fn run(
     target: &PathBuf,
 ) -> Result<(), CliError> {
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
+    if let (Some(_), Some(Recovery::None | Recovery::Fit)) =
+        (arguments.epochs, arguments.prune.recover)
+    {
+        return Err(usage("--epochs is for --recover train"));
+    }
     let with_data =
         arguments.images.data.is_some() && arguments.prune.recover != Some(Recovery::None);
     if !with_data {
@@ -56,7 +61,13 @@ pub(super) fn run(
     let work = recover::work_folder(arguments.images.work.as_deref(), target);
     let pruned = if with_data {
         let (images, work) = (&arguments.images, work.as_deref());
-        Recover { request: &request, images, work }.prune(model)?
+        let training = arguments.training_epochs().map(|epochs| Plan {
+            arguments: &arguments.training,
+            epochs: epochs.get(),
+            method: arguments.method,
+            ramp: arguments.ramp,
+        });
+        Recover { request: &request, images, work, training }.prune(model)?
     } else {
         request.prune(model)?
     };
@@ -89,8 +100,8 @@ fn refuse_without_data(arguments: &CompileArgs) -> Result<(), CliError> {
         "--recover none prunes --blocks LIST only: a goal needs what fitting finds out"
     } else if prune.blocks.is_none() {
         "a goal needs images: --data DIR (labels are not needed)"
-    } else if prune.recover == Some(Recovery::Fit) {
-        "--recover fit needs images: --data DIR (labels are not needed)"
+    } else if matches!(prune.recover, Some(Recovery::Fit | Recovery::Train)) {
+        "--recover fit and train need images: --data DIR (labels are not needed)"
     } else if prune.max_drop.is_some() {
         "--max-drop needs images: --data DIR"
     } else if prune.until.is_none() && prune.recover.is_none() {

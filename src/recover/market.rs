@@ -220,6 +220,11 @@ impl Offers {
 }
 
 impl Market<'_> {
+    /// A block by its index.
+    pub(super) fn block(&self, index: usize) -> Option<&Block> {
+        self.offers.iter().map(|offers| &offers.row.block).find(|block| block.index == index)
+    }
+
     /// Fits the chosen blocks one after the other.
     pub(super) fn fit(&self, genome: &Genome) -> Result<Sequence, CliError> {
         let mut forms = String::new();

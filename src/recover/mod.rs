@@ -2,6 +2,7 @@
 
 mod goals;
 mod market;
+mod train;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,8 @@ use crate::report::{Facts, counted};
 use crate::terminal::{self, Bar};
 use goals::Choice;
 use market::{Market, chosen};
+pub use train::Plan;
+use train::{Ground, Trained};
 
 /// Multiply-adds that one run over the calibration images takes by default, about a minute's on two cores.
 const PASS_MACS: u64 = 4_000_000_000_000;
@@ -42,6 +45,8 @@ pub struct Recover<'a> {
     pub images: &'a DataArgs,
     /// Where intermediate results go.
     pub work: Option<&'a Path>,
+    /// Training after the fit; `None` = the fit is all.
+    pub training: Option<Plan<'a>>,
 }
 
 /// The data, opened.
@@ -49,6 +54,8 @@ struct Data {
     calibration: Images,
     held_out: Images,
     validation: Option<Images>,
+    /// Everything that is not held out.
+    rest: Dataset,
     classes: Vec<String>,
 }
 
@@ -120,10 +127,34 @@ impl Recover<'_> {
         let bar = Bar::new("measuring the result", 0);
         outcome.before = validation.baseline();
         outcome.after = validation.score(&runner, &sequence.network)?;
-        outcome.speed = Some(self.speed(&mut market, &sequence)?);
+        drop(bar);
+        let trained = match &self.training {
+            Some(plan) if !sequence.pruned.is_empty() => {
+                let ground = Ground {
+                    runner: &runner,
+                    dataset: &data.rest,
+                    preprocess: &preprocess,
+                    judge: &judge,
+                    validation,
+                    working: &working,
+                    is_opened,
+                };
+                Some(self.train(plan, &ground, &market, &model, &sequence)?)
+            }
+            _ => None,
+        };
+        let bar = Bar::new("measuring the result", 0);
+        let network = trained.as_ref().map_or(&sequence.network, |trained| &trained.network);
+        outcome.speed = Some(self.speed(&mut market, network)?);
+        if let Some(Trained { model: trained, network, outcome: told }) = trained {
+            outcome.after = validation.score(&runner, &network)?;
+            outcome.training = Some(told);
+            model = trained;
+        } else {
+            place(&mut model, &sequence.placed)?;
+        }
         drop(bar);
         self.finish(&mut outcome, &market, &choice, &sequence, aim);
-        place(&mut model, &sequence.placed)?;
         let bytes = encode(&model)?;
         let found = market.offers.len();
         let chosen = chosen(&mut market, &sequence);
@@ -170,7 +201,7 @@ impl Recover<'_> {
             let needed = (calibration.least() as f64 / share).ceil() as usize;
             return Err(TrainerError::TooFew { found: all.len(), needed }.into());
         }
-        Ok(Data { calibration, held_out, validation, classes: all.classes().to_vec() })
+        Ok(Data { calibration, held_out, validation, rest, classes: all.classes().to_vec() })
     }
 
     /// Where results of this very job are kept.
@@ -199,8 +230,7 @@ impl Recover<'_> {
             terminal::remark(&format!("going on with what {} holds", work.display()));
         }
         let checkpoint = Checkpoint::open(&folder)?;
-        // By this a folder of ours is known from one that was there before.
-        crate::write::text(&work.join(MARK), "work folder of updp-compile\n")?;
+        mark_work(work)?;
         Ok(checkpoint)
     }
 
@@ -254,6 +284,7 @@ impl Recover<'_> {
             goal: self.goal_text(aim),
             before: Score::default(),
             after: Score::default(),
+            training: None,
             speed: None,
             blocks: Vec::new(),
             front: Vec::new(),
@@ -277,8 +308,8 @@ impl Recover<'_> {
         }
     }
 
-    fn speed(&self, market: &mut Market<'_>, sequence: &Sequence) -> Result<Speed, CliError> {
-        let (before_ms, after_ms) = market.latencies(sequence.network.clone())?;
+    fn speed(&self, market: &mut Market<'_>, network: &Model) -> Result<Speed, CliError> {
+        let (before_ms, after_ms) = market.latencies(network.clone())?;
         Ok(Speed {
             before_ms,
             after_ms,
@@ -376,6 +407,19 @@ fn working(
 
 /// Name of the file that says whose folder it is.
 const MARK: &str = "updp-compile.work";
+
+/// Marks a folder as ours, so that it is known from one that was there before; makes it where it is not there.
+///
+/// # Errors
+/// C0003 when it cannot be written to.
+pub fn mark_work(work: &Path) -> Result<(), CliError> {
+    let failed = |error: std::io::Error| CliError::Write {
+        path: work.to_owned(),
+        detail: error.to_string(),
+    };
+    std::fs::create_dir_all(work).map_err(failed)?;
+    crate::write::text(&work.join(MARK), "work folder of updp-compile\n")
+}
 
 /// Removes what a run kept, and the folder itself where nothing else lies in it. What cannot be removed does no harm.
 pub fn remove_work(work: &Path) {

@@ -47,6 +47,7 @@ fn outcome() -> Outcome {
         goal: "at most 9 ms in the blocks".to_owned(),
         before: score(0.873, 1.0),
         after: score(0.866, 0.942),
+        training: None,
         speed: Some(Speed {
             before_ms: 14.21,
             after_ms: 10.05,

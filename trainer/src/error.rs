@@ -1,5 +1,6 @@
 //! Errors of fitting and judging; those of the data are in `data/`, those of training in `train/`.
 
+use updp_autodiff::AutodiffError;
 use updp_exec::ExecError;
 use updp_ir::IrError;
 use updp_passes::PassError;
@@ -29,6 +30,8 @@ pub enum TrainerError {
     #[error(transparent)]
     Train(#[from] TrainError),
     #[error(transparent)]
+    Autodiff(#[from] AutodiffError),
+    #[error(transparent)]
     Ir(#[from] IrError),
     #[error(transparent)]
     Pass(#[from] PassError),
@@ -49,6 +52,7 @@ impl TrainerError {
             Self::Work { .. } => "T0006",
             Self::Data(error) => error.code(),
             Self::Train(error) => error.code(),
+            Self::Autodiff(error) => error.code(),
             Self::Ir(error) => error.code(),
             Self::Pass(error) => error.code(),
             Self::Exec(error) => error.code(),
@@ -69,6 +73,7 @@ impl TrainerError {
             Self::Work { .. } => "remove the folder, or name another one with --work".into(),
             Self::Data(error) => return error.help(),
             Self::Train(error) => return error.help(),
+            Self::Autodiff(error) => return error.help(),
             Self::Exec(error) => return error.help(),
             _ => return None,
         })

@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
 use updp_exec::{Executor, compare_tensors};
-use updp_ir::{DataType, Dim, Model, Tensor};
+use updp_ir::{DataType, Dim, Model, Tensor, ValueId};
+use updp_passes::surgery::LAMBDA_INPUT;
 
 use crate::data::{self, Dataset, InputSpec, Preprocess};
 use crate::error::TrainerError;
@@ -31,7 +32,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// Images of `dataset` for the only input of `model`.
+    /// Images of `dataset` for the only input of `model` beside λ.
     ///
     /// # Errors
     /// T0001 when the model has not one f32 input; T0107, T0108 when that takes no images.
@@ -40,7 +41,9 @@ impl Images {
         dataset: Dataset,
         preprocess: &Preprocess,
     ) -> Result<Self, TrainerError> {
-        let inputs: Vec<_> = model.graph.required_inputs().collect();
+        let is_lambda = |value: ValueId| model.graph.value(value).name() == LAMBDA_INPUT;
+        let inputs: Vec<_> =
+            model.graph.required_inputs().filter(|value| !is_lambda(*value)).collect();
         let [input] = inputs[..] else {
             let found = format!("has {} inputs", inputs.len());
             return Err(TrainerError::Inputs { found });
@@ -73,6 +76,24 @@ impl Images {
     #[must_use]
     pub fn least(&self) -> usize {
         if self.is_fixed { self.batch.max(2) } else { 2 }
+    }
+
+    /// The batch that the model fixes; `None` where it takes any.
+    #[must_use]
+    pub fn fixed_batch(&self) -> Option<usize> {
+        self.is_fixed.then_some(self.batch)
+    }
+
+    /// The model's input as images see it.
+    #[must_use]
+    pub fn spec(&self) -> &InputSpec {
+        &self.spec
+    }
+
+    /// Name of the model's input.
+    #[must_use]
+    pub fn input(&self) -> &str {
+        &self.input
     }
 
     /// The data set.

@@ -14,6 +14,7 @@ pub mod search;
 mod seed;
 pub mod stage;
 pub mod train;
+pub mod tune;
 
 /// Has linear algebra and decoding use so many threads; without a number, every core.
 pub fn use_threads(threads: Option<std::num::NonZeroUsize>) {

@@ -95,6 +95,38 @@ pub struct DataOutcome {
     pub skipped: Vec<String>,
 }
 
+/// A training after an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct EpochOutcome {
+    /// Its number, from 1.
+    pub epoch: u64,
+    /// Loss of its last step.
+    pub loss: f64,
+    /// λ then; `None` without λ.
+    pub lambda: Option<f64>,
+    /// What the network is worth, λ at its end.
+    pub score: Score,
+}
+
+/// How a pruned network was trained.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainingOutcome {
+    /// `fit`, `progressive` or `direct`.
+    pub method: String,
+    /// Epochs asked for.
+    pub epochs: usize,
+    /// Updates made.
+    pub steps: u64,
+    /// Images trained with.
+    pub images: usize,
+    /// Images a second at the end; `None` when everything was done before.
+    pub images_per_second: Option<f64>,
+    /// The network before it was trained, on the validation images.
+    pub before: Score,
+    /// After each epoch of the last run, on the held-out images.
+    pub history: Vec<EpochOutcome>,
+}
+
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
@@ -108,6 +140,8 @@ pub struct Outcome {
     pub before: Score,
     /// The result, on the validation images.
     pub after: Score,
+    /// How it was trained; `None` when it was only fitted.
+    pub training: Option<TrainingOutcome>,
     /// Whole-network latency; `None` when it was not measured.
     pub speed: Option<Speed>,
     /// Every block.

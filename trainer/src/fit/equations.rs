@@ -10,6 +10,9 @@ use super::table::{Table, difference, sum};
 use super::{Settings, Unsolved, unsolved};
 use crate::error::TrainerError;
 
+/// Another sweep is made while the last one took away this share of the error.
+const LEAST_GAIN: f64 = 0.005;
+
 /// The equations of all operators that read the same rows.
 pub(super) struct Equations<'a> {
     site: &'a Site,
@@ -74,6 +77,7 @@ impl<'a> Equations<'a> {
         let Self { rows, cross, .. } = self;
         let mut solved = solver.solve(cross)?;
         let Some(upper) = upper_limit(self.site.activation) else { return Ok(solved) };
+        let mut error = self.error(&solved);
         for _ in 0..sweeps {
             let made = solved.predict(&rows.x);
             let mut change = Table::new(rows.z.width);
@@ -88,7 +92,16 @@ impl<'a> Equations<'a> {
                     0.0
                 }
             }));
-            solved = solver.solve(&Normal::moved(cross, &rows.x, &change))?;
+            let next = solver.solve(&Normal::moved(cross, &rows.x, &change))?;
+            let found = self.error(&next);
+            if found >= error {
+                break;
+            }
+            let gain = 1.0 - found / error;
+            (solved, error) = (next, found);
+            if gain < LEAST_GAIN {
+                break;
+            }
         }
         Ok(solved)
     }

@@ -28,6 +28,9 @@ use normal::{Shape, Solved};
 use rows::{Batch, Layout, Rows};
 use table::sum;
 
+/// Unknowns of an output channel from which on half the rows an unknown do.
+const MANY: usize = 1000;
+
 /// The equations have no solution that can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unsolved {
@@ -186,7 +189,10 @@ impl Fit<'_> {
     fn rows(&self, unknowns: usize) -> usize {
         let settings = self.settings;
         let (least, most) = settings.rows;
-        let rows = (settings.rows_per_unknown * unknowns).clamp(least, most);
+        // Many unknowns come with few positions of many channels: more rows would be more of the same images.
+        let each =
+            if unknowns > MANY { settings.rows_per_unknown / 2 } else { settings.rows_per_unknown };
+        let rows = (each * unknowns).clamp(least, most);
         rows.min(settings.row_bytes / (4 * unknowns).max(1)).max(2)
     }
 

@@ -4,7 +4,13 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+mod tools;
+mod train;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use tools::{BenchArgs, InspectArgs, VerifyArgs};
+pub use train::{AugmentChoice, Method, OptimizerChoice, TrainArgs, TrainingArgs};
 
 use crate::terminal::Verbosity;
 
@@ -51,6 +57,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Measures the latency of one or two models
     Bench(BenchArgs),
+    /// Trains a model as it is on images, without a deep-learning framework
+    Train(TrainArgs),
     /// Explains an error code, or lists them all
     Errors {
         /// Such as I0102
@@ -227,6 +235,8 @@ pub enum Recovery {
     None,
     /// In closed form, without labels and without gradients; needs --data
     Fit,
+    /// By training, from what --method says; needs --data
+    Train,
 }
 
 /// Where pruning stops.
@@ -285,6 +295,12 @@ fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| format!("{text:?} is no positive number"))
 }
 
+fn at_least_one(text: &str) -> Result<f64, String> {
+    positive(text).and_then(|x| {
+        if x >= 1.0 { Ok(x) } else { Err("below 1 the ramp would not end".to_owned()) }
+    })
+}
+
 fn above_one(text: &str) -> Result<f64, String> {
     positive(text).and_then(|x| {
         if x > 1.0 { Ok(x) } else { Err("1 and below would not be faster".to_owned()) }
@@ -306,6 +322,21 @@ impl PruneArgs {
             || self.latency_ms.is_some()
             || self.max_drop.is_some()
             || self.recover.is_some()
+    }
+}
+
+/// Epochs of `--recover train` without a number.
+const EPOCHS: NonZeroUsize = NonZeroUsize::new(10).expect("it is not 0");
+
+impl CompileArgs {
+    /// Epochs to train for; `None` = no training.
+    #[must_use]
+    pub fn training_epochs(&self) -> Option<NonZeroUsize> {
+        match self.prune.recover {
+            None => self.epochs,
+            Some(Recovery::Train) => Some(self.epochs.unwrap_or(EPOCHS)),
+            Some(Recovery::None | Recovery::Fit) => None,
+        }
     }
 }
 
@@ -368,6 +399,18 @@ pub struct CompileArgs {
     /// Images
     #[command(flatten, next_help_heading = "Data")]
     pub images: DataArgs,
+    /// Trains the pruned network, every image so many times [default with --recover train: 10]
+    #[arg(long, value_name = "N", help_heading = "Training", requires = "data")]
+    pub epochs: Option<NonZeroUsize>,
+    /// Where training starts
+    #[arg(long, value_enum, default_value = "fit", help_heading = "Training")]
+    pub method: Method,
+    /// λ is 1 after 1/K of the epochs [default: 3; ConvNeXt 4.5, transformers 6]
+    #[arg(long, value_name = "K", value_parser = at_least_one, help_heading = "Training")]
+    pub ramp: Option<f64>,
+    /// Training
+    #[command(flatten, next_help_heading = "Training")]
+    pub training: TrainingArgs,
     /// Fixes the shape of an input in the model: NAME:1,3,224,224 (also with x between the dims, or in brackets)
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,
@@ -428,104 +471,6 @@ impl CompileArgs {
             _ => Verbosity::Normal,
         }
     }
-}
-
-/// Arguments of `inspect`.
-#[derive(Args, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub struct InspectArgs {
-    /// Model to show
-    pub model: PathBuf,
-    /// The graph as text
-    #[arg(long, conflicts_with_all = ["dot", "json"])]
-    pub text: bool,
-    /// The graph for Graphviz
-    #[arg(long, conflicts_with = "json")]
-    pub dot: bool,
-    /// The graph as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Lists what would be left alone, and why
-    #[arg(long)]
-    pub why_not: bool,
-    /// Checks the model as it is against what this target documents
-    #[arg(long, value_enum)]
-    pub target: Option<TargetChoice>,
-    /// Measures each block as it is and in its forms
-    #[arg(long)]
-    pub latency: bool,
-    /// Draws the blocks, before and after pruning, as a page
-    #[arg(long, value_name = "FILE.html")]
-    pub map: Option<PathBuf>,
-    /// What a pruned block would become
-    #[arg(long, value_enum, default_value = "auto")]
-    pub form: FormChoice,
-    /// Whether kernels would shrink
-    #[arg(long, value_enum, default_value = "auto")]
-    pub shrink: ShrinkChoice,
-    /// Batch to measure with, where the model leaves it open
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub batch: NonZeroUsize,
-    /// Keeps measured latencies for the next run
-    #[arg(long, value_name = "FILE.json", requires = "latency")]
-    pub latency_table: Option<PathBuf>,
-    /// Rules that would run
-    #[command(flatten)]
-    pub rules: RuleArgs,
-    /// How models are run
-    #[command(flatten)]
-    pub runtime: RuntimeArgs,
-}
-
-/// Arguments of `verify`.
-#[derive(Args, Debug)]
-pub struct VerifyArgs {
-    /// Reference
-    pub reference: PathBuf,
-    /// Model to hold against it
-    pub model: PathBuf,
-    /// Inputs: FILE.npz (an array `labels` gives the top-1 of both), NAME:FILE.npy
-    #[arg(long, value_name = "FILE")]
-    pub input_data: Vec<String>,
-    /// Number of inputs when they are drawn
-    #[arg(long, value_name = "N", default_value = "3")]
-    pub check: NonZeroUsize,
-    /// Largest allowed max|Δ| / max|reference|; the default depends on the dtype
-    #[arg(long, value_name = "X")]
-    pub limit: Option<f64>,
-    /// How models are run
-    #[command(flatten)]
-    pub runtime: RuntimeArgs,
-}
-
-/// Arguments of `bench`.
-#[derive(Args, Debug)]
-pub struct BenchArgs {
-    /// Model to measure
-    pub model: PathBuf,
-    /// Model to measure in turn with it
-    pub other: Option<PathBuf>,
-    /// Size of a symbolic batch
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub batch: NonZeroUsize,
-    /// Seconds to measure, all models together
-    #[arg(long, value_name = "S", default_value = "4")]
-    pub seconds: f64,
-    /// Prints the numbers as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Measures every block of the model by itself, as it is and in each of its forms
-    #[arg(long, conflicts_with = "other")]
-    pub per_block: bool,
-    /// Keeps measured latencies of blocks for the next run
-    #[arg(long, value_name = "FILE.json", requires = "per_block")]
-    pub latency_table: Option<PathBuf>,
-    /// When merges are made in the forms
-    #[arg(long, value_enum, default_value = "auto", requires = "per_block")]
-    pub merge: MergePolicy,
-    /// How models are run
-    #[command(flatten)]
-    pub runtime: RuntimeArgs,
 }
 
 /// Parses arguments; help and version are printed, errors too. `Err` is the exit code.

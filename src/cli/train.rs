@@ -1,0 +1,142 @@
+//! Arguments of training.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{DataArgs, RuntimeArgs, positive, share};
+use crate::terminal::Verbosity;
+
+/// Which rule turns gradients into weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerChoice {
+    /// adamw where the network has LayerNorms or attention, else sgd
+    Auto,
+    /// SGD with Nesterov momentum 0.9
+    Sgd,
+    /// `AdamW`, β 0.9 and 0.999
+    Adamw,
+}
+
+/// How images are changed while training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AugmentChoice {
+    /// Not at all
+    None,
+    /// Shifted by up to an eighth
+    Crop,
+    /// Mirrored and shifted
+    Light,
+    /// Mirrored and shifted, two random operations, a box erased in a quarter of the images, mixup
+    Strong,
+}
+
+/// How a pruned network is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Fitted first, and trained in the form it is merged to
+    Fit,
+    /// Activations and norms fade by λ from 0 to 1, as in the paper, and the blocks are merged at the end
+    Progressive,
+    /// As progressive, with λ = 1 from the first step on
+    Direct,
+}
+
+/// How a network is trained.
+#[derive(Args, Clone, Debug)]
+pub struct TrainingArgs {
+    /// Images of a step; a model of fixed batch keeps its own
+    #[arg(long, value_name = "N", default_value = "64")]
+    pub batch_size: NonZeroUsize,
+    /// Batches whose gradients make one update
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub accumulate: NonZeroUsize,
+    /// Rule that turns gradients into weights
+    #[arg(long, value_enum, default_value = "auto")]
+    pub optimizer: OptimizerChoice,
+    /// Learning rate after the warm-up, falling along half a cosine [default: 0.02 of sgd, 0.0005 of adamw]
+    #[arg(long, value_name = "RATE", value_parser = positive)]
+    pub lr: Option<f64>,
+    /// Epochs in which the learning rate rises from 0 [default: a twentieth of them]
+    #[arg(long, value_name = "EPOCHS", value_parser = not_negative)]
+    pub warm_up: Option<f64>,
+    /// Decay of weights; norms and biases have none [default: 0.0005 of sgd, 0.05 of adamw]
+    #[arg(long, value_name = "X", value_parser = not_negative)]
+    pub weight_decay: Option<f64>,
+    /// Largest norm of all gradients together [default: 5]
+    #[arg(long, value_name = "NORM", value_parser = positive)]
+    pub clip: Option<f64>,
+    /// Share of a label that goes to all classes alike
+    #[arg(long, value_name = "SHARE", value_parser = part, default_value = "0")]
+    pub label_smoothing: f64,
+    /// Weight of what the input model says beside the labels; without labels it is all there is
+    #[arg(long, value_name = "WEIGHT", value_parser = part, default_value = "0.5")]
+    pub distill: f64,
+    /// How much the input model's scores are evened out for that
+    #[arg(long, value_name = "T", value_parser = positive, default_value = "2")]
+    pub temperature: f64,
+    /// Writes the moving average of the weights, with this decay a step
+    #[arg(long, value_name = "DECAY", value_parser = share)]
+    pub ema: Option<f64>,
+    /// How images are changed
+    #[arg(long, value_enum, default_value = "crop")]
+    pub augment: AugmentChoice,
+    /// Counts images of rare classes more
+    #[arg(long)]
+    pub balance_classes: bool,
+    /// Initializers that stay as they are, by name
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub freeze: Vec<String>,
+}
+
+/// Arguments of `train`.
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// Model to train
+    pub model: PathBuf,
+    /// Where the trained model goes
+    #[arg(short, long, value_name = "OUT", required_unless_present = "emit_step")]
+    pub output: Option<PathBuf>,
+    /// Images
+    #[command(flatten, next_help_heading = "Data")]
+    pub images: DataArgs,
+    /// Times every image is trained with
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub epochs: NonZeroUsize,
+    /// Training
+    #[command(flatten, next_help_heading = "Training")]
+    pub training: TrainingArgs,
+    /// Writes the training step as a model, and with no output nothing else
+    #[arg(long, value_name = "FILE.onnx")]
+    pub emit_step: Option<PathBuf>,
+    /// Fixes the shape of an input in the model: NAME:1,3,224,224
+    #[arg(long, value_name = "SHAPE")]
+    pub input_shape: Vec<String>,
+    /// Writes what was trained, and how it went, as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+    /// How models are run
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+    /// Prints errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl TrainArgs {
+    /// How much to print.
+    #[must_use]
+    pub fn verbosity(&self) -> Verbosity {
+        if self.quiet { Verbosity::Quiet } else { Verbosity::Normal }
+    }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x >= 0.0);
+    number.ok_or_else(|| format!("{text:?} is no number of 0 or more"))
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    not_negative(text).ok().filter(|x| *x <= 1.0).ok_or_else(|| format!("{text:?} is not 0 to 1"))
+}

@@ -1,0 +1,193 @@
+//! `train`: the model as it is, trained on images.
+
+use std::path::Path;
+
+use serde_json::json;
+use updp_autodiff::step::TrainingStep;
+use updp_exec::Optimizer;
+use updp_trainer::data::{Dataset, Preprocess};
+use updp_trainer::images::Images;
+use updp_trainer::judge::Judge;
+use updp_trainer::outcome::Score;
+use updp_trainer::run::Runner;
+use updp_trainer::train::End;
+use updp_trainer::tune::{Tuned, Tuning};
+
+use super::compile::fix_shapes;
+use crate::cli::TrainArgs;
+use crate::error::CliError;
+use crate::model_file::{ModelFile, is_pipe};
+use crate::prune::encode;
+use crate::recover;
+use crate::terminal::{self, Bar, Verbosity, note, say};
+use crate::training::{self, Shown};
+use crate::write;
+
+/// Trains a model.
+pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
+    if arguments.verbosity() == Verbosity::Quiet {
+        terminal::be_quiet();
+    }
+    let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
+    let path = arguments.images.data.as_deref();
+    let path = path.ok_or_else(|| usage("training needs images: --data PATH"))?;
+    let ModelFile { mut model, .. } = ModelFile::open(&arguments.model)?;
+    fix_shapes(&arguments.input_shape, &mut model)?;
+    let bar = Bar::new("reading data", 0);
+    let preprocess = Preprocess::parse(&arguments.images.preprocess)?;
+    let seed = arguments.images.seed;
+    let (dataset, held_out) = Dataset::open(path)?.split(arguments.images.val_split, seed);
+    let dataset = match arguments.images.images {
+        Some(count) => dataset.sample(count.get(), seed),
+        None => dataset,
+    };
+    let validation = match &arguments.images.val {
+        Some(path) => Dataset::open(path)?,
+        None => held_out,
+    };
+    updp_trainer::use_threads(arguments.runtime.threads);
+    let (runtime, options) = arguments.runtime.split(Optimizer::All);
+    let runner = Runner { runtime, options };
+    let feed = Images::new(&model, validation, &preprocess)?;
+    bar.say("running the model");
+    let judge = Judge::new(&runner, &model, &feed)?;
+    drop(bar);
+    let (epochs, work) = (arguments.epochs.get(), work(arguments));
+    let mut settings = arguments.training.settings(&model, feed.spec(), (epochs, seed));
+    let job = format!(
+        "{:x} {:x} {preprocess:?} {:?}",
+        updp_trainer::hash::Fnv::of(&encode(&model)?),
+        dataset.fingerprint(),
+        arguments.runtime
+    );
+    settings.folder = work.as_deref().map(|work| training::folder(work, &job, &settings));
+    let tuning = Tuning {
+        runner: &runner,
+        dataset: &dataset,
+        preprocess: &preprocess,
+        judge: &judge,
+        teacher: &model,
+        settings: &settings,
+    };
+    if let Some(path) = &arguments.emit_step {
+        write_step(path, &tuning.step(&model)?)?;
+    }
+    let Some(target) = &arguments.output else { return Ok(()) };
+    if let (Some(work), Some(folder)) = (&work, &settings.folder) {
+        if folder.exists() {
+            terminal::remark(&format!("going on with what {} holds", work.display()));
+        }
+        recover::mark_work(work)?;
+    }
+    let before = judge.baseline();
+    terminal::remark(&format!(
+        "training with {} images; before: {}",
+        dataset.len(),
+        training::words(&before)
+    ));
+    let mut shown = Shown::new(epochs, false);
+    let tuned = tuning.run(&model, &mut shown)?;
+    if tuned.end == End::Stopped {
+        training::tell_stopped(tuned.steps, work.as_deref());
+        return Err(CliError::Interrupted);
+    }
+    finish(arguments, target, &before, &tuned, &shown)?;
+    if let (Some(work), None) = (work, &arguments.images.work) {
+        recover::remove_work(&work);
+    }
+    Ok(())
+}
+
+fn work(arguments: &TrainArgs) -> Option<std::path::PathBuf> {
+    let target = arguments.output.as_deref()?;
+    recover::work_folder(arguments.images.work.as_deref(), target)
+}
+
+/// Writes the trained model and says how it went.
+fn finish(
+    arguments: &TrainArgs,
+    target: &Path,
+    before: &Score,
+    tuned: &Tuned,
+    shown: &Shown,
+) -> Result<(), CliError> {
+    let bytes = encode(&tuned.model)?;
+    // What is written can be read.
+    ModelFile::read(target, bytes.clone())?;
+    if is_pipe(target) || write::is_special(target) {
+        write::special(target, &bytes)?;
+    } else {
+        write::model(target, &bytes)?;
+    }
+    let (tensors, elements) = tuned.parameters;
+    if arguments.verbosity() != Verbosity::Quiet {
+        let print = |text: &str| if is_pipe(target) { note(text) } else { say(text) };
+        print(&format!(
+            "trained {tensors} tensors of {elements} elements in {} steps\n  before: {}\n  after:  {}",
+            tuned.steps,
+            training::words(before),
+            training::words(&tuned.score)
+        ));
+    }
+    if let Some(path) = &arguments.report {
+        let report = json!({
+            "schema": "updp-train/1",
+            "model": arguments.model,
+            "output": target,
+            "before": before,
+            "after": tuned.score,
+            "steps": tuned.steps,
+            "tensors": tensors,
+            "parameters": elements,
+            "images_per_second": shown.images_per_second(),
+            "epochs": shown.history,
+            "validations": tuned.validations,
+        });
+        write::text(path, &format!("{report:#}\n"))?;
+    }
+    Ok(())
+}
+
+/// Writes a step, and beside it which of its inputs and outputs are what.
+fn write_step(path: &Path, step: &TrainingStep) -> Result<(), CliError> {
+    let bytes = encode(&step.model)?;
+    let states: Vec<_> = step
+        .states
+        .iter()
+        .map(|state| {
+            let kind = format!("{:?}", state.kind).to_lowercase();
+            let is_zero = matches!(kind.as_str(), "moment" | "gradient");
+            json!({
+                "input": state.input,
+                "output": state.output,
+                "kind": kind,
+                "source": state.source,
+                "initial": if is_zero { "zeros" } else { "source" },
+                "dims": state.initial.dims(),
+            })
+        })
+        .collect();
+    let description = json!({
+        "schema": "updp-step/1",
+        "network_inputs": step.network_inputs,
+        "network_outputs": step.network_outputs,
+        "targets": step.targets,
+        "teachers": step.teachers,
+        "learning_rate": step.learning_rate,
+        "step": step.step,
+        "apply": step.apply,
+        "share": step.share,
+        "loss": step.loss,
+        "correct": step.correct,
+        "gradient_norm": step.gradient_norm,
+        "states": states,
+    });
+    write::model(path, &bytes)?;
+    write::text(&path.with_extension("json"), &format!("{description:#}\n"))?;
+    terminal::remark(&format!(
+        "the training step is in {}, which of its inputs and outputs are what in {}",
+        path.display(),
+        path.with_extension("json").display()
+    ));
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Training the pruned network: fitted and merged already, or with both flows of its blocks side by side.
+
+use updp_ir::Model;
+use updp_passes::surgery::{self, Form};
+use updp_trainer::data::{Dataset, Preprocess};
+use updp_trainer::images::Images;
+use updp_trainer::judge::Judge;
+use updp_trainer::outcome::TrainingOutcome;
+use updp_trainer::recovery::{Sequence, place};
+use updp_trainer::run::{Feed, Runner};
+use updp_trainer::train::{End, schedule};
+use updp_trainer::tune::{Observer, Tuning};
+
+use super::Recover;
+use super::market::Market;
+use crate::cli::{Method, TrainingArgs};
+use crate::error::CliError;
+use crate::training::{self, Shown};
+
+/// Batches that statistics of inserted norms are estimated with.
+const CALIBRATION_BATCHES: usize = 16;
+
+/// What training is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// Its settings.
+    pub arguments: &'a TrainingArgs,
+    /// Epochs.
+    pub epochs: usize,
+    /// How.
+    pub method: Method,
+    /// K, where it is not that of the family.
+    pub ramp: Option<f64>,
+}
+
+/// What is trained, on what.
+pub(super) struct Ground<'a> {
+    pub(super) runner: &'a Runner,
+    pub(super) dataset: &'a Dataset,
+    pub(super) preprocess: &'a Preprocess,
+    /// Held-out images; the network is judged by them after each epoch.
+    pub(super) judge: &'a Judge<'a>,
+    /// Images to report on.
+    pub(super) validation: &'a Judge<'a>,
+    /// The original, its batch opened where that can be.
+    pub(super) working: &'a Model,
+    pub(super) is_opened: bool,
+}
+
+/// The trained network.
+pub(super) struct Trained {
+    /// With the batch of the input model.
+    pub(super) model: Model,
+    /// As it is scored and measured.
+    pub(super) network: Model,
+    pub(super) outcome: TrainingOutcome,
+}
+
+impl Recover<'_> {
+    /// Trains what is left of `model`, which is the prepared original, when the blocks of `sequence` are pruned.
+    pub(super) fn train(
+        &self,
+        plan: &Plan<'_>,
+        ground: &Ground<'_>,
+        market: &Market<'_>,
+        model: &Model,
+        sequence: &Sequence,
+    ) -> Result<Trained, CliError> {
+        let has_lambda = plan.method != Method::Fit;
+        let start = if has_lambda {
+            self.expanded(ground, market, model, sequence)?
+        } else {
+            let mut start = model.clone();
+            place(&mut start, &sequence.placed)?;
+            start
+        };
+        let mut network = start.clone();
+        if ground.is_opened {
+            surgery::open_batch(&mut network)?;
+        }
+        let images = Images::new(&network, ground.dataset.clone(), ground.preprocess)?;
+        let seed = self.images.seed;
+        let mut settings = plan.arguments.settings(&network, images.spec(), (plan.epochs, seed));
+        if has_lambda {
+            settings.pruned = vec![1.0; lambdas(&network)];
+            settings.speed = match (plan.method, plan.ramp) {
+                (Method::Direct, _) => f64::INFINITY,
+                (_, Some(speed)) => speed,
+                _ => speed_of(market, sequence),
+            };
+        }
+        let job = format!("{:?} {:?}", plan.method, ground.preprocess);
+        settings.folder = self.work.map(|work| training::folder(work, &job, &settings));
+        let tuning = Tuning {
+            runner: ground.runner,
+            dataset: ground.dataset,
+            preprocess: ground.preprocess,
+            judge: ground.judge,
+            teacher: ground.working,
+            settings: &settings,
+        };
+        let mut shown = Shown::new(plan.epochs, has_lambda);
+        let before = ground.validation.score(ground.runner, &shown.judged(network.clone())?)?;
+        let tuned = tuning.run(&network, &mut shown)?;
+        if tuned.end == End::Stopped {
+            training::tell_stopped(tuned.steps, self.work);
+            return Err(CliError::Interrupted);
+        }
+        let mut trained = tuned.put_into(start)?;
+        let network = shown.judged(tuned.model)?;
+        if has_lambda {
+            surgery::settle(&mut trained)?;
+        }
+        let outcome = TrainingOutcome {
+            method: name(plan.method).to_owned(),
+            epochs: plan.epochs,
+            steps: tuned.steps,
+            images: ground.dataset.len(),
+            images_per_second: shown.images_per_second(),
+            before,
+            history: shown.history,
+        };
+        Ok(Trained { model: trained, network, outcome })
+    }
+
+    /// The model with the blocks of `sequence` expanded, the geometry of their pruned flow in place and the statistics of
+    /// their inserted norms estimated.
+    fn expanded(
+        &self,
+        ground: &Ground<'_>,
+        market: &Market<'_>,
+        model: &Model,
+        sequence: &Sequence,
+    ) -> Result<Model, CliError> {
+        let mut choices = Vec::new();
+        for (index, form) in &sequence.pruned {
+            let Some(block) = market.block(*index) else { continue };
+            let forms = surgery::forms(block);
+            // What only fitting can make starts from the one convolution.
+            let form = if forms.contains(form) { *form } else { Form::Conv };
+            choices.push(surgery::Choice { block: block.clone(), form });
+        }
+        let mut expanded = model.clone();
+        let shrink = self.request.shrink();
+        surgery::move_geometry(&mut expanded, &choices, shrink)?;
+        let expansion = surgery::expand(&mut expanded, &choices, shrink)?;
+        let images = Images::new(model, ground.dataset.sample(1024, 0), ground.preprocess)?;
+        let batches = images.batches()?.take(CALIBRATION_BATCHES);
+        let inputs =
+            batches.map(|batch| Ok(batch?.inputs)).collect::<Result<Vec<_>, CliError>>()?;
+        self.request.calibrate(&mut expanded, &expansion, inputs)?;
+        Ok(expanded)
+    }
+}
+
+/// Entries of the λ input.
+fn lambdas(network: &Model) -> usize {
+    let graph = &network.graph;
+    let input = graph.find(surgery::LAMBDA_INPUT);
+    let declared = input.and_then(|input| graph.value(input).declared());
+    declared.and_then(|ty| ty.shape.as_ref()?.first()?.known()).unwrap_or(0)
+}
+
+/// The largest K of the families pruned.
+fn speed_of(market: &Market<'_>, sequence: &Sequence) -> f64 {
+    let speeds = sequence.pruned.iter().filter_map(|(index, _)| market.block(*index));
+    speeds.map(|block| schedule::default_speed(block.kind)).fold(1.0, f64::max)
+}
+
+fn name(method: Method) -> &'static str {
+    match method {
+        Method::Fit => "fit",
+        Method::Progressive => "progressive",
+        Method::Direct => "direct",
+    }
+}

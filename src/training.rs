@@ -1,0 +1,200 @@
+//! Training as the command line asks for it: settings from arguments, and what is shown on the way.
+
+use std::path::{Path, PathBuf};
+
+use updp_autodiff::step::Optimizer;
+use updp_ir::Model;
+use updp_passes::surgery;
+use updp_trainer::data::InputSpec;
+use updp_trainer::error::TrainerError;
+use updp_trainer::hash::Fnv;
+use updp_trainer::outcome::{EpochOutcome, Score};
+use updp_trainer::train::{Augment, ClassWeights, Progress, Ramp};
+use updp_trainer::tune::{Observer, TuneSettings};
+
+use crate::cli::{AugmentChoice, OptimizerChoice, TrainingArgs};
+use crate::interrupt;
+use crate::terminal::{self, Bar};
+
+/// Operators of networks that AdamW trains better than SGD does.
+const ADAMW_OPERATORS: [&str; 6] =
+    ["LayerNormalization", "Erf", "Gelu", "Attention", "MultiHeadAttention", "GroupNormalization"];
+
+/// Share of the side that images are shifted by.
+const CROP_SHARE: usize = 8;
+
+impl TrainingArgs {
+    /// Settings for a network with these epochs, images of this size and this seed.
+    #[must_use]
+    pub fn settings(
+        &self,
+        network: &Model,
+        input: &InputSpec,
+        (epochs, seed): (usize, u64),
+    ) -> TuneSettings {
+        let graph = &network.graph;
+        let is_modern =
+            || graph.nodes().iter().any(|id| ADAMW_OPERATORS.contains(&graph.node(*id).op_type()));
+        let is_adamw = match self.optimizer {
+            OptimizerChoice::Auto => is_modern(),
+            OptimizerChoice::Sgd => false,
+            OptimizerChoice::Adamw => true,
+        };
+        let optimizer = if is_adamw {
+            Optimizer::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
+        } else {
+            Optimizer::Sgd { momentum: 0.9, nesterov: true }
+        };
+        let (peak, decay) = if is_adamw { (5e-4, 0.05) } else { (0.02, 5e-4) };
+        let peak = self.lr.unwrap_or(peak);
+        TuneSettings {
+            epochs,
+            batch: self.batch_size.get(),
+            accumulate: self.accumulate.get(),
+            optimizer,
+            peak,
+            floor: peak / 100.0,
+            warm_up_epochs: self.warm_up.unwrap_or(epochs as f64 / 20.0),
+            weight_decay: self.weight_decay.unwrap_or(decay),
+            clip_norm: Some(self.clip.unwrap_or(5.0)),
+            smoothing: self.label_smoothing,
+            distill: self.distill,
+            temperature: self.temperature,
+            average: self.ema,
+            augment: augment(self.augment, input.height.min(input.width)),
+            weights: if self.balance_classes {
+                ClassWeights::Balanced
+            } else {
+                ClassWeights::Equal
+            },
+            frozen: self.freeze.clone(),
+            pruned: Vec::new(),
+            speed: f64::INFINITY,
+            ramp: Ramp::Linear,
+            seed,
+            folder: None,
+        }
+    }
+}
+
+fn augment(choice: AugmentChoice, side: usize) -> Augment {
+    let crop_padding = (side / CROP_SHARE).max(1);
+    match choice {
+        AugmentChoice::None => Augment::default(),
+        AugmentChoice::Crop => Augment { crop_padding, ..Augment::default() },
+        AugmentChoice::Light => Augment::light(crop_padding),
+        AugmentChoice::Strong => Augment {
+            operations: 2,
+            magnitude: 5.0,
+            erase: 0.25,
+            mixup: 0.2,
+            ..Augment::light(crop_padding)
+        },
+    }
+}
+
+/// The folder of one training in a work folder: another training has another one.
+#[must_use]
+pub fn folder(work: &Path, job: &str, settings: &TuneSettings) -> PathBuf {
+    let text = format!("{} {job} {settings:?}", env!("CARGO_PKG_VERSION"));
+    work.join(format!("{:016x}", Fnv::of(text.as_bytes())))
+}
+
+/// Shows a training, and ends it after Ctrl-C. While it is there, an interrupt waits for the step to end.
+#[derive(Debug)]
+pub struct Shown {
+    bar: Bar,
+    epochs: usize,
+    /// Whether the network is judged with its λ at 1.
+    has_lambda: bool,
+    last: Option<Progress>,
+    /// After each epoch of this run.
+    pub history: Vec<EpochOutcome>,
+    _deferred: interrupt::Deferred,
+}
+
+impl Shown {
+    /// Shows a training of so many epochs.
+    #[must_use]
+    pub fn new(epochs: usize, has_lambda: bool) -> Self {
+        Self {
+            bar: Bar::new("training", 0),
+            epochs,
+            has_lambda,
+            last: None,
+            history: Vec::new(),
+            _deferred: interrupt::defer(),
+        }
+    }
+
+    /// Images a second, at the last step.
+    #[must_use]
+    pub fn images_per_second(&self) -> Option<f64> {
+        self.last.map(|last| last.images_per_second)
+    }
+}
+
+impl Observer for Shown {
+    fn progress(&mut self, progress: &Progress) {
+        let row = &progress.row;
+        let lambda =
+            if self.has_lambda { format!(", λ {:.2}", row.lambda) } else { String::new() };
+        let accuracy =
+            row.accuracy.map_or_else(String::new, |right| format!(", {:.1} %", 100.0 * right));
+        let text = format!(
+            "epoch {:.1}/{}: loss {:.3}{accuracy}{lambda}, rate {:.1e}, {:.0} images/s",
+            row.epoch, self.epochs, row.loss, row.learning_rate, progress.images_per_second
+        );
+        self.bar.set(&text, progress.done as usize, progress.steps as usize);
+        self.last = Some(*progress);
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.bar.above(text);
+    }
+
+    fn epoch(&mut self, epoch: u64, score: &Score) {
+        let loss = self.last.map_or(f64::NAN, |last| last.row.loss);
+        let lambda = self.last.filter(|_| self.has_lambda).map(|last| last.row.lambda);
+        let at = lambda.map_or_else(String::new, |lambda| format!(", λ {lambda:.2}"));
+        self.bar.above(&format!(
+            "  epoch {epoch}/{}: loss {loss:.3}{at}, {}",
+            self.epochs,
+            words(score)
+        ));
+        self.history.push(EpochOutcome { epoch, loss, lambda, score: *score });
+    }
+
+    fn is_stopped(&mut self) -> bool {
+        interrupt::is_requested()
+    }
+
+    fn judged(&mut self, mut network: Model) -> Result<Model, TrainerError> {
+        if self.has_lambda {
+            surgery::settle(&mut network)?;
+        }
+        Ok(network)
+    }
+}
+
+/// A score in words.
+#[must_use]
+pub fn words(score: &Score) -> String {
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    match (score.accuracy, score.agreement) {
+        (Some(accuracy), _) => format!("accuracy {} on {} images", percent(accuracy), score.images),
+        (None, Some(agreement)) => {
+            format!("agreement {} on {} images", percent(agreement), score.images)
+        }
+        (None, None) => format!("overlap {} on {} images", percent(score.overlap), score.images),
+    }
+}
+
+/// Says where an interrupted training stopped.
+pub fn tell_stopped(steps: u64, work: Option<&Path>) {
+    let kept = work.map_or_else(
+        || "nothing was kept, because there is no work folder".to_owned(),
+        |work| format!("the same command goes on from {}", work.display()),
+    );
+    terminal::remark(&format!("stopped after {steps} steps; {kept}"));
+}

@@ -1,0 +1,82 @@
+//! Between the loop and the caller: the teacher before each step, the judge after each epoch.
+
+use indexmap::IndexMap;
+use updp_autodiff::step::TrainingStep;
+use updp_exec::Executor;
+use updp_ir::{Model, Tensor};
+
+use super::{Observer, Tuning};
+use crate::error::TrainerError;
+use crate::outcome::Score;
+use crate::train::{Hooks, Point, Progress, TrainError};
+
+/// A training that is watched.
+pub(super) struct Watch<'a> {
+    pub(super) tuning: &'a Tuning<'a>,
+    /// The network that is trained, as it was.
+    pub(super) network: &'a Model,
+    pub(super) step: &'a TrainingStep,
+    /// Name of the input that takes images, in network and teacher alike.
+    pub(super) input: &'a str,
+    pub(super) teacher: Option<Box<dyn Executor>>,
+    pub(super) observer: &'a mut dyn Observer,
+    /// The network after the last epoch, with its score.
+    pub(super) last: Option<(Model, Score)>,
+}
+
+impl Watch<'_> {
+    /// The network with these states, and its score.
+    pub(super) fn judged(
+        &mut self,
+        state: &IndexMap<String, Tensor>,
+    ) -> Result<(Model, Score), TrainerError> {
+        let Tuning { judge, runner, .. } = *self.tuning;
+        let network = self.step.settle(self.network.clone(), state, self.tuning.settled())?;
+        let judged = self.observer.judged(network.clone())?;
+        let score = judge.score(runner, &judged)?;
+        Ok((network, score))
+    }
+}
+
+impl Hooks for Watch<'_> {
+    fn progress(&mut self, progress: &Progress) {
+        self.observer.progress(progress);
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.observer.notice(text);
+    }
+
+    fn is_stopped(&mut self) -> bool {
+        self.observer.is_stopped()
+    }
+
+    fn inputs(
+        &mut self,
+        images: &Tensor,
+        _point: &Point,
+        _batch: u64,
+    ) -> Result<IndexMap<String, Tensor>, TrainerError> {
+        let Some(teacher) = &mut self.teacher else { return Ok(IndexMap::new()) };
+        let given = teacher.run(&IndexMap::from([(self.input.to_owned(), images.clone())]))?;
+        let outputs = given.into_values().filter(|tensor| tensor.dtype().is_foldable_float());
+        let named: IndexMap<String, Tensor> =
+            self.step.teachers.iter().cloned().zip(outputs).collect();
+        if named.len() < self.step.teachers.len() {
+            let detail = "wants more outputs of a teacher than the teacher has".to_owned();
+            return Err(TrainError::Step { detail }.into());
+        }
+        Ok(named)
+    }
+
+    fn validate(
+        &mut self,
+        state: &IndexMap<String, Tensor>,
+        epoch: u64,
+    ) -> Result<Option<f64>, TrainerError> {
+        let (model, score) = self.judged(state)?;
+        self.observer.epoch(epoch, &score);
+        self.last = Some((model, score));
+        Ok(Some(score.accuracy.or(score.agreement).unwrap_or(score.overlap)))
+    }
+}

@@ -1,0 +1,306 @@
+//! Training a network on images: from the network to the trained network, through one training step.
+
+mod hooks;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use updp_autodiff::step::{
+    Distance, Objective, Optimizer, Settled, StateKind, StepSpec, TrainingStep,
+};
+use updp_exec::{ModelSource, StateSpec, StepSession};
+use updp_ir::{DataPlacement, Model, Tensor};
+
+use crate::data::{Dataset, Preprocess};
+use crate::error::TrainerError;
+use crate::hash::Fnv;
+use crate::images::Images;
+use crate::judge::Judge;
+use crate::outcome::Score;
+use crate::run::Runner;
+use crate::train::{
+    Augment, ClassWeights, End, Loader, LoaderSettings, Progress, RESULTS, Ramp, Schedule, Shrink,
+    TrainError, TrainOptions, Validation, train,
+};
+use hooks::Watch;
+
+/// Steps between checkpoints.
+const CHECKPOINT_EVERY: u64 = 200;
+
+/// How a network is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TuneSettings {
+    /// Epochs in all.
+    pub epochs: usize,
+    /// Images of a step; a network of fixed batch keeps its own.
+    pub batch: usize,
+    /// Batches whose gradients make one update, at least 1.
+    pub accumulate: usize,
+    /// The rule.
+    pub optimizer: Optimizer,
+    /// Learning rate after the warm-up; it falls along half a cosine to `floor`.
+    pub peak: f64,
+    /// Learning rate at the end.
+    pub floor: f64,
+    /// Epochs in which the learning rate rises from 0.
+    pub warm_up_epochs: f64,
+    /// Decay of weights; norms and biases have none.
+    pub weight_decay: f64,
+    /// Gradients of a larger common norm are scaled down to it.
+    pub clip_norm: Option<f64>,
+    /// ε of label smoothing.
+    pub smoothing: f64,
+    /// Weight of the teacher beside labels, 0 to 1; without labels it is 1.
+    pub distill: f64,
+    /// T of the teacher's distribution.
+    pub temperature: f64,
+    /// d of the moving average of the parameters, which is what comes out then.
+    pub average: Option<f64>,
+    /// What is done to images.
+    pub augment: Augment,
+    /// How much images of a class count.
+    pub weights: ClassWeights,
+    /// Initializers that stay as they are, by name.
+    pub frozen: Vec<String>,
+    /// λ of each block at the end, 0 or 1; empty for a network without λ.
+    pub pruned: Vec<f32>,
+    /// K: λ has reached its end after 1/K of the epochs; ∞ = from the first step on.
+    pub speed: f64,
+    /// Form of that ramp.
+    pub ramp: Ramp,
+    /// Seed of order and augmentation.
+    pub seed: u64,
+    /// Where checkpoints and the journal go.
+    pub folder: Option<PathBuf>,
+}
+
+/// A network, its teacher and the images.
+pub struct Tuning<'a> {
+    /// How networks are run; training needs ONNX Runtime.
+    pub runner: &'a Runner,
+    /// Images to train with.
+    pub dataset: &'a Dataset,
+    /// How they are prepared.
+    pub preprocess: &'a Preprocess,
+    /// What the network is judged by after each epoch; knows the classes and whether labels are of use.
+    pub judge: &'a Judge<'a>,
+    /// What the network is to do; needed without labels, and for [`TuneSettings::distill`].
+    pub teacher: &'a Model,
+    /// How.
+    pub settings: &'a TuneSettings,
+}
+
+/// The trained network.
+#[derive(Debug)]
+pub struct Tuned {
+    /// The network with trained tensors under the names it had.
+    pub model: Model,
+    /// Its score on the judge's images.
+    pub score: Score,
+    /// Whether it was trained to the end.
+    pub end: End,
+    /// Updates made.
+    pub steps: u64,
+    /// After each epoch.
+    pub validations: Vec<Validation>,
+    /// Tensors that were trained, and their elements.
+    pub parameters: (usize, usize),
+    step: TrainingStep,
+    state: IndexMap<String, Tensor>,
+    settled: Settled,
+}
+
+impl Tuned {
+    /// Puts what was trained into the network as it was before its batch was opened.
+    ///
+    /// # Errors
+    /// T0309 when it is another network.
+    pub fn put_into(&self, network: Model) -> Result<Model, TrainerError> {
+        Ok(self.step.settle(network, &self.state, self.settled)?)
+    }
+}
+
+/// What the caller sees of a training, and has a say in.
+pub trait Observer {
+    /// After each update.
+    fn progress(&mut self, progress: &Progress);
+
+    /// Something worth knowing.
+    fn notice(&mut self, text: &str);
+
+    /// After each epoch: its number, from 1, and the score then.
+    fn epoch(&mut self, epoch: u64, score: &Score);
+
+    /// Asked after each update; `true` saves the state and ends the training.
+    fn is_stopped(&mut self) -> bool;
+
+    /// The network as it is judged, where that is not the one that is trained: λ at its end.
+    ///
+    /// # Errors
+    /// End the training.
+    fn judged(&mut self, network: Model) -> Result<Model, TrainerError> {
+        Ok(network)
+    }
+}
+
+impl Tuning<'_> {
+    /// The training step of a network.
+    ///
+    /// # Errors
+    /// T0001, T0107, T0108 when its input takes no images; T0301 to T0310 when it cannot be differentiated.
+    pub fn step(&self, network: &Model) -> Result<TrainingStep, TrainerError> {
+        let (bound, _) = self.bound(network)?;
+        Ok(TrainingStep::build(bound, &self.spec())?)
+    }
+
+    /// The network with its batch fixed, and its images.
+    fn bound(&self, network: &Model) -> Result<(Model, Images), TrainerError> {
+        let images = Images::new(network, self.dataset.clone(), self.preprocess)?;
+        let mut bound = network.clone();
+        let batch = images.fixed_batch().unwrap_or(self.settings.batch);
+        let dims = [&[batch], images.spec().row_dims().as_slice()].concat();
+        if let Some(input) = bound.graph.find(images.input()) {
+            bound.graph.set_input_dims(input, &dims)?;
+        }
+        Ok((bound, images))
+    }
+
+    fn spec(&self) -> StepSpec {
+        let settings = self.settings;
+        let TuneSettings { smoothing, temperature, distill: weight, .. } = *settings;
+        let has_labels = self.judge.has_labels() && self.dataset.has_labels();
+        let objective = match self.judge.classes() {
+            None => Objective::Outputs(Distance::MeanSquare),
+            Some(_) if !has_labels || weight >= 1.0 => Objective::Teacher { temperature },
+            Some(_) if weight <= 0.0 => Objective::Labels { smoothing },
+            Some(_) => Objective::LabelsAndTeacher { smoothing, temperature, weight },
+        };
+        StepSpec {
+            optimizer: settings.optimizer,
+            weight_decay: settings.weight_decay,
+            clip_norm: settings.clip_norm,
+            average: settings.average,
+            accumulates: settings.accumulate > 1,
+            frozen: settings.frozen.clone(),
+            ..StepSpec::new(objective)
+        }
+    }
+
+    /// Trains a network, or goes on where the folder says that a training of the same settings was.
+    ///
+    /// # Errors
+    /// As [`Self::step`]; T0401 to T0408 of training; X0001 to X0005 without ONNX Runtime; what the observer says.
+    pub fn run(&self, network: &Model, observer: &mut dyn Observer) -> Result<Tuned, TrainerError> {
+        let (bound, images) = self.bound(network)?;
+        let step = TrainingStep::build(bound, &self.spec())?;
+        let loader = self.loader(&images)?;
+        let bytes = step.model.encode(&DataPlacement::Inline)?.model_to_bytes();
+        let states: Vec<StateSpec> = step
+            .states
+            .iter()
+            .map(|state| StateSpec {
+                input: state.input.clone(),
+                output: state.output.clone(),
+                initial: state.initial.clone(),
+            })
+            .collect();
+        let given = [Some(&step.loss), step.correct.as_ref(), Some(&step.gradient_norm)];
+        let results: Vec<&str> = given.into_iter().flatten().map(String::as_str).collect();
+        if !results.iter().all(|name| RESULTS.contains(name)) {
+            let detail =
+                format!("names its results {results:?}: the network has values of such names");
+            return Err(TrainError::Step { detail }.into());
+        }
+        let source = ModelSource::Bytes(&bytes);
+        let mut session = StepSession::open(source, &self.runner.options, &states, &results)?;
+        let schedule = self.schedule(&loader);
+        let options = self.options(&images, &bytes);
+        let teacher = (!step.teachers.is_empty()).then(|| self.runner.open(self.teacher));
+        let mut watch = Watch {
+            tuning: self,
+            network,
+            step: &step,
+            input: images.input(),
+            teacher: teacher.transpose()?,
+            observer,
+            last: None,
+        };
+        let trained = train(&mut session, &loader, &schedule, &options, &mut watch)?;
+        let last = watch.last.take();
+        let (model, score) = match last {
+            Some(last) if trained.end == End::Finished => last,
+            _ => watch.judged(&trained.snapshot.state)?,
+        };
+        Ok(Tuned {
+            model,
+            score,
+            end: trained.end,
+            steps: trained.snapshot.steps,
+            validations: trained.snapshot.validations,
+            parameters: parameters(&step),
+            state: trained.snapshot.state,
+            settled: self.settled(),
+            step,
+        })
+    }
+
+    fn loader(&self, images: &Images) -> Result<Loader, TrainerError> {
+        let settings = self.settings;
+        let batch = images.fixed_batch().unwrap_or(settings.batch);
+        // Without a class head labels are no targets; each still has to be a class.
+        let classes = self.judge.classes().unwrap_or_else(|| self.dataset.classes().len());
+        let made = LoaderSettings {
+            augment: settings.augment.clone(),
+            // The step smooths.
+            smoothing: 0.0,
+            weights: settings.weights.clone(),
+            threads: self.runner.options.threads,
+            ..LoaderSettings::new(batch, classes.max(1), settings.seed)
+        };
+        Loader::new(self.dataset, self.preprocess, images.spec(), made)
+    }
+
+    fn schedule(&self, loader: &Loader) -> Schedule {
+        let settings = self.settings;
+        Schedule {
+            epochs: settings.epochs,
+            steps_per_epoch: (loader.steps_per_epoch() / settings.accumulate.max(1)).max(1),
+            speed: settings.speed,
+            ramp: settings.ramp,
+            shrink: Shrink::WithLambda,
+            peak: settings.peak,
+            floor: settings.floor,
+            warm_up_epochs: settings.warm_up_epochs,
+        }
+    }
+
+    fn options(&self, images: &Images, step: &[u8]) -> TrainOptions {
+        let fingerprint = BTreeMap::from([
+            ("step".to_owned(), format!("{:016x}", Fnv::of(step))),
+            ("data".to_owned(), format!("{:016x}", self.dataset.fingerprint())),
+            ("preprocess".to_owned(), format!("{:?}", self.preprocess)),
+            ("threads".to_owned(), format!("{:?}", self.runner.options.threads)),
+            ("device".to_owned(), self.runner.options.device.to_string()),
+        ]);
+        TrainOptions {
+            folder: self.settings.folder.clone(),
+            checkpoint_every: CHECKPOINT_EVERY,
+            fingerprint,
+            images: images.input().to_owned(),
+            pruned: self.settings.pruned.clone(),
+            accumulate: self.settings.accumulate.max(1) as u64,
+        }
+    }
+
+    /// Which states come out.
+    fn settled(&self) -> Settled {
+        if self.settings.average.is_some() { Settled::Average } else { Settled::Current }
+    }
+}
+
+/// Trained tensors and their elements.
+fn parameters(step: &TrainingStep) -> (usize, usize) {
+    let trained = step.states.iter().filter(|state| state.kind == StateKind::Parameter);
+    trained.fold((0, 0), |(count, elements), state| (count + 1, elements + state.initial.len()))
+}
