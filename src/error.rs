@@ -113,6 +113,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Read { is_model: true, .. } => 3,
+            Self::Trainer(TrainerError::Autodiff(error)) => autodiff_exit_code(error),
             Self::Usage { .. }
             | Self::Read { .. }
             | Self::Write { .. }
@@ -123,6 +124,7 @@ impl CliError {
             | Self::NoSuchBlock { .. }
             | Self::LatencyTable { .. }
             | Self::Calibration { .. }
+            | Self::Trainer(_)
             | Self::Pass(PassError::UnknownRule { .. } | PassError::AlreadyExpanded) => 2,
             Self::NothingToPrune { .. } | Self::Pass(PassError::Refused { .. }) => 6,
             Self::DifferentSignature { .. }
@@ -131,9 +133,7 @@ impl CliError {
             Self::TargetRefuses { .. } => 4,
             Self::GoalMissed { .. } => 7,
             Self::Interrupted => 130,
-            Self::Trainer(TrainerError::Autodiff(error)) => autodiff_exit_code(error),
             Self::Unverifiable { .. } => 8,
-            Self::Trainer(_) => 2,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
             Self::Exec(error) => match error.code() {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use updp_autodiff::step::Optimizer;
 use updp_ir::Model;
 use updp_passes::surgery;
-use updp_trainer::data::InputSpec;
 use updp_trainer::error::TrainerError;
 use updp_trainer::hash::Fnv;
+use updp_trainer::images::Images;
 use updp_trainer::outcome::{EpochOutcome, Score};
 use updp_trainer::train::{Augment, ClassWeights, Progress, Ramp};
 use updp_trainer::tune::{Observer, TuneSettings};
@@ -24,12 +24,12 @@ const ADAMW_OPERATORS: [&str; 6] =
 const CROP_SHARE: usize = 8;
 
 impl TrainingArgs {
-    /// Settings for a network with these epochs, images of this size and this seed.
+    /// Settings for a network and images of its size, with these epochs and this seed.
     #[must_use]
     pub fn settings(
         &self,
         network: &Model,
-        input: &InputSpec,
+        images: &Images,
         (epochs, seed): (usize, u64),
     ) -> TuneSettings {
         let graph = &network.graph;
@@ -61,7 +61,7 @@ impl TrainingArgs {
             distill: self.distill,
             temperature: self.temperature,
             average: self.ema,
-            augment: augment(self.augment, input.height.min(input.width)),
+            augment: augment(self.augment, images),
             weights: if self.balance_classes {
                 ClassWeights::Balanced
             } else {
@@ -77,11 +77,13 @@ impl TrainingArgs {
     }
 }
 
-fn augment(choice: AugmentChoice, side: usize) -> Augment {
+fn augment(choice: AugmentChoice, images: &Images) -> Augment {
+    let side = images.spec().height.min(images.spec().width);
     let crop_padding = (side / CROP_SHARE).max(1);
     match choice {
+        AugmentChoice::Auto if !images.dataset().is_pixels() => Augment::default(),
         AugmentChoice::None => Augment::default(),
-        AugmentChoice::Crop => Augment { crop_padding, ..Augment::default() },
+        AugmentChoice::Auto | AugmentChoice::Crop => Augment { crop_padding, ..Augment::default() },
         AugmentChoice::Light => Augment::light(crop_padding),
         AugmentChoice::Strong => Augment {
             operations: 2,

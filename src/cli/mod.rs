@@ -58,7 +58,7 @@ pub enum Command {
     /// Measures the latency of one or two models
     Bench(BenchArgs),
     /// Trains a model as it is on images, without a deep-learning framework
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Explains an error code, or lists them all
     Errors {
         /// Such as I0102

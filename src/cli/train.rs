@@ -22,6 +22,8 @@ pub enum OptimizerChoice {
 /// How images are changed while training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AugmentChoice {
+    /// crop where the data are pixels, none where they are floats already
+    Auto,
     /// Not at all
     None,
     /// Shifted by up to an eighth
@@ -80,7 +82,7 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "DECAY", value_parser = share)]
     pub ema: Option<f64>,
     /// How images are changed
-    #[arg(long, value_enum, default_value = "crop")]
+    #[arg(long, value_enum, default_value = "auto")]
     pub augment: AugmentChoice,
     /// Counts images of rare classes more
     #[arg(long)]

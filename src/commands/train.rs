@@ -52,8 +52,9 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
     bar.say("running the model");
     let judge = Judge::new(&runner, &model, &feed)?;
     drop(bar);
+    let images = Images::new(&model, dataset.clone(), &preprocess)?;
     let (epochs, work) = (arguments.epochs.get(), work(arguments));
-    let mut settings = arguments.training.settings(&model, feed.spec(), (epochs, seed));
+    let mut settings = arguments.training.settings(&model, &images, (epochs, seed));
     let job = format!(
         "{:x} {:x} {preprocess:?} {:?}",
         updp_trainer::hash::Fnv::of(&encode(&model)?),

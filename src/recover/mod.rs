@@ -110,6 +110,23 @@ impl Recover<'_> {
             settings: &settings,
             checkpoint: &checkpoint,
         };
+        let validation = match &data.validation {
+            Some(images) => Some(Judge::new(&runner, &working, images)?),
+            None => None,
+        };
+        let validation = validation.as_ref().unwrap_or(&judge);
+        let ground = Ground {
+            runner: &runner,
+            dataset: &data.rest,
+            preprocess: &preprocess,
+            judge: &judge,
+            validation,
+            working: &working,
+            is_opened,
+        };
+        if let Some(plan) = &self.training {
+            self.check_training(plan, &ground)?;
+        }
         drop(bar);
         let mut market = self.market(&working, recovery)?;
         let mut outcome = self.start(&market, &data, &judge, aim)?;
@@ -118,11 +135,6 @@ impl Recover<'_> {
                 .explanation
                 .push("the batch of the model is fixed, and it is run so".to_owned());
         }
-        let validation = match &data.validation {
-            Some(images) => Some(Judge::new(&runner, &working, images)?),
-            None => None,
-        };
-        let validation = validation.as_ref().unwrap_or(&judge);
         let (choice, sequence) = choose(&mut market, aim)?;
         let bar = Bar::new("measuring the result", 0);
         outcome.before = validation.baseline();
@@ -130,15 +142,6 @@ impl Recover<'_> {
         drop(bar);
         let trained = match &self.training {
             Some(plan) if !sequence.pruned.is_empty() => {
-                let ground = Ground {
-                    runner: &runner,
-                    dataset: &data.rest,
-                    preprocess: &preprocess,
-                    judge: &judge,
-                    validation,
-                    working: &working,
-                    is_opened,
-                };
                 Some(self.train(plan, &ground, &market, &model, &sequence)?)
             }
             _ => None,

@@ -9,7 +9,7 @@ use updp_trainer::outcome::TrainingOutcome;
 use updp_trainer::recovery::{Sequence, place};
 use updp_trainer::run::{Feed, Runner};
 use updp_trainer::train::{End, schedule};
-use updp_trainer::tune::{Observer, Tuning};
+use updp_trainer::tune::{Observer, TuneSettings, Tuning};
 
 use super::Recover;
 use super::market::Market;
@@ -47,6 +47,19 @@ pub(super) struct Ground<'a> {
     pub(super) is_opened: bool,
 }
 
+impl Ground<'_> {
+    fn tuning<'b>(&'b self, settings: &'b TuneSettings) -> Tuning<'b> {
+        Tuning {
+            runner: self.runner,
+            dataset: self.dataset,
+            preprocess: self.preprocess,
+            judge: self.judge,
+            teacher: self.working,
+            settings,
+        }
+    }
+}
+
 /// The trained network.
 pub(super) struct Trained {
     /// With the batch of the input model.
@@ -57,6 +70,18 @@ pub(super) struct Trained {
 }
 
 impl Recover<'_> {
+    /// Refuses what training would refuse, before anything is fitted.
+    pub(super) fn check_training(
+        &self,
+        plan: &Plan<'_>,
+        ground: &Ground<'_>,
+    ) -> Result<(), CliError> {
+        let network = ground.working;
+        let images = Images::new(network, ground.dataset.clone(), ground.preprocess)?;
+        let settings = plan.arguments.settings(network, &images, (plan.epochs, self.images.seed));
+        Ok(ground.tuning(&settings).check(network)?)
+    }
+
     /// Trains what is left of `model`, which is the prepared original, when the blocks of `sequence` are pruned.
     pub(super) fn train(
         &self,
@@ -80,7 +105,7 @@ impl Recover<'_> {
         }
         let images = Images::new(&network, ground.dataset.clone(), ground.preprocess)?;
         let seed = self.images.seed;
-        let mut settings = plan.arguments.settings(&network, images.spec(), (plan.epochs, seed));
+        let mut settings = plan.arguments.settings(&network, &images, (plan.epochs, seed));
         if has_lambda {
             settings.pruned = vec![1.0; lambdas(&network)];
             settings.speed = match (plan.method, plan.ramp) {
@@ -91,14 +116,7 @@ impl Recover<'_> {
         }
         let job = format!("{:?} {:?}", plan.method, ground.preprocess);
         settings.folder = self.work.map(|work| training::folder(work, &job, &settings));
-        let tuning = Tuning {
-            runner: ground.runner,
-            dataset: ground.dataset,
-            preprocess: ground.preprocess,
-            judge: ground.judge,
-            teacher: ground.working,
-            settings: &settings,
-        };
+        let tuning = ground.tuning(&settings);
         let mut shown = Shown::new(plan.epochs, has_lambda);
         let before = ground.validation.score(ground.runner, &shown.judged(network.clone())?)?;
         let tuned = tuning.run(&network, &mut shown)?;

@@ -11,12 +11,17 @@ use updp_testkit::{op_counts, read_model};
 use crate::fixtures::folder;
 use crate::prune::command::{ends, json, run, scene, succeeds};
 
-fn data() -> String {
+pub(super) fn data() -> String {
     folder().join("fmnist_test_1000.npz").display().to_string()
 }
 
 /// Arguments of a run on the Fashion-MNIST fixture, and more.
-fn arguments<'a>(input: &'a str, output: &'a str, data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn arguments<'a>(
+    input: &'a str,
+    output: &'a str,
+    data: &'a str,
+    more: &[&'a str],
+) -> Vec<&'a str> {
     let mut all = vec![input, "-o", output, "--data", data, "--preprocess", "fashion-mnist"];
     all.extend(["--images", "400", "--val-split", "0.3", "--probe-seconds", "0.02"]);
     all.extend(more);

@@ -1,6 +1,7 @@
 //! Pruning with data: what fitted operators are put in place of, and what they are worth.
 
 mod command;
+mod train;
 
 use indexmap::IndexMap;
 use updp_exec::{Optimizer, Runtime};

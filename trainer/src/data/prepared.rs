@@ -11,7 +11,7 @@ use super::input::InputSpec;
 use super::plan::Plan;
 use super::preprocess::Preprocess;
 use super::read::{Raw, read};
-use super::store::{Content, Entries, Store};
+use super::store::Store;
 
 /// Random access to the images of a data set, resized and cropped for one input.
 #[derive(Debug)]
@@ -38,8 +38,7 @@ impl Prepared {
         let (store, chosen) = dataset.parts();
         let plan = preprocess.plan(input)?;
         store.check_rows(input)?;
-        let is_pixels =
-            !matches!(&store.entries, Entries::Rows(rows) if rows.content == Content::Ready);
+        let is_pixels = store.is_pixels();
         let mut prepared = Self { store, chosen, plan, is_pixels, kept: None };
         let bytes = (prepared.item_bytes() as u64).saturating_mul(prepared.len() as u64);
         if bytes <= budget_bytes {

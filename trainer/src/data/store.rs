@@ -143,6 +143,11 @@ impl Store {
 }
 
 impl Store {
+    /// Whether images are pixels, not floats that are the model's input already.
+    pub(super) fn is_pixels(&self) -> bool {
+        !matches!(&self.entries, Entries::Rows(rows) if rows.content == Content::Ready)
+    }
+
     /// Refuses an array of floats whose rows are not rows of the input.
     ///
     /// # Errors

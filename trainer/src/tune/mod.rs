@@ -187,6 +187,17 @@ impl Tuning<'_> {
         }
     }
 
+    /// Refuses what training would refuse, before anything is trained.
+    ///
+    /// # Errors
+    /// As [`Self::step`]; T0401, T0406 to T0408 for settings and data.
+    pub fn check(&self, network: &Model) -> Result<(), TrainerError> {
+        let (bound, images) = self.bound(network)?;
+        TrainingStep::build(bound, &self.spec())?;
+        let loader = self.loader(&images)?;
+        Ok(self.schedule(&loader).check()?)
+    }
+
     /// Trains a network, or goes on where the folder says that a training of the same settings was.
     ///
     /// # Errors

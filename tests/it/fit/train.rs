@@ -1,0 +1,169 @@
+//! Training from the command line: models as they are, and pruned networks.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use indexmap::IndexMap;
+use serde_json::Value;
+use updp_ir::Tensor;
+use updp_testkit::{Session, find_ort, op_counts, read_model, signature, skip};
+
+use super::command::{arguments, data};
+use crate::prune::command::{ends, json, scene, succeeds};
+
+/// Arguments of `train` on the Fashion-MNIST fixture, and more.
+fn training<'a>(input: &'a str, output: &'a str, data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut all = vec!["train", input, "-o", output, "--data", data];
+    all.extend(["--preprocess", "fashion-mnist", "--val-split", "0.3", "--threads", "2"]);
+    all.extend(more);
+    all
+}
+
+fn accuracy(score: &Value) -> f64 {
+    score["accuracy"].as_f64().expect("labelled data")
+}
+
+#[test]
+fn trains_a_model_as_it_is() {
+    for (name, rate) in [("fmnist_resnet.bn", "0.005"), ("fmnist_deit.bn", "0.0001")] {
+        let (folder, input, output) = scene(name);
+        let report = folder.path().join("r.json");
+        let (report_text, data) = (report.display().to_string(), data());
+        let more = ["--epochs", "3", "--lr", rate, "--report", &report_text];
+        let text = succeeds(&training(&input, &output, &data, &more));
+        assert!(text.contains("tensors of"), "{text}");
+        let report = json(&report);
+        assert!(accuracy(&report["after"]) > accuracy(&report["before"]) - 0.06, "{report:#}");
+        assert_eq!(report["epochs"].as_array().map(Vec::len), Some(3));
+        let (before, after) = (read_model(Path::new(&input)), read_model(Path::new(&output)));
+        assert_eq!(signature(&before), signature(&after));
+        assert_eq!(op_counts(&before.graph), op_counts(&after.graph));
+        let left: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").collect();
+        assert_eq!(left.len(), 2, "the work folder is gone: {left:?}");
+    }
+}
+
+#[test]
+fn a_pruned_network_is_trained_by_every_method() {
+    for (name, blocks) in [("fmnist_resnet.bn", "4,7"), ("fmnist_convnext.bn", "1,4")] {
+        let (folder, input, output) = scene(name);
+        let report = folder.path().join("r.json");
+        let (report_text, data) = (report.display().to_string(), data());
+        let work = folder.path().join("work").display().to_string();
+        for method in ["fit", "progressive", "direct"] {
+            let more = ["--blocks", blocks, "--force", "--epochs", "2", "--method", method];
+            let kept = ["--work", &work, "--report", &report_text];
+            let more = [more.as_slice(), &kept].concat();
+            let text = succeeds(&arguments(&input, &output, &data, &more));
+            assert!(text.contains(&format!("trained ({method}) 2 epochs")), "{text}");
+            let report = json(&report);
+            let fit = &report["pruning"]["fit"];
+            let (before, after) = (accuracy(&fit["training"]["before"]), accuracy(&fit["after"]));
+            assert!(after > 0.3, "{name} {method}: {before} -> {after}");
+            assert!(method == "fit" || after > before, "{name} {method}: {before} -> {after}");
+            let network = read_model(Path::new(&output));
+            assert!(network.graph.find("lambda").is_none(), "{name} {method}");
+            assert_eq!(network.graph.required_inputs().count(), 1, "{name} {method}");
+        }
+    }
+}
+
+#[test]
+fn a_training_that_was_killed_ends_with_the_same_bytes() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let (data, work) = (data(), folder.path().join("work"));
+    let work_text = work.display().to_string();
+    let more = ["--epochs", "40", "--batch-size", "32", "--work", &work_text, "-q"];
+    let all = training(&input, &output, &data, &more);
+    let checkpoints = || {
+        let folders = std::fs::read_dir(&work).into_iter().flatten().flatten();
+        let files =
+            folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten());
+        files.flatten().filter(|f| f.path().extension().is_some_and(|e| e == "safetensors")).count()
+    };
+    let mut child = Command::new(env!("CARGO_BIN_EXE_updp-compile"))
+        .args(&all)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let start = Instant::now();
+    while checkpoints() < 1 && start.elapsed() < Duration::from_mins(3) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("it can be killed");
+    child.wait().expect("it has ended");
+    assert!(checkpoints() >= 1, "a checkpoint was kept");
+    assert!(!Path::new(&output).exists());
+    succeeds(&all);
+    let resumed = std::fs::read(&output).expect("written");
+    std::fs::remove_dir_all(&work).expect("it is there");
+    succeeds(&all);
+    assert_eq!(resumed, std::fs::read(&output).expect("written"), "going on differs");
+}
+
+#[test]
+fn the_step_is_a_model_that_any_runtime_runs() {
+    let (folder, input, _) = scene("fmnist_resnet.bn");
+    let step = folder.path().join("step.onnx");
+    let (step_text, data) = (step.display().to_string(), data());
+    let all = ["train", &input, "--data", &data, "--preprocess", "fashion-mnist", "--distill", "0"];
+    succeeds(&[all.as_slice(), &["--batch-size", "8", "--emit-step", &step_text]].concat());
+    let described = json(&step.with_extension("json"));
+    let network = read_model(Path::new(&input));
+    let mut inputs = IndexMap::new();
+    let list = described["states"].as_array().expect("states").clone();
+    let text = |value: &Value| value.as_str().expect("a name").to_owned();
+    for state in &list {
+        let source = network.graph.find(&text(&state["source"])).expect("it is the network's");
+        let tensor = network.graph.value(source).tensor().expect("an initializer").clone();
+        let zeros = vec![0.0; tensor.len()];
+        let tensor = match state["initial"].as_str() {
+            Some("zeros") => Tensor::from_f32(tensor.dims().to_vec(), &zeros).expect("it fits"),
+            _ => tensor,
+        };
+        inputs.insert(text(&state["input"]), tensor);
+    }
+    let pixels: Vec<f32> = (0..8 * 28 * 28).map(|at| (at % 17) as f32 / 8.0 - 1.0).collect();
+    let mut labels = vec![0.0; 80];
+    labels.iter_mut().step_by(10).for_each(|label| *label = 1.0);
+    let images = Tensor::from_f32(vec![8, 1, 28, 28], &pixels).expect("it fits");
+    inputs.insert(text(&described["network_inputs"][0]), images);
+    inputs.insert(
+        text(&described["targets"]),
+        Tensor::from_f32(vec![8, 10], &labels).expect("it fits"),
+    );
+    let rate = Tensor::from_f32(Vec::new(), &[0.01]).expect("a scalar");
+    inputs.insert(text(&described["learning_rate"]), rate);
+    if find_ort().is_none() {
+        return skip("the_step_is_a_model_that_any_runtime_runs", "no ONNX Runtime library");
+    }
+    let mut session = Session::ort(&read_model(&step)).expect("it is plain ONNX");
+    let mut losses = Vec::new();
+    for _ in 0..5 {
+        let outputs = session.run(&inputs).expect("it runs");
+        losses.push(outputs[&text(&described["loss"])].to_f64().expect("a number")[0]);
+        for state in &list {
+            let next = outputs[&text(&state["output"])].clone();
+            inputs.insert(text(&state["input"]), next);
+        }
+    }
+    assert!(losses[4] < losses[0], "{losses:?}");
+}
+
+#[test]
+fn says_what_training_lacks() {
+    let (_folder, input, output) = scene("fmnist_resnet.bn");
+    let data = data();
+    ends(&["train", &input, "-o", &output], 2, "training needs images");
+    ends(&["train", &input, "--data", &data], 2, "error[C0001]");
+    ends(&training(&input, &output, &data, &["--augment", "light"]), 2, "error[T0408]");
+    ends(&training(&input, &output, &data, &["--batch-size", "5000"]), 2, "error[T0406]");
+    ends(&training(&input, &output, &data, &["--lr", "1e30", "--clip", "1e30"]), 2, "error[T0403]");
+    let both = ["--prune", "1", "--epochs", "2", "--recover", "fit"];
+    ends(&arguments(&input, &output, &data, &both), 2, "--epochs is for --recover train");
+    ends(&[&input, "-o", &output, "--blocks", "1", "--recover", "train"], 2, "--data DIR");
+    let early = ["--prune", "1", "--epochs", "2", "--augment", "light"];
+    ends(&arguments(&input, &output, &data, &early), 2, "error[T0408]");
+}
