@@ -5,6 +5,7 @@ use crate::graph::{Graph, Vertex};
 use crate::id::ValueId;
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::type_proto;
+use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
 use crate::value::Origin;
 
@@ -18,6 +19,27 @@ impl Graph {
         self.inputs.push((id, info));
         self.edited = true;
         id
+    }
+
+    /// Gives a graph input a default: it may be left out from now on.
+    ///
+    /// # Errors
+    /// I0303 for what is no graph input without a default, I0305 when the tensor is not of its type or the IR version,
+    /// below 4, knows no defaults.
+    pub fn set_default(&mut self, value: ValueId, tensor: Tensor) -> Result<(), IrError> {
+        let known = self.get_value(value).filter(|known| known.origin == Origin::Input);
+        let known = known.ok_or(IrError::StaleId)?;
+        let ty = TensorType::fixed(tensor.dtype(), tensor.dims());
+        if known.declared.as_ref() != Some(&ty) || self.ir_version < 4 {
+            let detail = format!("{ty} cannot be the default of {:?}", known.name);
+            return Err(IrError::Broken { number: 1, detail });
+        }
+        let known = self.value_mut(value);
+        known.origin = Origin::Initializer { overridable: true };
+        known.tensor = Some(tensor);
+        self.push_initializer(value);
+        self.edited = true;
+        Ok(())
     }
 
     /// Removes a graph input that nothing reads.

@@ -149,21 +149,25 @@ fn finish(
     Ok(())
 }
 
-/// Writes a step, and beside it which of its inputs and outputs are what.
+/// Writes a step, the first state as defaults of its inputs, and beside it which of its inputs and outputs are what.
 fn write_step(path: &Path, step: &TrainingStep) -> Result<(), CliError> {
-    let bytes = encode(&step.model)?;
+    let mut model = step.model.clone();
+    for state in &step.states {
+        if let Some(input) = model.graph.find(&state.input) {
+            model.graph.set_default(input, state.initial.clone())?;
+        }
+    }
+    let bytes = encode(&model)?;
     let states: Vec<_> = step
         .states
         .iter()
         .map(|state| {
             let kind = format!("{:?}", state.kind).to_lowercase();
-            let is_zero = matches!(kind.as_str(), "moment" | "gradient");
             json!({
                 "input": state.input,
                 "output": state.output,
                 "kind": kind,
                 "source": state.source,
-                "initial": if is_zero { "zeros" } else { "source" },
                 "dims": state.initial.dims(),
             })
         })

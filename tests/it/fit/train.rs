@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use serde_json::Value;
-use updp_ir::Tensor;
+use updp_ir::{Model, Tensor};
 use updp_testkit::{Session, find_ort, op_counts, read_model, signature, skip};
 
 use super::command::{arguments, data};
@@ -38,7 +38,14 @@ fn trains_a_model_as_it_is() {
         assert_eq!(report["epochs"].as_array().map(Vec::len), Some(3));
         let (before, after) = (read_model(Path::new(&input)), read_model(Path::new(&output)));
         assert_eq!(signature(&before), signature(&after));
-        assert_eq!(op_counts(&before.graph), op_counts(&after.graph));
+        // A tensor that several operators share by an Identity has become one of each.
+        let operators = |model: &Model| {
+            let mut counts = op_counts(&model.graph);
+            counts.remove("Identity");
+            counts.remove("Constant");
+            counts
+        };
+        assert_eq!(operators(&before), operators(&after));
         let left: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").collect();
         assert_eq!(left.len(), 2, "the work folder is gone: {left:?}");
     }
@@ -63,7 +70,7 @@ fn a_pruned_network_is_trained_by_every_method() {
             assert!(after > 0.3, "{name} {method}: {before} -> {after}");
             assert!(method == "fit" || after > before, "{name} {method}: {before} -> {after}");
             let network = read_model(Path::new(&output));
-            assert!(network.graph.find("lambda").is_none(), "{name} {method}");
+            assert!(network.graph.find("updp_lambda").is_none(), "{name} {method}");
             assert_eq!(network.graph.required_inputs().count(), 1, "{name} {method}");
         }
     }
@@ -74,7 +81,7 @@ fn a_training_that_was_killed_ends_with_the_same_bytes() {
     let (folder, input, output) = scene("fmnist_resnet.bn");
     let (data, work) = (data(), folder.path().join("work"));
     let work_text = work.display().to_string();
-    let more = ["--epochs", "40", "--batch-size", "32", "--work", &work_text, "-q"];
+    let more = ["--epochs", "11", "--batch-size", "32", "--work", &work_text, "-q"];
     let all = training(&input, &output, &data, &more);
     let checkpoints = || {
         let folders = std::fs::read_dir(&work).into_iter().flatten().flatten();
@@ -111,20 +118,9 @@ fn the_step_is_a_model_that_any_runtime_runs() {
     let all = ["train", &input, "--data", &data, "--preprocess", "fashion-mnist", "--distill", "0"];
     succeeds(&[all.as_slice(), &["--batch-size", "8", "--emit-step", &step_text]].concat());
     let described = json(&step.with_extension("json"));
-    let network = read_model(Path::new(&input));
     let mut inputs = IndexMap::new();
     let list = described["states"].as_array().expect("states").clone();
     let text = |value: &Value| value.as_str().expect("a name").to_owned();
-    for state in &list {
-        let source = network.graph.find(&text(&state["source"])).expect("it is the network's");
-        let tensor = network.graph.value(source).tensor().expect("an initializer").clone();
-        let zeros = vec![0.0; tensor.len()];
-        let tensor = match state["initial"].as_str() {
-            Some("zeros") => Tensor::from_f32(tensor.dims().to_vec(), &zeros).expect("it fits"),
-            _ => tensor,
-        };
-        inputs.insert(text(&state["input"]), tensor);
-    }
     let pixels: Vec<f32> = (0..8 * 28 * 28).map(|at| (at % 17) as f32 / 8.0 - 1.0).collect();
     let mut labels = vec![0.0; 80];
     labels.iter_mut().step_by(10).for_each(|label| *label = 1.0);

@@ -4,14 +4,14 @@ use faer::Mat;
 use updp_passes::blocks::ActivationKind;
 use updp_passes::surgery::Site;
 
-use super::normal::{Normal, Shape, Solved, Solver};
+use super::normal::{Normal, Shape, Solved, Solver, rows_of};
 use super::rows::Rows;
 use super::table::{Table, difference, sum};
 use super::{Settings, Unsolved, unsolved};
 use crate::error::TrainerError;
 
 /// Another sweep is made while the last one took away this share of the error.
-const LEAST_GAIN: f64 = 0.005;
+const LEAST_GAIN: f64 = 0.01;
 
 /// The equations of all operators that read the same rows.
 pub(super) struct Equations<'a> {
@@ -48,7 +48,12 @@ impl<'a> Equations<'a> {
         let failed = |e: Unsolved| unsolved(self.site, format!("{} unknowns", e.size));
         let ridge = self.ridge(plain(shape), settings).map_err(failed)?;
         let solver = self.normal.solver(shape, self.taps, ridge).map_err(failed)?;
-        let solved = self.through(&solver, settings.sweeps).map_err(failed)?;
+        // Two operators are solved from scratch in every sweep.
+        let sweeps = match shape {
+            Shape::Depthwise | Shape::Rank(_) => settings.sweeps.min(2),
+            Shape::Dense | Shape::Tap(_) => settings.sweeps,
+        };
+        let solved = self.through(&solver, sweeps).map_err(failed)?;
         let error = self.error(&solved);
         Ok((ridge, solved, error))
     }
@@ -78,8 +83,14 @@ impl<'a> Equations<'a> {
         let mut solved = solver.solve(cross)?;
         let Some(upper) = upper_limit(self.site.activation) else { return Ok(solved) };
         let mut error = self.error(&solved);
+        let narrow = solver
+            .columns()
+            .map(|own| (rows.x.columns(own), (rows_of(&cross.0, own), cross.1.clone()), own));
         for _ in 0..sweeps {
-            let made = solved.predict(&rows.x);
+            let made = match &narrow {
+                Some((x, _, own)) => solved.only(own).predict(x),
+                None => solved.predict(&rows.x),
+            };
             let mut change = Table::new(rows.z.width);
             let parts = rows.z.values.iter().zip(&rows.s.values).zip(&made.values);
             change.values.extend(parts.map(|((z, s), made)| {
@@ -92,7 +103,18 @@ impl<'a> Equations<'a> {
                     0.0
                 }
             }));
-            let next = solver.solve(&Normal::moved(cross, &rows.x, &change))?;
+            let moved = match &narrow {
+                Some((x, cross, own)) => {
+                    let (part, mean) = Normal::moved(cross, x, &change);
+                    let mut whole = Mat::<f64>::zeros(rows.x.width, part.ncols());
+                    for (row, at) in own.iter().enumerate() {
+                        whole.row_mut(*at).copy_from(part.row(row));
+                    }
+                    (whole, mean)
+                }
+                None => Normal::moved(cross, &rows.x, &change),
+            };
+            let next = solver.solve(&moved)?;
             let found = self.error(&next);
             if found >= error {
                 break;

@@ -176,6 +176,11 @@ pub(super) struct Solver<'a> {
 }
 
 impl Solver<'_> {
+    /// The unknowns that are solved for, where that is not all.
+    pub(super) fn columns(&self) -> Option<&[usize]> {
+        self.columns.as_deref()
+    }
+
     /// The operator for `B` and the mean of `t`.
     pub(super) fn solve(&self, (cross, mean): &(Mat<f64>, Vec<f64>)) -> Result<Solved, Unsolved> {
         let (weight, parts) = match (&self.columns, self.shape) {
@@ -287,6 +292,11 @@ impl Solver<'_> {
     }
 }
 
+/// Some rows of a matrix.
+pub(super) fn rows_of(matrix: &Mat<f64>, rows: &[usize]) -> Mat<f64> {
+    Mat::from_fn(rows.len(), matrix.ncols(), |row, column| matrix[(rows[row], column)])
+}
+
 /// The leading right singular vector of each channel's `[T, O]`, as `[C, T]`.
 fn first_directions(weight: &Mat<f64>, taps: usize) -> Result<Mat<f64>, Unsolved> {
     let channels = weight.nrows() / taps;
@@ -325,6 +335,11 @@ impl Solved {
     pub(super) fn plus(&self, other: &Self) -> Self {
         let bias = self.bias.iter().zip(&other.bias).map(|(a, b)| a + b).collect();
         Self { weight: &self.weight + &other.weight, bias, parts: None }
+    }
+
+    /// The part that reads these unknowns.
+    pub(super) fn only(&self, columns: &[usize]) -> Self {
+        Self { weight: rows_of(&self.weight, columns), bias: self.bias.clone(), parts: None }
     }
 
     /// `Wᵀ x + bias` for every row, in f32.

@@ -33,6 +33,13 @@ impl Table {
         block
     }
 
+    /// These columns alone.
+    pub(super) fn columns(&self, columns: &[usize]) -> Self {
+        let rows = self.values.chunks_exact(self.width.max(1));
+        let values = rows.flat_map(|row| columns.iter().map(|column| row[*column])).collect();
+        Self { values, width: columns.len() }
+    }
+
     pub(super) fn is_finite(&self) -> bool {
         self.values.iter().all(|value| value.is_finite())
     }

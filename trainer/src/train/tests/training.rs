@@ -33,7 +33,7 @@ fn step_model(batch: usize, accumulates: bool) -> ModelBuilder {
     let inputs: [(&str, &[usize]); 8] = [
         ("x", &[batch, 1, 3, 4]),
         ("targets", &[batch, CLASSES]),
-        ("lambda", &[2]),
+        ("updp_lambda", &[2]),
         ("learning_rate", &[]),
         ("step", &[]),
         ("w", &[12, CLASSES]),
@@ -84,7 +84,7 @@ fn step_model(batch: usize, accumulates: bool) -> ModelBuilder {
         .node(Node::new("Equal"), &["class", "label"], &["same"])
         .node(Node::new("Cast").with("to", 1_i64), &["same"], &["right"])
         .node(whole("ReduceSum"), &["right"], &["correct"])
-        .node(Node::new("Identity"), &["lambda"], &["seen_next"])
+        .node(Node::new("Identity"), &["updp_lambda"], &["seen_next"])
         .node(Node::new("Identity"), &["step"], &["count_next"]);
     for name in ["loss", "correct", "grad_norm", "w_next", "kept_next", "seen_next", "count_next"] {
         model.output(name, float, None);
