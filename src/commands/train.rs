@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use updp_autodiff::step::TrainingStep;
 use updp_exec::Optimizer;
+use updp_passes::surgery;
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::images::Images;
 use updp_trainer::judge::Judge;
@@ -33,6 +34,16 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
     let path = path.ok_or_else(|| usage("training needs images: --data PATH"))?;
     let ModelFile { mut model, .. } = ModelFile::open(&arguments.model)?;
     fix_shapes(&arguments.input_shape, &mut model)?;
+    let has_lambda = model.graph.find(surgery::LAMBDA_INPUT).is_some();
+    if has_lambda && arguments.output.is_some() {
+        return Err(usage(
+            "an expanded network is trained while it is pruned: --blocks LIST --epochs N --method progressive; its step can be written with --emit-step",
+        ));
+    }
+    let mut teacher = model.clone();
+    if has_lambda {
+        surgery::fix_lambda(&mut teacher, 0.0)?;
+    }
     let bar = Bar::new("reading data", 0);
     let preprocess = Preprocess::parse(&arguments.images.preprocess)?;
     let seed = arguments.images.seed;
@@ -50,7 +61,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
     let runner = Runner { runtime, options };
     let feed = Images::new(&model, validation, &preprocess)?;
     bar.say("running the model");
-    let judge = Judge::new(&runner, &model, &feed)?;
+    let judge = Judge::new(&runner, &teacher, &feed)?;
     drop(bar);
     let images = Images::new(&model, dataset.clone(), &preprocess)?;
     let (epochs, work) = (arguments.epochs.get(), work(arguments));
@@ -67,7 +78,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         dataset: &dataset,
         preprocess: &preprocess,
         judge: &judge,
-        teacher: &model,
+        teacher: &teacher,
         settings: &settings,
     };
     if let Some(path) = &arguments.emit_step {

@@ -53,12 +53,15 @@ fn trains_a_model_as_it_is() {
 
 #[test]
 fn a_pruned_network_is_trained_by_every_method() {
-    for (name, blocks) in [("fmnist_resnet.bn", "4,7"), ("fmnist_convnext.bn", "1,4")] {
+    let all = ["fit", "progressive", "direct"];
+    for (name, blocks, methods) in
+        [("fmnist_resnet.bn", "4,7", &all[..]), ("fmnist_convnext.bn", "1,4", &all[1..2])]
+    {
         let (folder, input, output) = scene(name);
         let report = folder.path().join("r.json");
         let (report_text, data) = (report.display().to_string(), data());
         let work = folder.path().join("work").display().to_string();
-        for method in ["fit", "progressive", "direct"] {
+        for method in methods {
             let more = ["--blocks", blocks, "--force", "--epochs", "2", "--method", method];
             let kept = ["--work", &work, "--report", &report_text];
             let more = [more.as_slice(), &kept].concat();
@@ -68,7 +71,7 @@ fn a_pruned_network_is_trained_by_every_method() {
             let fit = &report["pruning"]["fit"];
             let (before, after) = (accuracy(&fit["training"]["before"]), accuracy(&fit["after"]));
             assert!(after > 0.3, "{name} {method}: {before} -> {after}");
-            assert!(method == "fit" || after > before, "{name} {method}: {before} -> {after}");
+            assert!(*method == "fit" || after > before, "{name} {method}: {before} -> {after}");
             let network = read_model(Path::new(&output));
             assert!(network.graph.find("updp_lambda").is_none(), "{name} {method}");
             assert_eq!(network.graph.required_inputs().count(), 1, "{name} {method}");
@@ -146,6 +149,19 @@ fn the_step_is_a_model_that_any_runtime_runs() {
         }
     }
     assert!(losses[4] < losses[0], "{losses:?}");
+}
+
+#[test]
+fn the_step_of_an_expanded_network_takes_lambda() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let (step, data) = (folder.path().join("step.onnx").display().to_string(), data());
+    succeeds(&[&input, "-o", &output, "--blocks", "4,7", "--until", "expand", "--force"]);
+    let train = ["train", &output, "--data", &data, "--preprocess", "fashion-mnist"];
+    succeeds(&[train.as_slice(), &["--emit-step", &step]].concat());
+    let model = read_model(Path::new(&step));
+    let lambda = model.graph.find("updp_lambda").expect("it stays an input");
+    assert!(model.graph.required_inputs().any(|value| value == lambda));
+    ends(&[train.as_slice(), &["-o", &step]].concat(), 2, "--method progressive");
 }
 
 #[test]
