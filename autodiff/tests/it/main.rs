@@ -11,3 +11,4 @@ mod norms;
 mod optimizers;
 mod pools;
 mod step;
+mod torch;
