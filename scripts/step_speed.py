@@ -5,7 +5,7 @@
     scripts/step_speed.py WRITE_STEP --profile [--net NAME]...
 
 Needs torch, torchvision, timm, onnx, onnxscript and onnxruntime; run by hand. WRITE_STEP is the built example `write_step` of
-updp-autodiff, once more for each form to compare (`--against OTHER`). Each network is torchvision's, timm's or the CIFAR ResNet-20 at
+updp-autodiff; `--against` takes another build to compare with. Each network is torchvision's, timm's or the CIFAR ResNet-20 at
 32×32, exported by `torch.onnx.export` and trained with SGD (momentum 0.9) on one batch of random images. The times are the first quartile of steps
 taken in turns, ours with the state bound in two sets of buffers; with one thread they are processor times. `--profile` prints where the time goes instead.
 """
@@ -169,12 +169,14 @@ def measure(name, args, folder):
     path = folder / "net.onnx"
     export(net, torch.from_numpy(images), path)
     runners = {}
-    for at, binary in enumerate([args.write_step, *args.against]):
+    forms = [(args.write_step, target) for target in args.target or ["portable", "cpu"]]
+    forms += [(binary, target) for binary in args.against for target in args.target or ["portable", "cpu"]]
+    for at, (binary, target) in enumerate(forms):
         own = folder / str(at)
         own.mkdir(exist_ok=True)
-        step, states, names = write_step(binary, path, own, ["--batch", str(args.batch)])
+        step, states, names = write_step(binary, path, own, ["--batch", str(args.batch), "--target", target])
         log = own / "profile" if args.profile else None
-        runners[f"ours {at}"] = Ours(step, states, names, images, targets, args.threads, 0.01, log)
+        runners[f"ours {at} {target}"] = Ours(step, states, names, images, targets, args.threads, 0.01, log)
     if args.profile:
         for key, runner in runners.items():
             profile(f"{name}, {key}", runner, args.rounds)
@@ -207,6 +209,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("write_step", type=Path)
     parser.add_argument("--against", type=Path, action="append", default=[], help="another build of the example")
+    parser.add_argument("--target", choices=["portable", "cpu"], action="append", help="both unless told")
     parser.add_argument("--net", choices=NETS, action="append")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--batch", type=int, default=64)

@@ -317,10 +317,10 @@ def losses(args):
         theirs = train(path, torch.float32, images, targets, args)
         exact = train(path, torch.float64, images, targets, args) if args.double else None
         with tempfile.TemporaryDirectory() as folder:
-            options = ["--batch", str(args.batch), "--smoothing", str(SMOOTHING)]
+            options = ["--batch", str(args.batch), "--smoothing", str(SMOOTHING), "--target", args.target]
             step, states, names = write_step(args.write_step, path, Path(folder), options)
             own = ours(step, names, states, images, targets, args)
-        shown = [0, 1, 4, 9, len(own) - 1]
+        shown = [at for at in (0, 1, 4, 9) if at < len(own)] + [len(own) - 1]
         curves = [" ".join(f"{curve[at]:.4f}" for at in shown) for curve in (theirs, own)]
         apart = f"{furthest(own[:5], theirs):.1e}, {furthest(own, theirs):.1e}"
         double = f"{furthest(theirs[:5], exact):.1e}, {furthest(theirs, exact):.1e}" if exact else "–"
@@ -345,6 +345,7 @@ def main():
             command.add_argument("--steps", type=int, default=20)
             command.add_argument("--batch", type=int, default=64)
             command.add_argument("--rate", type=float, default=0.02)
+            command.add_argument("--target", choices=["portable", "cpu"], default="portable")
             command.add_argument("--double", action="store_true", help="PyTorch in double precision too; slow")
     args = parser.parse_args()
     args.run(args)

@@ -1,6 +1,6 @@
 //! Writes the training step of a network, its initial states, and the names of both.
 //!
-//!     write_step NETWORK STEP STATES [--batch N] [--smoothing S]
+//!     write_step NETWORK STEP STATES [--batch N] [--smoothing S] [--target portable|cpu]
 //!
 //! SGD with momentum 0.9. STATES is a model without nodes whose initializers are called as the step's inputs. Each line printed
 //! is a kind (`image`, `targets`, `learning_rate`, `loss`, `state`) and its names, tabs between: a state has its input and its
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use updp_autodiff::step::{Objective, Optimizer};
-use updp_autodiff::{StepSpec, TrainingStep};
+use updp_autodiff::{StepSpec, Target, TrainingStep, lower};
 use updp_ir::{Model, ModelBuilder};
 use updp_testkit::{encode, read_model};
 
@@ -27,13 +27,20 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     let [network, step_path, states_path, options @ ..] = arguments else {
-        return Err("expected NETWORK STEP STATES [--batch N] [--smoothing S]".into());
+        return Err("expected NETWORK STEP STATES [--batch N] [--smoothing S] [--target T]".into());
     };
-    let (mut batch, mut smoothing) = (None, 0.0);
+    let (mut batch, mut smoothing, mut target) = (None, 0.0, Target::Portable);
     for option in options.chunks(2) {
         match option {
             [name, value] if name == "--batch" => batch = Some(value.parse::<usize>()?),
             [name, value] if name == "--smoothing" => smoothing = value.parse::<f64>()?,
+            [name, value] if name == "--target" => {
+                target = match value.as_str() {
+                    "portable" => Target::Portable,
+                    "cpu" => Target::this_cpu(),
+                    _ => return Err(format!("unknown target {value:?}").into()),
+                }
+            }
             _ => return Err(format!("unknown option {option:?}").into()),
         }
     }
@@ -43,7 +50,9 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     }
     let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false };
     let spec = StepSpec { optimizer, ..StepSpec::new(Objective::Labels { smoothing }) };
-    let step = TrainingStep::build(model, &spec)?;
+    let mut step = TrainingStep::build(model, &spec)?;
+    lower(&mut step.model, target)?;
+    step.model.validate()?;
     std::fs::write(step_path, encode(&step.model))?;
     let mut states = ModelBuilder::new(17);
     for state in &step.states {

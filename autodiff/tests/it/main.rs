@@ -6,6 +6,7 @@ mod elementwise;
 mod exporters;
 mod gradcheck;
 mod layout;
+mod lower;
 mod networks;
 mod norms;
 mod optimizers;
