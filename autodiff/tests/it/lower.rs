@@ -132,6 +132,7 @@ fn lowering_again_changes_nothing() {
     lower(&mut model, Target::Cpu { block: 16 }).expect("lowered");
     let names = ["Reshape", "Transpose", "Reshape", "ReorderInput", "Conv", "ReorderOutput"];
     assert_eq!(ops(&model.graph), names);
+    assert_eq!(model.opset("com.microsoft.nchwc"), Some(1));
     let once = encode(&model);
     assert_eq!(lower(&mut model, Target::Cpu { block: 16 }).expect("lowered"), 0);
     assert_eq!(encode(&model), once);
