@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use indexmap::IndexSet;
-use updp_ir::{Model, NodeId, ValueId, view};
+use updp_ir::{Model, Node, NodeId, ValueId, view};
 
 use crate::driver::describe;
 use crate::emit::Emit;
@@ -143,13 +143,20 @@ fn batch_axes(rank: usize) -> Vec<usize> {
     std::iter::once(0).chain(2..rank).collect()
 }
 
+/// `scale` ⊙ x + `bias` with one number a channel, as a BatchNormalization: one pass over x `[N, C, …]`.
+fn affine(emit: &mut Emit<'_>, x: ValueId, scale: ValueId, bias: ValueId) -> Result<ValueId> {
+    let (dtype, channels) = (emit.dtype(x)?, emit.dims(scale)?);
+    let zero = emit.floats(dtype, &channels, &vec![0.0; channels[0]])?;
+    let one = emit.floats(dtype, &channels, &vec![1.0; channels[0]])?;
+    let node = Node::new("BatchNormalization").with("epsilon", 0.0_f32);
+    emit.node(node, &[x, scale, bias, zero, one].map(Some))
+}
+
 impl BatchStatistics {
-    /// With r = 1/√(σ² + ε): β̄ = Σ ȳ, γ̄ = r·Σ ȳ⊙d, x̄ = γ·r ⊙ (ȳ − β̄/m − d ⊙ r·γ̄/m).
+    /// With r = 1/√(σ² + ε): β̄ = Σ ȳ, γ̄ = r·Σ ȳ⊙d, x̄ = γ·r ⊙ (ȳ − β̄/m − d ⊙ r·γ̄/m), computed as a ⊙ ȳ + (b ⊙ d + c) with one a,
+    /// b and c a channel.
     pub(crate) fn vjp(&self, emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
-        let dims = emit.dims(self.centred)?;
-        let axes = batch_axes(dims.len());
-        let mut channel = vec![1; dims.len()];
-        channel[1] = dims[1];
+        let axes = batch_axes(emit.dims(self.centred)?.len());
         let dy = site.dy(emit)?;
         let shifted = emit.shift(self.variance, self.epsilon)?;
         let deviation = emit.call("Sqrt", &[shifted])?;
@@ -166,17 +173,16 @@ impl BatchStatistics {
         back[1] = Cotangent::Value(dscale);
         if site.wants(0) {
             let share = 1.0 / self.count as f64;
+            let gain = emit.mul(self.scale, inverse)?;
             let slope = emit.mul(inverse, dscale)?;
-            let mut per_channel = [slope, dbias, emit.mul(self.scale, inverse)?];
-            for value in &mut per_channel {
-                *value = emit.reshape(*value, &channel)?;
-            }
-            let [slope, mean, gain] = per_channel;
-            let (slope, mean) = (emit.scale(slope, share)?, emit.scale(mean, share)?);
-            let part = emit.mul(self.centred, slope)?;
-            let rest = emit.sub(dy, mean)?;
-            let rest = emit.sub(rest, part)?;
-            back[0] = Cotangent::Value(emit.mul(rest, gain)?);
+            let negative = emit.scale(gain, -share)?;
+            let (slope, level) = (emit.mul(negative, slope)?, emit.mul(negative, dbias)?);
+            let rest = affine(emit, self.centred, slope, level)?;
+            let mut channel = vec![1; emit.dims(dy)?.len()];
+            channel[1] = emit.dims(gain)?[0];
+            let gain = emit.reshape(gain, &channel)?;
+            let part = emit.mul(dy, gain)?;
+            back[0] = Cotangent::Value(emit.add(part, rest)?);
         }
         Ok(back)
     }

@@ -23,22 +23,24 @@ impl Geometry {
         dims
     }
 
-    /// Σₙ ȳ [N, g, O/g, P] · colsᵀ [N, g, P, I/g·taps].
+    /// Σₙ ȳ [N, g, O/g, P] · colsᵀ [N, g, P, I/g·taps], or its transpose: ONNX Runtime copies the right factor, so that
+    /// is the smaller one.
     fn unrolled(&self, emit: &mut Emit<'_>, x: ValueId, dy: ValueId) -> Result<ValueId> {
         let (n, g, pixels) = (self.batch, self.group, self.pixels());
         let row = self.in_channels / g * self.taps();
         let outer = self.out_channels / g;
-        let (cols_dims, dy_dims) = if g == 1 {
-            (vec![n, row, pixels], vec![n, outer, pixels])
-        } else {
-            (vec![n, g, row, pixels], vec![n, g, outer, pixels])
-        };
+        let dims = |rows| if g == 1 { vec![n, rows, pixels] } else { vec![n, g, rows, pixels] };
         let cols = self.columns(emit, x)?;
-        let cols = emit.reshape(cols, &cols_dims)?;
-        let cols = emit.transpose_last(cols)?;
-        let dy = emit.reshape(dy, &dy_dims)?;
-        let product = emit.matmul(dy, cols)?; // [N, (g,) O/g, I/g·taps]
-        let sum = emit.reduce_sum(product, &[0], false)?;
+        let cols = emit.reshape(cols, &dims(row))?;
+        let dy = emit.reshape(dy, &dims(outer))?;
+        let is_transposed = outer < row;
+        let (left, right) = if is_transposed { (cols, dy) } else { (dy, cols) };
+        let right = emit.transpose_last(right)?;
+        let product = emit.matmul(left, right)?; // [N, (g,) O/g, I/g·taps] or its last two swapped
+        let mut sum = emit.reduce_sum(product, &[0], false)?;
+        if is_transposed {
+            sum = emit.transpose_last(sum)?;
+        }
         emit.reshape(sum, &self.weight_dims())
     }
 
@@ -87,6 +89,7 @@ impl Geometry {
         let apart = emit.reshape(product, &apart)?;
         emit.reduce_sum(apart, &[0], false)
     }
+
     /// W̄[c, ky, kx] = Σ ȳ[n, c, h, w]·x[n, c, h·s + ky·d, w·s + kx·d] over padded x: for each ky the product over
     /// (n, h) [C, Wo, Wp], of which kx takes the entries (w, w·s + kx·d). One output channel a group only.
     fn row_products(&self, emit: &mut Emit<'_>, x: ValueId, dy: ValueId) -> Result<ValueId> {

@@ -9,12 +9,19 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
         return Err(site.refuse(emit, "its bounds would be trained"));
     }
     let x = site.operand(emit, 0)?;
-    let mut dx = site.dy(emit)?;
+    let dy = site.dy(emit)?;
+    let mut inside = None;
     for (slot, comparison) in [(1, "Greater"), (2, "Less")] {
         if let Some(bound) = site.optional(slot) {
-            let inside = emit.mask(comparison, x, bound)?;
-            dx = emit.mul(dx, inside)?;
+            let holds = emit.call(comparison, &[x, bound])?;
+            inside = Some(match inside {
+                None => holds,
+                Some(other) => emit.call("And", &[other, holds])?,
+            });
         }
     }
-    Ok(first(dx))
+    let Some(inside) = inside else { return Ok(first(dy)) };
+    let dtype = emit.dtype(x)?;
+    let inside = emit.cast(inside, dtype)?;
+    Ok(first(emit.mul(dy, inside)?))
 }

@@ -53,13 +53,19 @@ fn own_operand(
         let name = format!("{}.own", graph.value(value).name());
         let own = graph.add_initializer(&name, tensor);
         graph.set_operand(node, slot, Some(own))?;
-        // The last reader takes the alias with it.
-        if !graph.is_read(value) {
-            match graph.producer(value) {
-                Some((alias, _)) => graph.remove_node(alias)?,
-                None => graph.remove_initializer(value)?,
-            }
-        }
+        remove_unread(model, value)?;
     }
     Ok(())
+}
+
+/// The last reader takes a constant with it, through its aliases.
+fn remove_unread(model: &mut Model, value: ValueId) -> Result<(), IrError> {
+    let graph = &mut model.graph;
+    if graph.is_read(value) {
+        return Ok(());
+    }
+    let Some((alias, _)) = graph.producer(value) else { return graph.remove_initializer(value) };
+    let operands = graph.operands(alias);
+    graph.remove_node(alias)?;
+    operands.into_iter().flatten().try_for_each(|operand| remove_unread(model, operand))
 }

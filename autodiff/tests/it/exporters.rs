@@ -9,8 +9,13 @@ use updp_testkit::{Inputs, Random, read_model, tensor};
 
 use crate::networks::{Training, has_runtime};
 
-fn fixtures(folder: &str) -> Vec<PathBuf> {
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures")).join(folder);
+/// A folder of fixtures.
+pub fn fixtures(folder: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures")).join(folder)
+}
+
+fn models(folder: &str) -> Vec<PathBuf> {
+    let folder = fixtures(folder);
     let entries =
         std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -71,7 +76,7 @@ fn networks_of_all_exporters_train() {
     if !has_runtime("networks_of_all_exporters_train") {
         return;
     }
-    for path in fixtures("exported") {
+    for path in models("exported") {
         if path.to_string_lossy().contains("legacy17-train") {
             continue;
         }
@@ -84,14 +89,14 @@ fn trained_networks_train_on() {
     if !has_runtime("trained_networks_train_on") {
         return;
     }
-    for path in fixtures("trained") {
+    for path in models("trained") {
         train(&path);
     }
 }
 
 #[test]
 fn networks_in_training_form_are_refused() {
-    let path = fixtures("exported")
+    let path = models("exported")
         .into_iter()
         .find(|path| path.to_string_lossy().contains("legacy17-train"))
         .expect("the fixture");

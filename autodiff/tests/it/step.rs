@@ -344,6 +344,8 @@ fn weights_in_constant_nodes_and_aliased_statistics_are_trained_apart() {
     let mut training = Training::new(TrainingStep::build(build(), &spec).expect("a step"));
     let kinds = |kind: StateKind| training.step.states.iter().filter(|s| s.kind == kind).count();
     assert_eq!((kinds(StateKind::Parameter), kinds(StateKind::Statistic)), (5, 4));
+    let graph = &training.step.model.graph;
+    assert!(graph.initializers().all(|value| graph.is_read(value)), "the aliased tensor stays");
     let data = batch(&[3]);
     training.run(&data, 0.1);
     let settled = training.step.settle(build(), &training.states, Settled::Current);

@@ -59,6 +59,16 @@ impl Model {
         self.header.opset_import.iter().map(|import| (import.domain(), import.version()))
     }
 
+    /// Imports an opset domain, unless it is imported already.
+    pub fn import_opset(&mut self, domain: &str, version: i64) {
+        if self.opset(domain).is_none() {
+            self.header.opset_import.push(crate::proto::OperatorSetIdProto {
+                domain: Some(domain.to_owned()),
+                version: Some(version),
+            });
+        }
+    }
+
     /// Producer name and version as written.
     #[must_use]
     pub fn producer(&self) -> (&str, &str) {

@@ -1,6 +1,7 @@
 //! Training a network on images: from the network to the trained network, through one training step.
 
 mod hooks;
+mod session;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,12 +10,11 @@ use indexmap::IndexMap;
 use updp_autodiff::step::{
     Distance, Objective, Optimizer, Settled, StateKind, StepSpec, TrainingStep,
 };
-use updp_exec::{ModelSource, StateSpec, StepSession};
-use updp_ir::{DataPlacement, Model, Tensor};
+use updp_exec::StateSpec;
+use updp_ir::{Model, Tensor};
 
 use crate::data::{Dataset, Preprocess};
 use crate::error::TrainerError;
-use crate::hash::Fnv;
 use crate::images::Images;
 use crate::judge::Judge;
 use crate::outcome::Score;
@@ -206,7 +206,6 @@ impl Tuning<'_> {
         let (bound, images) = self.bound(network)?;
         let step = TrainingStep::build(bound, &self.spec())?;
         let loader = self.loader(&images)?;
-        let bytes = step.model.encode(&DataPlacement::Inline)?.model_to_bytes();
         let states: Vec<StateSpec> = step
             .states
             .iter()
@@ -223,10 +222,13 @@ impl Tuning<'_> {
                 format!("names its results {results:?}: the network has values of such names");
             return Err(TrainError::Step { detail }.into());
         }
-        let source = ModelSource::Bytes(&bytes);
-        let mut session = StepSession::open(source, &self.runner.options, &states, &results)?;
+        let opened = session::open(&self.runner.options, &step, &states, &results)?;
+        if let Some(notice) = &opened.notice {
+            observer.notice(notice);
+        }
+        let mut session = opened.session;
         let schedule = self.schedule(&loader);
-        let options = self.options(&images, &bytes);
+        let options = self.options(&images, opened.hash);
         let teacher = (!step.teachers.is_empty()).then(|| self.runner.open(self.teacher));
         let mut watch = Watch {
             tuning: self,
@@ -286,9 +288,9 @@ impl Tuning<'_> {
         }
     }
 
-    fn options(&self, images: &Images, step: &[u8]) -> TrainOptions {
+    fn options(&self, images: &Images, step: u64) -> TrainOptions {
         let fingerprint = BTreeMap::from([
-            ("step".to_owned(), format!("{:016x}", Fnv::of(step))),
+            ("step".to_owned(), format!("{step:016x}")),
             ("data".to_owned(), format!("{:016x}", self.dataset.fingerprint())),
             ("preprocess".to_owned(), format!("{:?}", self.preprocess)),
             ("threads".to_owned(), format!("{:?}", self.runner.options.threads)),

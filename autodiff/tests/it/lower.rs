@@ -1,0 +1,185 @@
+//! Lowered models against the portable ones they were made from.
+
+use updp_autodiff::step::Objective;
+use updp_autodiff::{StepSpec, Target, TrainingStep, lower};
+use updp_ir::{DataType, Model, ModelBuilder, Node};
+use updp_testkit::{
+    ConvSpec, Inputs, Micro, Outputs, Random, Session, Val, conv, encode, gemm, known, ops, skip,
+    tensor,
+};
+
+use crate::networks::{BATCH, CLASSES, Training, batch, has_runtime};
+
+/// A convolution x [2, `channels`, 9, 9] with weight and bias as inputs.
+struct Layer {
+    channels: usize,
+    weight: [usize; 4],
+    group: usize,
+    strides: [i64; 2],
+    dilations: [i64; 2],
+    pads: [i64; 4],
+    has_bias: bool,
+}
+
+const PLAIN: Layer = Layer {
+    channels: 16,
+    weight: [32, 16, 3, 3],
+    group: 1,
+    strides: [1, 1],
+    dilations: [1, 1],
+    pads: [1, 1, 1, 1],
+    has_bias: true,
+};
+
+impl Layer {
+    fn build(&self, is_constant: bool) -> Model {
+        let mut builder = ModelBuilder::new(17);
+        builder.input("x", DataType::Float, &known(&[2, self.channels, 9, 9]));
+        let values = Random::new(4).many(self.weight.iter().product(), -1.0, 1.0);
+        if is_constant {
+            builder.initializer("w", &tensor(DataType::Float, &self.weight, &values));
+        } else {
+            builder.input("w", DataType::Float, &known(&self.weight));
+        }
+        builder.input("b", DataType::Float, &known(&[self.weight[0]]));
+        let node = Node::new("Conv")
+            .named("layer")
+            .with("kernel_shape", &self.weight[2..])
+            .with("group", self.group as i64)
+            .with("strides", self.strides.to_vec())
+            .with("dilations", self.dilations.to_vec())
+            .with("pads", self.pads.to_vec());
+        builder.node(node, &["x", "w", if self.has_bias { "b" } else { "" }], &["y"]);
+        builder.output("y", DataType::Float, None);
+        builder.build().expect("well formed")
+    }
+
+    fn inputs(&self) -> Inputs {
+        let mut random = Random::new(9);
+        let [x, w, b] = [vec![2, self.channels, 9, 9], self.weight.to_vec(), vec![self.weight[0]]];
+        let all = [("x", x), ("w", w), ("b", b)].map(|(name, dims)| {
+            let values = random.many(dims.iter().product(), -1.0, 1.0);
+            (name.to_owned(), tensor(DataType::Float, &dims, &values))
+        });
+        Inputs::from_iter(all)
+    }
+}
+
+/// The target of this machine; `None`, with the test named, where there is none.
+fn this_cpu(test: &str) -> Option<Target> {
+    let target = Target::this_cpu();
+    if target == Target::Portable {
+        skip(test, "ONNX Runtime has no blocked kernels for this processor");
+    }
+    (target != Target::Portable).then_some(target)
+}
+
+fn outputs(model: &Model, inputs: &Inputs) -> Outputs {
+    let session = Session::ort(model);
+    session.and_then(|mut session| session.run(inputs)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn blocked_convolutions_compute_what_plain_ones_do() {
+    let test = "blocked_convolutions";
+    let Some(target) = this_cpu(test).filter(|_| has_runtime(test)) else { return };
+    let layers = [
+        PLAIN,
+        Layer { has_bias: false, strides: [2, 1], pads: [0, 2, 1, 0], ..PLAIN },
+        Layer { dilations: [2, 3], pads: [2, 3, 2, 3], ..PLAIN },
+        Layer { channels: 48, weight: [16, 48, 1, 1], pads: [0; 4], ..PLAIN },
+        Layer { channels: 3, weight: [16, 3, 3, 3], strides: [2, 2], ..PLAIN },
+        Layer { channels: 32, weight: [32, 1, 5, 5], group: 32, pads: [2; 4], ..PLAIN },
+        Layer { channels: 32, weight: [32, 1, 3, 3], group: 32, dilations: [2, 2], ..PLAIN },
+        // As the gradient of a depthwise weight.
+        Layer { channels: 32, weight: [32, 1, 9, 9], group: 32, has_bias: false, ..PLAIN },
+    ];
+    for (at, layer) in layers.iter().enumerate() {
+        let (plain, mut lowered) = (layer.build(false), layer.build(false));
+        assert_eq!(lower(&mut lowered, target).expect("lowered"), 1, "layer {at}");
+        lowered.validate().expect("valid");
+        let inputs = layer.inputs();
+        let (expected, found) = (outputs(&plain, &inputs), outputs(&lowered, &inputs));
+        let (expected, found) = (&expected["y"], &found["y"]);
+        assert_eq!(found.dims(), expected.dims(), "layer {at}");
+        let pairs = found.to_f64().into_iter().flatten().zip(expected.to_f64().expect("floats"));
+        for (found, expected) in pairs {
+            assert!((found - expected).abs() < 1e-4, "layer {at}: {found} is not {expected}");
+        }
+    }
+}
+
+#[test]
+fn other_convolutions_stay() {
+    let target = Target::Cpu { block: 16 };
+    let stays = |layer: &Layer, is_constant: bool| {
+        let mut model = layer.build(is_constant);
+        let before = encode(&model);
+        lower(&mut model, target).expect("lowered") == 0 && encode(&model) == before
+    };
+    assert!(stays(&PLAIN, true), "the runtime blocks constant weights itself");
+    assert!(stays(&Layer { weight: [20, 16, 3, 3], ..PLAIN }, false), "20 fill no blocks");
+    assert!(stays(&Layer { channels: 24, weight: [32, 24, 3, 3], ..PLAIN }, false));
+    assert!(stays(&Layer { channels: 32, group: 2, ..PLAIN }, false), "two groups");
+    assert!(stays(&Layer { weight: [32, 1, 3, 3], group: 16, ..PLAIN }, false), "two a channel");
+    let mut model = PLAIN.build(false);
+    assert_eq!(lower(&mut model, Target::Portable).expect("lowered"), 0);
+}
+
+#[test]
+fn lowering_again_changes_nothing() {
+    let mut model = PLAIN.build(false);
+    lower(&mut model, Target::Cpu { block: 16 }).expect("lowered");
+    let names = ["Reshape", "Transpose", "Reshape", "ReorderInput", "Conv", "ReorderOutput"];
+    assert_eq!(ops(&model.graph), names);
+    assert_eq!(model.opset("com.microsoft.nchwc"), Some(1));
+    let once = encode(&model);
+    assert_eq!(lower(&mut model, Target::Cpu { block: 16 }).expect("lowered"), 0);
+    assert_eq!(encode(&model), once);
+}
+
+#[test]
+fn lowered_steps_train_as_portable_ones() {
+    let test = "lowered_steps";
+    let Some(target) = this_cpu(test).filter(|_| has_runtime(test)) else { return };
+    let mut m = Micro::new(21).batch(BATCH);
+    let x = m.input("images", &[2, 8, 8]);
+    let layers: [ConvSpec; 4] = [
+        conv(16).kernel(3).pad(1).no_bias(),
+        conv(32).kernel(1),
+        conv(32).kernel(3).pad(1).groups(32),
+        conv(16).kernel(3).stride(2).pad(1),
+    ];
+    let x = layers.iter().fold(x, |x, layer| {
+        let x = m.conv(&x, layer);
+        let x = m.bn(&x);
+        m.unary("Tanh", &x)
+    });
+    let x = m.unary("GlobalAveragePool", &x);
+    let x = m.apply(Node::new("Flatten"), &[&x]);
+    let x = m.gemm(&Val { rank: 2, ..x }, &gemm(CLASSES));
+    m.output(&x);
+    let step = || {
+        let spec = StepSpec::new(Objective::Labels { smoothing: 0.1 });
+        TrainingStep::build(m.build(), &spec).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let mut lowered = step();
+    // Every convolution forward; the depthwise one also to its input and its weight.
+    assert!(lower(&mut lowered.model, target).expect("lowered") >= 6);
+    let mut runs = [Training::new(step()), Training::new(lowered)];
+    let data = batch(&[2, 8, 8]);
+    for _ in 0..5 {
+        let losses = runs.each_mut().map(|training| {
+            let outputs = training.run(&data, 0.05);
+            training.loss(&outputs)
+        });
+        assert!((losses[0] - losses[1]).abs() < 1e-5, "{losses:?}");
+    }
+    let [plain, lowered] = runs;
+    for (name, tensor) in &plain.states {
+        let pairs = tensor.to_f64().into_iter().flatten().zip(lowered.state(name));
+        for (expected, found) in pairs {
+            assert!((expected - found).abs() < 1e-4, "{name}: {found} is not {expected}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+"""Speed of training steps on the CPU, ours in ONNX Runtime beside PyTorch, in turns; prints the table for docs/results.md.
+
+    scripts/step_speed.py WRITE_STEP [--net NAME]... [--rounds 30] [--batch 64] [--threads 2]
+    scripts/step_speed.py WRITE_STEP --profile [--net NAME]...
+
+Needs torch, torchvision, timm, onnx, onnxscript and onnxruntime; run by hand. WRITE_STEP is the built example `write_step` of
+updp-autodiff; `--against` takes another build to compare with. Each network is torchvision's, timm's or the CIFAR ResNet-20 at
+32×32, exported by `torch.onnx.export` and trained with SGD (momentum 0.9) on one batch of random images. The times are the first quartile of steps
+taken in turns, ours with the state bound in two sets of buffers; with one thread they are processor times. `--profile` prints where the time goes instead.
+"""
+
+import argparse
+import collections
+import json
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import numpy_helper
+from torch import nn
+from torch.nn import functional as F
+
+from torch_reference import one_hot, write_step
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, inner, outer, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inner, outer, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(outer, outer, 3, 1, 1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(outer), nn.BatchNorm2d(outer)
+        self.down = None
+        if stride > 1:
+            self.down = nn.Sequential(nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + (self.down(x) if self.down else x))
+
+
+def resnet20():
+    widths = [(16, 16, 1)] * 3 + [(16, 32, 2)] + [(32, 32, 1)] * 2 + [(32, 64, 2)] + [(64, 64, 1)] * 2
+    stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
+    return nn.Sequential(*stem, *(BasicBlock(*width) for width in widths), *head)
+
+
+def mobilenetv2():
+    """Half as wide, with the first two strides 1, as is usual for 32×32."""
+    from torchvision.models import mobilenet_v2
+
+    net = mobilenet_v2(num_classes=10, width_mult=0.5, dropout=0.0)
+    net.features[0][0].stride = (1, 1)
+    net.features[2].conv[1][0].stride = (1, 1)
+    return net
+
+
+def convnext():
+    """Three stages of two blocks at 16×16, 8×8 and 4×4; timm's own network has four and would end at 1×1."""
+    from timm.layers import LayerNorm2d
+    from timm.models.convnext import ConvNeXtBlock
+
+    widths = (48, 96, 192)
+    layers = [nn.Conv2d(3, widths[0], 2, 2), LayerNorm2d(widths[0])]
+    for inner, width in zip((None, *widths), widths):
+        layers += [LayerNorm2d(inner), nn.Conv2d(inner, width, 2, 2)] if inner else []
+        layers += [ConvNeXtBlock(width), ConvNeXtBlock(width)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(widths[-1]), nn.Linear(widths[-1], 10)]
+    return nn.Sequential(*layers, *head)
+
+
+def deit():
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(img_size=32, patch_size=4, num_classes=10, embed_dim=192, depth=4, num_heads=3)
+
+
+NETS = {"ResNet-20": resnet20, "MobileNetV2": mobilenetv2, "ConvNeXt": convnext, "DeiT": deit}
+
+
+def export(net, images, path):
+    """Writes the network in training form with BatchNormalizations in inference form."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net.eval()
+        mode = torch.onnx.TrainingMode.PRESERVE
+        torch.onnx.export(net, images, path, dynamo=False, opset_version=17, training=mode, input_names=["input"],
+                          output_names=["output"], do_constant_folding=False)
+    net.train()
+
+
+class Ours:
+    """The step in ONNX Runtime: two sets of state buffers, and a binding from each to the other."""
+
+    def __init__(self, step, states, names, images, targets, threads, rate, profile=None):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        if profile:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
+        self.session = onnxruntime.InferenceSession(str(step), options, providers=["CPUExecutionProvider"])
+        initial = {t.name: numpy_helper.to_array(t) for t in onnx.load(states).graph.initializer}
+        value = onnxruntime.OrtValue.ortvalue_from_numpy
+        fed = {names["image"][0]: images, names["targets"][0]: targets,
+               names["learning_rate"][0]: np.array(rate, np.float32)}
+        fed = {name: value(np.ascontiguousarray(array)) for name, array in fed.items()}
+        sets = [[value(initial[name].copy()) for name, _ in names["state"]] for _ in range(2)]
+        self.bindings = []
+        for come, go in (sets, sets[::-1]):
+            binding = self.session.io_binding()
+            for name, array in fed.items():
+                binding.bind_ortvalue_input(name, array)
+            for (name, output), old, new in zip(names["state"], come, go):
+                binding.bind_ortvalue_input(name, old)
+                binding.bind_ortvalue_output(output, new)
+            binding.bind_output(names["loss"][0])
+            self.bindings.append(binding)
+
+    def step(self):
+        self.session.run_with_iobinding(self.bindings[0])
+        self.bindings.reverse()
+
+
+class Theirs:
+    """The step in PyTorch, in one layout."""
+
+    def __init__(self, net, images, targets, layout, rate):
+        self.net = net.to(memory_format=layout)
+        self.images = torch.from_numpy(images).to(memory_format=layout)
+        self.targets = torch.from_numpy(targets)
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=rate, momentum=0.9)
+
+    def step(self):
+        self.optimizer.zero_grad()
+        F.cross_entropy(self.net(self.images), self.targets).backward()
+        self.optimizer.step()
+
+
+def profile(name, runner, rounds, top=24):
+    """Milliseconds a step by operator, and by operator within the forward or backward pass of each kind of layer."""
+    for _ in range(rounds):
+        runner.step()
+    events = json.loads(Path(runner.session.end_profiling()).read_text())
+    kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+    by_op, by_shape = collections.Counter(), collections.Counter()
+    for event in kernels:
+        a = event["args"]
+        shapes = [next(iter(shape.values())) for shape in a.get("output_type_shape", [])]
+        by_op[a["op_name"]] += event["dur"] / 1e3 / rounds
+        by_shape[f"{a['op_name']} {shapes[:1]}"] += event["dur"] / 1e3 / rounds
+    print(f"{name}: {sum(by_op.values()):.1f} ms, {len(kernels) // rounds} nodes")
+    print("  " + ", ".join(f"{op} {ms:.1f}" for op, ms in by_op.most_common(14)))
+    for key, ms in by_shape.most_common(top):
+        print(f"  {ms:7.2f}  {key}")
+
+
+def measure(name, args, folder):
+    torch.manual_seed(0)
+    images = np.random.default_rng(7).standard_normal((args.batch, 3, 32, 32)).astype(np.float32)
+    targets = one_hot(args.batch)
+    net = NETS[name]()
+    path = folder / "net.onnx"
+    export(net, torch.from_numpy(images), path)
+    runners = {}
+    forms = [(args.write_step, target) for target in args.target or ["portable", "cpu"]]
+    forms += [(binary, target) for binary in args.against for target in args.target or ["portable", "cpu"]]
+    for at, (binary, target) in enumerate(forms):
+        own = folder / str(at)
+        own.mkdir(exist_ok=True)
+        step, states, names = write_step(binary, path, own, ["--batch", str(args.batch), "--target", target])
+        log = own / "profile" if args.profile else None
+        runners[f"ours {at} {target}"] = Ours(step, states, names, images, targets, args.threads, 0.01, log)
+    if args.profile:
+        for key, runner in runners.items():
+            profile(f"{name}, {key}", runner, args.rounds)
+        return
+    if not args.only_ours:
+        runners["torch NCHW"] = Theirs(net, images, targets, torch.contiguous_format, 0.01)
+        other = NETS[name]()
+        runners["torch NHWC"] = Theirs(other, images, targets, torch.channels_last, 0.01)
+    times = {key: [] for key in runners}
+    # On a busy machine the time of the one thread says more than the clock on the wall.
+    clock = time.thread_time if args.threads == 1 else time.perf_counter
+    for at in range(args.rounds + 2):
+        for key, runner in runners.items():
+            start = clock()
+            runner.step()
+            if at >= 2:
+                times[key].append(clock() - start)
+    rates = {key: args.batch / np.percentile(found, 25) for key, found in times.items()}
+    best = max((rate for key, rate in rates.items() if key.startswith("torch")), default=0)
+    cells = [f"{rate:.0f}" for rate in rates.values()]
+    ours = [rate for key, rate in rates.items() if key.startswith("ours")]
+    if best:
+        cells += [f"{rate / best:.2f}" for rate in ours] + [f"{ours[0] / rates['torch NCHW']:.2f}"]
+    if len(ours) > 1:
+        cells += [f"{ours[0] / rate:.3f}" for rate in ours[1:]]
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("write_step", type=Path)
+    parser.add_argument("--against", type=Path, action="append", default=[], help="another build of the example")
+    parser.add_argument("--target", choices=["portable", "cpu"], action="append", help="both unless told")
+    parser.add_argument("--net", choices=NETS, action="append")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--only-ours", action="store_true", help="compare builds alone")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}, batch {args.batch}, {args.threads} threads; "
+          "images/s: ours (each build), torch NCHW, NHWC; ours / best torch (each build), ours / torch NCHW")
+    for name in args.net or NETS:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(name, args, Path(folder))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
