@@ -3,7 +3,7 @@
 use updp_autodiff::step::TrainingStep;
 use updp_autodiff::{Target, lower};
 use updp_exec::{Device, ModelSource, Options, StateSpec, StepSession};
-use updp_ir::{DataPlacement, DataType, Model, Tensor};
+use updp_ir::{DataPlacement, DataType, Model, Tensor, TensorType};
 
 use crate::error::TrainerError;
 use crate::hash::Fnv;
@@ -65,7 +65,8 @@ fn probe(session: &mut StepSession, step: &TrainingStep) -> Result<Vec<f64>, Tra
     let graph = &step.model.graph;
     for name in session.input_names() {
         let declared = graph.find(name).and_then(|value| graph.value(value).declared());
-        let dims = declared.filter(|ty| ty.dtype == DataType::Float).and_then(|ty| ty.known_dims());
+        let dims =
+            declared.filter(|ty| ty.dtype == DataType::Float).and_then(TensorType::known_dims);
         let dims = dims.ok_or_else(|| TrainError::Step {
             detail: format!("takes {name:?}, which is no f32 of known size"),
         })?;
