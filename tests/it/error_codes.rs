@@ -41,7 +41,9 @@ fn every_code_is_explained_and_every_explanation_has_a_code() {
     let printed = |before: &str, _: &str| before.ends_with("error[");
     let mut known: BTreeSet<String> =
         sources.iter().flat_map(|path| codes(&read(path), quoted)).collect();
-    for path in ["src/main.rs", "src/lib.rs", "src/cli/mod.rs", "src/interrupt.rs", "src/terminal.rs"] {
+    for path in
+        ["src/main.rs", "src/lib.rs", "src/cli/mod.rs", "src/interrupt.rs", "src/terminal.rs"]
+    {
         known.extend(codes(&read(path), printed));
     }
     assert!(known.len() > 40, "the sources were not understood: {known:?}");
