@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use indexmap::IndexMap;
 use updp_exec::{ModelSource, Optimizer, open, sample_inputs};
-use updp_ir::{DataPlacement, Model, Tensor, no_external_data};
+use updp_ir::{DataPlacement, Model, Tensor};
 use updp_passes::surgery::{self, Choice, Expansion, Form, Shrink, Statistics};
 use updp_passes::{Options, pipeline};
 
@@ -143,9 +143,7 @@ impl Request<'_> {
             StatisticsSource::NotNeeded
         };
         if statistics != StatisticsSource::NotNeeded {
-            let fixed = batch_of(&model);
-            let batches = self.batches(&model, fixed)?;
-            self.calibrate(&mut model, &expansion, batches)?;
+            self.calibrate(&mut model, &expansion, |network, fixed| self.batches(network, fixed))?;
         }
         surgery::settle(&mut model)?;
         let bytes = encode(&model)?;
@@ -260,9 +258,7 @@ impl Request<'_> {
         if !self.data.arrays.is_empty() {
             return Ok(self.data.batches(fixed.unwrap_or(CALIBRATION_BATCH)));
         }
-        let specs: Option<Vec<_>> = input_specs(&network.graph)
-            .map(|specs| specs.into_iter().filter(|s| s.name != surgery::LAMBDA_INPUT).collect());
-        let specs = specs.ok_or_else(|| CliError::Unverifiable {
+        let specs = input_specs(&network.graph).ok_or_else(|| CliError::Unverifiable {
             detail: "an input has no known shape".into(),
         })?;
         let plan = batch_plan(&specs, NOISE_BATCH);
@@ -270,22 +266,25 @@ impl Request<'_> {
         Ok(drawn.collect::<Result<_, _>>()?)
     }
 
-    /// Mean and variance of every inserted BatchNorm over these batches, in the pruned network.
+    /// Mean and variance of every inserted BatchNorm in the pruned network, over the batches that `batches` gives for it and
+    /// for the batch it fixes.
     pub(crate) fn calibrate(
         &self,
         model: &mut Model,
         expansion: &Expansion,
-        batches: Vec<IndexMap<String, Tensor>>,
+        batches: impl FnOnce(&Model, Option<usize>) -> Result<Vec<IndexMap<String, Tensor>>, CliError>,
     ) -> Result<(), CliError> {
-        let mut network = Model::decode(encode(model)?, &mut no_external_data)?;
+        let mut network = model.clone();
         surgery::drop_baseline(&mut network)?;
         let names = surgery::calibration_model(&mut network, &expansion.norms)?;
         let bytes = encode(&network)?;
         let (runtime, options) = self.runtime.split(Optimizer::Off);
         let mut executor = open(ModelSource::Bytes(&bytes), runtime, &options)?;
-        let fixed = batch_of(&network);
+        let fixed = network.graph.required_inputs().next().and_then(|input| {
+            network.graph.value(input).declared()?.shape.as_ref()?.first()?.known()
+        });
         let mut sums: Vec<Sums> = vec![Sums::default(); names.len()];
-        for batch in batches {
+        for batch in batches(&network, fixed)? {
             let rows = batch.values().next().and_then(|t| t.dims().first().copied()).unwrap_or(0);
             // A network of fixed batch cannot take the rows left over.
             if fixed.is_some_and(|size| size != rows) {
@@ -342,14 +341,6 @@ impl Sums {
         let variance = square.zip(&mean).map(|(square, mean)| (square - mean * mean).max(0.0));
         Statistics { variance: variance.collect(), mean }
     }
-}
-
-/// The batch that a model fixes.
-fn batch_of(model: &Model) -> Option<usize> {
-    let graph = &model.graph;
-    let mut inputs = graph.required_inputs().map(|input| graph.value(input));
-    let input = inputs.find(|input| input.name() != surgery::LAMBDA_INPUT)?;
-    input.declared()?.shape.as_ref()?.first()?.known()
 }
 
 fn choices(chosen: &[(Row, Form)]) -> Vec<Choice> {

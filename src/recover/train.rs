@@ -163,10 +163,10 @@ impl Recover<'_> {
         surgery::move_geometry(&mut expanded, &choices, shrink)?;
         let expansion = surgery::expand(&mut expanded, &choices, shrink)?;
         let images = Images::new(model, ground.dataset.sample(1024, 0), ground.preprocess)?;
-        let batches = images.batches()?.take(CALIBRATION_BATCHES);
-        let inputs =
-            batches.map(|batch| Ok(batch?.inputs)).collect::<Result<Vec<_>, CliError>>()?;
-        self.request.calibrate(&mut expanded, &expansion, inputs)?;
+        self.request.calibrate(&mut expanded, &expansion, |_, _| {
+            let batches = images.batches()?.take(CALIBRATION_BATCHES);
+            batches.map(|batch| Ok(batch?.inputs)).collect()
+        })?;
         Ok(expanded)
     }
 }

@@ -19,7 +19,6 @@ pub struct Prepared {
     store: Arc<Store>,
     chosen: Arc<[usize]>,
     plan: Plan,
-    is_pixels: bool,
     /// The images read so far; `None` when all of them would not fit.
     kept: Option<Vec<OnceLock<Box<[u8]>>>>,
 }
@@ -38,8 +37,7 @@ impl Prepared {
         let (store, chosen) = dataset.parts();
         let plan = preprocess.plan(input)?;
         store.check_rows(input)?;
-        let is_pixels = store.is_pixels();
-        let mut prepared = Self { store, chosen, plan, is_pixels, kept: None };
+        let mut prepared = Self { store, chosen, plan, kept: None };
         let bytes = (prepared.item_bytes() as u64).saturating_mul(prepared.len() as u64);
         if bytes <= budget_bytes {
             prepared.kept = Some((0..prepared.len()).map(|_| OnceLock::new()).collect());
@@ -62,7 +60,7 @@ impl Prepared {
     /// Whether the items are 8-bit pixels `[H, W, C]`; otherwise they are rows of the input, as little-endian f32.
     #[must_use]
     pub fn is_pixels(&self) -> bool {
-        self.is_pixels
+        self.store.is_pixels()
     }
 
     /// Whether images stay in memory once they are read.
@@ -80,7 +78,7 @@ impl Prepared {
     /// Bytes of one item.
     #[must_use]
     pub fn item_bytes(&self) -> usize {
-        if self.is_pixels { self.plan.row_bytes() / 4 } else { self.plan.row_bytes() }
+        if self.is_pixels() { self.plan.row_bytes() / 4 } else { self.plan.row_bytes() }
     }
 
     /// Name of the image at a position, for messages.
@@ -108,7 +106,7 @@ impl Prepared {
         }
         let at = *self.chosen.get(position).ok_or("there is no such image")?;
         match read(&self.store, at, self.plan.input().channels)? {
-            Raw::Pixels(pixels) if self.is_pixels => self.plan.fit(pixels, item)?,
+            Raw::Pixels(pixels) if self.is_pixels() => self.plan.fit(pixels, item)?,
             Raw::Floats(floats) if floats.len() == item.len() => item.copy_from_slice(&floats),
             _ => return Err("it is not of the size of the others".to_owned()),
         }

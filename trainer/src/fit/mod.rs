@@ -206,14 +206,21 @@ impl Fit<'_> {
     ) -> Result<Rows, TrainerError> {
         let mut original = vec![site.end.as_str()];
         original.extend(site.shortcut.as_deref());
+        // While nothing is pruned, one network is run for both.
+        let is_one = std::ptr::eq(self.original, self.current) && flow.current.is_none();
         let mut current: Vec<&str> = Vec::new();
         if site.form != Form::Drop {
             current.push(&site.features);
         }
         current.extend(site.shortcut.as_deref());
         current.dedup();
-        let mut original = Part::open(self.runner, self.original, self.cut, &original)?;
-        let mut current = Part::open(self.runner, self.current, self.cut, &current)?;
+        if is_one {
+            current.retain(|name| !original.contains(name));
+            original.append(&mut current);
+        }
+        let open = |model, names: &[&str]| Part::open(self.runner, model, self.cut, names);
+        let mut original = open(self.original, &original)?;
+        let mut current = (!is_one).then(|| open(self.current, &current)).transpose()?;
         let count = wanted.div_ceil(flow.original.images().max(1)).max(1);
         let mut random = Generator(self.settings.seed ^ 0x5bd1_e995 ^ ((site.block as u64) << 32));
         let is_drop = site.form == Form::Drop;
@@ -229,9 +236,10 @@ impl Fit<'_> {
         for batch in flow.original.batches()? {
             let batch = batch?;
             let old = original.run(&batch.inputs)?;
-            let new = match &mut own {
-                Some(own) => current.run(&own.next().ok_or_else(misfit)??.inputs)?,
-                None => current.run(&batch.inputs)?,
+            let new = match (&mut current, &mut own) {
+                (None, _) => old.clone(),
+                (Some(part), Some(own)) => part.run(&own.next().ok_or_else(misfit)??.inputs)?,
+                (Some(part), None) => part.run(&batch.inputs)?,
             };
             let shortcut = |values: &IndexMap<String, Tensor>| {
                 site.shortcut.as_ref().and_then(|name| values.get(name)).cloned()
