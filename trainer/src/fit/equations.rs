@@ -22,6 +22,8 @@ pub(super) struct Equations<'a> {
     scale: Scale,
     normal: Normal,
     cross: (Mat<f64>, Vec<f64>),
+    /// Ridge strengths found, by form.
+    ridges: Vec<(Shape, f64)>,
 }
 
 impl<'a> Equations<'a> {
@@ -30,7 +32,7 @@ impl<'a> Equations<'a> {
         let normal = Normal::of(&rows.x);
         let cross = normal.cross(&rows.x, &difference(&rows.z, &rows.s));
         let scale = Scale::of(&held, site.activation);
-        Self { site, taps, rows, held, scale, normal, cross }
+        Self { site, taps, rows, held, scale, normal, cross, ridges: Vec::new() }
     }
 
     /// The error on held-out rows of what was made before the end activation.
@@ -41,7 +43,7 @@ impl<'a> Equations<'a> {
     /// The ridge with the smallest error on held-out rows, the operator solved with it through the end activation, and
     /// its error.
     pub(super) fn solve(
-        &self,
+        &mut self,
         shape: Shape,
         settings: &Settings,
     ) -> Result<(f64, Solved, f64), TrainerError> {
@@ -63,7 +65,10 @@ impl<'a> Equations<'a> {
     }
 
     /// Solved without the end activation; from strong to weak until the error does not fall.
-    fn ridge(&self, shape: Shape, settings: &Settings) -> Result<f64, Unsolved> {
+    fn ridge(&mut self, shape: Shape, settings: &Settings) -> Result<f64, Unsolved> {
+        if let Some((_, known)) = self.ridges.iter().find(|(of, _)| *of == shape) {
+            return Ok(*known);
+        }
         let mut best: Option<(f64, f64)> = None;
         for ridge in &settings.ridges {
             let solved = self.normal.solver(shape, self.taps, *ridge)?.solve(&self.cross)?;
@@ -73,7 +78,9 @@ impl<'a> Equations<'a> {
             }
             best = Some((*ridge, error));
         }
-        Ok(best.map_or(1e-3, |(ridge, _)| ridge))
+        let found = best.map_or(1e-3, |(ridge, _)| ridge);
+        self.ridges.push((shape, found));
+        Ok(found)
     }
 
     /// Solves, then again with targets that count only what the end activation lets through: where the original is
@@ -114,7 +121,7 @@ impl<'a> Equations<'a> {
                 }
                 None => Normal::moved(cross, &rows.x, &change),
             };
-            let next = solver.solve(&moved)?;
+            let next = solver.solve_again(&moved, &solved)?;
             let found = self.error(&next);
             if found >= error {
                 break;

@@ -142,7 +142,7 @@ impl Fit<'_> {
         if !rows.x.is_finite() || !rows.s.is_finite() {
             return Err(unsolved(site, "a value is not finite".to_owned()));
         }
-        let equations = Equations::new(rows, held, site, site.window.taps());
+        let mut equations = Equations::new(rows, held, site, site.window.taps());
         let (ridge, change, output_error) = equations.solve(Shape::Dense, self.settings)?;
         if output_error >= equations.error_of(&equations.held.s) {
             return Ok(None);
@@ -173,7 +173,7 @@ impl Fit<'_> {
             found.extend(dropped.first().map(|site| Candidate::of_drop(site, output_error)));
             return Ok(found);
         }
-        let equations = Equations::new(rows, held, first, taps);
+        let mut equations = Equations::new(rows, held, first, taps);
         let output_error = equations.error_of(&equations.held.s);
         found.extend(dropped.first().map(|site| Candidate::of_drop(site, output_error)));
         for site in solved {

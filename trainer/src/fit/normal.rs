@@ -21,6 +21,9 @@ const BLOCK: usize = 512;
 /// Rounds of alternating least squares: the error falls by less than a thousandth after that.
 const ALTERNATIONS: usize = 6;
 
+/// Rounds of it for targets that changed a little, from the operators that were solved before.
+const MORE_ALTERNATIONS: usize = 2;
+
 /// `G` with the mean of its rows.
 #[derive(Debug)]
 pub(super) struct Normal {
@@ -182,7 +185,25 @@ impl Solver<'_> {
     }
 
     /// The operator for `B` and the mean of `t`.
-    pub(super) fn solve(&self, (cross, mean): &(Mat<f64>, Vec<f64>)) -> Result<Solved, Unsolved> {
+    pub(super) fn solve(&self, targets: &(Mat<f64>, Vec<f64>)) -> Result<Solved, Unsolved> {
+        self.solve_from(targets, None)
+    }
+
+    /// As [`Self::solve`], where the targets differ little from those of `before`.
+    pub(super) fn solve_again(
+        &self,
+        targets: &(Mat<f64>, Vec<f64>),
+        before: &Solved,
+    ) -> Result<Solved, Unsolved> {
+        self.solve_from(targets, before.parts.as_ref().map(|(first, _)| first))
+    }
+
+    /// `before` is the first of two operators solved before.
+    fn solve_from(
+        &self,
+        (cross, mean): &(Mat<f64>, Vec<f64>),
+        before: Option<&Mat<f64>>,
+    ) -> Result<Solved, Unsolved> {
         let (weight, parts) = match (&self.columns, self.shape) {
             (Some(own), _) => {
                 let rhs = Mat::from_fn(own.len(), cross.ncols(), |i, j| cross[(own[i], j)]);
@@ -196,8 +217,11 @@ impl Solver<'_> {
                 (weight, None)
             }
             (None, Shape::Depthwise) => {
-                let start = self.factor.solve(cross);
-                let (depthwise, pointwise) = self.alternate(&start, cross)?;
+                let (start, rounds) = match before {
+                    Some(before) => (before.clone(), MORE_ALTERNATIONS),
+                    None => (first_directions(&self.factor.solve(cross), self.taps)?, ALTERNATIONS),
+                };
+                let (depthwise, pointwise) = self.alternate(start, cross, rounds)?;
                 (spread(&depthwise, &pointwise), Some((depthwise, pointwise)))
             }
             (None, Shape::Rank(rank)) => {
@@ -230,19 +254,18 @@ impl Solver<'_> {
         Ok(Mat::from_fn(size, rank, |row, column| vectors[(row, size - 1 - column)]))
     }
 
-    /// Alternating least squares for `D [C, T]` and `P [C, O]`, started from the best rank-one kernel of each
-    /// channel of the dense solution.
+    /// So many rounds of alternating least squares for `D [C, T]` and `P [C, O]` from a first `D`.
     fn alternate(
         &self,
-        start: &Mat<f64>,
+        mut depthwise: Mat<f64>,
         cross: &Mat<f64>,
+        rounds: usize,
     ) -> Result<(Mat<f64>, Mat<f64>), Unsolved> {
         let gram = &self.normal.gram;
         let taps = self.taps;
         let (channels, outputs) = (gram.nrows() / taps, cross.ncols());
-        let mut depthwise = first_directions(start, taps)?;
         let mut pointwise = Mat::<f64>::zeros(channels, outputs);
-        for round in 0..ALTERNATIONS {
+        for round in 0..rounds {
             // P: features are the depthwise results.
             let mut seen = Mat::<f64>::zeros(channels, channels);
             for b in 0..channels {
@@ -263,7 +286,7 @@ impl Solver<'_> {
                 (0..taps).map(|t| depthwise[(c, t)] * cross[(c * taps + t, o)]).sum()
             });
             pointwise = Normal::factor(seen.as_ref(), self.ridge)?.solve(&rhs);
-            if round + 1 == ALTERNATIONS {
+            if round + 1 == rounds {
                 break;
             }
             // D: every tap of every channel at once.
