@@ -206,7 +206,7 @@ def measure_cuda(name, args, folder):
     for net in nets[1:]:
         net.load_state_dict(nets[0].state_dict())
     export(nets[0], torch.from_numpy(images), path)
-    step, states, names = write_step(args.write_step, path, folder, ["--batch", str(args.batch)])
+    step, states, names = write_step(args.write_step, path, folder, ["--batch", str(args.batch), "--target", "cuda"])
     runners = {}
     for form, options in CUDA.items():
         try:
