@@ -62,10 +62,10 @@ impl TrainingArgs {
             temperature: self.temperature,
             average: self.ema,
             augment: augment(self.augment, images),
-            weights: if self.balance_classes {
-                ClassWeights::Balanced
-            } else {
-                ClassWeights::Equal
+            weights: match (self.balance_classes, self.class_weights.as_slice()) {
+                (true, _) => ClassWeights::Balanced,
+                (false, []) => ClassWeights::Equal,
+                (false, given) => ClassWeights::Given(given.to_vec()),
             },
             frozen: self.freeze.clone(),
             pruned: Vec::new(),
@@ -184,7 +184,11 @@ impl Observer for Shown {
 pub fn words(score: &Score) -> String {
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     match (score.accuracy, score.agreement) {
-        (Some(accuracy), _) => format!("accuracy {} on {} images", percent(accuracy), score.images),
+        (Some(accuracy), _) => {
+            let five = score.top5.map(|share| format!(", top-5 {}", percent(share)));
+            let (first, five) = (percent(accuracy), five.unwrap_or_default());
+            format!("accuracy {first}{five} on {} images", score.images)
+        }
         (None, Some(agreement)) => {
             format!("agreement {} on {} images", percent(agreement), score.images)
         }

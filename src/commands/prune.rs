@@ -66,6 +66,7 @@ pub(super) fn run(
             epochs: epochs.get(),
             method: arguments.method,
             ramp: arguments.ramp,
+            ramp_form: arguments.ramp_form,
         });
         Recover { request: &request, images, work, training }.prune(model)?
     } else {

@@ -8,12 +8,12 @@ use updp_trainer::judge::Judge;
 use updp_trainer::outcome::TrainingOutcome;
 use updp_trainer::recovery::{Sequence, place};
 use updp_trainer::run::{Feed, Runner};
-use updp_trainer::train::{End, schedule};
+use updp_trainer::train::{End, Ramp, schedule};
 use updp_trainer::tune::{Observer, TuneSettings, Tuning};
 
 use super::Recover;
 use super::market::Market;
-use crate::cli::{Method, TrainingArgs};
+use crate::cli::{Method, RampForm, TrainingArgs};
 use crate::error::CliError;
 use crate::training::{self, Shown};
 
@@ -31,6 +31,8 @@ pub struct Plan<'a> {
     pub method: Method,
     /// K, where it is not that of the family.
     pub ramp: Option<f64>,
+    /// How λ gets there.
+    pub ramp_form: RampForm,
 }
 
 /// What is trained, on what.
@@ -112,6 +114,10 @@ impl Recover<'_> {
                 (Method::Direct, _) => f64::INFINITY,
                 (_, Some(speed)) => speed,
                 _ => speed_of(market, sequence),
+            };
+            settings.ramp = match plan.ramp_form {
+                RampForm::Linear => Ramp::Linear,
+                RampForm::Cosine => Ramp::Cosine,
             };
         }
         let job = format!("{:?} {:?}", plan.method, ground.preprocess);

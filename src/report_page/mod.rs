@@ -107,6 +107,7 @@ fn cards(html: &mut String, outcome: &Outcome) {
     let (before, after) = (outcome.before, outcome.after);
     html.push_str("<div class=\"cards\">\n");
     share(html, "Accuracy", before, after, |score| score.accuracy);
+    share(html, "Label among the first five", before, after, |score| score.top5);
     share(html, "Agreement with the original", before, after, |score| score.agreement);
     let overlap =
         format!("1 = the same outputs; {} before, {}", number(before.overlap), images(after));

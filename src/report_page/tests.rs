@@ -5,7 +5,13 @@ use updp_trainer::outcome::{Speed, Tried};
 use super::*;
 
 fn offer(form: &str, latency_ms: f64, price: f64) -> OfferOutcome {
-    let score = Score { images: 500, accuracy: Some(0.8), agreement: Some(0.9), overlap: 0.95 };
+    let score = Score {
+        images: 500,
+        accuracy: Some(0.8),
+        top5: Some(0.97),
+        agreement: Some(0.9),
+        overlap: 0.95,
+    };
     let (form, ridge) = (form.to_owned(), Some(1e-3));
     OfferOutcome { form, latency_ms, output_error: 0.0123, ridge, score, price }
 }
@@ -31,6 +37,7 @@ fn outcome() -> Outcome {
     let score = |accuracy, agreement| Score {
         images: 1000,
         accuracy: Some(accuracy),
+        top5: Some(0.987),
         agreement: Some(agreement),
         overlap: agreement,
     };
@@ -84,7 +91,7 @@ fn outcome() -> Outcome {
 }
 
 fn bare() -> Outcome {
-    let score = Score { images: 0, accuracy: None, agreement: None, overlap: 1.0 };
+    let score = Score { images: 0, accuracy: None, top5: None, agreement: None, overlap: 1.0 };
     let mut outcome = outcome();
     outcome.blocks.clear();
     outcome.front.clear();
@@ -128,6 +135,7 @@ fn the_page_shows_every_part_of_a_run_with_names_escaped() {
         "out &amp; more.onnx",
         "/layer1/layer1.0/Conv &lt;a&amp;b&gt;",
         "87.3 → 86.6\u{a0}%",
+        "Label among the first five<b>98.7 → 98.7\u{a0}%",
         "−0.700 points, ±\u{a0}1.08 standard error, 1000 images",
         "×\u{a0}1.41",
         "0.7 points &amp; 0.5 were allowed",
@@ -157,7 +165,12 @@ fn the_page_stands_without_blocks_labels_and_speed() {
     let html = page("a", "b", &bare());
     assert_well_formed(&html);
     assert!(html.contains("The model has no blocks.") && html.contains("no labels"));
-    assert!(!html.contains("Speedup") && !html.contains("<b>Accuracy") && !html.contains("Missed"));
+    assert!(
+        !html.contains("Speedup")
+            && !html.contains("<b>Accuracy")
+            && !html.contains("first five")
+            && !html.contains("Missed")
+    );
     assert_eq!(html.matches("<rect").count(), 0);
 }
 

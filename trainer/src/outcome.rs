@@ -9,6 +9,10 @@ pub struct Score {
     pub images: usize,
     /// Share of the images whose label is the network's first class; `None` without labels.
     pub accuracy: Option<f64>,
+    /// Share of the images whose label is among the network's first five classes; `None` without labels, and where the
+    /// network has ten classes or fewer.
+    #[serde(default)]
+    pub top5: Option<f64>,
     /// Share of the images whose first class is the original's; `None` when the output is no class head.
     pub agreement: Option<f64>,
     /// `1 − TV(p, q)`, the overlap of the two class distributions, mean over the images; of another output

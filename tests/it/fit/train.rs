@@ -80,6 +80,32 @@ fn a_pruned_network_is_trained_by_every_method() {
 }
 
 #[test]
+fn lambda_rises_along_half_a_cosine_when_asked_to() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let (data, work) = (data(), folder.path().join("work"));
+    let work_text = work.display().to_string();
+    let more = ["--blocks", "4", "--force", "--epochs", "2", "--method", "progressive"];
+    let ramp = ["--ramp", "1", "--ramp-form", "cosine", "--work", &work_text, "-q"];
+    let weights = ["--class-weights", "1,1,1,1,1,1,1,1,1,3"];
+    succeeds(&arguments(&input, &output, &data, &[&more[..], &ramp, &weights].concat()));
+    let folders = std::fs::read_dir(&work).expect("kept").flatten();
+    let mut files =
+        folders.filter_map(|it| std::fs::read_to_string(it.path().join("steps.csv")).ok());
+    let steps = files.next().expect("a journal");
+    let lambdas: Vec<f64> = steps
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(2).and_then(|it| it.parse().ok()).expect("a number"))
+        .collect();
+    assert!(lambdas.len() > 8, "{steps}");
+    for (at, lambda) in lambdas.iter().enumerate() {
+        let share = at as f64 / lambdas.len() as f64;
+        let expected = (1.0 - (std::f64::consts::PI * share).cos()) / 2.0;
+        assert!((lambda - expected).abs() < 1e-9, "{at}: {lambda} for {expected}");
+    }
+}
+
+#[test]
 fn a_training_that_was_killed_ends_with_the_same_bytes() {
     let (folder, input, output) = scene("fmnist_resnet.bn");
     let (data, work) = (data(), folder.path().join("work"));
@@ -173,6 +199,10 @@ fn says_what_training_lacks() {
     ends(&training(&input, &output, &data, &["--augment", "light"]), 2, "error[T0408]");
     ends(&training(&input, &output, &data, &["--batch-size", "5000"]), 2, "error[T0406]");
     ends(&training(&input, &output, &data, &["--lr", "1e30", "--clip", "1e30"]), 2, "error[T0403]");
+    let few = ["--class-weights", "1,2", "--epochs", "1"];
+    ends(&training(&input, &output, &data, &few), 2, "error[T0401]");
+    let twice = ["--class-weights", "1,2", "--balance-classes"];
+    ends(&training(&input, &output, &data, &twice), 2, "error[C0001]");
     let both = ["--prune", "1", "--epochs", "2", "--recover", "fit"];
     ends(&arguments(&input, &output, &data, &both), 2, "--epochs is for --recover train");
     ends(&[&input, "-o", &output, "--blocks", "1", "--recover", "train"], 2, "--data DIR");
