@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+mod config;
 mod prune;
 mod tools;
 mod train;
@@ -286,6 +287,9 @@ pub struct CompileArgs {
     /// Writes a report, as JSON or, after pruning with data, as a page; may be given twice
     #[arg(long, value_name = "FILE.json|FILE.html")]
     pub report: Vec<PathBuf>,
+    /// Long options as keys of a file, without the dashes in front; the command line wins
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
     /// Lists what was left alone, and why
     #[arg(long)]
     pub why_not: bool,
@@ -326,10 +330,18 @@ impl CompileArgs {
 /// # Errors
 /// 0 after help or version, 2 for wrong arguments.
 pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
-    Cli::try_parse_from(arguments).map_err(|error| {
+    let given = config::expand(arguments).map_err(|error| {
+        crate::terminal::complain(&error);
+        error.exit_code()
+    })?;
+    Cli::try_parse_from(&given.arguments).map_err(|error| {
         if !error.use_stderr() {
             let _ = error.print();
             return 0;
+        }
+        if let Some(error) = given.explain(&error) {
+            crate::terminal::complain(&error);
+            return error.exit_code();
         }
         let text = error.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);

@@ -131,6 +131,9 @@ pub struct TrainArgs {
     /// Writes what was trained, and how it went, as JSON
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
+    /// Long options as keys of a file, without the dashes in front; the command line wins
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
     /// How models are run
     #[command(flatten)]
     pub runtime: RuntimeArgs,

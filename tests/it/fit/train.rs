@@ -191,6 +191,25 @@ fn the_step_of_an_expanded_network_takes_lambda() {
 }
 
 #[test]
+fn a_training_may_be_described_in_a_file() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let (config, report) = (folder.path().join("updp.toml"), folder.path().join("r.json"));
+    let text = format!(
+        "data = {:?}\npreprocess = \"fashion-mnist\"\nval-split = 0.3\nepochs = 5\nthreads = 2\nreport = {report:?}\n",
+        data()
+    );
+    std::fs::write(&config, text).expect("written");
+    let config_text = config.display().to_string();
+    let all = ["train", &input, "-o", &output, "--config", &config_text, "--epochs", "1"];
+    succeeds(&all);
+    assert_eq!(json(&report)["epochs"].as_array().map(Vec::len), Some(1));
+    std::fs::write(&config, "epochs = 1\nrate = 2\n").expect("written");
+    ends(&all, 2, "updp.toml:2: there is no option --rate");
+    std::fs::write(&config, "data = \"d\"\nlr = -1\n").expect("written");
+    ends(&all, 2, "error[C0018]");
+}
+
+#[test]
 fn says_what_training_lacks() {
     let (_folder, input, output) = scene("fmnist_resnet.bn");
     let data = data();
