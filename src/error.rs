@@ -46,7 +46,7 @@ pub enum CliError {
         "no statistics for {name:?}: the data are too few for the batch, or a value is not finite"
     )]
     Calibration { name: String },
-    #[error("the goal is missed: {detail}; the best network found is written")]
+    #[error("the goal is missed: {detail}; the result is written all the same")]
     GoalMissed { detail: String },
     #[error("{}: {detail}", place(path, *line))]
     Config { path: PathBuf, line: Option<usize>, detail: String, cure: String },
@@ -172,7 +172,9 @@ impl CliError {
             }
             Self::TargetRefuses { .. } => "every finding says its cure and its source".into(),
             Self::LatencyTable { .. } => "remove the file, and it is measured anew".into(),
-            Self::GoalMissed { .. } => "the report says what each block costs and saves".into(),
+            Self::GoalMissed { .. } => {
+                "another goal or gate; when pruning, the report says what each block costs and saves".into()
+            },
             Self::Config { cure, .. } => cure.clone(),
             Self::Trainer(error) => return error.help(),
             Self::Calibration { .. } => "give at least one batch of finite inputs".into(),

@@ -10,6 +10,7 @@ pub mod data;
 pub mod deploy;
 pub mod doubt;
 pub mod error;
+pub mod gates;
 pub mod interrupt;
 pub mod latency_table;
 pub mod local;

@@ -12,7 +12,7 @@ mod values;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use prune::{FormChoice, PruneArgs, Recovery, ShrinkChoice, Stage};
+pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
 pub use tools::{BenchArgs, InspectArgs, VerifyArgs};
 pub use train::{AugmentChoice, Method, OptimizerChoice, RampForm, TrainArgs, TrainingArgs};
 pub use values::BlockList;
@@ -242,6 +242,9 @@ pub struct CompileArgs {
     /// Pruning
     #[command(flatten, next_help_heading = "Pruning")]
     pub prune: PruneArgs,
+    /// Gates
+    #[command(flatten, next_help_heading = "Gates")]
+    pub gates: GateArgs,
     /// Images
     #[command(flatten, next_help_heading = "Data")]
     pub images: DataArgs,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{BlockList, above_one, block_list, positive};
+use super::values::{BlockList, above_one, block_list, positive, size};
 
 /// What a pruned block becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -108,4 +108,16 @@ impl PruneArgs {
             || self.max_drop.is_some()
             || self.recover.is_some()
     }
+}
+
+/// What the result is held against at the end, pruned or not.
+#[derive(Args, Clone, Debug)]
+pub struct GateArgs {
+    /// Ends with exit 7 when the result is not so many times as fast as the input model, both measured in turns; below 1 a
+    /// result may be slower
+    #[arg(long, value_name = "X", value_parser = positive)]
+    pub min_speedup: Option<f64>,
+    /// Ends with exit 7 when the result takes more bytes, external data included: 500000, 10MB, 1.5GiB
+    #[arg(long, value_name = "N", value_parser = size)]
+    pub max_bytes: Option<u64>,
 }

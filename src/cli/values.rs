@@ -65,3 +65,41 @@ pub(super) fn not_negative(text: &str) -> Result<f64, String> {
 pub(super) fn part(text: &str) -> Result<f64, String> {
     not_negative(text).ok().filter(|x| *x <= 1.0).ok_or_else(|| format!("{text:?} is not 0 to 1"))
 }
+
+/// Reads a number of bytes: 500000, 500kB, 1.5MB, 2MiB.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) =
+        text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(format!("{unit:?} is none of B, kB, MB, GB, KiB, MiB, GiB")),
+    };
+    positive(number.trim()).map(|number| (number * factor) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in [
+            ("500000", 500_000),
+            ("1.5MB", 1_500_000),
+            ("2 MiB", 2 << 20),
+            ("3kb", 3000),
+            ("1B", 1),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "MB", "-1", "0", "1e400", "10 apples", "1.5.2MB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

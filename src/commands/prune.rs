@@ -50,9 +50,9 @@ pub(super) fn run(
         data: &data,
     };
     if arguments.prune.until == Some(Stage::Expand) {
-        if arguments.target.is_some() || arguments.test_vectors.is_some() {
-            let detail =
-                "--target and --test-vectors are for finished networks, not with --until expand";
+        let has_gates = arguments.gates.is_asked_for();
+        if arguments.target.is_some() || arguments.test_vectors.is_some() || has_gates {
+            let detail = "--target, --test-vectors, --min-speedup and --max-bytes are for finished networks, not with --until expand";
             return Err(usage(detail));
         }
         let expanded = request.expand(model)?;

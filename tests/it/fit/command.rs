@@ -126,10 +126,18 @@ fn labels_are_not_needed() {
 
 #[test]
 fn a_goal_out_of_reach_ends_with_7_and_the_best_network() {
-    let (_folder, input, output) = scene("fmnist_vgg.bn");
+    let (folder, input, output) = scene("fmnist_vgg.bn");
     let data = data();
-    let more = ["--speedup", "50", "--batch", "8"];
-    ends(&arguments(&input, &output, &data, &more), 7, "error[C0017]: the goal is missed");
+    let page = folder.path().join("r.html");
+    let page_text = page.display().to_string();
+    let more = ["--speedup", "50", "--batch", "8", "--max-bytes", "1kB", "--report", &page_text];
+    ends(
+        &arguments(&input, &output, &data, &more),
+        7,
+        "bytes instead of 1000; the result is written",
+    );
+    let page = std::fs::read_to_string(page).expect("written");
+    assert!(page.contains("instead of 50<") && page.contains("instead of 1000<"), "{page}");
     assert!(Path::new(&output).exists());
 }
 
