@@ -17,6 +17,7 @@ pub mod local;
 pub mod model_file;
 pub mod prune;
 pub mod recover;
+pub mod rehearsal;
 pub mod report;
 pub mod report_page;
 pub mod survey;

@@ -275,6 +275,9 @@ pub struct CompileArgs {
     /// Writes the result without running it
     #[arg(long)]
     pub no_verify: bool,
+    /// Says what would be done and how long it would take, measured on a few images and steps, and writes nothing
+    #[arg(long, conflicts_with = "until")]
+    pub dry_run: bool,
     /// Number of inputs to verify with
     #[arg(long, value_name = "N", default_value = "3")]
     pub check: NonZeroUsize,

@@ -111,7 +111,7 @@ pub struct TrainArgs {
     /// Model to train
     pub model: PathBuf,
     /// Where the trained model goes
-    #[arg(short, long, value_name = "OUT", required_unless_present = "emit_step")]
+    #[arg(short, long, value_name = "OUT", required_unless_present_any = ["emit_step", "dry_run"])]
     pub output: Option<PathBuf>,
     /// Images
     #[command(flatten, next_help_heading = "Data")]
@@ -125,6 +125,9 @@ pub struct TrainArgs {
     /// Writes the training step as a model, and with no output nothing else
     #[arg(long, value_name = "FILE.onnx")]
     pub emit_step: Option<PathBuf>,
+    /// Says what would be done and how long it would take, measured on a few images and steps, and writes nothing
+    #[arg(long, conflicts_with = "emit_step")]
+    pub dry_run: bool,
     /// Fixes the shape of an input in the model: NAME:1,3,224,224
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,

@@ -35,6 +35,8 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
     let input = arguments.model.as_deref().ok_or_else(|| usage("no model is given"))?;
     let target = arguments.output.as_ref().or(arguments.out.as_ref());
+    let nowhere = PathBuf::new();
+    let target = target.or_else(|| arguments.dry_run.then_some(&nowhere));
     let target = target.ok_or_else(|| usage("no output is given: -o OUT"))?;
     if let Some(phase) = &arguments.dump_after
         && !pipeline::phases().iter().any(|known| known.name == phase)
@@ -50,6 +52,7 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     }
     if !arguments.prune.is_asked_for() && arguments.images.data.is_none() {
         super::prune::refuse_page(arguments)?;
+        refuse_dry(arguments)?;
     }
     let ModelFile { source, model } = ModelFile::open(input)?;
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
@@ -57,6 +60,15 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     }
     let before = Facts::of(&model, source.total_bytes());
     Job { arguments, source, target, before, pruned: None, input: None }.run(model)
+}
+
+/// Without images there is nothing that takes long.
+pub(super) fn refuse_dry(arguments: &CompileArgs) -> Result<(), CliError> {
+    if arguments.dry_run {
+        let detail = "--dry-run is for pruning with --data and a goal; inspect MODEL shows what compiling would do";
+        return Err(CliError::Usage { detail: detail.to_owned() });
+    }
+    Ok(())
 }
 
 /// Fixes input shapes as `--input-shape` says.

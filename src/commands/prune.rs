@@ -38,6 +38,7 @@ pub(super) fn run(
     if !with_data {
         refuse_page(arguments)?;
         refuse_without_data(arguments)?;
+        super::compile::refuse_dry(arguments)?;
     }
     let before = Facts::of(&model, source.total_bytes());
     fix_shapes(&arguments.input_shape, &mut model)?;
@@ -59,6 +60,7 @@ pub(super) fn run(
         return Expanded { arguments, source, target, before }.write(&expanded);
     }
     let work = recover::work_folder(arguments.images.work.as_deref(), target);
+    let work = work.filter(|_| !arguments.dry_run);
     let pruned = if with_data {
         let (images, work) = (&arguments.images, work.as_deref());
         let training = arguments.training_epochs().map(|epochs| Plan {
@@ -68,7 +70,10 @@ pub(super) fn run(
             ramp: arguments.ramp,
             ramp_form: arguments.ramp_form,
         });
-        Recover { request: &request, images, work, training }.prune(model)?
+        let recover =
+            Recover { request: &request, images, work, training, is_dry: arguments.dry_run };
+        let Some(pruned) = recover.prune(model)? else { return Ok(()) };
+        pruned
     } else {
         request.prune(model)?
     };

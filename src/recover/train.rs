@@ -50,7 +50,7 @@ pub(super) struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    fn tuning<'b>(&'b self, settings: &'b TuneSettings) -> Tuning<'b> {
+    pub(super) fn tuning<'b>(&'b self, settings: &'b TuneSettings) -> Tuning<'b> {
         Tuning {
             runner: self.runner,
             dataset: self.dataset,
@@ -178,7 +178,7 @@ impl Recover<'_> {
 }
 
 /// Entries of the λ input.
-fn lambdas(network: &Model) -> usize {
+pub(super) fn lambdas(network: &Model) -> usize {
     let graph = &network.graph;
     let input = graph.find(surgery::LAMBDA_INPUT);
     let declared = input.and_then(|input| graph.value(input).declared());
