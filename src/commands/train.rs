@@ -164,6 +164,7 @@ fn finish(
             "parameters": elements,
             "images_per_second": shown.images_per_second(),
             "epochs": shown.history,
+            "course": shown.course(),
             "validations": tuned.validations,
         });
         write::text(path, &format!("{report:#}\n"))?;

@@ -142,6 +142,7 @@ impl Recover<'_> {
             images: ground.dataset.len(),
             images_per_second: shown.images_per_second(),
             before,
+            course: shown.course(),
             history: shown.history,
         };
         Ok(Trained { model: trained, network, outcome })

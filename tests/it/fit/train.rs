@@ -36,6 +36,8 @@ fn trains_a_model_as_it_is() {
         let report = json(&report);
         assert!(accuracy(&report["after"]) > accuracy(&report["before"]) - 0.06, "{report:#}");
         assert_eq!(report["epochs"].as_array().map(Vec::len), Some(3));
+        let course = report["course"].as_array().expect("steps");
+        assert_eq!(course.last().map(|it| &it["step"]), Some(&report["steps"]));
         let (before, after) = (read_model(Path::new(&input)), read_model(Path::new(&output)));
         assert_eq!(signature(&before), signature(&after));
         // A tensor that several operators share by an Identity has become one of each.
@@ -61,9 +63,11 @@ fn a_pruned_network_is_trained_by_every_method() {
         let report = folder.path().join("r.json");
         let (report_text, data) = (report.display().to_string(), data());
         let work = folder.path().join("work").display().to_string();
+        let page = folder.path().join("r.html");
+        let page_text = page.display().to_string();
         for method in methods {
             let more = ["--blocks", blocks, "--force", "--epochs", "2", "--method", method];
-            let kept = ["--work", &work, "--report", &report_text];
+            let kept = ["--work", &work, "--report", &report_text, "--report", &page_text];
             let more = [more.as_slice(), &kept].concat();
             let text = succeeds(&arguments(&input, &output, &data, &more));
             assert!(text.contains(&format!("trained ({method}) 2 epochs")), "{text}");
@@ -72,6 +76,9 @@ fn a_pruned_network_is_trained_by_every_method() {
             let (before, after) = (accuracy(&fit["training"]["before"]), accuracy(&fit["after"]));
             assert!(after > 0.3, "{name} {method}: {before} -> {after}");
             assert!(*method == "fit" || after > before, "{name} {method}: {before} -> {after}");
+            let curves = std::fs::read_to_string(&page).expect("written");
+            let count = if *method == "fit" { 3 } else { 4 };
+            assert_eq!(curves.matches("<polyline").count(), count, "{name} {method}");
             let network = read_model(Path::new(&output));
             assert!(network.graph.find("updp_lambda").is_none(), "{name} {method}");
             assert_eq!(network.graph.required_inputs().count(), 1, "{name} {method}");
