@@ -72,7 +72,12 @@ pub(super) fn run(
         });
         let recover =
             Recover { request: &request, images, work, training, is_dry: arguments.dry_run };
-        let Some(pruned) = recover.prune(model)? else { return Ok(()) };
+        let pruned = recover.prune(model).inspect_err(|_| {
+            if let (None, Some(work)) = (&images.work, work) {
+                recover::remove_empty_work(work);
+            }
+        });
+        let Some(pruned) = pruned? else { return Ok(()) };
         pruned
     } else {
         request.prune(model)?

@@ -109,7 +109,11 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         training::words(&before)
     ));
     let mut shown = Shown::new(epochs, false);
-    let tuned = tuning.run(&model, &mut shown)?;
+    let tuned = tuning.run(&model, &mut shown).inspect_err(|_| {
+        if let (None, Some(work)) = (&arguments.images.work, &work) {
+            recover::remove_empty_work(work);
+        }
+    })?;
     if tuned.end == End::Stopped {
         training::tell_stopped(tuned.steps, work.as_deref());
         return Err(CliError::Interrupted);

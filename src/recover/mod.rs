@@ -452,6 +452,22 @@ pub fn remove_work(work: &Path) {
     let _ = std::fs::remove_dir(work);
 }
 
+/// Removes a folder that was marked and then not used, as when a run was refused. What holds anything stays.
+pub fn remove_empty_work(work: &Path) {
+    if !work.join(MARK).exists() {
+        return;
+    }
+    let entries = || std::fs::read_dir(work).into_iter().flatten().flatten();
+    for entry in entries() {
+        // Fails where something lies in it.
+        let _ = std::fs::remove_dir(entry.path());
+    }
+    if entries().all(|entry| entry.file_name() == MARK) {
+        let _ = std::fs::remove_file(work.join(MARK));
+        let _ = std::fs::remove_dir(work);
+    }
+}
+
 /// The work folder: the one asked for, else one beside the output.
 #[must_use]
 pub fn work_folder(asked: Option<&Path>, target: &Path) -> Option<PathBuf> {

@@ -217,6 +217,33 @@ fn a_training_may_be_described_in_a_file() {
 }
 
 #[test]
+fn a_run_that_cannot_start_leaves_no_work_folder() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let data = data();
+    let missing = ["--runtime", "tract", "--ort-lib", "/no/such/library.so"];
+    let left = || std::fs::read_dir(folder.path()).expect("readable").count();
+    ends(&training(&input, &output, &data, &missing), 8, "error[X0002]");
+    assert_eq!(left(), 0);
+    let few = ["--class-weights", "1,2", "--epochs", "1"];
+    ends(&training(&input, &output, &data, &few), 2, "error[T0401]");
+    assert_eq!(left(), 0);
+    let pruned = ["--prune", "1", "--epochs", "1"];
+    let without = [&pruned[..], &missing].concat();
+    ends(&arguments(&input, &output, &data, &without), 8, "error[X0002]");
+    assert_eq!(left(), 0);
+    let wrong = [&pruned[..], &["--augment", "light"]].concat();
+    ends(&arguments(&input, &output, &data, &wrong), 2, "error[T0408]");
+    assert_eq!(left(), 0);
+    // What was found before stays.
+    let work = Path::new(&output).with_file_name("out.onnx.work");
+    std::fs::create_dir(&work).expect("made");
+    std::fs::write(work.join("updp-compile.work"), "").expect("written");
+    std::fs::write(work.join("latency.json"), "{}").expect("written");
+    ends(&training(&input, &output, &data, &few), 2, "error[T0401]");
+    assert!(work.join("latency.json").exists());
+}
+
+#[test]
 fn says_what_training_lacks() {
     let (_folder, input, output) = scene("fmnist_resnet.bn");
     let data = data();
