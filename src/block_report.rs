@@ -264,6 +264,10 @@ pub fn fitted(outcome: &Outcome) -> String {
         let (before, after) = (per_cent(before), per_cent(after));
         let _ = write!(out, "\n  accuracy  {before} -> {after} on {images} images {on}");
     }
+    if let (Some(before), Some(after)) = (outcome.before.top5, outcome.after.top5) {
+        let (before, after) = (per_cent(before), per_cent(after));
+        let _ = write!(out, "\n  top-5     {before} -> {after}");
+    }
     if let Some(agreement) = outcome.after.agreement {
         let agreement = per_cent(agreement);
         let _ =

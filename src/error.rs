@@ -1,6 +1,6 @@
 //! Errors of the command line, and the exit code each error of any crate leads to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use updp_autodiff::AutodiffError;
 use updp_exec::ExecError;
@@ -46,8 +46,10 @@ pub enum CliError {
         "no statistics for {name:?}: the data are too few for the batch, or a value is not finite"
     )]
     Calibration { name: String },
-    #[error("the goal is missed: {detail}; the best network found is written")]
+    #[error("the goal is missed: {detail}; the result is written all the same")]
     GoalMissed { detail: String },
+    #[error("{}: {detail}", place(path, *line))]
+    Config { path: PathBuf, line: Option<usize>, detail: String, cure: String },
     #[error("interrupted; what was trained is kept")]
     Interrupted,
     #[error("there is no error code {code:?}")]
@@ -101,6 +103,7 @@ impl CliError {
             Self::Calibration { .. } => "C0016",
             Self::GoalMissed { .. } => "C0017",
             Self::Interrupted => "C0011",
+            Self::Config { .. } => "C0018",
             Self::Trainer(error) => error.code(),
             Self::Ir(error) => error.code(),
             Self::Pass(error) => error.code(),
@@ -124,6 +127,7 @@ impl CliError {
             | Self::NoSuchBlock { .. }
             | Self::LatencyTable { .. }
             | Self::Calibration { .. }
+            | Self::Config { .. }
             | Self::Trainer(_)
             | Self::Pass(PassError::UnknownRule { .. } | PassError::AlreadyExpanded) => 2,
             Self::NothingToPrune { .. } | Self::Pass(PassError::Refused { .. }) => 6,
@@ -168,7 +172,10 @@ impl CliError {
             }
             Self::TargetRefuses { .. } => "every finding says its cure and its source".into(),
             Self::LatencyTable { .. } => "remove the file, and it is measured anew".into(),
-            Self::GoalMissed { .. } => "the report says what each block costs and saves".into(),
+            Self::GoalMissed { .. } => {
+                "another goal or gate; when pruning, the report says what each block costs and saves".into()
+            },
+            Self::Config { cure, .. } => cure.clone(),
             Self::Trainer(error) => return error.help(),
             Self::Calibration { .. } => "give at least one batch of finite inputs".into(),
             Self::Pass(PassError::Refused { .. }) => {
@@ -184,6 +191,11 @@ impl CliError {
             _ => return None,
         })
     }
+}
+
+/// A file, and the line in it.
+fn place(path: &Path, line: Option<usize>) -> String {
+    line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()))
 }
 
 /// What no rule differentiates is unsupported; what arguments mend is usage.

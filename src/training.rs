@@ -8,8 +8,8 @@ use updp_passes::surgery;
 use updp_trainer::error::TrainerError;
 use updp_trainer::hash::Fnv;
 use updp_trainer::images::Images;
-use updp_trainer::outcome::{EpochOutcome, Score};
-use updp_trainer::train::{Augment, ClassWeights, Progress, Ramp};
+use updp_trainer::outcome::{EpochOutcome, Moment, Score};
+use updp_trainer::train::{Augment, ClassWeights, Progress, Ramp, Row};
 use updp_trainer::tune::{Observer, TuneSettings};
 
 use crate::cli::{AugmentChoice, OptimizerChoice, TrainingArgs};
@@ -19,6 +19,9 @@ use crate::terminal::{self, Bar};
 /// Operators of networks that AdamW trains better than SGD does.
 const ADAMW_OPERATORS: [&str; 6] =
     ["LayerNormalization", "Erf", "Gelu", "Attention", "MultiHeadAttention", "GroupNormalization"];
+
+/// Most steps of a training that are told.
+const COURSE: usize = 300;
 
 /// Share of the side that images are shifted by.
 const CROP_SHARE: usize = 8;
@@ -62,10 +65,10 @@ impl TrainingArgs {
             temperature: self.temperature,
             average: self.ema,
             augment: augment(self.augment, images),
-            weights: if self.balance_classes {
-                ClassWeights::Balanced
-            } else {
-                ClassWeights::Equal
+            weights: match (self.balance_classes, self.class_weights.as_slice()) {
+                (true, _) => ClassWeights::Balanced,
+                (false, []) => ClassWeights::Equal,
+                (false, given) => ClassWeights::Given(given.to_vec()),
             },
             frozen: self.freeze.clone(),
             pruned: Vec::new(),
@@ -112,6 +115,7 @@ pub struct Shown {
     last: Option<Progress>,
     /// After each epoch of this run.
     pub history: Vec<EpochOutcome>,
+    steps: Vec<Moment>,
     _deferred: interrupt::Deferred,
 }
 
@@ -125,8 +129,15 @@ impl Shown {
             has_lambda,
             last: None,
             history: Vec::new(),
+            steps: Vec::new(),
             _deferred: interrupt::defer(),
         }
+    }
+
+    /// The steps of this run, thinned out.
+    #[must_use]
+    pub fn course(&self) -> Vec<Moment> {
+        thinned(&self.steps, COURSE)
     }
 
     /// Images a second, at the last step.
@@ -149,6 +160,9 @@ impl Observer for Shown {
         );
         self.bar.set(&text, progress.done as usize, progress.steps as usize);
         self.last = Some(*progress);
+        let lambda = self.has_lambda.then_some(row.lambda);
+        let Row { loss, learning_rate, .. } = *row;
+        self.steps.push(Moment { step: progress.done, loss, lambda, learning_rate });
     }
 
     fn notice(&mut self, text: &str) {
@@ -179,12 +193,26 @@ impl Observer for Shown {
     }
 }
 
+/// At most so many moments: the last of each run of equal length, with the mean of its losses.
+fn thinned(steps: &[Moment], most: usize) -> Vec<Moment> {
+    let length = steps.len().div_ceil(most.max(1)).max(1);
+    let last = |chunk: &[Moment]| {
+        let loss = chunk.iter().map(|it| it.loss).sum::<f64>() / chunk.len() as f64;
+        chunk.last().map(|last| Moment { loss, ..*last })
+    };
+    steps.chunks(length).filter_map(last).collect()
+}
+
 /// A score in words.
 #[must_use]
 pub fn words(score: &Score) -> String {
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     match (score.accuracy, score.agreement) {
-        (Some(accuracy), _) => format!("accuracy {} on {} images", percent(accuracy), score.images),
+        (Some(accuracy), _) => {
+            let five = score.top5.map(|share| format!(", top-5 {}", percent(share)));
+            let (first, five) = (percent(accuracy), five.unwrap_or_default());
+            format!("accuracy {first}{five} on {} images", score.images)
+        }
         (None, Some(agreement)) => {
             format!("agreement {} on {} images", percent(agreement), score.images)
         }
@@ -199,4 +227,21 @@ pub fn tell_stopped(steps: u64, work: Option<&Path>) {
         |work| format!("the same command goes on from {}", work.display()),
     );
     terminal::remark(&format!("stopped after {steps} steps; {kept}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_course_is_thinned_to_means_and_keeps_its_last_step() {
+        let moment =
+            |step: u64| Moment { step, loss: step as f64, lambda: Some(0.5), learning_rate: 0.1 };
+        let steps: Vec<Moment> = (1..=7).map(moment).collect();
+        assert_eq!(thinned(&steps, 7), steps);
+        let thin: Vec<(u64, f64)> =
+            thinned(&steps, 3).iter().map(|it| (it.step, it.loss)).collect();
+        assert_eq!(thin, [(3, 2.0), (6, 5.0), (7, 7.0)]);
+        assert!(thinned(&[], 3).is_empty());
+    }
 }

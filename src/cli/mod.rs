@@ -4,13 +4,19 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+mod config;
+mod prune;
 mod tools;
 mod train;
+mod values;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
 pub use tools::{BenchArgs, InspectArgs, VerifyArgs};
-pub use train::{AugmentChoice, Method, OptimizerChoice, TrainArgs, TrainingArgs};
+pub use train::{AugmentChoice, Method, OptimizerChoice, RampForm, TrainArgs, TrainingArgs};
+pub use values::BlockList;
+use values::{at_least_one, share};
 
 use crate::terminal::Verbosity;
 
@@ -165,166 +171,6 @@ pub struct RuleArgs {
     pub only: Vec<String>,
 }
 
-/// The blocks `--blocks` names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BlockList {
-    /// Every block that can be pruned.
-    All,
-    /// These, as `inspect` numbers them, rising, each once.
-    Some(Vec<usize>),
-}
-
-/// Reads `all`, or numbers and ranges with commas between: `3,5,9-11`.
-fn block_list(text: &str) -> Result<BlockList, String> {
-    if text == "all" {
-        return Ok(BlockList::All);
-    }
-    let number = |text: &str| {
-        text.trim().parse::<usize>().map_err(|_| format!("{text:?} is no block number"))
-    };
-    let mut list = Vec::new();
-    for part in text.split(',') {
-        match part.split_once('-') {
-            None => list.push(number(part)?),
-            Some((first, last)) => {
-                let (first, last) = (number(first)?, number(last)?);
-                if last < first || last - first > 100_000 {
-                    return Err(format!("{part:?} is no range"));
-                }
-                list.extend(first..=last);
-            }
-        }
-    }
-    list.sort_unstable();
-    list.dedup();
-    Ok(BlockList::Some(list))
-}
-
-/// What a pruned block becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FormChoice {
-    /// With data what loses least for the goal, else the fastest of conv, dwpw and norm
-    Auto,
-    /// One convolution or fully connected operator
-    Conv,
-    /// A depthwise and a pointwise convolution
-    Dwpw,
-    /// One pointwise convolution
-    Pw,
-    /// A convolution to a quarter of the channels and a pointwise one back; needs data
-    LowRank,
-    /// The normalization and one pointwise or fully connected operator
-    Norm,
-    /// The shortcut alone
-    Drop,
-}
-
-/// Whether kernels shrink so that the merged one stays small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ShrinkChoice {
-    /// As the block's family asks for
-    Auto,
-    /// Never
-    None,
-}
-
-/// How accuracy is recovered after pruning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Recovery {
-    /// Not at all: an experiment with the structure; the result is not usable
-    None,
-    /// In closed form, without labels and without gradients; needs --data
-    Fit,
-    /// By training, from what --method says; needs --data
-    Train,
-}
-
-/// Where pruning stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Stage {
-    /// After both flows of every block stand side by side, mixed by one input, λ
-    Expand,
-}
-
-/// Arguments of pruning.
-#[derive(Args, Clone, Debug)]
-pub struct PruneArgs {
-    /// Blocks to prune, as inspect numbers them: 3,5,9-11 or all
-    #[arg(long, value_name = "LIST", value_parser = block_list)]
-    pub blocks: Option<BlockList>,
-    /// What a pruned block becomes
-    #[arg(long, value_enum, default_value = "auto")]
-    pub form: FormChoice,
-    /// Whether kernels shrink: the first 3x3 to 1x1, a depthwise 7x7 to 3x3
-    #[arg(long, value_enum, default_value = "auto")]
-    pub shrink: ShrinkChoice,
-    /// Prunes so many blocks, those that lose least
-    #[arg(long, value_name = "N", conflicts_with = "blocks")]
-    pub prune: Option<NonZeroUsize>,
-    /// Prunes until the model is so many times as fast
-    #[arg(long, value_name = "X", value_parser = above_one, conflicts_with_all = ["blocks", "prune"])]
-    pub speedup: Option<f64>,
-    /// Prunes until the model takes so many milliseconds
-    #[arg(long, value_name = "T", value_parser = positive, conflicts_with_all = ["blocks", "prune", "speedup"])]
-    pub latency_ms: Option<f64>,
-    /// Most points of accuracy (without labels: of agreement) that may be lost; alone: prunes as much as that allows
-    #[arg(long, value_name = "P", value_parser = positive)]
-    pub max_drop: Option<f64>,
-    /// How accuracy is recovered; with --data the default is fit
-    #[arg(long, value_enum)]
-    pub recover: Option<Recovery>,
-    /// Stops early and writes what there is then
-    #[arg(long, value_enum, requires = "blocks")]
-    pub until: Option<Stage>,
-    /// Prunes blocks even where every form is slower
-    #[arg(long)]
-    pub force: bool,
-    /// Batch that forms are measured with, where the model leaves it open
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub batch: NonZeroUsize,
-    /// Keeps measured latencies for the next run
-    #[arg(long, value_name = "FILE.json")]
-    pub latency_table: Option<PathBuf>,
-    /// Seconds to measure each form of a block
-    #[arg(long, value_name = "S", default_value = "0.25")]
-    pub probe_seconds: f64,
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x > 0.0);
-    number.ok_or_else(|| format!("{text:?} is no positive number"))
-}
-
-fn at_least_one(text: &str) -> Result<f64, String> {
-    positive(text).and_then(|x| {
-        if x >= 1.0 { Ok(x) } else { Err("below 1 the ramp would not end".to_owned()) }
-    })
-}
-
-fn above_one(text: &str) -> Result<f64, String> {
-    positive(text).and_then(|x| {
-        if x > 1.0 { Ok(x) } else { Err("1 and below would not be faster".to_owned()) }
-    })
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let share = positive(text).ok().filter(|x| *x < 1.0);
-    share.ok_or_else(|| format!("{text:?} is no share between 0 and 1"))
-}
-
-impl PruneArgs {
-    /// Whether anything says which blocks to prune, or how many.
-    #[must_use]
-    pub fn is_asked_for(&self) -> bool {
-        self.blocks.is_some()
-            || self.prune.is_some()
-            || self.speedup.is_some()
-            || self.latency_ms.is_some()
-            || self.max_drop.is_some()
-            || self.recover.is_some()
-    }
-}
-
 /// Epochs of `--recover train` without a number.
 const EPOCHS: NonZeroUsize = NonZeroUsize::new(10).expect("it is not 0");
 
@@ -396,6 +242,9 @@ pub struct CompileArgs {
     /// Pruning
     #[command(flatten, next_help_heading = "Pruning")]
     pub prune: PruneArgs,
+    /// Gates
+    #[command(flatten, next_help_heading = "Gates")]
+    pub gates: GateArgs,
     /// Images
     #[command(flatten, next_help_heading = "Data")]
     pub images: DataArgs,
@@ -408,6 +257,9 @@ pub struct CompileArgs {
     /// λ is 1 after 1/K of the epochs [default: 3; ConvNeXt 4.5, transformers 6]
     #[arg(long, value_name = "K", value_parser = at_least_one, help_heading = "Training")]
     pub ramp: Option<f64>,
+    /// How λ gets from 0 to 1
+    #[arg(long, value_enum, default_value = "linear", help_heading = "Training")]
+    pub ramp_form: RampForm,
     /// Training
     #[command(flatten, next_help_heading = "Training")]
     pub training: TrainingArgs,
@@ -423,6 +275,9 @@ pub struct CompileArgs {
     /// Writes the result without running it
     #[arg(long)]
     pub no_verify: bool,
+    /// Says what would be done and how long it would take, measured on a few images and steps, and writes nothing
+    #[arg(long, conflicts_with = "until")]
+    pub dry_run: bool,
     /// Number of inputs to verify with
     #[arg(long, value_name = "N", default_value = "3")]
     pub check: NonZeroUsize,
@@ -438,6 +293,9 @@ pub struct CompileArgs {
     /// Writes a report, as JSON or, after pruning with data, as a page; may be given twice
     #[arg(long, value_name = "FILE.json|FILE.html")]
     pub report: Vec<PathBuf>,
+    /// Long options as keys of a file, without the dashes in front; the command line wins
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
     /// Lists what was left alone, and why
     #[arg(long)]
     pub why_not: bool,
@@ -478,10 +336,18 @@ impl CompileArgs {
 /// # Errors
 /// 0 after help or version, 2 for wrong arguments.
 pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
-    Cli::try_parse_from(arguments).map_err(|error| {
+    let given = config::expand(arguments).map_err(|error| {
+        crate::terminal::complain(&error);
+        error.exit_code()
+    })?;
+    Cli::try_parse_from(&given.arguments).map_err(|error| {
         if !error.use_stderr() {
             let _ = error.print();
             return 0;
+        }
+        if let Some(error) = given.explain(&error) {
+            crate::terminal::complain(&error);
+            return error.exit_code();
         }
         let text = error.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);

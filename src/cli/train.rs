@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{DataArgs, RuntimeArgs, positive, share};
+use super::values::{not_negative, part, positive, share};
+use super::{DataArgs, RuntimeArgs};
 use crate::terminal::Verbosity;
 
 /// Which rule turns gradients into weights.
@@ -45,6 +46,15 @@ pub enum Method {
     Progressive,
     /// As progressive, with λ = 1 from the first step on
     Direct,
+}
+
+/// How λ gets from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RampForm {
+    /// Evenly
+    Linear,
+    /// Along half a cosine: slowly at both ends
+    Cosine,
 }
 
 /// How a network is trained.
@@ -89,6 +99,9 @@ pub struct TrainingArgs {
     /// Counts images of rare classes more
     #[arg(long)]
     pub balance_classes: bool,
+    /// How much images of each class count, in the order of the classes: 1,1,4; scaled to a mean of 1 over the images
+    #[arg(long, value_delimiter = ',', value_name = "WEIGHTS", value_parser = not_negative, conflicts_with = "balance_classes")]
+    pub class_weights: Vec<f64>,
     /// Initializers that stay as they are, by name
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub freeze: Vec<String>,
@@ -100,7 +113,7 @@ pub struct TrainArgs {
     /// Model to train
     pub model: PathBuf,
     /// Where the trained model goes
-    #[arg(short, long, value_name = "OUT", required_unless_present = "emit_step")]
+    #[arg(short, long, value_name = "OUT", required_unless_present_any = ["emit_step", "dry_run"])]
     pub output: Option<PathBuf>,
     /// Images
     #[command(flatten, next_help_heading = "Data")]
@@ -114,12 +127,18 @@ pub struct TrainArgs {
     /// Writes the training step as a model, and with no output nothing else
     #[arg(long, value_name = "FILE.onnx")]
     pub emit_step: Option<PathBuf>,
+    /// Says what would be done and how long it would take, measured on a few images and steps, and writes nothing
+    #[arg(long, conflicts_with = "emit_step")]
+    pub dry_run: bool,
     /// Fixes the shape of an input in the model: NAME:1,3,224,224
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,
     /// Writes what was trained, and how it went, as JSON
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
+    /// Long options as keys of a file, without the dashes in front; the command line wins
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
     /// How models are run
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -134,13 +153,4 @@ impl TrainArgs {
     pub fn verbosity(&self) -> Verbosity {
         if self.quiet { Verbosity::Quiet } else { Verbosity::Normal }
     }
-}
-
-fn not_negative(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x >= 0.0);
-    number.ok_or_else(|| format!("{text:?} is no number of 0 or more"))
-}
-
-fn part(text: &str) -> Result<f64, String> {
-    not_negative(text).ok().filter(|x| *x <= 1.0).ok_or_else(|| format!("{text:?} is not 0 to 1"))
 }

@@ -6,18 +6,20 @@ use bytes::Bytes;
 use updp_exec::ModelSource;
 use updp_ir::{DataPlacement, Encoded, IrError, Model, text};
 use updp_passes::{Log, Options, pipeline, surgery};
+use updp_trainer::outcome::Outcome as Fitted;
 
 use crate::block_report;
 use crate::cli::CompileArgs;
 use crate::data;
 use crate::deploy::{self, Finding};
 use crate::error::CliError;
+use crate::gates::{self, Gates};
 use crate::local;
 use crate::model_file::{ModelFile, Source, folder_of, is_pipe};
 use crate::prune::Pruned;
 use crate::report::{self, Facts};
 use crate::report_page;
-use crate::terminal::{self, Verbosity, note, say};
+use crate::terminal::{self, Bar, Verbosity, note, say};
 use crate::test_vectors::{self, StagedVectors};
 use crate::verify::{Oracle, Verification};
 use crate::write::{self, Staged};
@@ -33,6 +35,8 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
     let input = arguments.model.as_deref().ok_or_else(|| usage("no model is given"))?;
     let target = arguments.output.as_ref().or(arguments.out.as_ref());
+    let nowhere = PathBuf::new();
+    let target = target.or_else(|| arguments.dry_run.then_some(&nowhere));
     let target = target.ok_or_else(|| usage("no output is given: -o OUT"))?;
     if let Some(phase) = &arguments.dump_after
         && !pipeline::phases().iter().any(|known| known.name == phase)
@@ -48,6 +52,7 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     }
     if !arguments.prune.is_asked_for() && arguments.images.data.is_none() {
         super::prune::refuse_page(arguments)?;
+        refuse_dry(arguments)?;
     }
     let ModelFile { source, model } = ModelFile::open(input)?;
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
@@ -57,8 +62,17 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     Job { arguments, source, target, before, pruned: None, input: None }.run(model)
 }
 
+/// Without images there is nothing that takes long.
+pub(super) fn refuse_dry(arguments: &CompileArgs) -> Result<(), CliError> {
+    if arguments.dry_run {
+        let detail = "--dry-run is for pruning with --data and a goal; inspect MODEL shows what compiling would do";
+        return Err(CliError::Usage { detail: detail.to_owned() });
+    }
+    Ok(())
+}
+
 /// Fixes input shapes as `--input-shape` says.
-pub(super) fn fix_shapes(shapes: &[String], model: &mut Model) -> Result<(), CliError> {
+pub(crate) fn fix_shapes(shapes: &[String], model: &mut Model) -> Result<(), CliError> {
     for text in shapes {
         let fail =
             |detail: &str| CliError::InputShape { text: text.clone(), detail: detail.into() };
@@ -108,6 +122,7 @@ struct Outcome<'a> {
     /// What the target does not take; `None` where no target is given.
     findings: Option<Vec<Finding>>,
     hint: Option<String>,
+    gates: Gates,
 }
 
 impl Job<'_> {
@@ -185,6 +200,7 @@ impl Job<'_> {
         let findings = self.arguments.target;
         let findings = findings.map(|target| deploy::check(&written.model, has_data, target));
         let vectors = self.test_vectors(&written)?;
+        let gates = self.gates(&written)?;
         if let Some(staged) = staged {
             drop(written);
             staged.commit()?;
@@ -194,10 +210,23 @@ impl Job<'_> {
         if let Some(vectors) = vectors {
             vectors.commit()?;
         }
+        let log = &log;
         let outcome =
-            Outcome { before, after, log: &log, is_unchanged, verified, status, findings, hint };
+            Outcome { before, after, log, is_unchanged, verified, status, findings, hint, gates };
         self.report(&outcome, versions)?;
         self.refuse_for_target(&outcome)
+    }
+
+    /// How the result stands at the gates asked for.
+    fn gates(&self, written: &ModelFile) -> Result<Gates, CliError> {
+        let CompileArgs { gates: arguments, prune, runtime, input_shape, .. } = self.arguments;
+        Gates::measure(arguments, written.total_bytes(), || {
+            let bar = Bar::new("measuring the result", 0);
+            let input = (self.input.as_ref().unwrap_or(&self.source), input_shape.as_slice());
+            let speedup = gates::speedup(input, written, prune.batch.get(), runtime);
+            drop(bar);
+            speedup
+        })
     }
 
     /// Refuses to write over the tensors of the input, unless the input itself is replaced.
@@ -255,21 +284,23 @@ impl Job<'_> {
     fn report(&self, outcome: &Outcome<'_>, versions: report::Versions) -> Result<(), CliError> {
         self.tell(outcome);
         let outcome_of_fit = self.pruned.as_ref().and_then(|pruned| pruned.outcome.as_ref());
+        let mut missed = outcome_of_fit.map(|fitted| fitted.missed.clone()).unwrap_or_default();
+        missed.extend(outcome.gates.missed());
         for path in &self.arguments.report {
             match outcome_of_fit.filter(|_| report_page::is_page(path)) {
                 Some(fitted) => {
                     let name = |path: &Path| path.display().to_string();
                     let (input, output) = (name(&self.source.path), name(self.target));
-                    write::text(path, &report_page::page(&input, &output, fitted))?;
+                    let fitted = Fitted { missed: missed.clone(), ..fitted.clone() };
+                    write::text(path, &report_page::page(&input, &output, &fitted))?;
                 }
                 None => write::text(path, &format!("{:#}\n", self.json(outcome, &versions)))?,
             }
         }
-        let missed = outcome_of_fit.map(|fitted| fitted.missed.join("; "));
-        match missed.filter(|missed| !missed.is_empty()) {
-            Some(detail) => Err(CliError::GoalMissed { detail }),
-            None => Ok(()),
+        if missed.is_empty() {
+            return Ok(());
         }
+        Err(CliError::GoalMissed { detail: missed.join("; ") })
     }
 
     fn json(&self, outcome: &Outcome<'_>, versions: &report::Versions) -> serde_json::Value {
@@ -280,6 +311,9 @@ impl Job<'_> {
             report::json(versions, input, output, outcome.log, verified, outcome.status);
         if let (Some(target), Some(findings)) = (self.arguments.target, &outcome.findings) {
             report["deploy"] = deploy::json(target, findings);
+        }
+        if let Some(gates) = outcome.gates.json() {
+            report["gates"] = gates;
         }
         if let Some(pruned) = &self.pruned {
             report["pruning"] = block_report::pruning(pruned);
@@ -442,6 +476,9 @@ impl Job<'_> {
         }
         if let (Some(target), Some(findings)) = (self.arguments.target, &outcome.findings) {
             self.print(&deploy::table(target, findings));
+        }
+        for held in outcome.gates.held() {
+            self.print(&held);
         }
         if let Some(hint) = &outcome.hint {
             self.print(hint);

@@ -13,6 +13,8 @@ use updp_passes::Options;
 use crate::cli::{Cli, Command, MergePolicy, RuleArgs};
 use crate::error::CliError;
 
+pub(crate) use compile::fix_shapes;
+
 /// Runs what the arguments ask for.
 ///
 /// # Errors

@@ -38,6 +38,7 @@ pub(super) fn run(
     if !with_data {
         refuse_page(arguments)?;
         refuse_without_data(arguments)?;
+        super::compile::refuse_dry(arguments)?;
     }
     let before = Facts::of(&model, source.total_bytes());
     fix_shapes(&arguments.input_shape, &mut model)?;
@@ -50,15 +51,16 @@ pub(super) fn run(
         data: &data,
     };
     if arguments.prune.until == Some(Stage::Expand) {
-        if arguments.target.is_some() || arguments.test_vectors.is_some() {
-            let detail =
-                "--target and --test-vectors are for finished networks, not with --until expand";
+        let has_gates = arguments.gates.is_asked_for();
+        if arguments.target.is_some() || arguments.test_vectors.is_some() || has_gates {
+            let detail = "--target, --test-vectors, --min-speedup and --max-bytes are for finished networks, not with --until expand";
             return Err(usage(detail));
         }
         let expanded = request.expand(model)?;
         return Expanded { arguments, source, target, before }.write(&expanded);
     }
     let work = recover::work_folder(arguments.images.work.as_deref(), target);
+    let work = work.filter(|_| !arguments.dry_run);
     let pruned = if with_data {
         let (images, work) = (&arguments.images, work.as_deref());
         let training = arguments.training_epochs().map(|epochs| Plan {
@@ -66,8 +68,17 @@ pub(super) fn run(
             epochs: epochs.get(),
             method: arguments.method,
             ramp: arguments.ramp,
+            ramp_form: arguments.ramp_form,
         });
-        Recover { request: &request, images, work, training }.prune(model)?
+        let recover =
+            Recover { request: &request, images, work, training, is_dry: arguments.dry_run };
+        let pruned = recover.prune(model).inspect_err(|_| {
+            if let (None, Some(work)) = (&images.work, work) {
+                recover::remove_empty_work(work);
+            }
+        });
+        let Some(pruned) = pruned? else { return Ok(()) };
+        pruned
     } else {
         request.prune(model)?
     };

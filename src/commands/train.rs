@@ -10,7 +10,7 @@ use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::images::Images;
 use updp_trainer::judge::Judge;
 use updp_trainer::outcome::Score;
-use updp_trainer::run::Runner;
+use updp_trainer::run::{Feed, Runner};
 use updp_trainer::train::End;
 use updp_trainer::tune::{Tuned, Tuning};
 
@@ -20,6 +20,7 @@ use crate::error::CliError;
 use crate::model_file::{ModelFile, is_pipe};
 use crate::prune::encode;
 use crate::recover;
+use crate::rehearsal::rehearse;
 use crate::terminal::{self, Bar, Verbosity, note, say};
 use crate::training::{self, Shown};
 use crate::write;
@@ -35,7 +36,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
     let ModelFile { mut model, .. } = ModelFile::open(&arguments.model)?;
     fix_shapes(&arguments.input_shape, &mut model)?;
     let has_lambda = model.graph.find(surgery::LAMBDA_INPUT).is_some();
-    if has_lambda && arguments.output.is_some() {
+    if has_lambda && (arguments.output.is_some() || arguments.dry_run) {
         return Err(usage(
             "an expanded network is trained while it is pruned: --blocks LIST --epochs N --method progressive; its step can be written with --emit-step",
         ));
@@ -84,6 +85,16 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
     if let Some(path) = &arguments.emit_step {
         write_step(path, &tuning.step(&model)?)?;
     }
+    if arguments.dry_run {
+        say(&format!(
+            "dry run: nothing is written\n  images: {} to train with, {} to score by; before: {}\n  {}",
+            dataset.len(),
+            feed.images(),
+            training::words(&judge.baseline()),
+            rehearse(&tuning, &model)?.words()
+        ));
+        return Ok(());
+    }
     let Some(target) = &arguments.output else { return Ok(()) };
     if let (Some(work), Some(folder)) = (&work, &settings.folder) {
         if folder.exists() {
@@ -98,7 +109,11 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         training::words(&before)
     ));
     let mut shown = Shown::new(epochs, false);
-    let tuned = tuning.run(&model, &mut shown)?;
+    let tuned = tuning.run(&model, &mut shown).inspect_err(|_| {
+        if let (None, Some(work)) = (&arguments.images.work, &work) {
+            recover::remove_empty_work(work);
+        }
+    })?;
     if tuned.end == End::Stopped {
         training::tell_stopped(tuned.steps, work.as_deref());
         return Err(CliError::Interrupted);
@@ -153,6 +168,7 @@ fn finish(
             "parameters": elements,
             "images_per_second": shown.images_per_second(),
             "epochs": shown.history,
+            "course": shown.course(),
             "validations": tuned.validations,
         });
         write::text(path, &format!("{report:#}\n"))?;

@@ -1,10 +1,12 @@
 //! Pruning with data: every block is fitted and measured, blocks are chosen for the goal, and the network is fitted.
 
+mod dry_run;
 mod goals;
 mod market;
 mod train;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use updp_exec::Optimizer;
 use updp_ir::Model;
@@ -47,6 +49,8 @@ pub struct Recover<'a> {
     pub work: Option<&'a Path>,
     /// Training after the fit; `None` = the fit is all.
     pub training: Option<Plan<'a>>,
+    /// Whether it is only said what would be done.
+    pub is_dry: bool,
 }
 
 /// The data, opened.
@@ -81,11 +85,11 @@ impl Aim {
 }
 
 impl Recover<'_> {
-    /// Prunes and fits.
+    /// Prunes and fits; `None` when it was only said what would be done.
     ///
     /// # Errors
     /// C0001 for a missing goal; C0013, C0014 for blocks; T codes for data and fitting.
-    pub fn prune(&self, mut model: Model) -> Result<Pruned, CliError> {
+    pub fn prune(&self, mut model: Model) -> Result<Option<Pruned>, CliError> {
         let aim = self.aim()?;
         let threads = self.request.runtime.threads;
         updp_trainer::use_threads(threads);
@@ -101,7 +105,9 @@ impl Recover<'_> {
         let settings = Settings { seed: self.images.seed, ..Settings::default() };
         let held = Held::of(&data.held_out)?;
         bar.say("running the model");
+        let start = Instant::now();
         let judge = Judge::new(&runner, &working, &held)?;
+        let pass = start.elapsed();
         let recovery = Recovery {
             runner: &runner,
             original: &working,
@@ -128,6 +134,10 @@ impl Recover<'_> {
             self.check_training(plan, &ground)?;
         }
         drop(bar);
+        if self.is_dry {
+            terminal::say(&self.dry_run((&data, aim), &ground, &recovery, pass)?);
+            return Ok(None);
+        }
         let mut market = self.market(&working, recovery)?;
         let mut outcome = self.start(&market, &data, &judge, aim)?;
         if !is_opened {
@@ -162,7 +172,8 @@ impl Recover<'_> {
         let found = market.offers.len();
         let chosen = chosen(&mut market, &sequence);
         let statistics = StatisticsSource::NotNeeded;
-        Ok(Pruned { bytes, chosen, left: Vec::new(), found, statistics, outcome: Some(outcome) })
+        let (left, outcome) = (Vec::new(), Some(outcome));
+        Ok(Some(Pruned { bytes, chosen, left, found, statistics, outcome }))
     }
 
     fn aim(&self) -> Result<Aim, CliError> {
@@ -439,6 +450,22 @@ pub fn remove_work(work: &Path) {
         }
     }
     let _ = std::fs::remove_dir(work);
+}
+
+/// Removes a folder that was marked and then not used, as when a run was refused. What holds anything stays.
+pub fn remove_empty_work(work: &Path) {
+    if !work.join(MARK).exists() {
+        return;
+    }
+    let entries = || std::fs::read_dir(work).into_iter().flatten().flatten();
+    for entry in entries() {
+        // Fails where something lies in it.
+        let _ = std::fs::remove_dir(entry.path());
+    }
+    if entries().all(|entry| entry.file_name() == MARK) {
+        let _ = std::fs::remove_file(work.join(MARK));
+        let _ = std::fs::remove_dir(work);
+    }
 }
 
 /// The work folder: the one asked for, else one beside the output.

@@ -8,12 +8,12 @@ use updp_trainer::judge::Judge;
 use updp_trainer::outcome::TrainingOutcome;
 use updp_trainer::recovery::{Sequence, place};
 use updp_trainer::run::{Feed, Runner};
-use updp_trainer::train::{End, schedule};
+use updp_trainer::train::{End, Ramp, schedule};
 use updp_trainer::tune::{Observer, TuneSettings, Tuning};
 
 use super::Recover;
 use super::market::Market;
-use crate::cli::{Method, TrainingArgs};
+use crate::cli::{Method, RampForm, TrainingArgs};
 use crate::error::CliError;
 use crate::training::{self, Shown};
 
@@ -31,6 +31,8 @@ pub struct Plan<'a> {
     pub method: Method,
     /// K, where it is not that of the family.
     pub ramp: Option<f64>,
+    /// How λ gets there.
+    pub ramp_form: RampForm,
 }
 
 /// What is trained, on what.
@@ -48,7 +50,7 @@ pub(super) struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    fn tuning<'b>(&'b self, settings: &'b TuneSettings) -> Tuning<'b> {
+    pub(super) fn tuning<'b>(&'b self, settings: &'b TuneSettings) -> Tuning<'b> {
         Tuning {
             runner: self.runner,
             dataset: self.dataset,
@@ -122,6 +124,10 @@ impl Recover<'_> {
                 (_, Some(speed)) => speed,
                 _ => speed_of(market, sequence),
             };
+            settings.ramp = match plan.ramp_form {
+                RampForm::Linear => Ramp::Linear,
+                RampForm::Cosine => Ramp::Cosine,
+            };
         }
         let job = format!("{:?} {:?}", plan.method, ground.preprocess);
         settings.folder = self.work.map(|work| training::folder(work, &job, &settings));
@@ -145,6 +151,7 @@ impl Recover<'_> {
             images: ground.dataset.len(),
             images_per_second: shown.images_per_second(),
             before,
+            course: shown.course(),
             history: shown.history,
         };
         Ok(Trained { model: trained, network, outcome })
@@ -181,7 +188,7 @@ impl Recover<'_> {
 }
 
 /// Entries of the λ input.
-fn lambdas(network: &Model) -> usize {
+pub(super) fn lambdas(network: &Model) -> usize {
     let graph = &network.graph;
     let input = graph.find(surgery::LAMBDA_INPUT);
     let declared = input.and_then(|input| graph.value(input).declared());

@@ -151,7 +151,7 @@ fn form_of(block: &BlockOutcome) -> Option<(usize, String)> {
 }
 
 /// A range of numbers with round ticks.
-struct Axis {
+pub(super) struct Axis {
     least: f64,
     most: f64,
     step: f64,
@@ -159,7 +159,7 @@ struct Axis {
 
 impl Axis {
     /// Over the finite values, and 0 when asked to; 0 to 1 when there are none.
-    fn over(values: impl Iterator<Item = f64>, has_zero: bool) -> Self {
+    pub(super) fn over(values: impl Iterator<Item = f64>, has_zero: bool) -> Self {
         let zero = has_zero.then_some(0.0);
         let all: Vec<f64> = values.filter(|it| it.is_finite()).chain(zero).collect();
         let least = all.iter().copied().reduce(f64::min).unwrap_or(0.0);
@@ -174,19 +174,19 @@ impl Axis {
     }
 
     /// 0 to 1.
-    fn part(&self, value: f64) -> f64 {
+    pub(super) fn part(&self, value: f64) -> f64 {
         let part = (value - self.least) / (self.most - self.least);
         if part.is_finite() { part } else { 0.0 }
     }
 
-    fn ticks(&self) -> impl Iterator<Item = f64> {
+    pub(super) fn ticks(&self) -> impl Iterator<Item = f64> {
         let count = ((self.most - self.least) / self.step).round() as i64;
         (0..=count).map(|at| self.least + at as f64 * self.step)
     }
 
     /// As many decimals as the step needs.
-    fn label(&self, value: f64) -> String {
-        let decimals = (1.0 - self.step.log10()).floor().max(0.0) as usize;
+    pub(super) fn label(&self, value: f64) -> String {
+        let decimals = (2.0 - self.step.log10()).floor().max(0.0) as usize;
         let text = format!("{value:.decimals$}");
         let text = if text.contains('.') {
             text.trim_end_matches('0').trim_end_matches('.')

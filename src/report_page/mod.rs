@@ -1,6 +1,7 @@
 //! What pruning found out as a page: one self-contained HTML file with charts, for a desk, a phone, day and night.
 
 mod chart;
+mod curves;
 
 use std::fmt::{Display, Write};
 use std::path::Path;
@@ -31,6 +32,9 @@ p{margin:4px 0 8px}ul{margin:4px 0;padding-left:20px}li,dd{overflow-wrap:anywher
 .bars i,td.n{font-variant-numeric:tabular-nums;white-space:nowrap}\
 svg{display:block}svg text{font-size:12px;fill:var(--dim)}svg line{stroke:var(--line)}\
 svg .front{stroke:var(--is);stroke-width:2}svg .tie{stroke:var(--joint);stroke-dasharray:3 3}\
+svg .curve{fill:none;stroke:var(--is);stroke-width:2;vector-effect:non-scaling-stroke}\
+.curves{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr));gap:8px 20px}\
+.curves h3{font-size:.95rem;font-weight:600;margin:8px 0 4px}\
 .fill-was{fill:var(--was)}.fill-is{fill:var(--is)}.fill-gain{fill:none;stroke:var(--is)}\
 .ring{fill:var(--back);stroke:var(--joint);stroke-width:2}.mark{fill:none;stroke:var(--bad);stroke-width:2.5}\
 .key{display:flex;flex-wrap:wrap;gap:4px 18px;padding:0;list-style:none}.key li{display:flex;gap:6px;align-items:center}\
@@ -71,6 +75,7 @@ pub fn page(model: &str, output: &str, outcome: &Outcome) -> String {
     chart::latency(&mut html, outcome);
     chart::prices(&mut html, outcome);
     chart::front(&mut html, outcome);
+    curves::training(&mut html, outcome);
     table(&mut html, outcome);
     data(&mut html, &outcome.data);
     html.push_str("</main></body></html>\n");
@@ -107,6 +112,7 @@ fn cards(html: &mut String, outcome: &Outcome) {
     let (before, after) = (outcome.before, outcome.after);
     html.push_str("<div class=\"cards\">\n");
     share(html, "Accuracy", before, after, |score| score.accuracy);
+    share(html, "Label among the first five", before, after, |score| score.top5);
     share(html, "Agreement with the original", before, after, |score| score.agreement);
     let overlap =
         format!("1 = the same outputs; {} before, {}", number(before.overlap), images(after));

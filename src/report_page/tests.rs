@@ -1,11 +1,17 @@
 //! The page of a made-up run, whole and with parts missing.
 
-use updp_trainer::outcome::{Speed, Tried};
+use updp_trainer::outcome::{EpochOutcome, Moment, Speed, TrainingOutcome, Tried};
 
 use super::*;
 
 fn offer(form: &str, latency_ms: f64, price: f64) -> OfferOutcome {
-    let score = Score { images: 500, accuracy: Some(0.8), agreement: Some(0.9), overlap: 0.95 };
+    let score = Score {
+        images: 500,
+        accuracy: Some(0.8),
+        top5: Some(0.97),
+        agreement: Some(0.9),
+        overlap: 0.95,
+    };
     let (form, ridge) = (form.to_owned(), Some(1e-3));
     OfferOutcome { form, latency_ms, output_error: 0.0123, ridge, score, price }
 }
@@ -31,6 +37,7 @@ fn outcome() -> Outcome {
     let score = |accuracy, agreement| Score {
         images: 1000,
         accuracy: Some(accuracy),
+        top5: Some(0.987),
         agreement: Some(agreement),
         overlap: agreement,
     };
@@ -84,7 +91,7 @@ fn outcome() -> Outcome {
 }
 
 fn bare() -> Outcome {
-    let score = Score { images: 0, accuracy: None, agreement: None, overlap: 1.0 };
+    let score = Score { images: 0, accuracy: None, top5: None, agreement: None, overlap: 1.0 };
     let mut outcome = outcome();
     outcome.blocks.clear();
     outcome.front.clear();
@@ -128,6 +135,7 @@ fn the_page_shows_every_part_of_a_run_with_names_escaped() {
         "out &amp; more.onnx",
         "/layer1/layer1.0/Conv &lt;a&amp;b&gt;",
         "87.3 → 86.6\u{a0}%",
+        "Label among the first five<b>98.7 → 98.7\u{a0}%",
         "−0.700 points, ±\u{a0}1.08 standard error, 1000 images",
         "×\u{a0}1.41",
         "0.7 points &amp; 0.5 were allowed",
@@ -157,7 +165,12 @@ fn the_page_stands_without_blocks_labels_and_speed() {
     let html = page("a", "b", &bare());
     assert_well_formed(&html);
     assert!(html.contains("The model has no blocks.") && html.contains("no labels"));
-    assert!(!html.contains("Speedup") && !html.contains("<b>Accuracy") && !html.contains("Missed"));
+    assert!(
+        !html.contains("Speedup")
+            && !html.contains("<b>Accuracy")
+            && !html.contains("first five")
+            && !html.contains("Missed")
+    );
     assert_eq!(html.matches("<rect").count(), 0);
 }
 
@@ -183,4 +196,79 @@ fn numbers_have_three_significant_digits() {
         assert_eq!(number(value), text);
     }
     assert_eq!(number(0.000_012_34), "1.23e−5");
+}
+
+fn trained(has_lambda: bool) -> Outcome {
+    let mut outcome = outcome();
+    let lambda = |at: u64| has_lambda.then(|| (at as f64 / 50.0).min(1.0));
+    let history = (1..=4).map(|epoch| EpochOutcome {
+        epoch,
+        loss: 0.5,
+        lambda: lambda(epoch * 40),
+        score: Score { accuracy: Some(0.8 + 0.02 * epoch as f64), ..outcome.after },
+    });
+    let course = (1..=160).map(|step| Moment {
+        step,
+        loss: 2.0 / (1.0 + 0.05 * step as f64),
+        lambda: lambda(step),
+        learning_rate: 5e-4 * (1.0 - step as f64 / 160.0),
+    });
+    outcome.training = Some(TrainingOutcome {
+        method: "progressive <p>".to_owned(),
+        epochs: 4,
+        steps: 160,
+        images: 2560,
+        images_per_second: Some(900.0),
+        before: outcome.before,
+        history: history.collect(),
+        course: course.collect(),
+    });
+    outcome
+}
+
+#[test]
+fn curves_show_how_a_training_went() {
+    let html = page("a", "b", &trained(true));
+    assert_well_formed(&html);
+    assert_eq!(html.matches("<polyline class=\"curve\"").count(), 4);
+    for text in [
+        "progressive &lt;p&gt;: 4 epochs with 2560 images, 160 steps",
+        "<h3>Loss</h3>",
+        "<h3>Accuracy, %</h3>",
+        "<h3>λ</h3>",
+        ">0.25</text>",
+        "<h3>Learning rate</h3>",
+        "step 160: 88.0",
+        "after each epoch, λ at 1.",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+    // The first step is near the left end, the last at the right one, and the largest loss is on top.
+    let line = html.split("<polyline class=\"curve\" points=\"").nth(1).unwrap();
+    let line = line.split('"').next().unwrap();
+    let points: Vec<(f64, f64)> = line
+        .split(' ')
+        .map(|it| it.split_once(',').unwrap())
+        .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
+        .collect();
+    assert_eq!(points.len(), 160);
+    assert!(points[0].0 < 10.0 && points[159].0 > points[158].0 && points[159].0 > 750.0);
+    assert!(points[0].1 < points[80].1 && points[80].1 < points[159].1, "{line}");
+    assert!(points.iter().all(|(x, y)| (0.0..=1000.0).contains(x) && (0.0..=1000.0).contains(y)));
+}
+
+#[test]
+fn curves_without_lambda_labels_or_finite_losses_leave_those_out() {
+    let mut run = trained(false);
+    let training = run.training.as_mut().unwrap();
+    training.course.iter_mut().for_each(|it| it.loss = f64::NAN);
+    training.history.iter_mut().for_each(|it| it.score.accuracy = None);
+    let html = page("a", "b", &run);
+    assert_well_formed(&html);
+    assert_eq!(html.matches("<polyline").count(), 2);
+    assert!(html.contains("<h3>Agreement, %</h3>") && !html.contains("<h3>λ"));
+    assert!(!page("a", "b", &outcome()).contains("<h2>Training"));
+    let training = run.training.as_mut().unwrap();
+    (training.course, training.history) = (Vec::new(), Vec::new());
+    assert!(!page("a", "b", &run).contains("<h2>Training"));
 }

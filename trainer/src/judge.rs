@@ -10,6 +10,9 @@ use crate::outcome::Score;
 use crate::run::{Feed, Runner};
 use crate::stage::Stage;
 
+/// Classes above which it is told how often the label is among the first five.
+const FEW_CLASSES: usize = 10;
+
 /// Images with what the original makes of them.
 pub struct Judge<'a> {
     feed: &'a dyn Feed,
@@ -190,6 +193,8 @@ impl Answer {
 struct Sums {
     images: usize,
     right: usize,
+    among_five: usize,
+    has_many: bool,
     same: usize,
     overlap: f64,
     is_classes: bool,
@@ -198,6 +203,7 @@ struct Sums {
 impl Sums {
     fn add(&mut self, reference: &Answer, answer: &Answer, labels: Option<&[usize]>) {
         self.is_classes = reference.is_classes;
+        self.has_many = reference.is_classes && reference.width > FEW_CLASSES;
         for (at, (old, new)) in reference.rows().zip(answer.rows()).enumerate() {
             self.images += 1;
             if reference.is_classes {
@@ -205,6 +211,8 @@ impl Sums {
                 self.same += usize::from(first == first_class(old));
                 let label = labels.and_then(|labels| labels.get(at));
                 self.right += usize::from(label == Some(&first));
+                self.among_five +=
+                    usize::from(label.is_some_and(|label| is_among_five(new, *label)));
                 self.overlap += overlap(old, new);
             } else {
                 self.overlap += cosine(old, new);
@@ -217,6 +225,7 @@ impl Sums {
         Score {
             images: self.images,
             accuracy: has_labels.then_some(self.right as f64 / images),
+            top5: (has_labels && self.has_many).then_some(self.among_five as f64 / images),
             agreement: self.is_classes.then_some(self.same as f64 / images),
             overlap: self.overlap / images,
         }
@@ -232,6 +241,13 @@ fn first_class(row: &[f32]) -> usize {
         }
     }
     best.0
+}
+
+/// Whether fewer than five classes come before this one: larger ones, and equal ones of a lower index; NaN comes last.
+fn is_among_five(row: &[f32], label: usize) -> bool {
+    let Some(own) = row.get(label).filter(|own| !own.is_nan()) else { return false };
+    let is_before = |(at, value): &(usize, &f32)| *value > own || (*value == own && *at < label);
+    row.iter().enumerate().filter(is_before).count() < 5
 }
 
 /// `Σ min(p, q)` of the two class distributions.
@@ -278,5 +294,38 @@ mod tests {
         assert!(1.0 > near && near > far && far > 0.0);
         assert!((overlap(&[0.5, 0.5], &[0.25, 0.75]) - 0.75).abs() < 1e-6);
         assert_eq!(overlap(&[0.0, 1.0, 3.0], &[f32::NAN, 1.0, 1.0]), 0.0);
+    }
+
+    #[test]
+    fn a_label_is_among_the_first_five_by_score_then_by_index() {
+        let row = [0.0, 5.0, 4.0, 3.0, 2.0, 1.0, 2.0, f32::NAN];
+        let among: Vec<usize> = (0..9).filter(|label| is_among_five(&row, *label)).collect();
+        assert_eq!(among, [1, 2, 3, 4, 6]);
+        assert!(is_among_five(&[1.0; 6], 4) && !is_among_five(&[1.0; 6], 5));
+    }
+
+    #[test]
+    fn the_first_five_are_told_of_labels_and_more_than_ten_classes_only() {
+        let answer = |width: usize| Answer {
+            values: (0..2 * width).map(|at| (at % width) as f32).collect(),
+            width,
+            is_classes: true,
+        };
+        let score = |width: usize, has_labels: bool| {
+            let mut sums = Sums::default();
+            let labels = [width - 3, 0];
+            sums.add(&answer(width), &answer(width), has_labels.then_some(&labels[..]));
+            sums.score(has_labels)
+        };
+        let many = score(11, true);
+        assert_eq!((many.accuracy, many.top5), (Some(0.0), Some(0.5)));
+        assert_eq!((score(10, true).top5, score(11, false).top5), (None, None));
+    }
+
+    #[test]
+    fn scores_kept_by_earlier_versions_are_read() {
+        let kept = r#"{"images":3,"accuracy":0.5,"agreement":1.0,"overlap":0.25}"#;
+        let score: Score = serde_json::from_str(kept).unwrap();
+        assert_eq!((score.images, score.accuracy, score.top5), (3, Some(0.5), None));
     }
 }

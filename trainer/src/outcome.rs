@@ -9,6 +9,10 @@ pub struct Score {
     pub images: usize,
     /// Share of the images whose label is the network's first class; `None` without labels.
     pub accuracy: Option<f64>,
+    /// Share of the images whose label is among the network's first five classes; `None` without labels, and where the
+    /// network has ten classes or fewer.
+    #[serde(default)]
+    pub top5: Option<f64>,
     /// Share of the images whose first class is the original's; `None` when the output is no class head.
     pub agreement: Option<f64>,
     /// `1 − TV(p, q)`, the overlap of the two class distributions, mean over the images; of another output
@@ -108,6 +112,19 @@ pub struct EpochOutcome {
     pub score: Score,
 }
 
+/// A training after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Moment {
+    /// Updates made.
+    pub step: u64,
+    /// Loss before the update, or the mean of several that are told as one.
+    pub loss: f64,
+    /// λ then; `None` without λ.
+    pub lambda: Option<f64>,
+    /// Learning rate.
+    pub learning_rate: f64,
+}
+
 /// How a pruned network was trained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrainingOutcome {
@@ -125,6 +142,8 @@ pub struct TrainingOutcome {
     pub before: Score,
     /// After each epoch of the last run, on the held-out images.
     pub history: Vec<EpochOutcome>,
+    /// The steps of the last run, evenly thinned out to some hundred.
+    pub course: Vec<Moment>,
 }
 
 /// All of it.

@@ -126,10 +126,18 @@ fn labels_are_not_needed() {
 
 #[test]
 fn a_goal_out_of_reach_ends_with_7_and_the_best_network() {
-    let (_folder, input, output) = scene("fmnist_vgg.bn");
+    let (folder, input, output) = scene("fmnist_vgg.bn");
     let data = data();
-    let more = ["--speedup", "50", "--batch", "8"];
-    ends(&arguments(&input, &output, &data, &more), 7, "error[C0017]: the goal is missed");
+    let page = folder.path().join("r.html");
+    let page_text = page.display().to_string();
+    let more = ["--speedup", "50", "--batch", "8", "--max-bytes", "1kB", "--report", &page_text];
+    ends(
+        &arguments(&input, &output, &data, &more),
+        7,
+        "bytes instead of 1000; the result is written",
+    );
+    let page = std::fs::read_to_string(page).expect("written");
+    assert!(page.contains("instead of 50<") && page.contains("instead of 1000<"), "{page}");
     assert!(Path::new(&output).exists());
 }
 
@@ -197,4 +205,36 @@ fn models_that_cannot_be_judged_are_refused() {
         let all = arguments(&input, &output, &data, &["--prune", "1"]);
         ends(&all, 2, &format!("error[{code}]"));
     }
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_writes_nothing() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let (data, report) = (data(), folder.path().join("r.json").display().to_string());
+    let work = folder.path().join("work").display().to_string();
+    let table = folder.path().join("t.json").display().to_string();
+    let kept = ["--report", &report, "--work", &work, "--latency-table", &table, "--dry-run"];
+    for (more, training) in [
+        (&["--prune", "2"][..], None),
+        (&["--blocks", "4,7", "--epochs", "2"], Some("2 epochs and 20 steps")),
+        (
+            &["--prune", "2", "--epochs", "1", "--method", "progressive"],
+            Some("1 epoch and 10 steps"),
+        ),
+    ] {
+        let text = succeeds(&arguments(&input, &output, &data, &[more, &kept].concat()));
+        let prunable = if more.contains(&"--prune") { 11 } else { 2 };
+        assert!(text.contains(&format!("11 found, {prunable} with forms to fit")), "{text}");
+        assert!(text.contains("400 to fit with, 200 held out") && text.contains("in all about"));
+        assert_eq!(text.contains("training:"), training.is_some(), "{text}");
+        assert!(training.is_none_or(|training| text.contains(training)), "{text}");
+    }
+    let train = ["train", &input, "--data", &data, "--preprocess", "fashion-mnist", "--dry-run"];
+    let text = succeeds(&[&train[..], &["-o", &output, "--epochs", "3"]].concat());
+    assert!(text.contains("900 to train with, 100 to score by"), "{text}");
+    assert!(text.contains("3 epochs and 42 steps") && text.contains("ms a step, "), "{text}");
+    succeeds(&train);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
+    ends(&[&input, "-o", &output, "--dry-run"], 2, "--dry-run is for pruning with --data");
+    ends(&arguments(&input, &output, &data, &["--dry-run"]), 2, "--data needs a goal");
 }

@@ -36,6 +36,8 @@ fn trains_a_model_as_it_is() {
         let report = json(&report);
         assert!(accuracy(&report["after"]) > accuracy(&report["before"]) - 0.06, "{report:#}");
         assert_eq!(report["epochs"].as_array().map(Vec::len), Some(3));
+        let course = report["course"].as_array().expect("steps");
+        assert_eq!(course.last().map(|it| &it["step"]), Some(&report["steps"]));
         let (before, after) = (read_model(Path::new(&input)), read_model(Path::new(&output)));
         assert_eq!(signature(&before), signature(&after));
         // A tensor that several operators share by an Identity has become one of each.
@@ -61,9 +63,11 @@ fn a_pruned_network_is_trained_by_every_method() {
         let report = folder.path().join("r.json");
         let (report_text, data) = (report.display().to_string(), data());
         let work = folder.path().join("work").display().to_string();
+        let page = folder.path().join("r.html");
+        let page_text = page.display().to_string();
         for method in methods {
             let more = ["--blocks", blocks, "--force", "--epochs", "2", "--method", method];
-            let kept = ["--work", &work, "--report", &report_text];
+            let kept = ["--work", &work, "--report", &report_text, "--report", &page_text];
             let more = [more.as_slice(), &kept].concat();
             let text = succeeds(&arguments(&input, &output, &data, &more));
             assert!(text.contains(&format!("trained ({method}) 2 epochs")), "{text}");
@@ -73,10 +77,39 @@ fn a_pruned_network_is_trained_by_every_method() {
             assert!(after > 0.3, "{name} {method}: {before} -> {after}");
             let is_fitted = ["fit", "blend"].contains(method);
             assert!(is_fitted || after > before, "{name} {method}: {before} -> {after}");
+            let curves = std::fs::read_to_string(&page).expect("written");
+            let count = if *method == "fit" { 3 } else { 4 };
+            assert_eq!(curves.matches("<polyline").count(), count, "{name} {method}");
             let network = read_model(Path::new(&output));
             assert!(network.graph.find("updp_lambda").is_none(), "{name} {method}");
             assert_eq!(network.graph.required_inputs().count(), 1, "{name} {method}");
         }
+    }
+}
+
+#[test]
+fn lambda_rises_along_half_a_cosine_when_asked_to() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let (data, work) = (data(), folder.path().join("work"));
+    let work_text = work.display().to_string();
+    let more = ["--blocks", "4", "--force", "--epochs", "2", "--method", "progressive"];
+    let ramp = ["--ramp", "1", "--ramp-form", "cosine", "--work", &work_text, "-q"];
+    let weights = ["--class-weights", "1,1,1,1,1,1,1,1,1,3"];
+    succeeds(&arguments(&input, &output, &data, &[&more[..], &ramp, &weights].concat()));
+    let folders = std::fs::read_dir(&work).expect("kept").flatten();
+    let mut files =
+        folders.filter_map(|it| std::fs::read_to_string(it.path().join("steps.csv")).ok());
+    let steps = files.next().expect("a journal");
+    let lambdas: Vec<f64> = steps
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(2).and_then(|it| it.parse().ok()).expect("a number"))
+        .collect();
+    assert!(lambdas.len() > 8, "{steps}");
+    for (at, lambda) in lambdas.iter().enumerate() {
+        let share = at as f64 / lambdas.len() as f64;
+        let expected = (1.0 - (std::f64::consts::PI * share).cos()) / 2.0;
+        assert!((lambda - expected).abs() < 1e-9, "{at}: {lambda} for {expected}");
     }
 }
 
@@ -166,6 +199,52 @@ fn the_step_of_an_expanded_network_takes_lambda() {
 }
 
 #[test]
+fn a_training_may_be_described_in_a_file() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let (config, report) = (folder.path().join("updp.toml"), folder.path().join("r.json"));
+    let text = format!(
+        "data = {:?}\npreprocess = \"fashion-mnist\"\nval-split = 0.3\nepochs = 5\nthreads = 2\nreport = {report:?}\n",
+        data()
+    );
+    std::fs::write(&config, text).expect("written");
+    let config_text = config.display().to_string();
+    let all = ["train", &input, "-o", &output, "--config", &config_text, "--epochs", "1"];
+    succeeds(&all);
+    assert_eq!(json(&report)["epochs"].as_array().map(Vec::len), Some(1));
+    std::fs::write(&config, "epochs = 1\nrate = 2\n").expect("written");
+    ends(&all, 2, "updp.toml:2: there is no option --rate");
+    std::fs::write(&config, "data = \"d\"\nlr = -1\n").expect("written");
+    ends(&all, 2, "error[C0018]");
+}
+
+#[test]
+fn a_run_that_cannot_start_leaves_no_work_folder() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let data = data();
+    let missing = ["--runtime", "tract", "--ort-lib", "/no/such/library.so"];
+    let left = || std::fs::read_dir(folder.path()).expect("readable").count();
+    ends(&training(&input, &output, &data, &missing), 8, "error[X0002]");
+    assert_eq!(left(), 0);
+    let few = ["--class-weights", "1,2", "--epochs", "1"];
+    ends(&training(&input, &output, &data, &few), 2, "error[T0401]");
+    assert_eq!(left(), 0);
+    let pruned = ["--prune", "1", "--epochs", "1"];
+    let without = [&pruned[..], &missing].concat();
+    ends(&arguments(&input, &output, &data, &without), 8, "error[X0002]");
+    assert_eq!(left(), 0);
+    let wrong = [&pruned[..], &["--augment", "light"]].concat();
+    ends(&arguments(&input, &output, &data, &wrong), 2, "error[T0408]");
+    assert_eq!(left(), 0);
+    // What was found before stays.
+    let work = Path::new(&output).with_file_name("out.onnx.work");
+    std::fs::create_dir(&work).expect("made");
+    std::fs::write(work.join("updp-compile.work"), "").expect("written");
+    std::fs::write(work.join("latency.json"), "{}").expect("written");
+    ends(&training(&input, &output, &data, &few), 2, "error[T0401]");
+    assert!(work.join("latency.json").exists());
+}
+
+#[test]
 fn says_what_training_lacks() {
     let (_folder, input, output) = scene("fmnist_resnet.bn");
     let data = data();
@@ -174,6 +253,10 @@ fn says_what_training_lacks() {
     ends(&training(&input, &output, &data, &["--augment", "light"]), 2, "error[T0408]");
     ends(&training(&input, &output, &data, &["--batch-size", "5000"]), 2, "error[T0406]");
     ends(&training(&input, &output, &data, &["--lr", "1e30", "--clip", "1e30"]), 2, "error[T0403]");
+    let few = ["--class-weights", "1,2", "--epochs", "1"];
+    ends(&training(&input, &output, &data, &few), 2, "error[T0401]");
+    let twice = ["--class-weights", "1,2", "--balance-classes"];
+    ends(&training(&input, &output, &data, &twice), 2, "error[C0001]");
     let both = ["--prune", "1", "--epochs", "2", "--recover", "fit"];
     ends(&arguments(&input, &output, &data, &both), 2, "--epochs is for --recover train");
     ends(&[&input, "-o", &output, "--blocks", "1", "--recover", "train"], 2, "--data DIR");

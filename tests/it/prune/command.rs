@@ -352,3 +352,27 @@ fn blocks_that_all_leaves_alone_are_named() {
     let left = json(&report)["pruning"]["left_alone"].as_array().map(Vec::len);
     assert_eq!(left, Some(3));
 }
+
+#[test]
+fn gates_hold_for_compiling_too_and_the_result_is_written_either_way() {
+    let (folder, input, output) = scene("fmnist_repvgg.bn");
+    let path = folder.path().join("r.json");
+    let report = path.display().to_string();
+    let held = ["--min-speedup", "0.01", "--max-bytes", "1GB"];
+    let all = [input.as_str(), "-o", &output, "--threads", "2", "--report", &report];
+    let text = succeeds(&[&all[..], &held].concat());
+    assert!(text.contains("at least 0.01 asked for"), "{text}");
+    let gates = json(&path)["gates"].clone();
+    assert_eq!(gates["bytes"], std::fs::metadata(&output).expect("written").len());
+    assert!(gates["speedup"].as_f64().expect("measured") > 0.01);
+    assert_eq!(gates["missed"].as_array().map(Vec::len), Some(0));
+
+    std::fs::remove_file(&output).expect("it is there");
+    let missed = ["--min-speedup", "1000", "--max-bytes", "1kB"];
+    ends(&[&all[..], &missed].concat(), 7, "times as fast as the input model instead of 1000; ");
+    assert!(Path::new(&output).exists());
+    assert_eq!(json(&path)["gates"]["missed"].as_array().map(Vec::len), Some(2));
+    ends(&[&all[..], &["--max-bytes", "1 apple"]].concat(), 2, "error[C0001]");
+    let early = ["--blocks", "1", "--until", "expand", "--max-bytes", "1kB"];
+    ends(&[&all[..], &early].concat(), 2, "--max-bytes are for finished networks");
+}

@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use updp_autodiff::step::{
     Distance, Objective, Optimizer, Settled, StateKind, StepSpec, TrainingStep,
 };
-use updp_exec::StateSpec;
+use updp_exec::{StateSpec, find_library};
 use updp_ir::{Model, Tensor};
 
 use crate::data::{Dataset, Preprocess};
@@ -190,8 +190,9 @@ impl Tuning<'_> {
     /// Refuses what training would refuse, before anything is trained.
     ///
     /// # Errors
-    /// As [`Self::step`]; T0401, T0406 to T0408 for settings and data.
+    /// As [`Self::step`]; T0401, T0406 to T0408 for settings and data; X0001, X0002 where there is no library of ONNX Runtime.
     pub fn check(&self, network: &Model) -> Result<(), TrainerError> {
+        find_library(self.runner.options.library.as_deref())?;
         let (bound, images) = self.bound(network)?;
         TrainingStep::build(bound, &self.spec())?;
         let loader = self.loader(&images)?;

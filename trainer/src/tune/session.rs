@@ -21,9 +21,9 @@ pub(super) struct Opened {
     pub(super) notice: Option<String>,
 }
 
-/// Opens a step. On the processor it is lowered ([`Target::this_cpu`]), for a card of NVIDIA too ([`Target::Cuda`]), and run once
-/// beside the portable form, which is
-/// kept where the other one cannot be loaded or gives another loss or gradient: the layout of its operators is a matter of the
+/// Opens a step. It is lowered for the processor ([`Target::this_cpu`]) or a card of NVIDIA ([`Target::Cuda`]) and run once, after the
+/// portable form, which is
+/// taken where the other one cannot be loaded or gives another loss or gradient: the layout of its operators is a matter of the
 /// runtime's own.
 pub(super) fn open(
     options: &Options,
@@ -48,7 +48,8 @@ pub(super) fn open(
     }
     let initial = portable.state()?;
     let expected = probe(&mut portable, step)?;
-    portable.set_state(&initial)?;
+    // Both at once would take twice the memory, and the portable one is hardly ever needed again.
+    drop(portable);
     let reason = match session(&lowered) {
         Ok((mut session, hash)) => {
             let found = probe(&mut session, step)?;
@@ -62,6 +63,7 @@ pub(super) fn open(
         Err(error) => error.to_string(),
     };
     let notice = format!("the step for this device is not used, the portable one is: {reason}");
+    let (portable, hash) = session(&step.model)?;
     Ok(Opened { session: portable, hash, notice: Some(notice) })
 }
 

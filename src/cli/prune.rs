@@ -1,0 +1,123 @@
+//! Arguments of pruning.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::values::{BlockList, above_one, block_list, positive, size};
+
+/// What a pruned block becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormChoice {
+    /// With data what loses least for the goal, else the fastest of conv, dwpw and norm
+    Auto,
+    /// One convolution or fully connected operator
+    Conv,
+    /// A depthwise and a pointwise convolution
+    Dwpw,
+    /// One pointwise convolution
+    Pw,
+    /// A convolution to a quarter of the channels and a pointwise one back; needs data
+    LowRank,
+    /// The normalization and one pointwise or fully connected operator
+    Norm,
+    /// The shortcut alone
+    Drop,
+}
+
+/// Whether kernels shrink so that the merged one stays small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ShrinkChoice {
+    /// As the block's family asks for
+    Auto,
+    /// Never
+    None,
+}
+
+/// How accuracy is recovered after pruning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Recovery {
+    /// Not at all: an experiment with the structure; the result is not usable
+    None,
+    /// In closed form, without labels and without gradients; needs --data
+    Fit,
+    /// By training, from what --method says; needs --data
+    Train,
+}
+
+/// Where pruning stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// After both flows of every block stand side by side, mixed by one input, λ
+    Expand,
+}
+
+/// Arguments of pruning.
+#[derive(Args, Clone, Debug)]
+pub struct PruneArgs {
+    /// Blocks to prune, as inspect numbers them: 3,5,9-11 or all
+    #[arg(long, value_name = "LIST", value_parser = block_list)]
+    pub blocks: Option<BlockList>,
+    /// What a pruned block becomes
+    #[arg(long, value_enum, default_value = "auto")]
+    pub form: FormChoice,
+    /// Whether kernels shrink: the first 3x3 to 1x1, a depthwise 7x7 to 3x3
+    #[arg(long, value_enum, default_value = "auto")]
+    pub shrink: ShrinkChoice,
+    /// Prunes so many blocks, those that lose least
+    #[arg(long, value_name = "N", conflicts_with = "blocks")]
+    pub prune: Option<NonZeroUsize>,
+    /// Prunes until the model is so many times as fast
+    #[arg(long, value_name = "X", value_parser = above_one, conflicts_with_all = ["blocks", "prune"])]
+    pub speedup: Option<f64>,
+    /// Prunes until the model takes so many milliseconds
+    #[arg(long, value_name = "T", value_parser = positive, conflicts_with_all = ["blocks", "prune", "speedup"])]
+    pub latency_ms: Option<f64>,
+    /// Most points of accuracy (without labels: of agreement) that may be lost; alone: prunes as much as that allows
+    #[arg(long, value_name = "P", value_parser = positive)]
+    pub max_drop: Option<f64>,
+    /// How accuracy is recovered; with --data the default is fit
+    #[arg(long, value_enum)]
+    pub recover: Option<Recovery>,
+    /// Stops early and writes what there is then
+    #[arg(long, value_enum, requires = "blocks")]
+    pub until: Option<Stage>,
+    /// Prunes blocks even where every form is slower
+    #[arg(long)]
+    pub force: bool,
+    /// Batch that forms are measured with, where the model leaves it open
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub batch: NonZeroUsize,
+    /// Keeps measured latencies for the next run
+    #[arg(long, value_name = "FILE.json")]
+    pub latency_table: Option<PathBuf>,
+    /// Seconds to measure each form of a block
+    #[arg(long, value_name = "S", default_value = "0.25")]
+    pub probe_seconds: f64,
+}
+
+impl PruneArgs {
+    /// Whether anything says which blocks to prune, or how many.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        self.blocks.is_some()
+            || self.prune.is_some()
+            || self.speedup.is_some()
+            || self.latency_ms.is_some()
+            || self.max_drop.is_some()
+            || self.recover.is_some()
+    }
+}
+
+/// What the result is held against at the end, pruned or not.
+#[derive(Args, Clone, Debug)]
+pub struct GateArgs {
+    /// Ends with exit 7 when the result is not so many times as fast as the input model, both measured in turns; below 1 a
+    /// result may be slower
+    #[arg(long, value_name = "X", value_parser = positive)]
+    pub min_speedup: Option<f64>,
+    /// Ends with exit 7 when the result takes more bytes, external data included: 500000, 10MB, 1.5GiB
+    #[arg(long, value_name = "N", value_parser = size)]
+    pub max_bytes: Option<u64>,
+}

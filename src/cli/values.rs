@@ -1,0 +1,105 @@
+//! Values of arguments that are more than one word or a number.
+
+/// The blocks `--blocks` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockList {
+    /// Every block that can be pruned.
+    All,
+    /// These, as `inspect` numbers them, rising, each once.
+    Some(Vec<usize>),
+}
+
+/// Reads `all`, or numbers and ranges with commas between: `3,5,9-11`.
+pub(super) fn block_list(text: &str) -> Result<BlockList, String> {
+    if text == "all" {
+        return Ok(BlockList::All);
+    }
+    let number = |text: &str| {
+        text.trim().parse::<usize>().map_err(|_| format!("{text:?} is no block number"))
+    };
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            None => list.push(number(part)?),
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if last < first || last - first > 100_000 {
+                    return Err(format!("{part:?} is no range"));
+                }
+                list.extend(first..=last);
+            }
+        }
+    }
+    list.sort_unstable();
+    list.dedup();
+    Ok(BlockList::Some(list))
+}
+
+pub(super) fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x > 0.0);
+    number.ok_or_else(|| format!("{text:?} is no positive number"))
+}
+
+pub(super) fn at_least_one(text: &str) -> Result<f64, String> {
+    positive(text).and_then(|x| {
+        if x >= 1.0 { Ok(x) } else { Err("below 1 the ramp would not end".to_owned()) }
+    })
+}
+
+pub(super) fn above_one(text: &str) -> Result<f64, String> {
+    positive(text).and_then(|x| {
+        if x > 1.0 { Ok(x) } else { Err("1 and below would not be faster".to_owned()) }
+    })
+}
+
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share = positive(text).ok().filter(|x| *x < 1.0);
+    share.ok_or_else(|| format!("{text:?} is no share between 0 and 1"))
+}
+
+pub(super) fn not_negative(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x >= 0.0);
+    number.ok_or_else(|| format!("{text:?} is no number of 0 or more"))
+}
+
+pub(super) fn part(text: &str) -> Result<f64, String> {
+    not_negative(text).ok().filter(|x| *x <= 1.0).ok_or_else(|| format!("{text:?} is not 0 to 1"))
+}
+
+/// Reads a number of bytes: 500000, 500kB, 1.5MB, 2MiB.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) =
+        text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(format!("{unit:?} is none of B, kB, MB, GB, KiB, MiB, GiB")),
+    };
+    positive(number.trim()).map(|number| (number * factor) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in [
+            ("500000", 500_000),
+            ("1.5MB", 1_500_000),
+            ("2 MiB", 2 << 20),
+            ("3kb", 3000),
+            ("1B", 1),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "MB", "-1", "0", "1e400", "10 apples", "1.5.2MB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

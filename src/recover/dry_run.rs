@@ -1,0 +1,216 @@
+//! What pruning with data would do and how long it would take: blocks are looked at, one of each kind is fitted, a few steps
+//! are trained, and nothing is kept.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use updp_ir::Model;
+use updp_passes::blocks::Block;
+use updp_passes::surgery::{self, Form, Site};
+use updp_trainer::images::Images;
+use updp_trainer::recovery::Recovery;
+use updp_trainer::run::Feed;
+use updp_trainer::stage::Stage;
+
+use super::train::{Ground, Plan, lambdas};
+use super::{Aim, Data, Recover};
+use crate::cli::Method;
+use crate::error::CliError;
+use crate::rehearsal::{Rehearsed, about, rehearse};
+use crate::survey::{Row, SHORT_EFFORT, Survey};
+
+/// Fitting for the estimate ends after this long; blocks not reached are taken from those that were.
+const MOST: Duration = Duration::from_secs(30);
+
+/// Of the time that pricing takes, what choosing sets of blocks and fitting them one after the other takes on top of it, about.
+const CHOOSING: f64 = 1.5;
+
+/// A block with the forms that would be fitted.
+struct Candidate {
+    row: Row,
+    sites: Vec<Site>,
+}
+
+impl Candidate {
+    /// Blocks of equal keys take about equally long.
+    fn key(&self) -> String {
+        let forms: Vec<&str> = self.sites.iter().map(|site| site.form.name()).collect();
+        let Row { block, input, output, .. } = &self.row;
+        format!("{} {input} {output} {}", block.kind.name(), forms.join(" "))
+    }
+
+    /// Time of the forms by the cost model: what fitting is taken to be in proportion to.
+    fn weight(&self) -> f64 {
+        let forms = self.sites.iter().filter_map(|site| self.row.variant(site.form));
+        self.row.baseline.estimate_ms + forms.map(|variant| variant.estimate_ms).sum::<f64>()
+    }
+}
+
+/// Seconds of what pruning does.
+struct Times {
+    measuring: f64,
+    pricing: f64,
+    /// Blocks that were fitted for this.
+    fitted: usize,
+}
+
+impl Recover<'_> {
+    /// Says what would be done. `pass` is how long the held-out images took through the model.
+    pub(super) fn dry_run(
+        &self,
+        (data, aim): (&Data, Aim),
+        ground: &Ground<'_>,
+        recovery: &Recovery<'_>,
+        pass: Duration,
+    ) -> Result<String, CliError> {
+        let candidates = self.candidates(ground.working)?;
+        let prunable: Vec<&Candidate> =
+            candidates.iter().filter(|it| !it.sites.is_empty()).collect();
+        if prunable.is_empty() {
+            let detail = "no block that was asked for has a form that can be fitted".to_owned();
+            return Err(CliError::NothingToPrune { detail });
+        }
+        let mut text = format!(
+            "dry run: nothing is written\n  goal: {}\n  blocks: {} found, {} with forms to fit\n",
+            self.goal_text(aim),
+            candidates.len(),
+            prunable.len()
+        );
+        for Candidate { row, sites } in &candidates {
+            let forms: Vec<&str> = sites.iter().map(|site| site.form.name()).collect();
+            let what = match (&row.block.refusal, forms.is_empty()) {
+                (Some(refusal), _) => format!("{} ({})", refusal.detail, refusal.reason),
+                (None, true) => "not among the blocks asked for, or no form".to_owned(),
+                (None, false) => forms.join(", "),
+            };
+            let _ =
+                writeln!(text, "    {:>3} {:<18} {what}", row.block.index, row.block.kind.name());
+        }
+        let held_out = data.held_out.images();
+        let _ = writeln!(
+            text,
+            "  images: {} to fit with, {held_out} held out, {} of --val; one pass of those held out takes {:.2} s",
+            data.calibration.images(),
+            data.validation.as_ref().map_or(0, Feed::images),
+            pass.as_secs_f64()
+        );
+        let times = self.times(recovery, &prunable)?;
+        let choosing = CHOOSING * times.pricing;
+        let _ = writeln!(
+            text,
+            "  measuring blocks: {}\n  pricing blocks: {} ({} of {} fitted for this, the others after those of their kind or the cost model)\n  \
+             choosing and fitting the network: {}, by experience",
+            about(times.measuring),
+            about(times.pricing),
+            times.fitted,
+            prunable.len(),
+            about(choosing)
+        );
+        let mut seconds = times.measuring + times.pricing + choosing + 2.0 * pass.as_secs_f64();
+        if let Some(plan) = &self.training {
+            let rehearsed = self.rehearsed(plan, ground, &prunable, aim)?;
+            seconds += rehearsed.seconds();
+            let _ = writeln!(text, "  {}", rehearsed.words());
+            if plan.method == Method::Fit {
+                text.push_str(
+                    "  (steps of the network with all of its blocks; pruned it is faster)\n",
+                );
+            }
+        }
+        let _ = write!(
+            text,
+            "  in all {}; what a work folder holds already is not counted",
+            about(seconds)
+        );
+        Ok(text)
+    }
+
+    /// The blocks with the forms that can be fitted; none for those not asked for.
+    fn candidates(&self, working: &Model) -> Result<Vec<Candidate>, CliError> {
+        let request = self.request;
+        let blocks = surgery::blocks_of(working)?;
+        let wanted = request.wanted(&blocks)?;
+        let asked = request.arguments.form.as_form();
+        let is_asked = |form: Form| asked.is_none_or(|asked| asked == form);
+        let mut sites: Vec<Vec<Site>> = surgery::with_context(working, |cx| {
+            let of = |block: &Block| {
+                if block.refusal.is_some() || !wanted.contains(&block.index) {
+                    return Vec::new();
+                }
+                let all = surgery::sites(cx, block, request.shrink()).into_iter();
+                all.filter(|(form, _)| is_asked(*form)).filter_map(|(_, site)| site.ok()).collect()
+            };
+            blocks.iter().map(of).collect()
+        });
+        let survey = Survey {
+            model: working,
+            shrink: request.shrink(),
+            options: request.options,
+            is_fitted: true,
+            effort: SHORT_EFFORT,
+        };
+        let forms = |block: &Block| sites[block.index].iter().map(|site| site.form).collect();
+        let rows = survey.rows(blocks, forms, None)?;
+        let pairs = rows.into_iter().map(|row| {
+            let sites = std::mem::take(&mut sites[row.block.index]);
+            Candidate { row, sites }
+        });
+        Ok(pairs.collect())
+    }
+
+    /// Fits one block of each kind, in the order the data pass them, while there is time.
+    fn times(&self, recovery: &Recovery<'_>, blocks: &[&Candidate]) -> Result<Times, CliError> {
+        let mut known: BTreeMap<String, f64> = BTreeMap::new();
+        let (mut measured, mut weight) = (0.0, 0.0);
+        let (start, mut stage) = (Instant::now(), Stage::default());
+        for block in blocks {
+            let key = block.key();
+            if known.contains_key(&key) || (start.elapsed() > MOST && !known.is_empty()) {
+                continue;
+            }
+            let from = Instant::now();
+            recovery.alone(&mut stage, &block.sites)?;
+            let seconds = from.elapsed().as_secs_f64();
+            known.insert(key, seconds);
+            measured += seconds;
+            weight += block.weight();
+        }
+        let rate = measured / f64::max(weight, 1e-9);
+        let of =
+            |block: &&Candidate| known.get(&block.key()).copied().unwrap_or(rate * block.weight());
+        let kinds =
+            blocks.iter().map(|block| block.key()).collect::<std::collections::BTreeSet<_>>();
+        // Beside the blocks whole networks are measured: once for the goal, once at the end.
+        let measuring = self.request.arguments.probe_seconds * kinds.len() as f64 + 3.0;
+        Ok(Times { measuring, pricing: blocks.iter().map(of).sum(), fitted: known.len() })
+    }
+
+    /// A few steps of a network like the one that would be trained.
+    fn rehearsed(
+        &self,
+        plan: &Plan<'_>,
+        ground: &Ground<'_>,
+        blocks: &[&Candidate],
+        aim: Aim,
+    ) -> Result<Rehearsed, CliError> {
+        let mut network = ground.working.clone();
+        if plan.method != Method::Fit {
+            let count = if let Aim::Count(count) = aim { count } else { blocks.len() };
+            let choices: Vec<surgery::Choice> = blocks
+                .iter()
+                .filter(|it| surgery::forms(&it.row.block).contains(&Form::Conv))
+                .take(count)
+                .map(|it| surgery::Choice { block: it.row.block.clone(), form: Form::Conv })
+                .collect();
+            let shrink = self.request.shrink();
+            surgery::move_geometry(&mut network, &choices, shrink)?;
+            surgery::expand(&mut network, &choices, shrink)?;
+        }
+        let images = Images::new(&network, ground.dataset.clone(), ground.preprocess)?;
+        let seed = self.images.seed;
+        let mut settings = plan.arguments.settings(&network, &images, (plan.epochs, seed));
+        settings.pruned = vec![1.0; lambdas(&network)];
+        rehearse(&ground.tuning(&settings), &network)
+    }
+}
