@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use updp_autodiff::step::TrainingStep;
 use updp_exec::Optimizer;
+use updp_ir::Model;
 use updp_passes::surgery;
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::images::Images;
@@ -41,10 +42,6 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
             "an expanded network is trained while it is pruned: --blocks LIST --epochs N --method progressive; its step can be written with --emit-step",
         ));
     }
-    let mut teacher = model.clone();
-    if has_lambda {
-        surgery::fix_lambda(&mut teacher, 0.0)?;
-    }
     let bar = Bar::new("reading data", 0);
     let preprocess = Preprocess::parse(&arguments.images.preprocess)?;
     let seed = arguments.images.seed;
@@ -60,8 +57,25 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
     updp_trainer::use_threads(arguments.runtime.threads);
     let (runtime, options) = arguments.runtime.split(Optimizer::All);
     let runner = Runner { runtime, options };
-    let feed = Images::new(&model, validation, &preprocess)?;
     bar.say("running the model");
+    // What is trained; what is written has the batch of the input.
+    let (model, written) = if has_lambda {
+        (model, None)
+    } else {
+        let (working, is_opened) = recover::working(&model, &runner, &dataset, &preprocess)?;
+        let batch = Images::new(&working, dataset.clone(), &preprocess)?.fixed_batch();
+        if let (false, Some(batch)) = (is_opened, batch) {
+            terminal::remark(&format!(
+                "the batch of the model is fixed at {batch}, and it is trained with that"
+            ));
+        }
+        (working, Some(model))
+    };
+    let mut teacher = model.clone();
+    if has_lambda {
+        surgery::fix_lambda(&mut teacher, 0.0)?;
+    }
+    let feed = Images::new(&model, validation, &preprocess)?;
     let judge = Judge::new(&runner, &teacher, &feed)?;
     drop(bar);
     let images = Images::new(&model, dataset.clone(), &preprocess)?;
@@ -118,7 +132,11 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         training::tell_stopped(tuned.steps, work.as_deref());
         return Err(CliError::Interrupted);
     }
-    finish(arguments, target, &before, &tuned, &shown)?;
+    let trained = match written {
+        Some(written) => tuned.put_into(written)?,
+        None => tuned.model.clone(),
+    };
+    finish(arguments, (target, &trained), &before, &tuned, &shown)?;
     if let (Some(work), None) = (work, &arguments.images.work) {
         recover::remove_work(&work);
     }
@@ -133,12 +151,12 @@ fn work(arguments: &TrainArgs) -> Option<std::path::PathBuf> {
 /// Writes the trained model and says how it went.
 fn finish(
     arguments: &TrainArgs,
-    target: &Path,
+    (target, trained): (&Path, &Model),
     before: &Score,
     tuned: &Tuned,
     shown: &Shown,
 ) -> Result<(), CliError> {
-    let bytes = encode(&tuned.model)?;
+    let bytes = encode(trained)?;
     // What is written can be read.
     ModelFile::read(target, bytes.clone())?;
     if is_pipe(target) || write::is_special(target) {

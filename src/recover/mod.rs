@@ -402,7 +402,7 @@ fn choose(market: &mut Market<'_>, aim: Aim) -> Result<(Choice, Sequence), CliEr
 }
 
 /// A copy of the prepared model that takes any batch, where that gives the same; else one as it is.
-fn working(
+pub(crate) fn working(
     model: &Model,
     runner: &Runner,
     images: &Dataset,

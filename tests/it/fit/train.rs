@@ -54,6 +54,26 @@ fn trains_a_model_as_it_is() {
 }
 
 #[test]
+fn a_fixed_batch_of_one_is_trained_in_batches_and_written_as_it_was() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let name = {
+        let model = read_model(Path::new(&input));
+        let input = model.graph.required_inputs().next().expect("an input");
+        model.graph.value(input).name().to_owned()
+    };
+    let (report, data) = (folder.path().join("r.json"), data());
+    let (report_text, shape) = (report.display().to_string(), format!("{name}:1,1,28,28"));
+    let more = ["--epochs", "1", "--input-shape", &shape, "--report", &report_text];
+    succeeds(&training(&input, &output, &data, &more));
+    let report = json(&report);
+    assert!(report["steps"].as_u64().expect("a number") < 20, "{report:#}");
+    let model = read_model(Path::new(&output));
+    let input = model.graph.required_inputs().next().expect("an input");
+    let declared = model.graph.value(input).declared().expect("typed");
+    assert_eq!(declared.known_dims(), Some(vec![1, 1, 28, 28]));
+}
+
+#[test]
 fn a_pruned_network_is_trained_by_every_method() {
     let all = ["fit", "blend", "progressive", "direct"];
     for (name, blocks, methods) in
