@@ -36,7 +36,7 @@ def run(arguments, dialect, blocks, folder):
     command = [arguments.binary, model, "-o", folder / "pruned.onnx", "--data", Path(arguments.data) / "train", "--val",
                Path(arguments.data) / "test", "--preprocess", preprocess, "--blocks", ",".join(map(str, blocks)), "--force",
                "--probe-seconds", "0.02", "--latency-table", folder / f"{dialect}.latency.json", "--work", folder / dialect,
-               "--threads", "2", "--report", report, "-q"]
+               "--threads", arguments.threads, "--device", arguments.device, "--report", report, "-q"]
     code = subprocess.run([str(part) for part in command], check=False).returncode
     if code != 0:
         sys.exit(f"exit code {code}: {' '.join(map(str, command))}")
@@ -54,6 +54,8 @@ def main():
     parser.add_argument("--models", required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--work", help="keeps what is fitted there")
+    parser.add_argument("--threads", default="2")
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     temporary = None if arguments.work else tempfile.TemporaryDirectory()
     folder = Path(arguments.work or temporary.name)

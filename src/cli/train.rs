@@ -60,7 +60,7 @@ pub enum RampForm {
 /// How a network is trained.
 #[derive(Args, Clone, Debug)]
 pub struct TrainingArgs {
-    /// Images of a step; a model of fixed batch keeps its own
+    /// Images of a step; a model of fixed batch keeps its own where that cannot be opened
     #[arg(long, value_name = "N", default_value = "64")]
     pub batch_size: NonZeroUsize,
     /// Batches whose gradients make one update

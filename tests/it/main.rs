@@ -11,4 +11,5 @@ mod micro;
 mod nothing_lost;
 mod prune;
 mod second_reader;
+mod steps;
 mod zoo;
