@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Speed of training steps on the CPU, ours in ONNX Runtime beside PyTorch, in turns; prints the table for docs/results.md.
+"""Speed of training steps, ours in ONNX Runtime beside PyTorch, in turns; prints the table for docs/results.md.
 
     scripts/step_speed.py WRITE_STEP [--net NAME]... [--rounds 30] [--batch 64] [--threads 2]
     scripts/step_speed.py WRITE_STEP --profile [--net NAME]...
+    scripts/step_speed.py WRITE_STEP --device cuda [--batch 256]
 
 Needs torch, torchvision, timm, onnx, onnxscript and onnxruntime; run by hand. WRITE_STEP is the built example `write_step` of
 updp-autodiff; `--against` takes another build to compare with. Each network is torchvision's, timm's or the CIFAR ResNet-20 at
 32×32, exported by `torch.onnx.export` and trained with SGD (momentum 0.9) on one batch of random images. The times are the first quartile of steps
 taken in turns, ours with the state bound in two sets of buffers; with one thread they are processor times. `--profile` prints where the time goes instead.
+On CUDA ten steps are timed at once, the images lie on the device, and each form of ours (plain, its kernels launched as one recorded graph, TF32)
+stands beside PyTorch eager in f32, TF32 and under autocast in bf16.
 """
 
 import argparse
@@ -99,15 +102,22 @@ def export(net, images, path):
 class Ours:
     """The step in ONNX Runtime: two sets of state buffers, and a binding from each to the other."""
 
-    def __init__(self, step, states, names, images, targets, threads, rate, profile=None):
+    def __init__(self, step, states, names, images, targets, threads, rate, profile=None, cuda=None):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
-        self.session = onnxruntime.InferenceSession(str(step), options, providers=["CPUExecutionProvider"])
+        provider = "CPUExecutionProvider" if cuda is None else ("CUDAExecutionProvider", cuda)
+        self.session = onnxruntime.InferenceSession(str(step), options, providers=[provider])
+        device = "cpu" if cuda is None else "cuda"
         initial = {t.name: numpy_helper.to_array(t) for t in onnx.load(states).graph.initializer}
-        value = onnxruntime.OrtValue.ortvalue_from_numpy
+        self.is_recorded = bool(cuda and cuda.get("enable_cuda_graph"))
+        self.runs = 0
+
+        def value(array):
+            return onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0)
+
         fed = {names["image"][0]: images, names["targets"][0]: targets,
                names["learning_rate"][0]: np.array(rate, np.float32)}
         fed = {name: value(np.ascontiguousarray(array)) for name, array in fed.items()}
@@ -120,27 +130,42 @@ class Ours:
             for (name, output), old, new in zip(names["state"], come, go):
                 binding.bind_ortvalue_input(name, old)
                 binding.bind_ortvalue_output(output, new)
-            binding.bind_output(names["loss"][0])
-            self.bindings.append(binding)
+            self.loss = value(np.zeros((), np.float32))
+            binding.bind_ortvalue_output(names["loss"][0], self.loss)
+            options = onnxruntime.RunOptions()
+            if self.is_recorded:
+                options.add_run_config_entry("gpu_graph_id", str(len(self.bindings) + 1))
+            self.bindings.append((binding, options))
 
     def step(self):
-        self.session.run_with_iobinding(self.bindings[0])
-        self.bindings.reverse()
+        binding, options = self.bindings[self.runs % 2]
+        self.session.run_with_iobinding(binding, options)
+        self.runs += 1
+
+    def finish(self):
+        return float(self.loss.numpy())
 
 
 class Theirs:
     """The step in PyTorch, in one layout."""
 
-    def __init__(self, net, images, targets, layout, rate):
-        self.net = net.to(memory_format=layout)
-        self.images = torch.from_numpy(images).to(memory_format=layout)
-        self.targets = torch.from_numpy(targets)
+    def __init__(self, net, images, targets, layout, rate, device="cpu", tf32=False, half=False):
+        self.net = net.to(device).to(memory_format=layout)
+        self.images = torch.from_numpy(images).to(device).to(memory_format=layout)
+        self.targets = torch.from_numpy(targets).to(device)
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=rate, momentum=0.9)
+        self.device, self.tf32, self.half = device, tf32, half
 
     def step(self):
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.tf32
         self.optimizer.zero_grad()
-        F.cross_entropy(self.net(self.images), self.targets).backward()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
+            self.loss = F.cross_entropy(self.net(self.images), self.targets)
+        self.loss.backward()
         self.optimizer.step()
+
+    def finish(self):
+        return float(self.loss)
 
 
 def profile(name, runner, rounds, top=24):
@@ -159,6 +184,57 @@ def profile(name, runner, rounds, top=24):
     print("  " + ", ".join(f"{op} {ms:.1f}" for op, ms in by_op.most_common(14)))
     for key, ms in by_shape.most_common(top):
         print(f"  {ms:7.2f}  {key}")
+
+
+# Provider options of each form of ours on a card.
+CUDA = {
+    "f32": {"use_tf32": "0"},
+    "f32, recorded": {"use_tf32": "0", "enable_cuda_graph": "1"},
+    "TF32": {"use_tf32": "1"},
+    "TF32, recorded": {"use_tf32": "1", "enable_cuda_graph": "1"},
+}
+STEPS = 10
+
+
+def measure_cuda(name, args, folder):
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    images = np.random.default_rng(7).standard_normal((args.batch, 3, 32, 32)).astype(np.float32)
+    targets = one_hot(args.batch)
+    path = folder / "net.onnx"
+    nets = [NETS[name]() for _ in range(5)]
+    for net in nets[1:]:
+        net.load_state_dict(nets[0].state_dict())
+    export(nets[0], torch.from_numpy(images), path)
+    step, states, names = write_step(args.write_step, path, folder, ["--batch", str(args.batch)])
+    runners = {}
+    for form, options in CUDA.items():
+        try:
+            log = folder / f"profile {form}" if args.profile else None
+            runners[f"ours {form}"] = Ours(step, states, names, images, targets, args.threads, 0.01, log, options)
+        except Exception as error:  # noqa: BLE001 (the provider says what it cannot do)
+            print(f"{name}: {form}: {str(error)[:300]}")
+    if args.profile:
+        profile(f"{name}, f32", runners["ours f32"], args.rounds)
+        return
+    plain, last = torch.contiguous_format, torch.channels_last
+    for form, net, layout, tf32, half in zip(
+        ["f32 NCHW", "f32 NHWC", "TF32 NCHW", "TF32 NHWC", "bf16 NHWC"], nets, [plain, last, plain, last, last],
+        [False, False, True, True, True], [False] * 4 + [True]):
+        runners[f"torch {form}"] = Theirs(net, images, targets, layout, 0.01, "cuda", tf32, half)
+    times, losses = {key: [] for key in runners}, {}
+    for at in range(args.rounds + 2):
+        for key, runner in runners.items():
+            start = time.perf_counter()
+            for _ in range(STEPS):
+                runner.step()
+            losses[key] = runner.finish()
+            if at >= 2:
+                times[key].append(time.perf_counter() - start)
+    print(f"{name}, batch {args.batch}, loss after {STEPS * (args.rounds + 2)} steps in brackets:")
+    for key, found in times.items():
+        rate = args.batch * STEPS / np.percentile(found, 25)
+        print(f"  {key:20} {rate:10.0f} images/s ({losses[key]:.4f})", flush=True)
 
 
 def measure(name, args, folder):
@@ -214,6 +290,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--only-ours", action="store_true", help="compare builds alone")
     args = parser.parse_args()
@@ -222,7 +299,7 @@ def main():
           "images/s: ours (each build), torch NCHW, NHWC; ours / best torch (each build), ours / torch NCHW")
     for name in args.net or NETS:
         with tempfile.TemporaryDirectory() as folder:
-            measure(name, args, Path(folder))
+            (measure if args.device == "cpu" else measure_cuda)(name, args, Path(folder))
 
 
 if __name__ == "__main__":

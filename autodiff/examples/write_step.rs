@@ -1,6 +1,6 @@
 //! Writes the training step of a network, its initial states, and the names of both.
 //!
-//!     write_step NETWORK STEP STATES [--batch N] [--smoothing S] [--target portable|cpu]
+//!     write_step NETWORK STEP STATES [--batch N] [--smoothing S] [--target portable|cpu|cuda]
 //!
 //! SGD with momentum 0.9. STATES is a model without nodes whose initializers are called as the step's inputs. Each line printed
 //! is a kind (`image`, `targets`, `learning_rate`, `loss`, `state`) and its names, tabs between: a state has its input and its
@@ -38,6 +38,7 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
                 target = match value.as_str() {
                     "portable" => Target::Portable,
                     "cpu" => Target::this_cpu(),
+                    "cuda" => Target::Cuda,
                     _ => return Err(format!("unknown target {value:?}").into()),
                 }
             }

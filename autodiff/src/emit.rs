@@ -73,6 +73,11 @@ impl<'a> Emit<'a> {
         self.opset
     }
 
+    /// Puts what comes next at the place of a node.
+    pub fn set_anchor(&mut self, node: NodeId) {
+        self.anchor = node;
+    }
+
     /// Names what comes next after `part`.
     pub fn set_scope(&mut self, part: &str) {
         part.clone_into(&mut self.scope);

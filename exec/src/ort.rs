@@ -42,7 +42,7 @@ impl OrtExecutor {
         options: &Options,
         saved: Option<&std::path::Path>,
     ) -> Result<Self, ExecError> {
-        let (runtime, session) = open_session(source, options, saved, false)?;
+        let (runtime, session) = open_session(source, options, saved, Purpose::Inference)?;
         let inputs = session.inputs().iter().map(declared).collect::<Result<_, _>>()?;
         let outputs = session
             .outputs()
@@ -94,12 +94,23 @@ impl Executor for OrtExecutor {
     }
 }
 
-/// A session and the name of its runtime; `is_training` has it compute the same every time.
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Running a model.
+    Inference,
+    /// Steps that compute the same every time.
+    Training,
+    /// As `Training`; the card records the kernels of a step once and launches them together from then on.
+    Recording,
+}
+
+/// A session and the name of its runtime.
 pub(crate) fn open_session(
     source: ModelSource<'_>,
     options: &Options,
     saved: Option<&std::path::Path>,
-    is_training: bool,
+    purpose: Purpose,
 ) -> Result<(String, Session), ExecError> {
     let loaded = library::load(options.library.as_deref())?;
     let runtime = format!("ONNX Runtime {}", loaded.version);
@@ -110,8 +121,8 @@ pub(crate) fn open_session(
         return Err(ExecError::ModelFile { path: path.to_path_buf(), detail });
     }
     let session = quiet::catch(|| -> Result<Session, ExecError> {
-        let mut builder = configure(&loaded, &runtime, options)?
-            .with_deterministic_compute(is_training)
+        let mut builder = configure(&loaded, &runtime, options, purpose)?
+            .with_deterministic_compute(purpose != Purpose::Inference)
             .map_err(|error| rejected(&runtime, error.message()))?;
         if let Some(saved) = saved {
             builder = builder
@@ -145,6 +156,7 @@ fn configure(
     loaded: &Loaded,
     runtime: &str,
     options: &Options,
+    purpose: Purpose,
 ) -> Result<SessionBuilder, ExecError> {
     let level = match options.optimizer {
         Optimizer::Off => GraphOptimizationLevel::Disable,
@@ -163,7 +175,10 @@ fn configure(
     }
     // `error_on_failure`: without it a provider that cannot start is silently the processor.
     let tf32 = options.optimizer == Optimizer::All;
-    let cuda = || ep::CUDA::default().with_tf32(tf32).build().error_on_failure();
+    let cuda = || {
+        let provider = ep::CUDA::default().with_tf32(tf32);
+        provider.with_cuda_graph(purpose == Purpose::Recording).build().error_on_failure()
+    };
     let providers = match options.device {
         Device::Cpu => return Ok(builder),
         Device::Cuda => vec![cuda()],

@@ -11,13 +11,13 @@ use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::{IoBinding, Session};
+use ort::session::{IoBinding, RunOptions, Session};
 use ort::value::DynTensor;
 use updp_ir::{DataType, Tensor};
 
 use crate::error::ExecError;
 use crate::executor::{Declared, Device, ModelSource, Optimizer, Options};
-use crate::ort::{declared, open_session};
+use crate::ort::{Purpose, declared, open_session};
 use crate::ort_value::{element_type, from_value, unsupported, write_into};
 use crate::quiet;
 
@@ -49,7 +49,19 @@ pub struct StepSession {
     sets: [Vec<DynTensor>; 2],
     /// Index of the set with the state as it is.
     current: usize,
+    /// Present where the card records the step.
+    recording: Option<Recording>,
     session: Session,
+}
+
+/// What a recorded step needs: all it reads and writes stays where it is.
+struct Recording {
+    /// Name the record of each binding.
+    options: [RunOptions; 2],
+    /// The inputs on the device; `fed` holds what is copied there.
+    inputs: IndexMap<String, DynTensor>,
+    /// The results on the device, in graph order.
+    results: Vec<DynTensor>,
 }
 
 /// What a state is, without its value.
@@ -77,12 +89,26 @@ impl StepSession {
         results: &[&str],
     ) -> Result<Self, ExecError> {
         let options = Options { optimizer: Optimizer::All, ..options.clone() };
-        let (runtime, session) = open_session(source, &options, None, true)?;
-        let (inputs, outputs) = check_states(&session, states, results)?;
         let device = options.device;
-        let made = quiet::catch(|| bind(&runtime, device, &session, states, &outputs));
-        let (sets, bindings) =
+        let recorded = || open_session(source, &options, None, Purpose::Recording).ok();
+        // A card does not record a step of which a part is left to the processor.
+        let recorded = (device == Device::Cuda).then(recorded).flatten();
+        let is_recorded = recorded.is_some();
+        let (runtime, session) = match recorded {
+            Some(opened) => opened,
+            None => open_session(source, &options, None, Purpose::Training)?,
+        };
+        let (inputs, outputs) = check_states(&session, states, results)?;
+        let made = quiet::catch(|| {
+            let (sets, mut bindings) = bind(&runtime, device, &session, states, &outputs)?;
+            let recording = is_recorded
+                .then(|| Recording::of(&runtime, device, &session, &outputs, &mut bindings))
+                .transpose()?;
+            Ok::<_, ExecError>((sets, bindings, recording))
+        });
+        let (sets, bindings, recording) =
             made.map_err(|detail| ExecError::Panicked { runtime: runtime.clone(), detail })??;
+        let outputs = outputs.into_iter().map(|declared| declared.name).collect();
         let of = |spec: &StateSpec| State {
             input: spec.input.clone(),
             dtype: spec.initial.dtype(),
@@ -98,8 +124,15 @@ impl StepSession {
             bindings,
             sets,
             current: 0,
+            recording,
             session,
         })
+    }
+
+    /// Whether the card launches the kernels of a step together.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.recording.is_some()
     }
 
     /// The runtime, its version and the device, for example `ONNX Runtime 1.31.1 (cpu)`.
@@ -213,8 +246,8 @@ impl StepSession {
     }
 
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<IndexMap<String, Tensor>, ExecError> {
-        let Self { runtime, fed, bindings, current, session, outputs, .. } = self;
-        let binding = &mut bindings[*current];
+        let Self { runtime, device, fed, bindings, current, session, outputs, recording, .. } =
+            self;
         for (name, tensor) in inputs {
             let value = match fed.get_mut(*name) {
                 Some(value) if has_dims(value, tensor) => value,
@@ -224,11 +257,27 @@ impl StepSession {
                 }
             };
             write_into(runtime, name, value, tensor)?;
-            // Where the device has its own memory, binding is what copies.
-            binding.bind_input(*name, &*value).map_err(|error| failed(runtime, &error))?;
+            if let Some(recording) = recording {
+                recording.feed((runtime, *device), session, bindings, (name, tensor), value)?;
+            } else {
+                // Where the device has its own memory, binding is what copies.
+                let bound = bindings[*current].bind_input(*name, &*value);
+                bound.map_err(|error| failed(runtime, &error))?;
+            }
+        }
+        let binding = &bindings[*current];
+        let mut found = IndexMap::new();
+        if let Some(recording) = recording {
+            let ran = session.run_binding_with_options(binding, &recording.options[*current]);
+            drop(ran.map_err(|error| failed(runtime, &error))?);
+            for (name, value) in outputs.iter().zip(&recording.results) {
+                let copy = value.to(AllocationDevice::CPU, 0);
+                let copy = copy.map_err(|error| failed(runtime, &error))?;
+                found.insert(name.clone(), from_value(runtime, name, &copy)?);
+            }
+            return Ok(found);
         }
         let mut results = session.run_binding(binding).map_err(|error| failed(runtime, &error))?;
-        let mut found = IndexMap::new();
         for name in outputs.iter() {
             if let Some(value) = results.remove(name) {
                 found.insert(name.clone(), from_value(runtime, name, &value)?);
@@ -239,6 +288,74 @@ impl StepSession {
 
     fn panicked(&self, detail: String) -> ExecError {
         ExecError::Panicked { runtime: self.runtime.clone(), detail }
+    }
+}
+
+impl std::fmt::Debug for Recording {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recording").field("inputs", &self.inputs).finish_non_exhaustive()
+    }
+}
+
+impl Recording {
+    /// Binds buffers of the device to the results; one whose dims are not known cannot be recorded.
+    fn of(
+        runtime: &str,
+        device: Device,
+        session: &Session,
+        outputs: &[Declared],
+        bindings: &mut [IoBinding; 2],
+    ) -> Result<Self, ExecError> {
+        let failed = |error: ort::Error| failed(runtime, &error);
+        let allocator = allocator(device, session).map_err(failed)?;
+        let options = |id: &str| -> ort::Result<RunOptions> {
+            let mut options = RunOptions::new()?;
+            options.set("gpu_graph_id", id)?;
+            Ok(options)
+        };
+        let options = [options("1").map_err(failed)?, options("2").map_err(failed)?];
+        let mut results = Vec::new();
+        for declared in outputs {
+            let name = &declared.name;
+            let dtype = declared.dtype.unwrap_or(DataType::Float);
+            // No dims are those of a number.
+            let dims: Vec<usize> =
+                declared.dims.iter().flatten().map(|dim| dim.unwrap_or(1)).collect();
+            let ty = element_type(dtype).ok_or_else(|| unsupported(runtime, name, dtype))?;
+            let mut value = DynTensor::new(&allocator, ty, dims).map_err(failed)?;
+            for binding in bindings.iter_mut() {
+                binding.bind_output(name.as_str(), &mut value).map_err(failed)?;
+            }
+            results.push(value);
+        }
+        Ok(Self { options, inputs: IndexMap::new(), results })
+    }
+
+    /// Copies an input from the host to where the record reads it.
+    fn feed(
+        &mut self,
+        (runtime, device): (&str, Device),
+        session: &Session,
+        bindings: &mut [IoBinding; 2],
+        (name, tensor): (&str, &Tensor),
+        host: &DynTensor,
+    ) -> Result<(), ExecError> {
+        let failed = |error: ort::Error| failed(runtime, &error);
+        if !self.inputs.contains_key(name) {
+            let allocator = allocator(device, session).map_err(failed)?;
+            let value = buffer(runtime, name, &allocator, tensor)?;
+            for binding in bindings.iter_mut() {
+                binding.bind_input(name, &value).map_err(failed)?;
+            }
+            self.inputs.insert(name.to_owned(), value);
+        }
+        match self.inputs.get_mut(name) {
+            Some(value) if has_dims(value, tensor) => host.copy_into(value).map_err(failed),
+            _ => Err(ExecError::RunFailed {
+                runtime: runtime.to_owned(),
+                detail: format!("the dims of {name:?} changed, and the step is recorded"),
+            }),
+        }
     }
 }
 
@@ -257,7 +374,7 @@ fn check_states(
     session: &Session,
     states: &[StateSpec],
     results: &[&str],
-) -> Result<(Vec<Declared>, Vec<String>), ExecError> {
+) -> Result<(Vec<Declared>, Vec<Declared>), ExecError> {
     let mut inputs: Vec<_> =
         session.inputs().iter().map(declared).collect::<Result<_, ExecError>>()?;
     let mut outputs: Vec<_> =
@@ -292,8 +409,8 @@ fn check_states(
             return Err(ExecError::OutputUnknown { name: (*name).to_owned(), known });
         }
     }
-    let names = outputs.into_iter().map(|declared| declared.name);
-    Ok((inputs, names.filter(|name| results.contains(&name.as_str())).collect()))
+    outputs.retain(|declared| results.contains(&declared.name.as_str()));
+    Ok((inputs, outputs))
 }
 
 /// Two sets of buffers, the first with the initial state, and the two bindings between them.
@@ -302,7 +419,7 @@ fn bind(
     device: Device,
     session: &Session,
     states: &[StateSpec],
-    outputs: &[String],
+    outputs: &[Declared],
 ) -> Result<([Vec<DynTensor>; 2], [IoBinding; 2]), ExecError> {
     let allocator = allocator(device, session).map_err(|error| failed(runtime, &error))?;
     let set = || -> Result<Vec<DynTensor>, ExecError> {
@@ -322,8 +439,8 @@ fn bind(
         }
         let host =
             MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
-        for name in outputs {
-            binding.bind_output_to_device(name.as_str(), &host)?;
+        for declared in outputs {
+            binding.bind_output_to_device(declared.name.as_str(), &host)?;
         }
         Ok(binding)
     };

@@ -40,6 +40,8 @@ pub enum AugmentChoice {
 pub enum Method {
     /// Fitted first, and trained in the form it is merged to
     Fit,
+    /// Fitted first, and what is fitted faded in by λ from 0 to 1 while the blocks it replaces fade out
+    Blend,
     /// Activations and norms fade by λ from 0 to 1, as in the paper, and the blocks are merged at the end
     Progressive,
     /// As progressive, with λ = 1 from the first step on

@@ -94,12 +94,21 @@ impl Recover<'_> {
         sequence: &Sequence,
     ) -> Result<Trained, CliError> {
         let has_lambda = plan.method != Method::Fit;
-        let start = if has_lambda {
-            self.expanded(ground, market, model, sequence)?
-        } else {
-            let mut start = model.clone();
-            place(&mut start, &sequence.placed)?;
-            start
+        let start = match plan.method {
+            Method::Fit => {
+                let mut start = model.clone();
+                place(&mut start, &sequence.placed)?;
+                start
+            }
+            Method::Blend => {
+                let mut start = model.clone();
+                let fits: Vec<_> = sequence.stand_ins().map(|c| (&c.site, &c.fitted)).collect();
+                surgery::blend(&mut start, &fits)?;
+                start
+            }
+            Method::Progressive | Method::Direct => {
+                self.expanded(ground, market, model, sequence)?
+            }
         };
         let mut network = start.clone();
         if ground.is_opened {
@@ -195,6 +204,7 @@ fn speed_of(market: &Market<'_>, sequence: &Sequence) -> f64 {
 fn name(method: Method) -> &'static str {
     match method {
         Method::Fit => "fit",
+        Method::Blend => "blend",
         Method::Progressive => "progressive",
         Method::Direct => "direct",
     }

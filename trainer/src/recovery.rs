@@ -52,6 +52,15 @@ pub struct Sequence {
     pub pruned: Vec<(usize, Form)>,
     /// Layers that were solved for anew.
     pub adjusted: usize,
+    /// Places in `placed` of what stands in for pruned blocks, in the order of `pruned`.
+    stand_ins: Vec<usize>,
+}
+
+impl Sequence {
+    /// What stands in for the pruned blocks, in the order of [`Self::pruned`], without the layers that were solved for anew.
+    pub fn stand_ins(&self) -> impl Iterator<Item = &Candidate> {
+        self.stand_ins.iter().filter_map(|at| self.placed.get(*at))
+    }
 }
 
 /// Points lost: the mean of the share of images whose answer is lost and of the overlap that is lost. The second
@@ -184,6 +193,7 @@ impl Recovery<'_> {
             placed: Vec::new(),
             pruned: Vec::new(),
             adjusted: 0,
+            stand_ins: Vec::new(),
             stage: Stage::default(),
         };
         let total = parts.len() + 1;
@@ -206,8 +216,8 @@ impl Recovery<'_> {
             progress("adjusting", parts.len(), total);
             self.adjust(&mut state, head, &format!("{name}-head"))?;
         }
-        let State { network, score, placed, pruned, adjusted, .. } = state;
-        Ok(Sequence { placed, score, network, pruned, adjusted })
+        let State { network, score, placed, pruned, adjusted, stand_ins, .. } = state;
+        Ok(Sequence { placed, score, network, pruned, adjusted, stand_ins })
     }
 
     fn prune(&self, state: &mut State, sites: &[Site], key: &str) -> Result<(), TrainerError> {
@@ -221,6 +231,7 @@ impl Recovery<'_> {
         });
         let Some(best) = best else { return Ok(()) };
         state.pruned.push((best.candidate.site.block, best.candidate.site.form));
+        state.stand_ins.push(state.placed.len());
         state.take(best)
     }
 
@@ -249,6 +260,7 @@ struct State {
     placed: Vec<Candidate>,
     pruned: Vec<(usize, Form)>,
     adjusted: usize,
+    stand_ins: Vec<usize>,
     stage: Stage,
 }
 

@@ -4,6 +4,7 @@
 //! with the same function and the same names at the boundary.
 
 mod blocked;
+mod cuda;
 
 use updp_ir::Model;
 
@@ -23,6 +24,8 @@ pub enum Target {
         /// Channels of a block: 16 with AVX-512F, 8 with AVX2 and FMA.
         block: usize,
     },
+    /// ONNX Runtime's CUDA provider: nothing is left to the processor, so that the step can be recorded as one graph of kernels.
+    Cuda,
 }
 
 impl Target {
@@ -54,5 +57,6 @@ pub fn lower(model: &mut Model, target: Target) -> Result<usize> {
     match target {
         Target::Portable => Ok(0),
         Target::Cpu { block } => blocked::lower(model, block),
+        Target::Cuda => cuda::lower(model),
     }
 }

@@ -94,6 +94,11 @@ fn blocked_convolutions_compute_what_plain_ones_do() {
         // As the gradient of a depthwise weight.
         Layer { channels: 32, weight: [32, 1, 9, 9], group: 32, has_bias: false, ..PLAIN },
     ];
+    compute_the_same(target, &layers);
+}
+
+/// Every layer is lowered, and computes what it did.
+fn compute_the_same(target: Target, layers: &[Layer]) {
     for (at, layer) in layers.iter().enumerate() {
         let (plain, mut lowered) = (layer.build(false), layer.build(false));
         assert_eq!(lower(&mut lowered, target).expect("lowered"), 1, "layer {at}");
@@ -107,6 +112,64 @@ fn blocked_convolutions_compute_what_plain_ones_do() {
             assert!((found - expected).abs() < 1e-4, "layer {at}: {found} is not {expected}");
         }
     }
+}
+
+#[test]
+fn convolutions_for_cuda_compute_what_plain_ones_do() {
+    if !has_runtime("convolutions_for_cuda") {
+        return;
+    }
+    let layers = [
+        Layer { pads: [0, 2, 1, 0], strides: [2, 1], ..PLAIN },
+        Layer { pads: [1, 1, 0, 0], dilations: [2, 1], has_bias: false, ..PLAIN },
+        Layer { channels: 32, weight: [32, 1, 5, 5], group: 32, pads: [2, 2, 1, 1], ..PLAIN },
+    ];
+    compute_the_same(Target::Cuda, &layers);
+    let mut even = PLAIN.build(false);
+    assert_eq!(lower(&mut even, Target::Cuda).expect("lowered"), 0, "equal paddings stay");
+}
+
+/// A network with strides whose last row no window reaches, a depthwise and a pointwise layer.
+fn strided_step() -> TrainingStep {
+    let mut m = Micro::new(22).batch(BATCH);
+    let x = m.input("images", &[2, 10, 8]);
+    let layers: [ConvSpec; 4] = [
+        conv(6).kernel(3).stride(2).pad(1).no_bias(),
+        conv(6).kernel(3).pad(1).groups(6),
+        conv(8).kernel(2).pads(&[1, 0, 0, 1]),
+        conv(4).kernel(3).stride(3),
+    ];
+    let x = layers.iter().fold(x, |x, layer| {
+        let x = m.conv(&x, layer);
+        let x = m.bn(&x);
+        m.unary("Tanh", &x)
+    });
+    let x = m.unary("GlobalAveragePool", &x);
+    let x = m.apply(Node::new("Flatten"), &[&x]);
+    let x = m.gemm(&Val { rank: 2, ..x }, &gemm(CLASSES));
+    m.output(&x);
+    let spec = StepSpec::new(Objective::Labels { smoothing: 0.1 });
+    TrainingStep::build(m.build(), &spec).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn steps_for_cuda_train_as_portable_ones_and_leave_nothing_to_the_processor() {
+    if !has_runtime("steps_for_cuda") {
+        return;
+    }
+    let mut lowered = strided_step();
+    assert!(lower(&mut lowered.model, Target::Cuda).expect("lowered") >= 6);
+    lowered.model.validate().expect("valid");
+    for node in lowered.model.graph.nodes() {
+        let node = lowered.model.graph.node(node);
+        if node.is("Conv") || node.is("ConvTranspose") {
+            let pads = node.ints("pads").unwrap_or_default();
+            let (begin, end) = pads.split_at(pads.len() / 2);
+            assert_eq!(begin, end, "{}", node.name());
+            assert!(node.int("group").unwrap_or(1) <= 6, "{} unrolls by groups", node.name());
+        }
+    }
+    train_alike(strided_step(), lowered, &[2, 10, 8]);
 }
 
 #[test]
@@ -166,8 +229,13 @@ fn lowered_steps_train_as_portable_ones() {
     let mut lowered = step();
     // Every convolution forward; the depthwise one also to its input and its weight.
     assert!(lower(&mut lowered.model, target).expect("lowered") >= 6);
-    let mut runs = [Training::new(step()), Training::new(lowered)];
-    let data = batch(&[2, 8, 8]);
+    train_alike(step(), lowered, &[2, 8, 8]);
+}
+
+/// Five steps of both have the same losses and end with the same states.
+fn train_alike(plain: TrainingStep, lowered: TrainingStep, image: &[usize]) {
+    let mut runs = [Training::new(plain), Training::new(lowered)];
+    let data = batch(image);
     for _ in 0..5 {
         let losses = runs.each_mut().map(|training| {
             let outputs = training.run(&data, 0.05);

@@ -8,9 +8,10 @@
 //!
 //! λ is one graph input, [`LAMBDA_INPUT`] `[blocks]`. At λ = 0 the network equals the one it came from.
 
-use updp_ir::{DataType, Dim, Model, Node, NodeId, Tensor, TensorType, ValueId};
+use updp_ir::{DataType, Model, Node, NodeId, ValueId};
 
 use super::geometry::{Shrink, apply, moved, with_context};
+use super::mix::{Mixer, add_lambda, free_prefix, taken_over};
 use super::{Choice, Form, low_rank};
 use crate::blocks::{Activation, Block, BlockKind, Element, Norm};
 use crate::error::{Declined, PassError};
@@ -61,12 +62,8 @@ pub fn expand(
     if choices.is_empty() {
         return Ok(expansion);
     }
-    let ty = TensorType { dtype: DataType::Float, shape: Some(vec![Dim::Known(choices.len())]) };
-    if model.graph.find(LAMBDA_INPUT).is_some() {
-        return Err(PassError::AlreadyExpanded);
-    }
     let prefix = free_prefix(model);
-    let lambda = model.graph.add_input(LAMBDA_INPUT, &ty);
+    let lambda = add_lambda(model, choices.len())?;
     for (at, choice) in choices.iter().enumerate() {
         // The second flow of a form with its own weights is what the moved branch would be merged to.
         let planned = with_context(model, |cx| {
@@ -82,31 +79,15 @@ pub fn expand(
     Ok(expansion)
 }
 
-/// What names of new nodes start with: `updp`, with a number where an earlier run left such names.
-fn free_prefix(model: &Model) -> String {
-    let graph = &model.graph;
-    let is_taken = |prefix: &str| {
-        let start = format!("{prefix}.");
-        graph.nodes().iter().any(|node| graph.node(*node).name().starts_with(&start))
-    };
-    let numbered = (2_usize..).map(|number| format!("updp{number}"));
-    let mut candidates = std::iter::once("updp".to_owned()).chain(numbered);
-    candidates.find(|prefix| !is_taken(prefix)).unwrap_or_default()
-}
-
 /// The edit of one block.
 struct Plan<'a> {
     cx: &'a Context<'a>,
     block: &'a Block,
-    /// What new names start with.
-    prefix: String,
     dtype: DataType,
     anchor: NodeId,
-    /// λ and 1 − λ of this block, `[1]`.
-    factors: (Operand, Operand),
+    mixer: Mixer,
     patch: Patch,
     norms: Vec<InsertedNorm>,
-    mixes: usize,
     /// The end of the branch after its mix, where that is the end of the block too.
     mixed_end: Option<Operand>,
 }
@@ -123,39 +104,9 @@ impl<'a> Plan<'a> {
         let first = block.linears().next().ok_or_else(unknown)?;
         let anchor = cx.graph.producer(first.y).map(|(node, _)| node).ok_or_else(unknown)?;
         let dtype = first.dtype();
-        if cx.opset < 7 {
-            return Err(Declined::new("opset", "broadcasting needs opset 7"));
-        }
         let mut patch = Patch::new();
-        let name = |part: &str| format!("{prefix}.{part}");
-        let ints = |values: &[i64]| {
-            Tensor::from_i64(vec![values.len()], values)
-                .map_err(|e| Declined::new("ir", e.to_string()))
-        };
-        let index = patch.constant(name("lambda_index"), ints(&[choice as i64])?, None);
-        let gather = Node::new("Gather").named(&name("lambda")).with("axis", 0_i64);
-        let fresh = |part: &str| Out::Fresh(name(part));
-        let mut own = patch.node(gather, anchor, vec![lambda.into(), index], fresh("lambda_value"));
-        if dtype != DataType::Float {
-            let cast =
-                Node::new("Cast").named(&name("lambda_cast")).with("to", i64::from(dtype.code()));
-            own = patch.node(cast, anchor, vec![own], fresh("lambda_casted"));
-        }
-        let one = patch.constant(name("one"), weights::stored(dtype, vec![1], &[1.0])?, None);
-        let rest = Node::new("Sub").named(&name("lambda_rest"));
-        let rest = patch.node(rest, anchor, vec![one, own], fresh("lambda_rest_value"));
-        Ok(Self {
-            cx,
-            block,
-            prefix,
-            dtype,
-            anchor,
-            factors: (own, rest),
-            patch,
-            norms: Vec::new(),
-            mixes: 0,
-            mixed_end: None,
-        })
+        let mixer = Mixer::new(cx, &mut patch, (lambda, choice), dtype, (prefix, anchor))?;
+        Ok(Self { cx, block, dtype, anchor, mixer, patch, norms: Vec::new(), mixed_end: None })
     }
 
     fn block(&mut self, choice: &Choice, shrink: Shrink) -> Result<(), Declined> {
@@ -174,7 +125,7 @@ impl<'a> Plan<'a> {
     }
 
     fn name(&self, part: &str) -> String {
-        format!("{}.{part}", self.prefix)
+        format!("{}.{part}", self.mixer.prefix)
     }
 
     /// Bypasses at every activation and normalization of the branch and of the attention half.
@@ -268,43 +219,12 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Plans the producer of a value anew with a fresh result, so that a mix can take the value over.
     fn taken_over(&mut self, value: ValueId) -> Result<Operand, Declined> {
-        let graph = self.cx.graph;
-        let name = graph.value(value).name();
-        let stuck = || Declined::new("no-producer", format!("{name:?} has no node of one result"));
-        let (node, _) = graph.producer(value).ok_or_else(stuck)?;
-        graph.sole_result(node).ok_or_else(stuck)?;
-        if graph.node(node).has_bodies() {
-            return Err(stuck());
-        }
-        let operands = graph.operands(node).into_iter().map(Operand::from).collect();
-        let copy = graph.node(node).bare_copy();
-        let old = self.patch.node(copy, node, operands, Out::Fresh(format!("{name}_baseline")));
-        self.patch.remove(node);
-        Ok(old)
+        taken_over(self.cx, &mut self.patch, value)
     }
 
-    /// `(1 − λ)·old + λ·new`.
     fn mix(&mut self, old: Operand, new: Operand, out: Out) -> Operand {
-        self.mixes += 1;
-        let name = self.name(&format!("mix{}", self.mixes));
-        let (own, rest) = self.factors;
-        let anchor = match out {
-            Out::Value(value) => {
-                self.cx.graph.producer(value).map_or(self.anchor, |(node, _)| node)
-            }
-            Out::Fresh(_) => self.anchor,
-        };
-        let mut product = |part: &str, factor: Operand, operand: Operand| {
-            let node = Node::new("Mul").named(&format!("{name}.{part}"));
-            let out = Out::Fresh(format!("{name}.{part}_result"));
-            self.patch.node(node, anchor, vec![factor, operand], out)
-        };
-        let old = product("old", rest, old);
-        let new = product("new", own, new);
-        let sum = Node::new("Add").named(&name);
-        self.patch.node(sum, anchor, vec![old, new], out)
+        self.mixer.mix(self.cx, &mut self.patch, (old, new), out)
     }
 
     /// `factor·x`; `x` itself where the factor is 1.
@@ -312,7 +232,7 @@ impl<'a> Plan<'a> {
         if factor == 1.0 {
             return Ok(x);
         }
-        let name = self.name(&format!("{part}_gain{}", self.mixes));
+        let name = self.name(&format!("{part}_gain{}", self.mixer.mixes));
         let factor = weights::stored(self.dtype, vec![1], &[factor])?;
         let factor = self.patch.constant(format!("{name}.factor"), factor, None);
         let mul = Node::new("Mul").named(&name);

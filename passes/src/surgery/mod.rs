@@ -1,21 +1,25 @@
 //! Edits that change the function of a network: only pruning calls them, and what follows recovers the
 //! accuracy.
 //!
-//! [`expand`] gives every chosen block a second, linear flow beside its own and mixes the two by λ;
+//! [`expand`] gives every chosen block a second, linear flow beside its own and mixes the two by λ; [`blend`] does so with what
+//! was fitted;
 //! [`move_geometry`] moves paddings and strides and shrinks kernels, so that the second flow is one
 //! operator; [`settle`] fixes λ at 1 and drops what no longer counts. The pipeline of exact rules then
 //! merges what is left.
 
+mod blend;
 mod expand;
 mod form;
 mod geometry;
 mod low_rank;
+mod mix;
 mod open_batch;
 mod settle;
 mod site;
 mod statistics;
 mod substitute;
 
+pub use blend::blend;
 pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
 pub use form::{Form, forms};
 pub use geometry::{ConvGeometry, Geometry, Shrink, move_geometry, moved, with_context};

@@ -1,7 +1,7 @@
 //! Putting fitted operators in the place of branches, and cutting a network between values by their names.
 
 use ndarray::{ArrayD, IxDyn};
-use updp_ir::{IrError, Model, Node, ValueId};
+use updp_ir::{IrError, Model, Node, NodeId, ValueId};
 
 use super::geometry::{Shrink, apply, with_context};
 use super::{Fitted, Form, Site, Window, site};
@@ -81,7 +81,7 @@ pub fn stand_in(site: &Site) -> Result<Fitted, PassError> {
     })
 }
 
-fn find(cx: &Context<'_>, name: &str) -> Result<ValueId, PassError> {
+pub(super) fn find(cx: &Context<'_>, name: &str) -> Result<ValueId, PassError> {
     Ok(cx.graph.find(name).ok_or(IrError::StaleId)?)
 }
 
@@ -110,18 +110,28 @@ fn dropped(cx: &Context<'_>, site: &Site) -> Result<Patch, PassError> {
 
 fn replaced(cx: &Context<'_>, site: &Site, maps: &[AffineMap]) -> Result<Patch, PassError> {
     let mut patch = Patch::new();
-    let features = find(cx, &site.features)?;
     let output = find(cx, &site.output)?;
-    let dtype = cx.shapes.dtype(features).ok_or(IrError::StaleId)?;
     let (producer, _) = cx.graph.producer(output).ok_or(IrError::StaleId)?;
+    operators(cx, &mut patch, (site, maps), producer, &Out::Value(output))?;
+    patch.remove(producer);
+    Ok(patch)
+}
+
+/// Plans the operators of a site one behind the other, the last one making `last`.
+pub(super) fn operators(
+    cx: &Context<'_>,
+    patch: &mut Patch,
+    (site, maps): (&Site, &[AffineMap]),
+    producer: NodeId,
+    last: &Out,
+) -> Result<Operand, PassError> {
+    let features = find(cx, &site.features)?;
+    let dtype = cx.shapes.dtype(features).ok_or(IrError::StaleId)?;
     let mut x: Operand = features.into();
     for (at, map) in maps.iter().enumerate() {
         let name = format!("{}.fitted{at}", site.output);
-        let out = if at + 1 == maps.len() {
-            Out::Value(output)
-        } else {
-            Out::Fresh(format!("{name}_result"))
-        };
+        let out =
+            if at + 1 == maps.len() { last.clone() } else { Out::Fresh(format!("{name}_result")) };
         let store = |dims: Vec<usize>, values: &[f64]| {
             weights::stored(dtype, dims, values).map_err(|declined| refused(site, declined))
         };
@@ -143,15 +153,14 @@ fn replaced(cx: &Context<'_>, site: &Site, maps: &[AffineMap]) -> Result<Patch, 
             let add = Node::new("Add").named(&format!("{name}.add"));
             patch.node(add, producer, vec![product, bias], out)
         } else {
-            super::plan_conv(&mut patch, producer, (dtype, &name), (x, map), out)
+            super::plan_conv(patch, producer, (dtype, &name), (x, map), out)
                 .map_err(|declined| refused(site, declined))?
         };
     }
-    patch.remove(producer);
-    Ok(patch)
+    Ok(x)
 }
 
-fn refused(site: &Site, declined: Declined) -> PassError {
+pub(super) fn refused(site: &Site, declined: Declined) -> PassError {
     let Declined { reason, detail } = declined;
     PassError::Refused { index: site.block, name: site.name.clone(), reason, detail }
 }

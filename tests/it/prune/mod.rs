@@ -1,5 +1,6 @@
 //! Pruning blocks: detection, the expanded network at λ = 0, and merged against settled networks.
 
+mod blend;
 pub(crate) mod command;
 mod nets;
 

@@ -21,8 +21,9 @@ pub(super) struct Opened {
     pub(super) notice: Option<String>,
 }
 
-/// Opens a step. On the processor it is lowered ([`Target::this_cpu`]) and run once, after the portable form, which is
-/// taken where the other one cannot be loaded or gives another loss or gradient: the layout of its operators is a matter of the
+/// Opens a step. On the processor it is lowered ([`Target::this_cpu`]), for a card of NVIDIA too ([`Target::Cuda`]), and run once,
+/// after the portable form, which is taken where the other one cannot be loaded or gives another loss or gradient: the layout of
+/// its operators is a matter of the
 /// runtime's own.
 pub(super) fn open(
     options: &Options,
@@ -37,7 +38,12 @@ pub(super) fn open(
     };
     let (mut portable, hash) = session(&step.model)?;
     let mut lowered = step.model.clone();
-    if options.device != Device::Cpu || lower(&mut lowered, Target::this_cpu())? == 0 {
+    let target = match options.device {
+        Device::Cpu => Target::this_cpu(),
+        Device::Cuda | Device::TensorRt => Target::Cuda,
+        Device::MiGraphX => Target::Portable,
+    };
+    if lower(&mut lowered, target)? == 0 {
         return Ok(Opened { session: portable, hash, notice: None });
     }
     let initial = portable.state()?;
@@ -56,7 +62,7 @@ pub(super) fn open(
         }
         Err(error) => error.to_string(),
     };
-    let notice = format!("the step for this processor is not used, the portable one is: {reason}");
+    let notice = format!("the step for this device is not used, the portable one is: {reason}");
     let (portable, hash) = session(&step.model)?;
     Ok(Opened { session: portable, hash, notice: Some(notice) })
 }

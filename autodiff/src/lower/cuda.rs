@@ -1,0 +1,206 @@
+//! What ONNX Runtime's CUDA provider leaves to the processor, or computes slowly → what it computes on the card.
+//!
+//! - `Conv` and `ConvTranspose` whose paddings before and after differ stay on the processor, which costs two copies each and
+//!   forbids recording the step. Before: pads (b, e). After: `Pad`, then a convolution without paddings; for the transposed one
+//!   pads (m, m) with m = min(b, e), then `Slice` of b − m and e − m rows.
+//! - The unrolling of x by one-hot kernels in one group a channel (W̄ of a dense layer) → strided slices of x side by side.
+//! - A convolution of x [1, C, …] with computed kernels [C, 1, k…] in C groups (W̄ of a depthwise layer) → for each position of
+//!   the result what the kernel sees there, side by side, and one product a channel.
+
+use updp_ir::{Model, NewResult, Node, NodeId, Tensor, ValueId, view};
+
+use crate::convolution::one_hot;
+use crate::emit::Emit;
+use crate::error::Result;
+
+/// Most positions of a result that are computed from slices.
+const MOST_POSITIONS: usize = 25;
+
+/// Rewrites all that the provider would not compute well; gives how many nodes.
+pub(super) fn lower(model: &mut Model) -> Result<usize> {
+    let nodes = model.graph.nodes();
+    let mut emit = Emit::new(model)?;
+    emit.set_scope("cuda");
+    let mut replaced = 0;
+    for node in nodes {
+        let Some(y) = emit.graph().sole_result(node) else { continue };
+        emit.set_anchor(node);
+        let graph = emit.graph();
+        let new = if let Some(conv) = view::Conv::of(graph, node, 4) {
+            Window::of(&emit, &conv).map(|window| convolution(&mut emit, &conv, &window))
+        } else {
+            view::ConvTranspose::of(graph, node).map(|conv| transposed(&mut emit, &conv))
+        };
+        let Some(new) = new.transpose()?.flatten() else { continue };
+        emit.replace(node, y, new)?;
+        replaced += 1;
+    }
+    Ok(replaced)
+}
+
+/// A convolution of known sizes.
+struct Window {
+    /// Dims of x, of the weight, of the result.
+    x: Vec<usize>,
+    weight: Vec<usize>,
+    y: Vec<usize>,
+}
+
+impl Window {
+    fn of(emit: &Emit<'_>, conv: &view::Conv) -> Option<Self> {
+        let dims = |value| emit.dims(value).ok();
+        let window = Self { x: dims(conv.x)?, weight: dims(conv.weight)?, y: dims(conv.y)? };
+        let is_usual = conv.auto_pad == view::AutoPad::NotSet
+            && window.x.len() == window.weight.len()
+            && window.y.len() == window.x.len()
+            && window.y.iter().all(|size| *size > 0);
+        is_usual.then_some(window)
+    }
+
+    /// Axes behind batch and channels.
+    fn space(&self) -> usize {
+        self.x.len() - 2
+    }
+}
+
+/// The better form of a convolution; `None` where there is none.
+fn convolution(emit: &mut Emit<'_>, conv: &view::Conv, window: &Window) -> Result<Option<ValueId>> {
+    if is_unrolling(emit, conv, window) {
+        let taps: Vec<usize> = window.weight[2..].to_vec();
+        // [N, C, taps, P]
+        let columns =
+            seen(emit, conv, window, (&taps, &conv.dilations), &conv.strides, &window.y[2..])?;
+        return Ok(Some(emit.reshape(columns, &window.y)?));
+    }
+    if is_own_kernel(emit, conv, window) {
+        let positions = window.y[2..].to_vec();
+        // [1, C, positions, taps]
+        let kernel = &window.weight[2..];
+        let rows = seen(emit, conv, window, (&positions, &conv.strides), &conv.dilations, kernel)?;
+        let (channels, taps) = (window.x[1], kernel.iter().product::<usize>());
+        let rows = emit.reshape(rows, &[channels, positions.iter().product(), taps])?;
+        let kernel = emit.reshape(conv.weight, &[channels, taps, 1])?;
+        let product = emit.matmul(rows, kernel)?;
+        return Ok(Some(emit.reshape(product, &window.y)?));
+    }
+    if conv.pad_begin == conv.pad_end {
+        return Ok(None);
+    }
+    let x = padded(emit, conv, window.space())?;
+    let zeros = vec![0_i64; 2 * window.space()];
+    let node = emit.graph().node(conv.node).bare_copy().with("pads", zeros);
+    Ok(Some(emit.node(node, &[Some(x), Some(conv.weight), conv.bias])?))
+}
+
+/// x with the zeros the convolution would add.
+fn padded(emit: &mut Emit<'_>, conv: &view::Conv, space: usize) -> Result<ValueId> {
+    let pads = |own: &[usize]| -> Vec<i64> {
+        [0, 0].into_iter().chain(own.iter().map(|pad| *pad as i64)).collect()
+    };
+    debug_assert_eq!(conv.pad_begin.len(), space);
+    emit.pad(conv.x, &pads(&conv.pad_begin), &pads(&conv.pad_end), 0.0)
+}
+
+/// For each of the places `[0, counts)·apart` the entries of padded x at that place and every `step` from it, as many as `sizes`:
+/// [N, C, places, entries].
+fn seen(
+    emit: &mut Emit<'_>,
+    conv: &view::Conv,
+    window: &Window,
+    (counts, apart): (&[usize], &[usize]),
+    step: &[usize],
+    sizes: &[usize],
+) -> Result<ValueId> {
+    let space = window.space();
+    let x = padded(emit, conv, space)?;
+    let axes: Vec<usize> = (2..space + 2).collect();
+    let (images, channels) = (window.x[0], window.x[1]);
+    let entries: usize = sizes.iter().product();
+    let places: usize = counts.iter().product();
+    let mut parts = Vec::with_capacity(places);
+    for place in 0..places {
+        let (mut rest, mut start) = (place, vec![0; space]);
+        for axis in (0..space).rev() {
+            start[axis] = rest % counts[axis] * apart[axis];
+            rest /= counts[axis];
+        }
+        let end: Vec<usize> =
+            (0..space).map(|axis| start[axis] + (sizes[axis] - 1) * step[axis] + 1).collect();
+        let part = emit.slice(x, &axes, &start, &end, step)?;
+        parts.push(emit.reshape(part, &[images, channels, 1, entries])?);
+    }
+    emit.concat(&parts, 2)
+}
+
+/// Whether a convolution only puts side by side what each position reads.
+fn is_unrolling(emit: &Emit<'_>, conv: &view::Conv, window: &Window) -> bool {
+    let taps: usize = window.weight[2..].iter().product();
+    let channels = window.x[1];
+    let has_form = conv.bias.is_none()
+        && conv.group == channels
+        && window.weight[0] == channels * taps
+        && window.weight[1] == 1
+        && taps > 1;
+    let values = || emit.constant_of(conv.weight).as_ref().and_then(Tensor::to_f64);
+    has_form
+        && values().is_some_and(|values| {
+            let one = one_hot(&window.weight[2..]);
+            values.chunks_exact(one.len()).all(|own| own == one)
+        })
+}
+
+/// Whether each channel of one image has a computed kernel of its own, and the result has few positions.
+fn is_own_kernel(emit: &Emit<'_>, conv: &view::Conv, window: &Window) -> bool {
+    let channels = window.x[1];
+    conv.bias.is_none()
+        && window.x[0] == 1
+        && conv.group == channels
+        && channels > 1
+        && window.weight[..2] == [channels, 1]
+        && window.y[2..].iter().product::<usize>() <= MOST_POSITIONS
+        && emit.constant_of(conv.weight).is_none()
+}
+
+/// A transposed convolution with equal paddings, and what is too much cut off; `None` where they are equal or unknown.
+fn transposed(emit: &mut Emit<'_>, conv: &view::ConvTranspose) -> Result<Option<ValueId>> {
+    let node = emit.graph().node(conv.node);
+    let is_plain =
+        !["auto_pad", "output_shape", "output_padding"].iter().any(|name| node.has(name));
+    let pads: Vec<usize> = match node.ints("pads") {
+        Some(pads) if is_plain => {
+            pads.iter().filter_map(|pad| usize::try_from(*pad).ok()).collect()
+        }
+        _ => return Ok(None),
+    };
+    let (begin, end) = pads.split_at(pads.len() / 2);
+    if begin == end || begin.len() != end.len() {
+        return Ok(None);
+    }
+    let Ok(dims) = emit.dims(conv.y) else { return Ok(None) };
+    let least: Vec<usize> = begin.iter().zip(end).map(|(a, b)| *a.min(b)).collect();
+    let both: Vec<i64> = least.iter().chain(&least).map(|pad| *pad as i64).collect();
+    let node = node.bare_copy().with("pads", both);
+    let wide = emit.node(node, &[Some(conv.x), Some(conv.weight), conv.bias])?;
+    let axes: Vec<usize> = (2..dims.len()).collect();
+    let start: Vec<usize> = begin.iter().zip(&least).map(|(pad, least)| pad - least).collect();
+    let stop: Vec<usize> = axes.iter().map(|axis| start[axis - 2] + dims[*axis]).collect();
+    let ones = vec![1; axes.len()];
+    Ok(Some(emit.slice(wide, &axes, &start, &stop, &ones)?))
+}
+
+impl Emit<'_> {
+    /// Lets everything that reads `old`, the only result of `node`, read `new`; the node goes.
+    fn replace(&mut self, node: NodeId, old: ValueId, new: ValueId) -> Result<()> {
+        let graph = self.graph_mut();
+        if graph.outputs().any(|output| output == old) {
+            // It keeps its name.
+            graph.detach(old)?;
+            let kept = [NewResult::Existing(old)];
+            graph.add_node(Node::new("Identity"), node, &[Some(new)], &kept)?;
+        } else {
+            graph.redirect_uses(old, new)?;
+        }
+        graph.remove_node(node)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,62 @@
+//! Lets fitted operators take the place of branches little by little: `(1 − λ)·branch + λ·fitted`.
+//!
+//! At λ = 0 the network equals the one it came from, at λ = 1 the one that [`super::substitute`] makes; [`super::settle`] fixes
+//! λ there. A dropped branch is mixed with nothing: `(1 − λ)·(branch + shortcut) + λ·shortcut`.
+
+use updp_ir::{IrError, Model, ValueId};
+
+use super::geometry::{apply, with_context};
+use super::mix::{Mixer, add_lambda, free_prefix, taken_over};
+use super::substitute::{find, operators, refused};
+use super::{Fitted, Site};
+use crate::error::PassError;
+use crate::patch::{Out, Patch};
+use crate::rule::Context;
+
+/// Mixes what was fitted into a network with the names of the one it was fitted in; λ's entries are in the order given.
+///
+/// # Errors
+/// P0004 when a weight leaves the range of the dtype or a branch cannot be mixed, P0009 when the model has a λ already, I0303
+/// when a name of a site is not there.
+pub fn blend(model: &mut Model, fits: &[(&Site, &Fitted)]) -> Result<(), PassError> {
+    if fits.is_empty() {
+        return Ok(());
+    }
+    let prefix = free_prefix(model);
+    let lambda = add_lambda(model, fits.len())?;
+    for (at, (site, fitted)) in fits.iter().enumerate() {
+        let prefix = format!("{prefix}.block{}", site.block);
+        let patch = with_context(model, |cx| plan(cx, (site, fitted), (lambda, at), prefix))?;
+        apply(model, patch, &site.name)?;
+    }
+    Ok(())
+}
+
+fn plan(
+    cx: &Context<'_>,
+    (site, fitted): (&Site, &Fitted),
+    lambda: (ValueId, usize),
+    prefix: String,
+) -> Result<Patch, PassError> {
+    let mut patch = Patch::new();
+    let target = find(cx, if *fitted == Fitted::Drop { &site.sum } else { &site.output })?;
+    let (producer, _) = cx.graph.producer(target).ok_or(IrError::StaleId)?;
+    let dtype = cx.shapes.dtype(target).ok_or(IrError::StaleId)?;
+    let refuse = |declined| refused(site, declined);
+    let mut mixer =
+        Mixer::new(cx, &mut patch, lambda, dtype, (prefix, producer)).map_err(refuse)?;
+    let new = match (fitted, &site.shortcut) {
+        (Fitted::Maps(maps), _) => {
+            let out = Out::Fresh(format!("{}.fitted", site.output));
+            operators(cx, &mut patch, (site, maps), producer, &out)?
+        }
+        (Fitted::Drop, Some(shortcut)) => find(cx, shortcut)?.into(),
+        (Fitted::Drop, None) => {
+            let detail = "there is no shortcut to leave";
+            return Err(refuse(crate::error::Declined::new("no-shortcut", detail)));
+        }
+    };
+    let old = taken_over(cx, &mut patch, target).map_err(refuse)?;
+    mixer.mix(cx, &mut patch, (old, new), Out::Value(target));
+    Ok(patch)
+}
