@@ -62,14 +62,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
     let (model, written) = if has_lambda {
         (model, None)
     } else {
-        let (working, is_opened) = recover::working(&model, &runner, &dataset, &preprocess)?;
-        let batch = Images::new(&working, dataset.clone(), &preprocess)?.fixed_batch();
-        if let (false, Some(batch)) = (is_opened, batch) {
-            terminal::remark(&format!(
-                "the batch of the model is fixed at {batch}, and it is trained with that"
-            ));
-        }
-        (working, Some(model))
+        (opened(&model, &runner, &dataset, &preprocess)?, Some(model))
     };
     let mut teacher = model.clone();
     if has_lambda {
@@ -117,11 +110,9 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         recover::mark_work(work)?;
     }
     let before = judge.baseline();
-    terminal::remark(&format!(
-        "training with {} images; before: {}",
-        dataset.len(),
-        training::words(&before)
-    ));
+    let text =
+        format!("training with {} images; before: {}", dataset.len(), training::words(&before));
+    terminal::remark(&text);
     let mut shown = Shown::new(epochs, false);
     let tuned = tuning.run(&model, &mut shown).inspect_err(|_| {
         if let (None, Some(work)) = (&arguments.images.work, &work) {
@@ -132,15 +123,29 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         training::tell_stopped(tuned.steps, work.as_deref());
         return Err(CliError::Interrupted);
     }
-    let trained = match written {
-        Some(written) => tuned.put_into(written)?,
-        None => tuned.model.clone(),
-    };
+    let trained = written.map_or_else(|| Ok(tuned.model.clone()), |model| tuned.put_into(model))?;
     finish(arguments, (target, &trained), &before, &tuned, &shown)?;
     if let (Some(work), None) = (work, &arguments.images.work) {
         recover::remove_work(&work);
     }
     Ok(())
+}
+
+/// The model with its batch opened, where every image keeps its result then.
+fn opened(
+    model: &Model,
+    runner: &Runner,
+    dataset: &Dataset,
+    preprocess: &Preprocess,
+) -> Result<Model, CliError> {
+    let (working, is_opened) = recover::working(model, runner, dataset, preprocess)?;
+    let batch = Images::new(&working, dataset.clone(), preprocess)?.fixed_batch();
+    if let (false, Some(batch)) = (is_opened, batch) {
+        terminal::remark(&format!(
+            "the batch of the model is fixed at {batch}, and it is trained with that"
+        ));
+    }
+    Ok(working)
 }
 
 fn work(arguments: &TrainArgs) -> Option<std::path::PathBuf> {

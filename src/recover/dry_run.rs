@@ -112,11 +112,11 @@ impl Recover<'_> {
             let rehearsed = self.rehearsed(plan, ground, &prunable, aim)?;
             seconds += rehearsed.seconds();
             let _ = writeln!(text, "  {}", rehearsed.words());
-            if plan.method == Method::Fit {
-                text.push_str(
-                    "  (steps of the network with all of its blocks; pruned it is faster)\n",
-                );
-            }
+            text.push_str(match plan.method {
+                Method::Fit => "  (steps of the network with all of its blocks; pruned it is faster)\n",
+                Method::Blend => "  (steps without the fitted operators beside the blocks; with them a little slower)\n",
+                Method::Progressive | Method::Direct => "",
+            });
         }
         let _ = write!(
             text,
@@ -195,7 +195,7 @@ impl Recover<'_> {
         aim: Aim,
     ) -> Result<Rehearsed, CliError> {
         let mut network = ground.working.clone();
-        if plan.method != Method::Fit {
+        if matches!(plan.method, Method::Progressive | Method::Direct) {
             let count = if let Aim::Count(count) = aim { count } else { blocks.len() };
             let choices: Vec<surgery::Choice> = blocks
                 .iter()

@@ -28,10 +28,8 @@ pub(super) fn lower(model: &mut Model) -> Result<usize> {
         let graph = emit.graph();
         let new = if let Some(conv) = view::Conv::of(graph, node, 4) {
             Window::of(&emit, &conv).map(|window| convolution(&mut emit, &conv, &window))
-        } else if let Some(conv) = view::ConvTranspose::of(graph, node) {
-            Some(transposed(&mut emit, &conv))
         } else {
-            None
+            view::ConvTranspose::of(graph, node).map(|conv| transposed(&mut emit, &conv))
         };
         let Some(new) = new.transpose()?.flatten() else { continue };
         emit.replace(node, y, new)?;

@@ -48,7 +48,7 @@ fn plan(
     let new = match (fitted, &site.shortcut) {
         (Fitted::Maps(maps), _) => {
             let out = Out::Fresh(format!("{}.fitted", site.output));
-            operators(cx, &mut patch, (site, maps), producer, out)?
+            operators(cx, &mut patch, (site, maps), producer, &out)?
         }
         (Fitted::Drop, Some(shortcut)) => find(cx, shortcut)?.into(),
         (Fitted::Drop, None) => {

@@ -112,7 +112,7 @@ fn replaced(cx: &Context<'_>, site: &Site, maps: &[AffineMap]) -> Result<Patch, 
     let mut patch = Patch::new();
     let output = find(cx, &site.output)?;
     let (producer, _) = cx.graph.producer(output).ok_or(IrError::StaleId)?;
-    operators(cx, &mut patch, (site, maps), producer, Out::Value(output))?;
+    operators(cx, &mut patch, (site, maps), producer, &Out::Value(output))?;
     patch.remove(producer);
     Ok(patch)
 }
@@ -123,7 +123,7 @@ pub(super) fn operators(
     patch: &mut Patch,
     (site, maps): (&Site, &[AffineMap]),
     producer: NodeId,
-    last: Out,
+    last: &Out,
 ) -> Result<Operand, PassError> {
     let features = find(cx, &site.features)?;
     let dtype = cx.shapes.dtype(features).ok_or(IrError::StaleId)?;

@@ -1,6 +1,8 @@
 //! Trainings of small models, in ONNX Runtime, on small data.
 
 mod loading;
+#[cfg(target_os = "linux")]
+mod memory;
 mod training;
 
 use std::path::Path;

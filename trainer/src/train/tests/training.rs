@@ -19,7 +19,7 @@ use crate::train::{
     TrainError, TrainOptions, Trained, train,
 };
 
-const CLASSES: usize = 3;
+pub(super) const CLASSES: usize = 3;
 
 fn f32s(dims: &[usize], values: &[f32]) -> Tensor {
     Tensor::from_f32(dims.to_vec(), values).unwrap()
@@ -92,7 +92,7 @@ fn step_model(batch: usize, accumulates: bool) -> ModelBuilder {
     model
 }
 
-fn session(batch: usize, accumulates: bool) -> StepSession {
+pub(super) fn session(batch: usize, accumulates: bool) -> StepSession {
     let model = step_model(batch, accumulates).build().unwrap();
     let bytes = model.encode(&DataPlacement::Inline).unwrap().model_to_bytes();
     let spec = |name: &str, dims: &[usize]| StateSpec {
@@ -109,7 +109,7 @@ fn session(batch: usize, accumulates: bool) -> StepSession {
 }
 
 /// Whether ONNX Runtime is there; prints the skip.
-fn has_runtime(test: &str) -> bool {
+pub(super) fn has_runtime(test: &str) -> bool {
     let has = find_ort().is_some();
     if !has {
         skip(test, "no ONNX Runtime");
@@ -119,7 +119,7 @@ fn has_runtime(test: &str) -> bool {
 
 const EPOCHS: usize = 4;
 
-fn schedule(steps_per_epoch: usize) -> Schedule {
+pub(super) fn schedule(steps_per_epoch: usize) -> Schedule {
     Schedule {
         epochs: EPOCHS,
         steps_per_epoch,
@@ -137,7 +137,7 @@ fn settings() -> LoaderSettings {
     LoaderSettings { augment, ..LoaderSettings::new(4, CLASSES, 7) }
 }
 
-fn options(folder: Option<&Path>) -> TrainOptions {
+pub(super) fn options(folder: Option<&Path>) -> TrainOptions {
     TrainOptions {
         folder: folder.map(Path::to_owned),
         checkpoint_every: 3,
@@ -440,76 +440,4 @@ fn steps_and_settings_that_do_not_fit_are_refused_before_the_first_step() {
     assert_eq!(code(&plan, &three), "X0303");
     let file = tempfile::NamedTempFile::new().unwrap();
     assert_eq!(code(&plan, &options(Some(file.path()))), "T0006");
-}
-
-/// Resident memory, in bytes.
-#[cfg(target_os = "linux")]
-fn resident() -> usize {
-    let pages = fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages = pages.split(' ').nth(1).and_then(|it| it.parse::<usize>().ok());
-    pages.expect("a number of pages") * 4096
-}
-
-/// Looks at the memory after a warm-up and at the end.
-#[cfg(target_os = "linux")]
-struct Memory {
-    warm: usize,
-    end: usize,
-}
-
-#[cfg(target_os = "linux")]
-impl Hooks for Memory {
-    fn progress(&mut self, progress: &Progress) {
-        match progress.done {
-            1000 => self.warm = resident(),
-            10_000 => self.end = resident(),
-            _ => {}
-        }
-    }
-
-    fn validate(
-        &mut self,
-        state: &IndexMap<String, Tensor>,
-        _epoch: u64,
-    ) -> Result<Option<f64>, TrainerError> {
-        Ok(state["w"].to_f64().map(|weights| weights.iter().sum()))
-    }
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn memory_stays_flat_over_ten_thousand_steps_of_a_training() {
-    let name = "memory_stays_flat_over_ten_thousand_steps_of_a_training";
-    if !has_runtime(name) {
-        return;
-    }
-    // Tests beside this one would be measured too, so it runs in a process of its own.
-    if std::env::var_os("UPDP_MEASURES_MEMORY").is_none() {
-        let module = module_path!().split_once("::").expect("the crate comes first").1;
-        let own = format!("{module}::{name}");
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &own, "--nocapture"])
-            .env("UPDP_MEASURES_MEMORY", "1")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        assert!(text.contains("1 passed"), "{text}");
-        return;
-    }
-    // Images and targets of a step are 3.8 kB, so keeping them all from the warm-up on would take 35 MB.
-    let (batch, per_epoch) = (64, 10);
-    let (_data, dataset) = small(batch * per_epoch, CLASSES);
-    let made =
-        LoaderSettings { augment: Augment::light(1), ..LoaderSettings::new(batch, CLASSES, 7) };
-    let loader = Loader::new(&dataset, &plain(), &INPUT, made).unwrap();
-    let folder = TempDir::new().unwrap();
-    let options = TrainOptions { checkpoint_every: 500, ..options(Some(folder.path())) };
-    let plan = Schedule { epochs: 1000, ..schedule(per_epoch) };
-    let mut memory = Memory { warm: 0, end: 0 };
-    let trained = train(&mut session(batch, false), &loader, &plan, &options, &mut memory).unwrap();
-    assert_eq!(trained.snapshot.steps, 10_000);
-    let Memory { warm, end } = memory;
-    assert!(warm > 0 && end > 0);
-    assert!(end.saturating_sub(warm) < 12 << 20, "{warm} bytes after 1000 steps, {end} at the end");
 }
