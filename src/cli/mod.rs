@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+mod search;
 mod tools;
 mod train;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use search::{SearchArgs, SearchChoice};
 pub use tools::{BenchArgs, InspectArgs, VerifyArgs};
 pub use train::{AugmentChoice, Method, OptimizerChoice, TrainArgs, TrainingArgs};
 
@@ -270,6 +272,9 @@ pub struct PruneArgs {
     /// Most points of accuracy (without labels: of agreement) that may be lost; alone: prunes as much as that allows
     #[arg(long, value_name = "P", value_parser = positive)]
     pub max_drop: Option<f64>,
+    /// How the blocks are chosen
+    #[command(flatten)]
+    pub search: SearchArgs,
     /// How accuracy is recovered; with --data the default is fit
     #[arg(long, value_enum)]
     pub recover: Option<Recovery>,

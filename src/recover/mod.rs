@@ -1,5 +1,6 @@
 //! Pruning with data: every block is fitted and measured, blocks are chosen for the goal, and the network is fitted.
 
+mod explore;
 mod goals;
 mod market;
 mod train;
@@ -292,6 +293,7 @@ impl Recover<'_> {
             blocks: Vec::new(),
             front: Vec::new(),
             tried: Vec::new(),
+            search: None,
             explanation,
             missed: Vec::new(),
         })
@@ -339,6 +341,7 @@ impl Recover<'_> {
                 outcome.tried.push(market.tried(&solution, Some(*joint)));
             }
         }
+        outcome.search = market.searched();
         outcome.explanation.extend(choice.explanation.iter().cloned());
         if sequence.adjusted > 0 {
             outcome.explanation.push(format!(
