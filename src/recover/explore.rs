@@ -93,13 +93,12 @@ impl Market<'_> {
         let bar = Bar::new("trying blocks together", evaluations);
         let mut joint = |genome: &Genome| -> Result<f64, CliError> {
             let set = words(offers, genome);
-            let score = match ledger.get(&set) {
-                Some(known) => known,
-                None => {
-                    let score = recovery.together(&candidates(offers, genome))?;
-                    ledger.put(&set, score)?;
-                    score
-                }
+            let score = if let Some(known) = ledger.get(&set) {
+                known
+            } else {
+                let score = recovery.together(&candidates(offers, genome))?;
+                ledger.put(&set, score)?;
+                score
             };
             bar.advance(1);
             Ok(if is_hard { 100.0 * hard_loss(baseline, &score) } else { price(baseline, &score) })

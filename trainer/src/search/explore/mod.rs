@@ -131,8 +131,8 @@ impl<E> Trial<'_, E> {
 /// Drawn genomes until the budget is used up.
 fn random<E>(trial: &mut Trial<'_, E>, space: &Space, generator: &mut Generator) -> Result<(), E> {
     while trial.left > 0 {
-        let drawn = (0..DRAWS).map(|_| space.draw(generator));
-        let Some(genome) = drawn.into_iter().find(|it| trial.archive.price_of(it).is_none()) else {
+        let mut drawn = (0..DRAWS).map(|_| space.draw(generator));
+        let Some(genome) = drawn.find(|it| trial.archive.price_of(it).is_none()) else {
             break;
         };
         trial.look(&genome)?;
