@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 mod config;
 mod prune;
+mod search;
 mod tools;
 mod train;
 mod values;
@@ -13,6 +14,7 @@ mod values;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
+pub use search::{SearchArgs, SearchChoice};
 pub use tools::{BenchArgs, InspectArgs, VerifyArgs};
 pub use train::{AugmentChoice, Method, OptimizerChoice, RampForm, TrainArgs, TrainingArgs};
 pub use values::BlockList;

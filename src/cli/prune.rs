@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::search::SearchArgs;
 use super::values::{BlockList, above_one, block_list, positive, size};
 
 /// What a pruned block becomes.
@@ -77,6 +78,9 @@ pub struct PruneArgs {
     /// Most points of accuracy (without labels: of agreement) that may be lost; alone: prunes as much as that allows
     #[arg(long, value_name = "P", value_parser = positive)]
     pub max_drop: Option<f64>,
+    /// How the blocks are chosen
+    #[command(flatten)]
+    pub search: SearchArgs,
     /// How accuracy is recovered; with --data the default is fit
     #[arg(long, value_enum)]
     pub recover: Option<Recovery>,

@@ -33,6 +33,12 @@ pub(super) fn run(
     {
         return Err(usage("--epochs is for --recover train"));
     }
+    if arguments.prune.search.is_asked_for()
+        && (arguments.prune.recover == Some(Recovery::None) || arguments.prune.until.is_some())
+    {
+        let detail = "--search and --evaluations choose blocks by what they lose: not with --recover none or --until";
+        return Err(usage(detail));
+    }
     let with_data =
         arguments.images.data.is_some() && arguments.prune.recover != Some(Recovery::None);
     if !with_data {

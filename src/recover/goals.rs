@@ -10,7 +10,7 @@ use crate::report::{Facts, counted};
 use crate::terminal::Bar;
 
 /// Multiply-adds spent on trying sets of blocks together.
-const TRIAL_MACS: u64 = 6_000_000_000_000;
+const TRIAL_MACS: u64 = 3_000_000_000_000;
 
 /// A latency is aimed at so much below the goal: measuring the result again gives another number.
 const MARGIN: f64 = 0.97;
@@ -117,10 +117,14 @@ impl Market<'_> {
 
     /// Which blocks, by prices and by trying sets together.
     fn refine(&mut self, goal: Goal, is_hard: bool) -> Result<Choice, CliError> {
+        if let Some(strategy) = self.search.strategy() {
+            return self.explore(goal, is_hard, strategy);
+        }
         let starts = search::solve(&self.items, goal, 4);
         let macs = Facts::of(self.recovery.original, 0).macs.max(1);
         let images = self.recovery.judge.images() as u64;
         let trials = (TRIAL_MACS / (macs * images.max(1))).clamp(6, 32) as usize;
+        let trials = self.search.evaluations.unwrap_or(trials);
         let (recovery, offers, baseline) = (&self.recovery, &self.offers, &self.baseline);
         let bar = Bar::new("trying blocks together", trials);
         let mut joint = |genome: &Genome| -> Result<f64, CliError> {

@@ -15,6 +15,7 @@ use updp_trainer::search::{Genome, Item, Offer, Solution};
 use updp_trainer::stage::Stage;
 
 use super::Recover;
+use super::explore::Search;
 use crate::cli::BlockList;
 use crate::error::CliError;
 use crate::latency_table::LatencyTable;
@@ -44,6 +45,8 @@ pub(super) struct Market<'a> {
     pub(super) items: Vec<Item>,
     pub(super) table: LatencyTable,
     pub(super) baseline: Score,
+    /// How sets of blocks are looked for, and what was found.
+    pub(super) search: Search,
     /// Options of the merge.
     options: &'a Options,
     /// The original, compiled, for measuring whole networks.
@@ -106,7 +109,9 @@ impl Recover<'_> {
         let mut compiled = working.clone();
         pipeline::compile(&mut compiled, request.options, &mut |_, _| {})?;
         let options = request.options;
-        Ok(Market { recovery, offers, items, table, baseline, options, compiled })
+        let (arguments, seed) = (&request.arguments.search, self.images.seed);
+        let search = Search::new(arguments, seed, (&items, &offers), recovery.checkpoint)?;
+        Ok(Market { recovery, offers, items, table, baseline, search, options, compiled })
     }
 
     /// What a block offers, not fitted yet.

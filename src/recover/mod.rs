@@ -1,6 +1,7 @@
 //! Pruning with data: every block is fitted and measured, blocks are chosen for the goal, and the network is fitted.
 
 mod dry_run;
+mod explore;
 mod goals;
 mod market;
 mod train;
@@ -303,6 +304,7 @@ impl Recover<'_> {
             blocks: Vec::new(),
             front: Vec::new(),
             tried: Vec::new(),
+            search: None,
             explanation,
             missed: Vec::new(),
         })
@@ -350,6 +352,7 @@ impl Recover<'_> {
                 outcome.tried.push(market.tried(&solution, Some(*joint)));
             }
         }
+        outcome.search = market.searched();
         outcome.explanation.extend(choice.explanation.iter().cloned());
         if sequence.adjusted > 0 {
             outcome.explanation.push(format!(

@@ -85,6 +85,7 @@ fn outcome() -> Outcome {
             tried(&[(0, "linear"), (3, "linear")], 5.0, 0.4, Some(1.9)),
             tried(&[(0, "linear"), (1, "linear"), (3, "linear")], 4.4, 1.65, Some(3.4)),
         ],
+        search: None,
         explanation: words(&["3 sets were tried together.", "The cheapest <kept> won."]),
         missed: words(&["accuracy fell by 0.7 points & 0.5 were allowed"]),
     }

@@ -70,6 +70,12 @@ impl Checkpoint {
         Ok(Self { folder: Some(folder.to_owned()) })
     }
 
+    /// The folder; `None` when nothing is kept.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// The candidates of a key, put back on their sites; `None` when there are none or another set of sites was asked
     /// for then.
     #[must_use]

@@ -7,6 +7,7 @@ pub mod fit;
 pub mod hash;
 pub mod images;
 pub mod judge;
+pub mod ledger;
 pub mod outcome;
 pub mod recovery;
 pub mod run;

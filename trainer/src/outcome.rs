@@ -146,6 +146,21 @@ pub struct TrainingOutcome {
     pub course: Vec<Moment>,
 }
 
+/// A search by sets tried together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SearchOutcome {
+    /// `genetic`, `random` or `greedy`.
+    pub strategy: String,
+    /// Seed of what was drawn.
+    pub seed: u64,
+    /// Sets tried together.
+    pub evaluated: usize,
+    /// Of the sets tried those that no other is both faster than and loses less than, the unpruned network first.
+    pub by_latency: Vec<Tried>,
+    /// Of the sets tried those that no other prunes as many blocks as and loses less than, the unpruned network first.
+    pub by_count: Vec<Tried>,
+}
+
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
@@ -169,6 +184,8 @@ pub struct Outcome {
     pub front: Vec<Tried>,
     /// Sets tried together, in order.
     pub tried: Vec<Tried>,
+    /// The search by sets tried together; `None` where prices of single blocks led it.
+    pub search: Option<SearchOutcome>,
     /// How the choice came about, in sentences.
     pub explanation: Vec<String>,
     /// Gates that were missed, in words; empty = all held.

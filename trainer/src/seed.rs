@@ -12,10 +12,15 @@ impl Generator {
         mixed ^ (mixed >> 31)
     }
 
+    /// Evenly among the numbers below `count`; 0 when that is 0.
+    pub(crate) fn below(&mut self, count: usize) -> usize {
+        ((u128::from(self.next()) * count as u128) >> 64) as usize
+    }
+
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
-            let other = (u128::from(self.next()) * (last as u128 + 1)) >> 64;
-            items.swap(last, other as usize);
+            let other = self.below(last + 1);
+            items.swap(last, other);
         }
     }
 

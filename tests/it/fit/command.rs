@@ -96,6 +96,30 @@ fn the_same_command_gives_the_same_bytes_also_after_it_was_killed() {
 }
 
 #[test]
+fn a_genetic_search_keeps_its_goal_and_gives_the_same_bytes_twice() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let table = folder.path().join("t.json").display().to_string();
+    let report = folder.path().join("r.json");
+    let (report_text, data) = (report.display().to_string(), data());
+    let more = ["--prune", "3", "--force", "--latency-table", &table, "--threads", "2"];
+    let search = ["--search", "genetic", "--evaluations", "20", "--report", &report_text];
+    let all = arguments(&input, &output, &data, &[more.as_slice(), &search].concat());
+    succeeds(&all);
+    let first = std::fs::read(&output).expect("written");
+    let found = &json(&report)["pruning"]["fit"];
+    assert_eq!(found["search"]["strategy"], "genetic");
+    assert_eq!(found["search"]["evaluated"], 20);
+    let tried = found["tried"].as_array().expect("a list");
+    assert_eq!(tried.len(), 20);
+    assert!(tried.iter().all(|set| set["blocks"].as_array().map(Vec::len) == Some(3)));
+    assert!(found["search"]["by_latency"].as_array().expect("a list").len() > 1);
+    let chosen = found["blocks"].as_array().expect("a list");
+    assert_eq!(chosen.iter().filter(|block| !block["chosen"].is_null()).count(), 3);
+    succeeds(&all);
+    assert_eq!(first, std::fs::read(&output).expect("written"), "a second run differs");
+}
+
+#[test]
 fn labels_are_not_needed() {
     let (folder, input, output) = scene("fmnist_convnext.bn");
     let images = folder.path().join("images.npy");
@@ -166,6 +190,9 @@ fn says_what_is_missing() {
     let many = arguments(&input, &output, &data, &["--prune", "99"]);
     ends(&many, 6, "error[C0014]");
     ends(&many, 6, "99 blocks are asked for");
+    ends(&[&input, "-o", &output, "--prune", "2", "--search", "genetic"], 2, "error[C0001]");
+    let none = ["--blocks", "1", "--recover", "none", "--search", "greedy"];
+    ends(&arguments(&input, &output, &data, &none), 2, "--search and --evaluations choose blocks");
     let page = folder.path().join("r.html").display().to_string();
     ends(&[&input, "-o", &output, "--report", &page], 2, "a page is made of pruning with --data");
     ends(&arguments(&input, &output, &data, &["--blocks", "99"]), 2, "error[C0013]");

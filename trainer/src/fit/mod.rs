@@ -28,8 +28,11 @@ use normal::{Shape, Solved};
 use rows::{Batch, Layout, Rows};
 use table::sum;
 
-/// Unknowns of an output channel from which on half the rows an unknown do.
+/// Unknowns of an output channel from which on [`FEWER`] rows an unknown do.
 const MANY: usize = 1000;
+
+/// What part of the rows an unknown is drawn there: one third.
+const FEWER: usize = 3;
 
 /// The equations have no solution that can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,8 +193,11 @@ impl Fit<'_> {
         let settings = self.settings;
         let (least, most) = settings.rows;
         // Many unknowns come with few positions of many channels: more rows would be more of the same images.
-        let each =
-            if unknowns > MANY { settings.rows_per_unknown / 2 } else { settings.rows_per_unknown };
+        let each = if unknowns > MANY {
+            settings.rows_per_unknown / FEWER
+        } else {
+            settings.rows_per_unknown
+        };
         let rows = (each * unknowns).clamp(least, most);
         rows.min(settings.row_bytes / (4 * unknowns).max(1)).max(2)
     }

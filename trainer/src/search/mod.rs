@@ -2,11 +2,12 @@
 //!
 //! The table is additive: the latency of a choice is the sum over the blocks, its price the sum of what each
 //! block loses alone (UPDP, sec. 3). [`solve`] is exact in it; [`refine`] then looks at the few best choices
-//! together, where the sum of single prices is only a guess.
+//! together, where the sum of single prices is only a guess. [`explore`] goes by joint prices from the start.
 //!
 //! Sums are counted in whole units, 1 ps and 10⁻⁹ points, so they do not depend on the order of addition and
 //! equal sums are equal. A plain `f64` sum agrees within 10⁻⁹ per block.
 
+pub mod explore;
 mod knapsack;
 mod refine;
 
