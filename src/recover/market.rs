@@ -163,11 +163,12 @@ impl Recover<'_> {
             (Some(BlockList::Some(list)), _) => {
                 refusals(&|offers| list.contains(&offers.row.block.index))
             }
-            (None, Some(count)) if prunable > 0 && count.get() > prunable => format!(
-                "{} asked for and {prunable} can be pruned; {}",
-                counted(count.get(), "block is", "blocks are"),
-                refusals(&|_| true)
-            ),
+            (None, Some(count)) if prunable > 0 && count.get() > prunable => {
+                let blocks = counted(count.get(), "block is", "blocks are");
+                let text = format!("{blocks} asked for and {prunable} can be pruned");
+                let reasons = refusals(&|_| true);
+                if reasons.is_empty() { text } else { format!("{text}; {reasons}") }
+            }
             _ if prunable == 0 => refusals(&|_| true),
             _ => return Ok(()),
         };

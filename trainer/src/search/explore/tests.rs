@@ -76,7 +76,6 @@ fn the_genetic_search_finds_the_optimum_where_the_table_misleads() {
             assert!(found.joint_price < best + 0.5, "{goal:?} {seed}: {found:?}, not {best}");
             optima += usize::from(found.joint_price <= best + 1e-9);
         }
-        // By how the landscape is made, half of the seeds end within 0.3 of it.
         assert!(optima >= 2, "{goal:?}: {optima} of 10 seeds");
     }
 }
