@@ -84,7 +84,13 @@ mod tests {
     use super::*;
 
     fn score(share: f64) -> Score {
-        Score { images: 3, accuracy: Some(share), agreement: None, overlap: share / 3.0 }
+        Score {
+            images: 3,
+            accuracy: Some(share),
+            top5: None,
+            agreement: None,
+            overlap: share / 3.0,
+        }
     }
 
     #[test]
