@@ -86,16 +86,15 @@ class Runs:
         if not report.exists():
             epochs = self.arguments.cifar_epochs if net == "resnet20" else self.arguments.epochs
             training = ["--epochs", epochs, "--batch-size", 128 if net == "resnet20" else 64, *self.arguments.option]
+            written = folder / f"{arm}.new.json"
             common = ["-o", folder / f"{arm}.onnx", "--data", *self.data(net), "--seed", seed, "--threads", self.arguments.threads,
-                      "--device", self.arguments.device, "--report", folder / f"{arm}.new.json",
-                      "-q"]
+                      "--device", self.arguments.device, "--report", written, "-q"]
             if ARMS[arm] is None:
                 command = ["train", self.model(net), *common, *training]
             else:
                 command = [self.model(net), *common, "--blocks", NETS[net], "--form", "conv", "--force", "--no-verify",
                            "--probe-seconds", "0.02", "--latency-table", folder / "latency.json", "--work", folder / "work"]
                 command += [*training, *ARMS[arm]] if ARMS[arm] else []
-            written = Path(common[common.index("--report") + 1])
             start = time.monotonic()
             with log.open("w") as file:
                 made = subprocess.run([str(part) for part in [self.arguments.binary, *command]], stderr=file, stdout=file)

@@ -62,10 +62,8 @@ impl Rehearsed {
 /// What the training refuses.
 pub fn rehearse(tuning: &Tuning<'_>, network: &Model) -> Result<Rehearsed, CliError> {
     let settings = TuneSettings { folder: None, ..tuning.settings.clone() };
-    let has_lambda = !settings.pruned.is_empty();
     let tuning = Tuning { settings: &settings, ..*tuning };
     let mut clock = Clock {
-        has_lambda,
         started: Instant::now(),
         mark: Instant::now(),
         steps: 0,
@@ -92,7 +90,6 @@ pub fn rehearse(tuning: &Tuning<'_>, network: &Model) -> Result<Rehearsed, CliEr
 
 /// Takes the times, then stops.
 struct Clock {
-    has_lambda: bool,
     started: Instant,
     /// When the last step or scoring ended.
     mark: Instant,
@@ -145,9 +142,8 @@ impl Observer for Clock {
             self.time();
         }
         self.judging = Some(Instant::now());
-        if self.has_lambda {
-            surgery::settle(&mut network)?;
-        }
+        // A network without λ stays as it is.
+        surgery::settle(&mut network)?;
         Ok(network)
     }
 }

@@ -298,7 +298,7 @@ impl std::fmt::Debug for Recording {
 }
 
 impl Recording {
-    /// Binds buffers of the device to the results; one whose dims are not known cannot be recorded.
+    /// Binds buffers of the device to the results, which are numbers: dims that are not known are taken for 1.
     fn of(
         runtime: &str,
         device: Device,

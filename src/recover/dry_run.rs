@@ -18,7 +18,7 @@ use super::{Aim, Data, Recover};
 use crate::cli::Method;
 use crate::error::CliError;
 use crate::rehearsal::{Rehearsed, about, rehearse};
-use crate::survey::{Row, SHORT_EFFORT, Survey};
+use crate::survey::{Row, SHORT_EFFORT};
 
 /// Fitting for the estimate ends after this long; blocks not reached are taken from those that were.
 const MOST: Duration = Duration::from_secs(30);
@@ -128,30 +128,13 @@ impl Recover<'_> {
 
     /// The blocks with the forms that can be fitted; none for those not asked for.
     fn candidates(&self, working: &Model) -> Result<Vec<Candidate>, CliError> {
-        let request = self.request;
         let blocks = surgery::blocks_of(working)?;
-        let wanted = request.wanted(&blocks)?;
-        let asked = request.arguments.form.as_form();
-        let is_asked = |form: Form| asked.is_none_or(|asked| asked == form);
-        let mut sites: Vec<Vec<Site>> = surgery::with_context(working, |cx| {
-            let of = |block: &Block| {
-                if block.refusal.is_some() || !wanted.contains(&block.index) {
-                    return Vec::new();
-                }
-                let all = surgery::sites(cx, block, request.shrink()).into_iter();
-                all.filter(|(form, _)| is_asked(*form)).filter_map(|(_, site)| site.ok()).collect()
-            };
-            blocks.iter().map(of).collect()
+        let wanted = self.request.wanted(&blocks)?;
+        let mut sites = self.sites(working, &blocks, |block| {
+            block.refusal.is_none() && wanted.contains(&block.index)
         });
-        let survey = Survey {
-            model: working,
-            shrink: request.shrink(),
-            options: request.options,
-            is_fitted: true,
-            effort: SHORT_EFFORT,
-        };
         let forms = |block: &Block| sites[block.index].iter().map(|site| site.form).collect();
-        let rows = survey.rows(blocks, forms, None)?;
+        let rows = self.survey(working, SHORT_EFFORT).rows(blocks, forms, None)?;
         let pairs = rows.into_iter().map(|row| {
             let sites = std::mem::take(&mut sites[row.block.index]);
             Candidate { row, sites }

@@ -6,15 +6,14 @@ use updp_trainer::checkpoint::Checkpoint;
 use updp_trainer::hash::Fnv;
 use updp_trainer::ledger::Ledger;
 use updp_trainer::outcome::SearchOutcome;
-use updp_trainer::recovery::{hard_loss, price};
 use updp_trainer::search::explore::{Archive, Evaluated, Settings, Strategy, explore};
 use updp_trainer::search::{self, Genome, Goal, Item};
 
-use super::goals::Choice;
+use super::goals::{Choice, affordable, points};
 use super::market::{Market, Offers, candidates};
 use crate::cli::{SearchArgs, SearchChoice};
 use crate::error::CliError;
-use crate::report::{Facts, counted};
+use crate::report::counted;
 use crate::terminal::Bar;
 
 /// Multiply-adds that trying sets together takes by default.
@@ -80,10 +79,7 @@ impl Market<'_> {
     ) -> Result<Choice, CliError> {
         let starts = search::solve(&self.items, goal, 4);
         let Self { recovery, offers, items, baseline, search, .. } = self;
-        let macs = Facts::of(recovery.original, 0).macs.max(1);
-        let images = (recovery.judge.images() as u64).max(1);
-        let default = SEARCH_MACS / macs.saturating_mul(images);
-        let default = default.clamp(EVALUATIONS.0, EVALUATIONS.1) as usize;
+        let default = affordable(recovery, SEARCH_MACS, EVALUATIONS);
         let Search { evaluations, seed, archive, ledger, .. } = search;
         let before = archive.entries().len();
         let mut evaluations = evaluations.unwrap_or(default);
@@ -101,7 +97,7 @@ impl Market<'_> {
                 score
             };
             bar.advance(1);
-            Ok(if is_hard { 100.0 * hard_loss(baseline, &score) } else { price(baseline, &score) })
+            Ok(points(baseline, &score, is_hard))
         };
         let settings = Settings { strategy, evaluations, seed: *seed };
         let found = explore(items, goal, &starts, settings, archive, &mut joint)?;

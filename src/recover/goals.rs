@@ -1,6 +1,7 @@
 //! From goals to a choice of blocks, aimed at anew until the network itself has what was asked for.
 
-use updp_trainer::recovery::{Sequence, hard_loss, place, price};
+use updp_trainer::outcome::Score;
+use updp_trainer::recovery::{Recovery, Sequence, hard_loss, place, price};
 use updp_trainer::search::{self, Genome, Goal};
 
 use super::Aim;
@@ -11,6 +12,9 @@ use crate::terminal::Bar;
 
 /// Multiply-adds spent on trying sets of blocks together.
 const TRIAL_MACS: u64 = 3_000_000_000_000;
+
+/// Fewest and most sets tried together by default.
+const TRIALS: (u64, u64) = (6, 32);
 
 /// A latency is aimed at so much below the goal: measuring the result again gives another number.
 const MARGIN: f64 = 0.97;
@@ -23,6 +27,18 @@ pub(super) struct Choice {
     pub(super) genome: Genome,
     pub(super) tried: Vec<(Genome, f64)>,
     pub(super) explanation: Vec<String>,
+}
+
+/// Sets of blocks that can be tried together with so many multiply-adds, within bounds.
+pub(super) fn affordable(recovery: &Recovery<'_>, macs: u64, (least, most): (u64, u64)) -> usize {
+    let one = Facts::of(recovery.original, 0).macs.max(1);
+    let images = (recovery.judge.images() as u64).max(1);
+    (macs / one.saturating_mul(images)).clamp(least, most) as usize
+}
+
+/// Points that a set loses: of what people count where a bound is on that, else the price.
+pub(super) fn points(before: &Score, after: &Score, is_hard: bool) -> f64 {
+    if is_hard { 100.0 * hard_loss(before, after) } else { price(before, after) }
 }
 
 impl Market<'_> {
@@ -121,16 +137,14 @@ impl Market<'_> {
             return self.explore(goal, is_hard, strategy);
         }
         let starts = search::solve(&self.items, goal, 4);
-        let macs = Facts::of(self.recovery.original, 0).macs.max(1);
-        let images = self.recovery.judge.images() as u64;
-        let trials = (TRIAL_MACS / (macs * images.max(1))).clamp(6, 32) as usize;
+        let trials = affordable(&self.recovery, TRIAL_MACS, TRIALS);
         let trials = self.search.evaluations.unwrap_or(trials);
         let (recovery, offers, baseline) = (&self.recovery, &self.offers, &self.baseline);
         let bar = Bar::new("trying blocks together", trials);
         let mut joint = |genome: &Genome| -> Result<f64, CliError> {
             let score = recovery.together(&candidates(offers, genome))?;
             bar.advance(1);
-            Ok(if is_hard { 100.0 * hard_loss(baseline, &score) } else { price(baseline, &score) })
+            Ok(points(baseline, &score, is_hard))
         };
         let refined = search::refine(&self.items, goal, &starts, trials, &mut joint)?;
         drop(bar);

@@ -67,21 +67,9 @@ impl Recover<'_> {
             return Err(CliError::NothingToPrune { detail });
         }
         let wanted = request.wanted(&blocks)?;
-        let asked = request.arguments.form.as_form();
-        let is_asked = |form: Form| asked.is_none_or(|asked| asked == form);
-        let mut sites: Vec<Vec<Site>> = surgery::with_context(working, |cx| {
-            let of = |block| surgery::sites(cx, block, request.shrink());
-            let asked = blocks.iter().map(|block| of(block).into_iter().filter(|s| is_asked(s.0)));
-            asked.map(|sites| sites.filter_map(|(_, site)| site.ok()).collect()).collect()
-        });
+        let mut sites = self.sites(working, &blocks, |_| true);
         let forms = |block: &Block| sites[block.index].iter().map(|site| site.form).collect();
-        let survey = Survey {
-            model: working,
-            shrink: request.shrink(),
-            options: request.options,
-            is_fitted: true,
-            effort: f64::INFINITY,
-        };
+        let survey = self.survey(working, f64::INFINITY);
         let path = request.arguments.latency_table.clone();
         let path = path.or_else(|| self.work.map(|work| work.join("latency.json")));
         let mut table = request.open_table(path.as_deref())?;
@@ -112,6 +100,34 @@ impl Recover<'_> {
         let (arguments, seed) = (&request.arguments.search, self.images.seed);
         let search = Search::new(arguments, seed, (&items, &offers), recovery.checkpoint)?;
         Ok(Market { recovery, offers, items, table, baseline, search, options, compiled })
+    }
+
+    /// For each block where it can be fitted in the forms asked for; nowhere where the block is not looked at.
+    pub(super) fn sites(
+        &self,
+        working: &Model,
+        blocks: &[Block],
+        is_looked_at: impl Fn(&Block) -> bool,
+    ) -> Vec<Vec<Site>> {
+        let asked = self.request.arguments.form.as_form();
+        let is_asked = |form: Form| asked.is_none_or(|asked| asked == form);
+        surgery::with_context(working, |cx| {
+            let of = |block: &Block| {
+                if !is_looked_at(block) {
+                    return Vec::new();
+                }
+                let all = surgery::sites(cx, block, self.request.shrink()).into_iter();
+                all.filter(|(form, _)| is_asked(*form)).filter_map(|(_, site)| site.ok()).collect()
+            };
+            blocks.iter().map(of).collect()
+        })
+    }
+
+    /// How blocks that are to be fitted are surveyed.
+    pub(super) fn survey<'b>(&'b self, working: &'b Model, effort: f64) -> Survey<'b> {
+        let request = self.request;
+        let (shrink, options) = (request.shrink(), request.options);
+        Survey { model: working, shrink, options, is_fitted: true, effort }
     }
 
     /// What a block offers, not fitted yet.

@@ -82,16 +82,7 @@ impl Geometry {
 
     /// All positions of the kernel, the last axis fastest.
     pub fn positions(&self) -> Vec<Vec<usize>> {
-        let mut all = vec![Vec::new()];
-        for size in &self.kernel {
-            all = all
-                .into_iter()
-                .flat_map(|start: Vec<usize>| {
-                    (0..*size).map(move |at| start.iter().copied().chain([at]).collect())
-                })
-                .collect();
-        }
-        all
+        positions(&self.kernel)
     }
 
     /// The convolution itself, without bias.
@@ -148,6 +139,20 @@ pub(super) fn convolve(
         .with("group", slide.group as i64)
         .with("pads", pads);
     emit.node(node, &[Some(x), Some(weight)])
+}
+
+/// All positions of a grid of these sizes, the last axis fastest.
+pub(crate) fn positions(sizes: &[usize]) -> Vec<Vec<usize>> {
+    let mut all = vec![Vec::new()];
+    for size in sizes {
+        all = all
+            .into_iter()
+            .flat_map(|start: Vec<usize>| {
+                (0..*size).map(move |at| start.iter().copied().chain([at]).collect())
+            })
+            .collect();
+    }
+    all
 }
 
 /// For each position of the kernel a kernel that is 1 there and 0 elsewhere: [taps, kernel].

@@ -5,4 +5,4 @@ mod geometry;
 mod input_gradient;
 mod weight_gradient;
 
-pub(crate) use geometry::{Geometry, one_hot};
+pub(crate) use geometry::{Geometry, one_hot, positions};

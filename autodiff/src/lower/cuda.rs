@@ -9,7 +9,7 @@
 
 use updp_ir::{Model, NewResult, Node, NodeId, Tensor, ValueId, view};
 
-use crate::convolution::one_hot;
+use crate::convolution::{one_hot, positions};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -66,19 +66,19 @@ impl Window {
 /// The better form of a convolution; `None` where there is none.
 fn convolution(emit: &mut Emit<'_>, conv: &view::Conv, window: &Window) -> Result<Option<ValueId>> {
     if is_unrolling(emit, conv, window) {
-        let taps: Vec<usize> = window.weight[2..].to_vec();
+        let taps = &window.weight[2..];
         // [N, C, taps, P]
         let columns =
-            seen(emit, conv, window, (&taps, &conv.dilations), &conv.strides, &window.y[2..])?;
+            seen(emit, conv, window, (taps, &conv.dilations), &conv.strides, &window.y[2..])?;
         return Ok(Some(emit.reshape(columns, &window.y)?));
     }
     if is_own_kernel(emit, conv, window) {
-        let positions = window.y[2..].to_vec();
-        // [1, C, positions, taps]
+        let places = &window.y[2..];
+        // [1, C, places, taps]
         let kernel = &window.weight[2..];
-        let rows = seen(emit, conv, window, (&positions, &conv.strides), &conv.dilations, kernel)?;
+        let rows = seen(emit, conv, window, (places, &conv.strides), &conv.dilations, kernel)?;
         let (channels, taps) = (window.x[1], kernel.iter().product::<usize>());
-        let rows = emit.reshape(rows, &[channels, positions.iter().product(), taps])?;
+        let rows = emit.reshape(rows, &[channels, places.iter().product(), taps])?;
         let kernel = emit.reshape(conv.weight, &[channels, taps, 1])?;
         let product = emit.matmul(rows, kernel)?;
         return Ok(Some(emit.reshape(product, &window.y)?));
@@ -86,18 +86,17 @@ fn convolution(emit: &mut Emit<'_>, conv: &view::Conv, window: &Window) -> Resul
     if conv.pad_begin == conv.pad_end {
         return Ok(None);
     }
-    let x = padded(emit, conv, window.space())?;
+    let x = padded(emit, conv)?;
     let zeros = vec![0_i64; 2 * window.space()];
     let node = emit.graph().node(conv.node).bare_copy().with("pads", zeros);
     Ok(Some(emit.node(node, &[Some(x), Some(conv.weight), conv.bias])?))
 }
 
 /// x with the zeros the convolution would add.
-fn padded(emit: &mut Emit<'_>, conv: &view::Conv, space: usize) -> Result<ValueId> {
+fn padded(emit: &mut Emit<'_>, conv: &view::Conv) -> Result<ValueId> {
     let pads = |own: &[usize]| -> Vec<i64> {
         [0, 0].into_iter().chain(own.iter().map(|pad| *pad as i64)).collect()
     };
-    debug_assert_eq!(conv.pad_begin.len(), space);
     emit.pad(conv.x, &pads(&conv.pad_begin), &pads(&conv.pad_end), 0.0)
 }
 
@@ -112,18 +111,13 @@ fn seen(
     sizes: &[usize],
 ) -> Result<ValueId> {
     let space = window.space();
-    let x = padded(emit, conv, space)?;
+    let x = padded(emit, conv)?;
     let axes: Vec<usize> = (2..space + 2).collect();
     let (images, channels) = (window.x[0], window.x[1]);
     let entries: usize = sizes.iter().product();
-    let places: usize = counts.iter().product();
-    let mut parts = Vec::with_capacity(places);
-    for place in 0..places {
-        let (mut rest, mut start) = (place, vec![0; space]);
-        for axis in (0..space).rev() {
-            start[axis] = rest % counts[axis] * apart[axis];
-            rest /= counts[axis];
-        }
+    let mut parts = Vec::new();
+    for place in positions(counts) {
+        let start: Vec<usize> = place.iter().zip(apart).map(|(at, apart)| at * apart).collect();
         let end: Vec<usize> =
             (0..space).map(|axis| start[axis] + (sizes[axis] - 1) * step[axis] + 1).collect();
         let part = emit.slice(x, &axes, &start, &end, step)?;

@@ -129,16 +129,10 @@ fn convolutions_for_cuda_compute_what_plain_ones_do() {
     assert_eq!(lower(&mut even, Target::Cuda).expect("lowered"), 0, "equal paddings stay");
 }
 
-/// A network with strides whose last row no window reaches, a depthwise and a pointwise layer.
-fn strided_step() -> TrainingStep {
-    let mut m = Micro::new(22).batch(BATCH);
-    let x = m.input("images", &[2, 10, 8]);
-    let layers: [ConvSpec; 4] = [
-        conv(6).kernel(3).stride(2).pad(1).no_bias(),
-        conv(6).kernel(3).pad(1).groups(6),
-        conv(8).kernel(2).pads(&[1, 0, 0, 1]),
-        conv(4).kernel(3).stride(3),
-    ];
+/// The step of a network of these layers, each with a BatchNormalization and a smooth activation, on images of these dims.
+fn step_of(seed: u64, image: &[usize], layers: &[ConvSpec]) -> TrainingStep {
+    let mut m = Micro::new(seed).batch(BATCH);
+    let x = m.input("images", image);
     let x = layers.iter().fold(x, |x, layer| {
         let x = m.conv(&x, layer);
         let x = m.bn(&x);
@@ -157,7 +151,17 @@ fn steps_for_cuda_train_as_portable_ones_and_leave_nothing_to_the_processor() {
     if !has_runtime("steps_for_cuda") {
         return;
     }
-    let mut lowered = strided_step();
+    // Strides whose last row no window reaches, a depthwise layer, uneven paddings.
+    let step = || {
+        let layers: [ConvSpec; 4] = [
+            conv(6).kernel(3).stride(2).pad(1).no_bias(),
+            conv(6).kernel(3).pad(1).groups(6),
+            conv(8).kernel(2).pads(&[1, 0, 0, 1]),
+            conv(4).kernel(3).stride(3),
+        ];
+        step_of(22, &[2, 10, 8], &layers)
+    };
+    let mut lowered = step();
     assert!(lower(&mut lowered.model, Target::Cuda).expect("lowered") >= 6);
     lowered.model.validate().expect("valid");
     for node in lowered.model.graph.nodes() {
@@ -169,7 +173,7 @@ fn steps_for_cuda_train_as_portable_ones_and_leave_nothing_to_the_processor() {
             assert!(node.int("group").unwrap_or(1) <= 6, "{} unrolls by groups", node.name());
         }
     }
-    train_alike(strided_step(), lowered, &[2, 10, 8]);
+    train_alike(step(), lowered, &[2, 10, 8]);
 }
 
 #[test]
@@ -205,26 +209,14 @@ fn lowering_again_changes_nothing() {
 fn lowered_steps_train_as_portable_ones() {
     let test = "lowered_steps";
     let Some(target) = this_cpu(test).filter(|_| has_runtime(test)) else { return };
-    let mut m = Micro::new(21).batch(BATCH);
-    let x = m.input("images", &[2, 8, 8]);
-    let layers: [ConvSpec; 4] = [
-        conv(16).kernel(3).pad(1).no_bias(),
-        conv(32).kernel(1),
-        conv(32).kernel(3).pad(1).groups(32),
-        conv(16).kernel(3).stride(2).pad(1),
-    ];
-    let x = layers.iter().fold(x, |x, layer| {
-        let x = m.conv(&x, layer);
-        let x = m.bn(&x);
-        m.unary("Tanh", &x)
-    });
-    let x = m.unary("GlobalAveragePool", &x);
-    let x = m.apply(Node::new("Flatten"), &[&x]);
-    let x = m.gemm(&Val { rank: 2, ..x }, &gemm(CLASSES));
-    m.output(&x);
     let step = || {
-        let spec = StepSpec::new(Objective::Labels { smoothing: 0.1 });
-        TrainingStep::build(m.build(), &spec).unwrap_or_else(|error| panic!("{error}"))
+        let layers: [ConvSpec; 4] = [
+            conv(16).kernel(3).pad(1).no_bias(),
+            conv(32).kernel(1),
+            conv(32).kernel(3).pad(1).groups(32),
+            conv(16).kernel(3).stride(2).pad(1),
+        ];
+        step_of(21, &[2, 8, 8], &layers)
     };
     let mut lowered = step();
     // Every convolution forward; the depthwise one also to its input and its weight.
