@@ -14,7 +14,7 @@ use updp_trainer::run::Feed;
 use updp_trainer::stage::Stage;
 
 use super::train::{Ground, Plan, lambdas};
-use super::{Aim, Data, Recover};
+use super::{Aim, Data, Recover, bounds};
 use crate::cli::Method;
 use crate::error::CliError;
 use crate::rehearsal::{Rehearsed, about, rehearse};
@@ -146,6 +146,8 @@ impl Recover<'_> {
     fn times(&self, recovery: &Recovery<'_>, blocks: &[&Candidate]) -> Result<Times, CliError> {
         let mut known: BTreeMap<String, f64> = BTreeMap::new();
         let (mut measured, mut weight) = (0.0, 0.0);
+        let fewer = bounds::pricing(recovery)?;
+        let pricing = bounds::with(*recovery, fewer.as_ref());
         let (start, mut stage) = (Instant::now(), Stage::default());
         for block in blocks {
             let key = block.key();
@@ -153,7 +155,7 @@ impl Recover<'_> {
                 continue;
             }
             let from = Instant::now();
-            recovery.alone(&mut stage, &block.sites)?;
+            bounds::alone(&pricing, &mut stage, &block.row, &block.sites)?;
             let seconds = from.elapsed().as_secs_f64();
             known.insert(key, seconds);
             measured += seconds;

@@ -14,8 +14,8 @@ use updp_trainer::recovery::{Part, Recovery, Sequence, price};
 use updp_trainer::search::{Genome, Item, Offer, Solution};
 use updp_trainer::stage::Stage;
 
-use super::Recover;
 use super::explore::Search;
+use super::{Recover, bounds};
 use crate::cli::BlockList;
 use crate::error::CliError;
 use crate::latency_table::LatencyTable;
@@ -89,8 +89,10 @@ impl Recover<'_> {
         let mut items = Vec::new();
         let bar = Bar::new("fitting blocks", count);
         let mut stage = Stage::default();
+        let fewer = bounds::pricing(&recovery)?;
+        let pricing = bounds::with(recovery, fewer.as_ref());
         for offers in &mut offers {
-            items.push(offers.priced(&recovery, &mut stage, &baseline)?);
+            items.push(offers.priced(&pricing, &mut stage, &baseline)?);
             bar.advance(usize::from(!offers.sites.is_empty()));
         }
         drop(bar);
@@ -200,11 +202,11 @@ impl Offers {
         stage: &mut Stage,
         baseline: &Score,
     ) -> Result<Item, CliError> {
-        self.scored = recovery.alone(stage, &self.sites)?;
         let baseline_ms = self.row.baseline.time_ms();
+        let latency = |form: Form| self.row.variant(form).map_or(baseline_ms, Variant::time_ms);
+        self.scored = bounds::alone(recovery, stage, &self.row, &self.sites)?;
         let offer = |Scored { candidate, score }: &Scored| {
-            let variant = self.row.variant(candidate.site.form);
-            let latency_ms = variant.map_or(baseline_ms, Variant::time_ms);
+            let latency_ms = latency(candidate.site.form);
             Offer { latency_ms, price: price(baseline, score) }
         };
         Ok(Item { baseline_ms, offers: self.scored.iter().map(offer).collect() })
@@ -250,7 +252,7 @@ impl Market<'_> {
     /// Fits the chosen blocks one after the other.
     pub(super) fn fit(&self, genome: &Genome) -> Result<Sequence, CliError> {
         let mut forms = String::new();
-        let (parts, head) = surgery::with_context(self.recovery.original, |cx| {
+        let (mut parts, head) = surgery::with_context(self.recovery.original, |cx| {
             let parts: Vec<Part> = self
                 .offers
                 .iter()
@@ -270,10 +272,14 @@ impl Market<'_> {
                 .collect();
             (parts, surgery::head(cx))
         });
+        let macs: Vec<u64> = self.offers.iter().map(|offers| offers.row.baseline.macs).collect();
+        let left = bounds::leave(&mut parts, &macs, &self.recovery);
         let name = format!("set{:016x}", Fnv::of(forms.as_bytes()));
         let bar = Bar::new("fitting the network", 0);
         let mut progress = |what: &str, at: usize, of: usize| bar.set(what, at, of);
-        Ok(self.recovery.sequence(&parts, head.as_ref(), &name, &mut progress)?)
+        let mut found = self.recovery.sequence(&parts, head.as_ref(), &name, &mut progress)?;
+        found.left = left;
+        Ok(found)
     }
 
     /// Latency of a network and of the original, both compiled and measured in turns: `(original, network)`.

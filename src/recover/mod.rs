@@ -1,5 +1,6 @@
 //! Pruning with data: every block is fitted and measured, blocks are chosen for the goal, and the network is fitted.
 
+mod bounds;
 mod dry_run;
 mod explore;
 mod goals;
@@ -109,10 +110,14 @@ impl Recover<'_> {
         let start = Instant::now();
         let judge = Judge::new(&runner, &working, &held)?;
         let pass = start.elapsed();
+        let kept = Held::within(&data.calibration, 1, bounds::MOST_IMAGE_BYTES)?;
         let recovery = Recovery {
             runner: &runner,
             original: &working,
-            calibration: &data.calibration,
+            calibration: match &kept {
+                Some(held) => held,
+                None => &data.calibration,
+            },
             judge: &judge,
             settings: &settings,
             checkpoint: &checkpoint,
@@ -358,6 +363,12 @@ impl Recover<'_> {
             outcome.explanation.push(format!(
                 "{} behind pruned blocks solved for anew, to make up for what is lost further up",
                 counted(sequence.adjusted, "layer was", "layers were")
+            ));
+        }
+        if sequence.left > 0 {
+            outcome.explanation.push(format!(
+                "the layers of {} farther behind stay as they are, to bound the time",
+                counted(sequence.left, "kept block", "kept blocks")
             ));
         }
         if let Some(speed) = outcome.speed.as_ref().filter(|speed| speed.speedup < 1.0)

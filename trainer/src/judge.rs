@@ -179,7 +179,7 @@ impl Answer {
         images: usize,
     ) -> Result<Self, TrainerError> {
         let tensor = outputs.get(name).ok_or(TrainerError::NoOutput)?;
-        let values = floats(tensor).ok_or(TrainerError::NoOutput)?;
+        let values = floats(tensor).ok_or(TrainerError::NoOutput)?.into_owned();
         let width = values.len() / images.max(1);
         Ok(Self { values, width, is_classes: tensor.dims().len() == 2 && width > 1 })
     }

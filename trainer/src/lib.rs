@@ -10,6 +10,7 @@ pub mod judge;
 pub mod ledger;
 pub mod outcome;
 pub mod recovery;
+mod rivals;
 pub mod run;
 pub mod search;
 mod seed;

@@ -8,10 +8,12 @@ use crate::error::TrainerError;
 use crate::fit::{Candidate, Fit, Settings};
 use crate::judge::Judge;
 use crate::outcome::Score;
+use crate::rivals::Rivals;
 use crate::run::{Feed, Runner};
 use crate::stage::{Pair, Stage};
 
 /// A network, the images, and what was found so far.
+#[derive(Clone, Copy)]
 pub struct Recovery<'a> {
     /// How networks are run.
     pub runner: &'a Runner,
@@ -52,6 +54,8 @@ pub struct Sequence {
     pub pruned: Vec<(usize, Form)>,
     /// Layers that were solved for anew.
     pub adjusted: usize,
+    /// Blocks whose layers the caller kept out of that.
+    pub left: usize,
     /// Places in `placed` of what stands in for pruned blocks, in the order of `pruned`.
     stand_ins: Vec<usize>,
 }
@@ -82,13 +86,27 @@ pub fn hard_loss(before: &Score, after: &Score) -> f64 {
 
 impl Recovery<'_> {
     /// Every form of one block, fitted and scored with all other blocks as they are. Blocks in the order the data pass
-    /// them share a stage.
+    /// them share a stage. With the latency of each site, forms that others outdo are left out.
     ///
     /// # Errors
     /// What fitting and running refuse.
-    pub fn alone(&self, stage: &mut Stage, sites: &[Site]) -> Result<Vec<Scored>, TrainerError> {
+    pub fn alone(
+        &self,
+        stage: &mut Stage,
+        sites: &[Site],
+        latencies: Option<&[f64]>,
+    ) -> Result<Vec<Scored>, TrainerError> {
         let Some(first) = sites.first() else { return Ok(Vec::new()) };
-        self.scored(stage, None, sites, &format!("block{}", first.block))
+        let key = format!("block{}", first.block);
+        let Some(latencies) = latencies else { return self.scored(stage, None, sites, &key) };
+        let rivals = Rivals { sites, latencies };
+        self.kept(&rivals.key(&key), sites, || {
+            self.advance(stage, None, &first.source)?;
+            let fit = self.fit(stage, None);
+            let found = fit.block_where(sites, &|site, found| rivals.is_needed(site, found))?;
+            let score = |candidate| self.score(stage, None, candidate);
+            rivals.best(found).into_iter().map(score).collect()
+        })
     }
 
     /// Every site of one block fitted and scored, or what is kept of that. `network` is the pruned one; `None` while
@@ -217,7 +235,7 @@ impl Recovery<'_> {
             self.adjust(&mut state, head, &format!("{name}-head"))?;
         }
         let State { network, score, placed, pruned, adjusted, stand_ins, .. } = state;
-        Ok(Sequence { placed, score, network, pruned, adjusted, stand_ins })
+        Ok(Sequence { placed, score, network, pruned, adjusted, left: 0, stand_ins })
     }
 
     fn prune(&self, state: &mut State, sites: &[Site], key: &str) -> Result<(), TrainerError> {

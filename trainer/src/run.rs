@@ -65,6 +65,24 @@ impl Held {
     pub fn of(feed: &dyn Feed) -> Result<Self, TrainerError> {
         Ok(Self { batches: feed.batches()?.collect::<Result<_, _>>()? })
     }
+
+    /// Reads every `step`th batch of a feed as long as their inputs do not take more than so many bytes; `None` when they do.
+    ///
+    /// # Errors
+    /// What reading refuses.
+    pub fn within(feed: &dyn Feed, step: usize, most: usize) -> Result<Option<Self>, TrainerError> {
+        let mut held = Self::default();
+        let mut bytes = 0;
+        for batch in feed.batches()?.step_by(step) {
+            let batch = batch?;
+            bytes += batch.inputs.values().map(|tensor| tensor.bytes().len()).sum::<usize>();
+            if bytes > most {
+                return Ok(None);
+            }
+            held.batches.push(batch);
+        }
+        Ok(Some(held))
+    }
 }
 
 impl Feed for Held {

@@ -12,7 +12,7 @@ use crate::error::TrainerError;
 use crate::run::{Batch, Feed, Held, Runner};
 
 /// Most bytes of inner values kept of one network and set of images.
-const MOST_KEPT: usize = 512 << 20;
+const MOST_KEPT: usize = 640 << 20;
 
 /// Images as two networks see them.
 #[derive(Clone, Copy)]

@@ -389,6 +389,7 @@ pub fn layers(cx: &Context<'_>, block: &Block) -> Vec<Layer> {
         let Layer { mut site, map } = layer;
         site.block = block.index;
         site.name.clone_from(&block.name);
+        site.source = name(block.branch_source);
         if Some(at) == last {
             let Ok(span) = Span::between(cx, block, at, at) else { continue };
             let Some(end) = block.branch.last().map(Element::y) else { continue };

@@ -6,6 +6,7 @@
 //! way. Where the block ends in a rectifier, only what passes it counts: where the original is
 //! cut off, the target becomes what the operator makes anyway, and the same factor solves again.
 
+mod draw;
 mod equations;
 mod maps;
 mod normal;
@@ -14,24 +15,22 @@ mod table;
 
 pub(crate) use rows::floats;
 
-use indexmap::IndexMap;
-use updp_ir::{Model, Tensor};
+use std::collections::VecDeque;
+
+use updp_ir::Model;
 use updp_passes::surgery::{Fitted, Form, Layer, Site, Window};
 
 use crate::error::TrainerError;
-use crate::run::{Feed, Runner};
-use crate::seed::Generator;
-use crate::stage::{Flow, Part};
+use crate::run::Runner;
+use crate::stage::Flow;
+use draw::Wanted;
 use equations::{Equations, Scale};
 use maps::maps;
-use normal::{Shape, Solved};
-use rows::{Batch, Layout, Rows};
+use normal::{Shape, Solved, WIDE};
+use rows::Rows;
 use table::sum;
 
-/// Unknowns of an output channel from which on [`FEWER`] rows an unknown do.
-const MANY: usize = 1000;
-
-/// What part of the rows an unknown is drawn there: one third.
+/// What part of the rows an unknown is drawn for more than [`WIDE`] unknowns: one third.
 const FEWER: usize = 3;
 
 /// The equations have no solution that can be computed.
@@ -67,6 +66,27 @@ impl Default for Settings {
             sweeps: 5,
             seed: 0,
         }
+    }
+}
+
+impl Settings {
+    /// Rows to draw for so many unknowns of an output channel.
+    #[must_use]
+    pub fn rows_for(&self, unknowns: usize) -> usize {
+        let (least, most) = self.rows;
+        // Many unknowns come with few positions of many channels: more rows would be more of the same images.
+        let each =
+            if unknowns > WIDE { self.rows_per_unknown / FEWER } else { self.rows_per_unknown };
+        let rows = (each * unknowns).clamp(least, most);
+        rows.min(self.row_bytes / (4 * unknowns).max(1)).max(2)
+    }
+
+    /// Multiply-adds of solving for so many unknowns: the Gram matrix, and a few factors of it.
+    #[must_use]
+    pub fn solving_macs(&self, unknowns: usize) -> u64 {
+        let (rows, unknowns) = (self.rows_for(unknowns) as u64, unknowns as u64);
+        // Half of a symmetric matrix, in f64: twice the time a multiply-add. Three factors of a sixth of the cube each, as often.
+        rows * unknowns * unknowns + unknowns.pow(3)
     }
 }
 
@@ -114,6 +134,14 @@ struct Group<'a> {
     sites: Vec<&'a Site>,
 }
 
+impl Group<'_> {
+    /// Unknowns of an output channel; 1 where nothing is solved.
+    fn unknowns(&self) -> usize {
+        let is_solved = self.sites.iter().any(|site| site.form != Form::Drop);
+        if is_solved { self.sites[0].in_channels * self.window.taps() } else { 1 }
+    }
+}
+
 impl Fit<'_> {
     /// Every site of one block, solved for; of each the ridge with the smallest error on held-out rows.
     /// Dropping the branch is among them where a site says so.
@@ -121,11 +149,65 @@ impl Fit<'_> {
     /// # Errors
     /// T0005 when the equations have no solution; what running refuses.
     pub fn block(&self, sites: &[Site]) -> Result<Vec<Candidate>, TrainerError> {
+        self.all(groups(sites).into(), &|_, _| true)
+    }
+
+    /// As [`Self::block`], from few unknowns to many, without the sites that `is_needed` has no use for after what was
+    /// found before.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    pub fn block_where(
+        &self,
+        sites: &[Site],
+        is_needed: &dyn Fn(&Site, &[Candidate]) -> bool,
+    ) -> Result<Vec<Candidate>, TrainerError> {
+        let mut groups = groups(sites);
+        groups.sort_by_key(Group::unknowns);
+        self.all(groups.into(), is_needed)
+    }
+
+    fn all(
+        &self,
+        mut waiting: VecDeque<Group<'_>>,
+        is_needed: &dyn Fn(&Site, &[Candidate]) -> bool,
+    ) -> Result<Vec<Candidate>, TrainerError> {
         let mut found = Vec::new();
-        for group in groups(sites) {
-            found.extend(self.group(&group)?);
+        while !waiting.is_empty() {
+            let together = self.together(&waiting);
+            let mut drawn: Vec<Group<'_>> = waiting.drain(..together).collect();
+            for group in &mut drawn {
+                group.sites.retain(|site| is_needed(site, &found));
+            }
+            drawn.retain(|group| !group.sites.is_empty());
+            let wanted: Vec<Wanted<'_>> = drawn.iter().map(|group| self.wanted(group)).collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let rows = self.draw(self.calibration, &wanted)?;
+            let fewer: Vec<Wanted<'_>> = wanted.iter().map(Wanted::held_out).collect();
+            let held = self.draw(self.held_out, &fewer)?;
+            for ((group, rows), held) in drawn.iter().zip(rows).zip(held) {
+                found.extend(self.group(group, rows, held)?);
+            }
         }
         Ok(found)
+    }
+
+    /// How many groups, from the first one on, are drawn in one run: with many unknowns one by itself.
+    fn together(&self, groups: &VecDeque<Group<'_>>) -> usize {
+        let mut bytes = 0;
+        let fitting = groups.iter().take_while(|group| {
+            let unknowns = group.unknowns();
+            bytes += 4 * unknowns * self.settings.rows_for(unknowns);
+            bytes <= self.settings.row_bytes && unknowns <= WIDE
+        });
+        fitting.count().max(1)
+    }
+
+    fn wanted<'b>(&self, group: &Group<'b>) -> Wanted<'b> {
+        let rows = self.settings.rows_for(group.unknowns());
+        Wanted { site: group.sites[0], window: group.window, rows }
     }
 
     /// The weights of a layer that stays, solved for anew so that it makes of the pruned network's values what the
@@ -136,9 +218,10 @@ impl Fit<'_> {
     pub fn layer(&self, layer: &Layer) -> Result<Option<Candidate>, TrainerError> {
         let site = &layer.site;
         let base = Solved::of(&layer.map);
-        let wanted = self.rows(site.in_channels * site.window.taps());
-        let mut rows = self.draw(self.calibration, site, &site.window, wanted)?;
-        let mut held = self.draw(self.held_out, site, &site.window, wanted / 5)?;
+        let rows = self.settings.rows_for(site.in_channels * site.window.taps());
+        let wanted = Wanted { site, window: &site.window, rows };
+        let mut rows = self.draw_one(self.calibration, wanted)?;
+        let mut held = self.draw_one(self.held_out, wanted.held_out())?;
         for rows in [&mut rows, &mut held] {
             rows.s = sum(&rows.s, &base.predict(&rows.x));
         }
@@ -154,15 +237,16 @@ impl Fit<'_> {
         Ok(Some(Candidate { site: site.clone(), fitted, ridge: Some(ridge), output_error }))
     }
 
-    fn group(&self, group: &Group<'_>) -> Result<Vec<Candidate>, TrainerError> {
+    fn group(
+        &self,
+        group: &Group<'_>,
+        rows: Rows,
+        held: Rows,
+    ) -> Result<Vec<Candidate>, TrainerError> {
         let first = group.sites[0];
         let (dropped, solved): (Vec<&Site>, Vec<&Site>) =
             group.sites.iter().partition(|site| site.form == Form::Drop);
         let taps = group.window.taps();
-        let unknowns = if solved.is_empty() { 1 } else { first.in_channels * taps };
-        let wanted = self.rows(unknowns);
-        let rows = self.draw(self.calibration, first, group.window, wanted)?;
-        let held = self.draw(self.held_out, first, group.window, wanted / 5)?;
         if rows.count() < 2 || held.count() == 0 {
             return Err(unsolved(first, "there are no rows".to_owned()));
         }
@@ -186,82 +270,6 @@ impl Fit<'_> {
             found.push(Candidate { site: site.clone(), fitted, ridge: Some(ridge), output_error });
         }
         Ok(found)
-    }
-
-    /// Rows to draw for so many unknowns.
-    fn rows(&self, unknowns: usize) -> usize {
-        let settings = self.settings;
-        let (least, most) = settings.rows;
-        // Many unknowns come with few positions of many channels: more rows would be more of the same images.
-        let each = if unknowns > MANY {
-            settings.rows_per_unknown / FEWER
-        } else {
-            settings.rows_per_unknown
-        };
-        let rows = (each * unknowns).clamp(least, most);
-        rows.min(settings.row_bytes / (4 * unknowns).max(1)).max(2)
-    }
-
-    /// Draws about `wanted` rows, spread evenly over the images.
-    fn draw(
-        &self,
-        flow: Flow<'_>,
-        site: &Site,
-        window: &Window,
-        wanted: usize,
-    ) -> Result<Rows, TrainerError> {
-        let mut original = vec![site.end.as_str()];
-        original.extend(site.shortcut.as_deref());
-        // While nothing is pruned, one network is run for both.
-        let is_one = std::ptr::eq(self.original, self.current) && flow.current.is_none();
-        let mut current: Vec<&str> = Vec::new();
-        if site.form != Form::Drop {
-            current.push(&site.features);
-        }
-        current.extend(site.shortcut.as_deref());
-        current.dedup();
-        if is_one {
-            current.retain(|name| !original.contains(name));
-            original.append(&mut current);
-        }
-        let open = |model, names: &[&str]| Part::open(self.runner, model, self.cut, names);
-        let mut original = open(self.original, &original)?;
-        let mut current = (!is_one).then(|| open(self.current, &current)).transpose()?;
-        let count = wanted.div_ceil(flow.original.images().max(1)).max(1);
-        let mut random = Generator(self.settings.seed ^ 0x5bd1_e995 ^ ((site.block as u64) << 32));
-        let is_drop = site.form == Form::Drop;
-        let unknowns = if is_drop { site.out_channels } else { site.in_channels * window.taps() };
-        let mut rows = Rows::new(unknowns, site.out_channels);
-        let layout = Layout {
-            feature_axis: if is_drop { site.end_axis } else { site.channel_axis },
-            end_axis: site.end_axis,
-            window: if is_drop { &Window::default() } else { window },
-        };
-        let misfit = || unsolved(site, "what it reads and what it makes differ in size".to_owned());
-        let mut own = flow.current.map(Feed::batches).transpose()?;
-        for batch in flow.original.batches()? {
-            let batch = batch?;
-            let old = original.run(&batch.inputs)?;
-            let new = match (&mut current, &mut own) {
-                (None, _) => old.clone(),
-                (Some(part), Some(own)) => part.run(&own.next().ok_or_else(misfit)??.inputs)?,
-                (Some(part), None) => part.run(&batch.inputs)?,
-            };
-            let shortcut = |values: &IndexMap<String, Tensor>| {
-                site.shortcut.as_ref().and_then(|name| values.get(name)).cloned()
-            };
-            let (original, current) = (shortcut(&old), shortcut(&new));
-            let end = old.get(&site.end).ok_or_else(misfit)?;
-            let features = if is_drop { Some(end) } else { new.get(&site.features) };
-            let tensors = Batch {
-                features: features.ok_or_else(misfit)?,
-                end,
-                original: original.as_ref(),
-                current: current.as_ref(),
-            };
-            rows.draw(&tensors, &layout, count, &mut random).ok_or_else(misfit)?;
-        }
-        Ok(rows)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Drawing rows for the normal equations from tensors: what an operator sees at a position.
 
+use std::borrow::Cow;
+
 use updp_ir::{DataType, Tensor};
 use updp_passes::surgery::Window;
 
@@ -36,18 +38,20 @@ pub(super) struct Layout<'a> {
     pub(super) window: &'a Window,
 }
 
-/// Elements of a tensor as f32; `None` where they are no numbers.
-pub(crate) fn floats(tensor: &Tensor) -> Option<Vec<f32>> {
+/// Elements of a tensor as f32, in place where they are that already; `None` where they are no numbers.
+pub(crate) fn floats(tensor: &Tensor) -> Option<Cow<'_, [f32]>> {
     if tensor.dtype() == DataType::Float {
-        let bytes = tensor.bytes().chunks_exact(4);
-        return Some(bytes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect());
+        return Some(match bytemuck::try_cast_slice(tensor.bytes()) {
+            Ok(values) => Cow::Borrowed(values),
+            Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(tensor.bytes())),
+        });
     }
-    Some(tensor.to_f64()?.into_iter().map(|v| v as f32).collect())
+    Some(Cow::Owned(tensor.to_f64()?.into_iter().map(|v| v as f32).collect()))
 }
 
 /// Elements of a tensor by image, position and channel.
-struct Grid {
-    values: Vec<f32>,
+struct Grid<'a> {
+    values: Cow<'a, [f32]>,
     /// Dims but batch and channels.
     spatial: Vec<usize>,
     channels: usize,
@@ -57,8 +61,8 @@ struct Grid {
     steps: Vec<usize>,
 }
 
-impl Grid {
-    fn of(tensor: &Tensor, axis: usize) -> Option<Self> {
+impl<'a> Grid<'a> {
+    fn of(tensor: &'a Tensor, axis: usize) -> Option<Self> {
         let dims = tensor.dims();
         let mut strides = vec![1; dims.len()];
         for at in (0..dims.len().saturating_sub(1)).rev() {
@@ -118,13 +122,17 @@ impl Rows {
     ) -> Option<()> {
         let features = Grid::of(batch.features, layout.feature_axis)?;
         let end = Grid::of(batch.end, layout.end_axis)?;
-        let grid = |tensor: Option<&Tensor>| match tensor {
-            Some(tensor) => Grid::of(tensor, layout.end_axis).map(Some),
-            None => Some(None),
+        let original = match batch.original {
+            Some(tensor) => Some(Grid::of(tensor, layout.end_axis)?),
+            None => None,
         };
-        let (original, current) = (grid(batch.original)?, grid(batch.current)?);
+        let current = match batch.current {
+            Some(tensor) => Some(Grid::of(tensor, layout.end_axis)?),
+            None => None,
+        };
         let images = *batch.end.dims().first()?;
-        let fits = |other: &Grid| other.spatial == end.spatial && other.channels == end.channels;
+        let fits =
+            |other: &Grid<'_>| other.spatial == end.spatial && other.channels == end.channels;
         if !original.iter().chain(&current).all(fits) || *batch.features.dims().first()? != images {
             return None;
         }
@@ -163,7 +171,7 @@ impl Rows {
 }
 
 /// What a kernel sees at one position, channel by channel, tap by tap; zeros outside.
-fn patch(grid: &Grid, image: usize, place: &[usize], window: &Window, out: &mut Vec<f32>) {
+fn patch(grid: &Grid<'_>, image: usize, place: &[usize], window: &Window, out: &mut Vec<f32>) {
     let taps: Vec<Option<usize>> = (0..window.taps())
         .map(|tap| {
             let tap = unravel(tap, &window.kernel);

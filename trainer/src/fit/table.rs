@@ -1,5 +1,7 @@
 //! Rows of numbers, drawn from tensors or made by an operator.
 
+use faer::traits::RealField;
+use faer::traits::math_utils::{from_f64, zero};
 use faer::{Mat, MatRef};
 
 /// Rows by columns of f32, one row after the other.
@@ -20,14 +22,14 @@ impl Table {
         self.values.len() / self.width.max(1)
     }
 
-    /// Rows `from..to` as f64 with `mean` taken off, one a column: `[width, rows]`.
-    pub(super) fn block(&self, from: usize, to: usize, mean: &[f64]) -> Mat<f64> {
-        let mut block = Mat::zeros(self.width, to - from);
+    /// Rows `from..to` with `mean` taken off in f64, one a column: `[width, rows]`.
+    pub(super) fn block<T: RealField>(&self, from: usize, to: usize, mean: &[f64]) -> Mat<T> {
+        let mut block = Mat::from_fn(self.width, to - from, |_, _| zero());
         let rows = self.values[from * self.width..to * self.width].chunks_exact(self.width);
         for (column, row) in rows.enumerate() {
             let column = block.col_as_slice_mut(column);
             for ((out, value), mean) in column.iter_mut().zip(row).zip(mean) {
-                *out = f64::from(*value) - mean;
+                *out = from_f64(f64::from(*value) - mean);
             }
         }
         block

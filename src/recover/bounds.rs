@@ -1,0 +1,148 @@
+//! What bounds the time that large networks take: prices of fewer rows and forms, and layers that stay as they are.
+
+use updp_passes::surgery::{Layer, Site};
+use updp_trainer::checkpoint::Scored;
+use updp_trainer::fit::Settings;
+use updp_trainer::recovery::{Part, Recovery};
+use updp_trainer::run::Held;
+use updp_trainer::stage::Stage;
+
+use crate::error::CliError;
+use crate::report::Facts;
+use crate::survey::Row;
+
+/// One run over the held-out images of more multiply-adds takes seconds.
+const COSTLY_MACS: u64 = 100_000_000_000;
+
+/// Multiply-adds that solving kept layers anew may take, about two minutes' on two cores.
+const ADJUST_MACS: u64 = 6_000_000_000_000;
+
+/// Prices need fewer rows than what is written.
+const PRICING_ROWS_PER_UNKNOWN: usize = 15;
+
+/// Prepared images that take more bytes are read and decoded anew each time they are needed.
+pub(super) const MOST_IMAGE_BYTES: usize = 512 << 20;
+
+/// What blocks of a large network are priced with, every other batch of the images and fewer rows; `None` for other
+/// networks, which are priced with what they are fitted with.
+///
+/// # Errors
+/// What reading the images refuses.
+pub(super) fn pricing(recovery: &Recovery<'_>) -> Result<Option<(Held, Settings)>, CliError> {
+    if !is_costly(recovery) {
+        return Ok(None);
+    }
+    let half = Held::within(recovery.calibration, 2, MOST_IMAGE_BYTES)?;
+    let settings = recovery.settings.clone();
+    let settings = Settings { rows_per_unknown: PRICING_ROWS_PER_UNKNOWN, ..settings };
+    Ok(half.map(|half| (half, settings)))
+}
+
+/// The recovery that blocks are priced in.
+pub(super) fn with<'a>(
+    recovery: Recovery<'a>,
+    pricing: Option<&'a (Held, Settings)>,
+) -> Recovery<'a> {
+    match pricing {
+        Some((images, settings)) => Recovery { calibration: images, settings, ..recovery },
+        None => recovery,
+    }
+}
+
+/// The forms of one block, fitted and scored; of a large network those that others do not outdo.
+///
+/// # Errors
+/// What fitting and running refuse.
+pub(super) fn alone(
+    recovery: &Recovery<'_>,
+    stage: &mut Stage,
+    row: &Row,
+    sites: &[Site],
+) -> Result<Vec<Scored>, CliError> {
+    let latency = |site: &Site| {
+        let variant = row.variant(site.form).unwrap_or(&row.baseline);
+        variant.time_ms()
+    };
+    let latencies: Vec<f64> = sites.iter().map(latency).collect();
+    Ok(recovery.alone(stage, sites, is_costly(recovery).then_some(&latencies[..]))?)
+}
+
+/// Whether scoring every form of every block takes minutes.
+fn is_costly(recovery: &Recovery<'_>) -> bool {
+    held_out_macs(recovery) > COSTLY_MACS
+}
+
+fn held_out_macs(recovery: &Recovery<'_>) -> u64 {
+    Facts::of(recovery.original, 0).macs.saturating_mul(recovery.judge.images() as u64)
+}
+
+/// Takes the layers out of kept blocks that there is no time for: those nearest behind a pruned block are solved for first.
+/// `macs` of each part for one image. Number of blocks that stay as they are.
+pub(super) fn leave(parts: &mut [Part], macs: &[u64], recovery: &Recovery<'_>) -> usize {
+    let images = recovery.calibration.images() as u64;
+    let score = held_out_macs(recovery) / 2;
+    let cost = |layers: &[Layer], macs: u64| -> u64 {
+        let solving = |layer: &Layer| {
+            let site = &layer.site;
+            recovery.settings.solving_macs(site.in_channels * site.window.taps())
+        };
+        // Both networks run through the block once to go on, and once for each layer.
+        let runs = 2 * (1 + layers.len() as u64) * images * macs;
+        runs + layers.iter().map(|layer| solving(layer) + score).sum::<u64>()
+    };
+    let costs: Vec<Option<u64>> = parts
+        .iter()
+        .zip(macs)
+        .map(|(part, macs)| match part {
+            Part::Pruned(_) => None,
+            Part::Kept(layers) => Some(cost(layers, *macs)),
+        })
+        .collect();
+    let beyond = too_far(&costs, ADJUST_MACS);
+    for at in &beyond {
+        parts[*at] = Part::Kept(Vec::new());
+    }
+    beyond.len()
+}
+
+/// Kept parts that a budget does not reach; `None` stands for a pruned part. Parts before the first pruned one cost nothing.
+fn too_far(costs: &[Option<u64>], budget: u64) -> Vec<usize> {
+    let mut behind: Option<usize> = None;
+    let mut kept: Vec<(usize, usize, u64)> = Vec::new();
+    for (at, cost) in costs.iter().enumerate() {
+        match (cost, behind) {
+            (None, _) => behind = Some(at),
+            (Some(cost), Some(pruned)) => kept.push((at - pruned, at, *cost)),
+            (Some(_), None) => {}
+        }
+    }
+    kept.sort_unstable();
+    let mut left = budget;
+    let mut beyond = Vec::new();
+    for (_, at, cost) in kept {
+        match left.checked_sub(cost) {
+            Some(rest) => left = rest,
+            None => beyond.push(at),
+        }
+    }
+    beyond
+}
+
+#[cfg(test)]
+mod tests {
+    use super::too_far;
+
+    #[test]
+    fn the_budget_goes_to_what_is_nearest_behind_a_pruned_block() {
+        let costs = [Some(1), None, Some(1), Some(1), None, Some(1), Some(1), Some(1)];
+        assert!(too_far(&costs, 100).is_empty());
+        assert_eq!(too_far(&costs, 3), [6, 7]);
+        assert_eq!(too_far(&costs, 0), [2, 5, 3, 6, 7]);
+    }
+
+    #[test]
+    fn what_is_too_dear_does_not_keep_cheaper_ones_behind_it_out() {
+        assert_eq!(too_far(&[None, Some(9), Some(2), Some(2)], 5), [1]);
+        assert!(too_far(&[Some(9), Some(9)], 0).is_empty());
+    }
+}

@@ -1,0 +1,150 @@
+//! Rows of several operators, drawn in one run of both networks.
+
+use indexmap::{IndexMap, IndexSet};
+use updp_ir::Tensor;
+use updp_passes::surgery::{Form, Site, Window};
+
+use super::rows::{Batch, Layout, Rows};
+use super::{Fit, unsolved};
+use crate::error::TrainerError;
+use crate::run::Feed;
+use crate::seed::Generator;
+use crate::stage::{Flow, Part};
+
+/// Held-out rows are fewer by this factor.
+const FEWER_HELD_OUT: usize = 5;
+
+/// Rows to draw for one operator.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Where the operator goes.
+    pub(super) site: &'a Site,
+    /// What it sees of its input.
+    pub(super) window: &'a Window,
+    /// About how many rows.
+    pub(super) rows: usize,
+}
+
+impl Wanted<'_> {
+    /// What is drawn of the held-out images.
+    pub(super) fn held_out(&self) -> Self {
+        Self { rows: self.rows / FEWER_HELD_OUT, ..*self }
+    }
+
+    fn is_drop(&self) -> bool {
+        self.site.form == Form::Drop
+    }
+
+    fn misfit(&self) -> TrainerError {
+        unsolved(self.site, "what it reads and what it makes differ in size".to_owned())
+    }
+
+    /// Values of the original that rows are made of.
+    fn original(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.site.end.as_str()).chain(self.site.shortcut.as_deref())
+    }
+
+    /// Values of the network pruned so far that rows are made of.
+    fn current(&self) -> impl Iterator<Item = &str> {
+        let features = (!self.is_drop()).then_some(self.site.features.as_str());
+        features.into_iter().chain(self.site.shortcut.as_deref())
+    }
+
+    fn empty(&self) -> Rows {
+        let site = self.site;
+        let unknowns = site.in_channels * self.window.taps();
+        Rows::new(if self.is_drop() { site.out_channels } else { unknowns }, site.out_channels)
+    }
+
+    /// Adds rows of one batch, `count` of each image; `None` where values do not fit each other.
+    fn draw(
+        &self,
+        rows: &mut Rows,
+        [old, new]: [&IndexMap<String, Tensor>; 2],
+        count: usize,
+        random: &mut Generator,
+    ) -> Option<()> {
+        let site = self.site;
+        let plain = Window::default();
+        let is_drop = self.is_drop();
+        let layout = Layout {
+            feature_axis: if is_drop { site.end_axis } else { site.channel_axis },
+            end_axis: site.end_axis,
+            window: if is_drop { &plain } else { self.window },
+        };
+        let end = old.get(&site.end)?;
+        let shortcut = |values: &'_ IndexMap<String, Tensor>| {
+            site.shortcut.as_ref().and_then(|name| values.get(name)).cloned()
+        };
+        let (original, current) = (shortcut(old), shortcut(new));
+        let batch = Batch {
+            features: if is_drop { end } else { new.get(&site.features)? },
+            end,
+            original: original.as_ref(),
+            current: current.as_ref(),
+        };
+        rows.draw(&batch, &layout, count, random)
+    }
+}
+
+impl Fit<'_> {
+    /// As [`Self::draw`], for one operator.
+    pub(super) fn draw_one(
+        &self,
+        flow: Flow<'_>,
+        wanted: Wanted<'_>,
+    ) -> Result<Rows, TrainerError> {
+        let drawn = self.draw(flow, &[wanted])?;
+        drawn.into_iter().next().ok_or_else(|| wanted.misfit())
+    }
+
+    /// Draws about as many rows as are wanted of each, spread evenly over the images.
+    pub(super) fn draw(
+        &self,
+        flow: Flow<'_>,
+        wanted: &[Wanted<'_>],
+    ) -> Result<Vec<Rows>, TrainerError> {
+        let mut original: IndexSet<&str> = wanted.iter().flat_map(Wanted::original).collect();
+        let current: IndexSet<&str> = wanted.iter().flat_map(Wanted::current).collect();
+        // While nothing is pruned, one network is run for both.
+        let is_one = std::ptr::eq(self.original, self.current) && flow.current.is_none();
+        if is_one {
+            original.extend(&current);
+        }
+        let open = |model, names: &IndexSet<&str>| {
+            let names: Vec<&str> = names.iter().copied().collect();
+            Part::open(self.runner, model, self.cut, &names)
+        };
+        let mut first = open(self.original, &original)?;
+        let mut second = (!is_one).then(|| open(self.current, &current)).transpose()?;
+        let images = flow.original.images().max(1);
+        let mut drawn: Vec<(Rows, Generator)> = wanted
+            .iter()
+            .map(|wanted| (wanted.empty(), Generator(self.seed(wanted.site))))
+            .collect();
+        let mut own = flow.current.map(Feed::batches).transpose()?;
+        let misfit = || match wanted.first() {
+            Some(wanted) => wanted.misfit(),
+            None => TrainerError::NoOutput,
+        };
+        for batch in flow.original.batches()? {
+            let batch = batch?;
+            let old = first.run(&batch.inputs)?;
+            let new = match (&mut second, &mut own) {
+                (None, _) => None,
+                (Some(part), Some(own)) => Some(part.run(&own.next().ok_or_else(misfit)??.inputs)?),
+                (Some(part), None) => Some(part.run(&batch.inputs)?),
+            };
+            let values = [&old, new.as_ref().unwrap_or(&old)];
+            for (wanted, (rows, random)) in wanted.iter().zip(&mut drawn) {
+                let count = wanted.rows.div_ceil(images).max(1);
+                wanted.draw(rows, values, count, random).ok_or_else(|| wanted.misfit())?;
+            }
+        }
+        Ok(drawn.into_iter().map(|(rows, _)| rows).collect())
+    }
+
+    fn seed(&self, site: &Site) -> u64 {
+        self.settings.seed ^ 0x5bd1_e995 ^ ((site.block as u64) << 32)
+    }
+}
