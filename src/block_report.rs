@@ -277,11 +277,11 @@ pub fn fitted(outcome: &Outcome) -> String {
         let _ = write!(out, "\n  cosine to the input model  {overlap:.4} on {images} images {on}");
     }
     if let Some(training) = &outcome.training {
-        let before = words(&training.before);
+        let (before, after) = (words(&training.before), words(&training.after));
         let (method, epochs) = (&training.method, counted(training.epochs, "epoch", "epochs"));
         let _ = write!(
             out,
-            "\n  trained ({method}) {epochs} with {} images, {} steps; before: {before}",
+            "\n  trained ({method}) {epochs} with {} images, {} steps; before: {before}; after: {after}",
             training.images, training.steps
         );
     }

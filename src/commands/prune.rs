@@ -78,10 +78,13 @@ pub(super) fn run(
         });
         let recover =
             Recover { request: &request, images, work, training, is_dry: arguments.dry_run };
-        let pruned = recover.prune(model).inspect_err(|_| {
-            if let (None, Some(work)) = (&images.work, work) {
-                recover::remove_empty_work(work);
+        let pruned = recover.prune(model).inspect_err(|error| match (&images.work, work) {
+            // Latencies of blocks are of no use where there is nothing to prune.
+            (None, Some(work)) if matches!(error, CliError::NothingToPrune { .. }) => {
+                recover::remove_work(work);
             }
+            (None, Some(work)) => recover::remove_empty_work(work),
+            _ => {}
         });
         let Some(pruned) = pruned? else { return Ok(()) };
         pruned

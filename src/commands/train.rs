@@ -11,6 +11,7 @@ use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::images::Images;
 use updp_trainer::judge::Judge;
 use updp_trainer::outcome::Score;
+use updp_trainer::recovery::price;
 use updp_trainer::run::{Feed, Runner};
 use updp_trainer::train::End;
 use updp_trainer::tune::{Tuned, Tuning};
@@ -178,6 +179,12 @@ fn finish(
             training::words(before),
             training::words(&tuned.score)
         ));
+        let lost = price(before, &tuned.score);
+        if lost > 0.0 {
+            print(&format!(
+                "WARNING: the trained model is worse than the input model by {lost:.2} points on the held-out images; more images, more --epochs or a smaller --lr may help"
+            ));
+        }
     }
     if let Some(path) = &arguments.report {
         let report = json!({

@@ -163,16 +163,23 @@ impl Recover<'_> {
             _ => None,
         };
         let bar = Bar::new("measuring the result", 0);
-        let network = trained.as_ref().map_or(&sequence.network, |trained| &trained.network);
+        let written = trained.as_ref().filter(|trained| trained.outcome.is_written);
+        let network = written.map_or(&sequence.network, |trained| &trained.network);
         outcome.speed = Some(self.speed(&mut market, network)?);
-        if let Some(Trained { model: trained, network, outcome: told }) = trained {
-            outcome.after = validation.score(&runner, &network)?;
-            outcome.training = Some(told);
-            model = trained;
-        } else {
-            place(&mut model, &sequence.placed)?;
-        }
         drop(bar);
+        match trained {
+            Some(Trained { model: trained, outcome: told, refused: None, .. }) => {
+                outcome.after = told.after;
+                outcome.training = Some(told);
+                model = trained;
+            }
+            other => {
+                place(&mut model, &sequence.placed)?;
+                let (told, refused) = other.map(|t| (t.outcome, t.refused)).unzip();
+                outcome.training = told;
+                outcome.explanation.extend(refused.flatten());
+            }
+        }
         self.finish(&mut outcome, &market, &choice, &sequence, aim);
         let bytes = encode(&model)?;
         let found = market.offers.len();

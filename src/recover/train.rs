@@ -5,8 +5,8 @@ use updp_passes::surgery::{self, Form};
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::images::Images;
 use updp_trainer::judge::Judge;
-use updp_trainer::outcome::TrainingOutcome;
-use updp_trainer::recovery::{Sequence, place};
+use updp_trainer::outcome::{Score, TrainingOutcome};
+use updp_trainer::recovery::{Sequence, place, price};
 use updp_trainer::run::{Feed, Runner};
 use updp_trainer::train::{End, Ramp, schedule};
 use updp_trainer::tune::{Observer, TuneSettings, Tuning};
@@ -69,6 +69,8 @@ pub(super) struct Trained {
     /// As it is scored and measured.
     pub(super) network: Model,
     pub(super) outcome: TrainingOutcome,
+    /// Why the fitted network is written instead; `None` when the trained one is.
+    pub(super) refused: Option<String>,
 }
 
 impl Recover<'_> {
@@ -144,6 +146,7 @@ impl Recover<'_> {
         if has_lambda {
             surgery::settle(&mut trained)?;
         }
+        let refused = refused(&sequence.score, &tuned.score);
         let outcome = TrainingOutcome {
             method: name(plan.method).to_owned(),
             epochs: plan.epochs,
@@ -151,10 +154,12 @@ impl Recover<'_> {
             images: ground.dataset.len(),
             images_per_second: shown.images_per_second(),
             before,
+            after: ground.validation.score(ground.runner, &network)?,
+            is_written: refused.is_none(),
             course: shown.course(),
             history: shown.history,
         };
-        Ok(Trained { model: trained, network, outcome })
+        Ok(Trained { model: trained, network, outcome, refused })
     }
 
     /// The model with the blocks of `sequence` expanded, the geometry of their pruned flow in place and the statistics of
@@ -193,6 +198,16 @@ pub(super) fn lambdas(network: &Model) -> usize {
     let input = graph.find(surgery::LAMBDA_INPUT);
     let declared = input.and_then(|input| graph.value(input).declared());
     declared.and_then(|ty| ty.shape.as_ref()?.first()?.known()).unwrap_or(0)
+}
+
+/// Why the trained network is not written: it loses more of the held-out images than the fitted one.
+fn refused(fitted: &Score, trained: &Score) -> Option<String> {
+    let lost = price(fitted, trained);
+    (lost > 0.0).then(|| {
+        format!(
+            "training made the network worse by {lost:.2} points on the held-out images, so the fitted one is written; more images, more --epochs or a smaller --lr may help"
+        )
+    })
 }
 
 /// The largest K of the families pruned.

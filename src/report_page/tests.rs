@@ -221,6 +221,8 @@ fn trained(has_lambda: bool) -> Outcome {
         images: 2560,
         images_per_second: Some(900.0),
         before: outcome.before,
+        after: outcome.after,
+        is_written: true,
         history: history.collect(),
         course: course.collect(),
     });

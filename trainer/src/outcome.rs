@@ -128,7 +128,7 @@ pub struct Moment {
 /// How a pruned network was trained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrainingOutcome {
-    /// `fit`, `progressive` or `direct`.
+    /// `fit`, `blend`, `progressive` or `direct`.
     pub method: String,
     /// Epochs asked for.
     pub epochs: usize,
@@ -140,6 +140,10 @@ pub struct TrainingOutcome {
     pub images_per_second: Option<f64>,
     /// The network before it was trained, on the validation images.
     pub before: Score,
+    /// The trained network, on the validation images.
+    pub after: Score,
+    /// Whether it is what was written; else it is worth less than the fitted one on the held-out images, and that was.
+    pub is_written: bool,
     /// After each epoch of the last run, on the held-out images.
     pub history: Vec<EpochOutcome>,
     /// The steps of the last run, evenly thinned out to some hundred.

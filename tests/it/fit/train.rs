@@ -93,7 +93,8 @@ fn a_pruned_network_is_trained_by_every_method() {
             assert!(text.contains(&format!("trained ({method}) 2 epochs")), "{text}");
             let report = json(&report);
             let fit = &report["pruning"]["fit"];
-            let (before, after) = (accuracy(&fit["training"]["before"]), accuracy(&fit["after"]));
+            let trained = &fit["training"];
+            let (before, after) = (accuracy(&trained["before"]), accuracy(&trained["after"]));
             assert!(after > 0.3, "{name} {method}: {before} -> {after}");
             let is_fitted = ["fit", "blend"].contains(method);
             assert!(is_fitted || after > before, "{name} {method}: {before} -> {after}");
@@ -105,6 +106,24 @@ fn a_pruned_network_is_trained_by_every_method() {
             assert_eq!(network.graph.required_inputs().count(), 1, "{name} {method}");
         }
     }
+}
+
+#[test]
+fn the_fitted_network_is_written_where_training_spoils_it() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let report = folder.path().join("r.json");
+    let (report_text, data) = (report.display().to_string(), data());
+    let work = folder.path().join("work").display().to_string();
+    let blocks = ["--blocks", "4", "--force", "--work", &work, "--threads", "1"];
+    succeeds(&arguments(&input, &output, &data, &blocks));
+    let fitted = std::fs::read(&output).expect("written");
+    let much = ["--epochs", "1", "--lr", "0.5", "--optimizer", "sgd", "--report", &report_text];
+    let text = succeeds(&arguments(&input, &output, &data, &[&blocks[..], &much].concat()));
+    assert!(text.contains("so the fitted one is written"), "{text}");
+    assert!(fitted == std::fs::read(&output).expect("written"), "it is another network");
+    let fit = &json(&report)["pruning"]["fit"];
+    assert_eq!(fit["training"]["is_written"], false);
+    assert!(accuracy(&fit["training"]["after"]) < accuracy(&fit["after"]), "{fit}");
 }
 
 #[test]
@@ -153,7 +172,7 @@ fn a_training_that_was_killed_ends_with_the_same_bytes() {
         .spawn()
         .expect("the program starts");
     let start = Instant::now();
-    while checkpoints() < 1 && start.elapsed() < Duration::from_mins(3) {
+    while checkpoints() < 1 && start.elapsed() < Duration::from_mins(20) {
         std::thread::sleep(Duration::from_millis(5));
     }
     child.kill().expect("it can be killed");
