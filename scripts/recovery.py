@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""How much of the accuracy of pruned networks comes back, by method of training; prints the table for docs/results.md.
+"""How much of the accuracy of pruned networks comes back, by method of training; prints the tables for docs/results.md.
 
     scripts/recovery.py target/release/updp-compile --fmnist DIR --cifar DIR --cifar-models DIR [--work DIR] [--device cuda]
 
 --fmnist holds the IDX files of Fashion-MNIST, --cifar class folders under train/ and test/, --cifar-models
-cifar10_resnet20.folded.onnx. Every arm of a network sees the same images as often, seed by seed:
+cifar10_resnet20.folded.onnx. Every network is pruned at two depths, a third and half of its blocks, those that
+`--prune N` chooses; every arm sees the same images as often, seed by seed:
 
     trained      the unpruned network, trained on
     fit          blocks solved for in closed form, no training
@@ -13,7 +14,9 @@ cifar10_resnet20.folded.onnx. Every arm of a network sees the same images as oft
     blend        progressive, from the fit: what was fitted is faded in
     fit, trained the fit, trained in its merged form
 
-Numbers are top 1 on test images; ± is the standard deviation over seeds. Runs that --work holds are not made again.
+The first table has top 1 on test images, ± the standard deviation over seeds, with operators and measured speed of the
+fitted network. The second has the points lost against the better of the original and the trained original of the same
+seed, with the 95 % interval of their mean (t distribution over the seeds). Runs that --work holds are not made again.
 """
 
 import argparse
@@ -29,16 +32,18 @@ import time
 from pathlib import Path
 
 CIFAR = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-# Half of the blocks, those that `--prune` chooses; of ResNet-20 five of the seven with stride 1.
+# Blocks to prune, of those that can be: a third and half. Of ResNet-20 half is five of the seven with stride 1.
 NETS = {
-    "resnet": "0,1,4,7,10",
-    "mobilenetv2": "0,4,5,7",
-    "vgg": "0,1",
-    "convnext": "0,1,4",
-    "repvgg": "0,2",
-    "deit": "1,2,4",
-    "resnet20": "1,2,4,5,7",
+    "resnet": (3, 5),
+    "mobilenetv2": (2, 4),
+    "vgg": (1, 2),
+    "convnext": (2, 3),
+    "repvgg": (1, 2),
+    "deit": (2, 3),
+    "resnet20": (3, 5),
 }
+# 97.5 % points of the t distribution by degrees of freedom.
+STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 ARMS = {
     "trained": None,
     "fit": [],
@@ -78,41 +83,88 @@ class Runs:
             return Path(self.arguments.cifar_models) / "cifar10_resnet20.folded.onnx"
         return Path(__file__).parent.parent / f"fixtures/trained/fmnist_{net}.bn.onnx"
 
-    def run(self, net, arm, seed):
-        """Accuracy of one run, and of the network it started from."""
-        folder = self.folder / net / str(seed)
-        folder.mkdir(parents=True, exist_ok=True)
-        report, log = folder / f"{arm}.json", folder / f"{arm}.log"
+    def tool(self, folder, name, command):
+        """The report of one run of the tool."""
+        report, log = folder / f"{name}.json", folder / f"{name}.log"
         if not report.exists():
-            epochs = self.arguments.cifar_epochs if net == "resnet20" else self.arguments.epochs
-            training = ["--epochs", epochs, "--batch-size", 128 if net == "resnet20" else 64, *self.arguments.option]
-            written = folder / f"{arm}.new.json"
-            common = ["-o", folder / f"{arm}.onnx", "--data", *self.data(net), "--seed", seed, "--threads", self.arguments.threads,
-                      "--device", self.arguments.device, "--report", written, "-q"]
-            if ARMS[arm] is None:
-                command = ["train", self.model(net), *common, *training]
-            else:
-                command = [self.model(net), *common, "--blocks", NETS[net], "--form", "conv", "--force", "--no-verify",
-                           "--probe-seconds", "0.02", "--latency-table", folder / "latency.json", "--work", folder / "work"]
-                command += [*training, *ARMS[arm]] if ARMS[arm] else []
+            written = folder / f"{name}.new.json"
+            common = ["-o", folder / f"{name}.onnx", "--threads", self.arguments.threads, "--device", self.arguments.device,
+                      "--report", written, "-q"]
             start = time.monotonic()
             with log.open("w") as file:
-                made = subprocess.run([str(part) for part in [self.arguments.binary, *command]], stderr=file, stdout=file)
+                line = [str(part) for part in [self.arguments.binary, *command, *common]]
+                made = subprocess.run(line, stderr=file, stdout=file)
             if made.returncode:
-                raise RuntimeError(f"{net} {arm} {seed}: exit code {made.returncode}: {log.read_text()[-400:]}")
+                raise RuntimeError(f"{folder} {name}: exit code {made.returncode}: {log.read_text()[-400:]}")
             found = json.loads(written.read_text())
             found["seconds"] = time.monotonic() - start
             report.write_text(json.dumps(found))
-        found = json.loads(report.read_text())
-        own = found if ARMS[arm] is None else found["pruning"]["fit"]
+        return json.loads(report.read_text())
+
+    def pruning(self, net, folder, seed):
+        """The command that prunes, without a goal."""
+        return [self.model(net), "--data", *self.data(net), "--seed", seed, "--form", "conv", "--force", "--no-verify",
+                "--probe-seconds", "0.02", "--latency-table", folder / "latency.json", "--work", folder / "work"]
+
+    def blocks(self, net, count):
+        """The blocks that are pruned, the same for every seed and arm."""
+        folder = self.folder / net / f"choose{count}"
+        folder.mkdir(parents=True, exist_ok=True)
+        report = self.tool(folder, "choose", [*self.pruning(net, folder, 0), "--prune", count])
+        chosen = [block["index"] for block in report["pruning"]["fit"]["blocks"] if block["chosen"]]
+        return ",".join(map(str, chosen))
+
+    def run(self, net, blocks, arm, seed):
+        """What the tool says of one run: accuracy before and after, operators, speed, seconds."""
+        folder = self.folder / net / (blocks if ARMS[arm] is not None else "whole") / str(seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        epochs = self.arguments.cifar_epochs if net == "resnet20" else self.arguments.epochs
+        training = ["--epochs", epochs, "--batch-size", 128 if net == "resnet20" else 64, *self.arguments.option]
+        if ARMS[arm] is None:
+            command = ["train", self.model(net), "--data", *self.data(net), "--seed", seed, *training]
+        else:
+            command = [*self.pruning(net, folder, seed), "--blocks", blocks]
+            command += [*training, *ARMS[arm]] if ARMS[arm] else []
+        found = self.tool(folder, arm, command)
+        if ARMS[arm] is None:
+            return {"before": found["before"]["accuracy"], "after": found["after"]["accuracy"], "seconds": found["seconds"]}
+        fit = found["pruning"]["fit"]
         # What was trained, also where the tool wrote the fitted network instead.
-        after = (own["training"] if ARMS[arm] else own)["after"]
-        return own["before"]["accuracy"], after["accuracy"], found["seconds"]
+        after = (fit["training"] if ARMS[arm] else fit)["after"]
+        nodes = found["output"]["nodes"]
+        return {"before": fit["before"]["accuracy"], "after": after["accuracy"], "nodes": nodes, "speedup": fit["speed"]["speedup"],
+                "seconds": found["seconds"]}
 
 
-def arms_of(runs, net, seed):
+def arms_of(runs, net, blocks, seed):
     """Every arm of one network and seed, the fit first: what it fitted is used by the others."""
-    return {arm: runs.run(net, arm, seed) for arm in sorted(ARMS, key=lambda arm: arm != "fit")}
+    return {arm: runs.run(net, blocks, arm, seed) for arm in sorted(ARMS, key=lambda arm: arm != "fit")}
+
+
+def spread(values):
+    return f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+
+
+def interval(values):
+    """Half the width of the 95 % interval of the mean."""
+    count = len(values)
+    if count - 1 not in STUDENT:
+        return ""
+    return f" ± {STUDENT[count - 1] * statistics.stdev(values) / count ** 0.5:.2f}"
+
+
+def rows(net, blocks, found):
+    """A row of each table."""
+    after = {arm: [100 * own[arm]["after"] for own in found] for arm in ARMS}
+    original = 100 * found[0]["fit"]["before"]
+    cells = " | ".join(f"{statistics.mean(after[arm]):.2f}{spread(after[arm])}" for arm in ARMS)
+    fit = [own["fit"] for own in found]
+    speed = statistics.median(own["speedup"] for own in fit)
+    accuracy = f"| {net} | {blocks} | {fit[0]['nodes']} | {speed:.2f} | {original:.2f} | {cells} |"
+    best = [max(original, trained) for trained in after["trained"]]
+    lost = {arm: [a - b for a, b in zip(best, after[arm])] for arm in ARMS if arm != "trained"}
+    cells = " | ".join(f"{statistics.mean(own):.2f}{interval(own)}" for own in lost.values())
+    return accuracy, f"| {net} | {blocks} | {statistics.mean(best):.2f} | {cells} |"
 
 
 def main():
@@ -123,38 +175,41 @@ def main():
     parser.add_argument("--cifar-models", required=True)
     parser.add_argument("--work")
     parser.add_argument("--net", choices=NETS, action="append")
+    parser.add_argument("--depth", choices=["third", "half"], action="append")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=10, help="of Fashion-MNIST")
+    parser.add_argument("--epochs", type=int, default=3, help="of Fashion-MNIST")
     parser.add_argument("--images", type=int, default=12000, help="of Fashion-MNIST")
-    parser.add_argument("--cifar-epochs", type=int, default=20)
+    parser.add_argument("--cifar-epochs", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--jobs", type=int, default=1, help="networks at once")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
     parser.add_argument("--option", action="append", default=[], help="given to every training, such as --option=--lr=0.05")
     arguments = parser.parse_args()
     temporary = None if arguments.work else tempfile.TemporaryDirectory()
     folder = Path(arguments.work or temporary.name)
     folder.mkdir(parents=True, exist_ok=True)
     runs = Runs(arguments, folder)
-    jobs = [(net, seed) for net in arguments.net or NETS for seed in range(arguments.seeds)]
+    depths = [depth == "half" for depth in arguments.depth or ["third", "half"]]
+    start = time.monotonic()
+    lost, failed = [], False
+    print(f"| network | blocks | operators | speed-up | original | {' | '.join(ARMS)} |\n|{'---|' * (len(ARMS) + 5)}", flush=True)
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        futures = {job: pool.submit(arms_of, runs, *job) for job in jobs}
-        print(f"| network | blocks | original | {' | '.join(ARMS)} | seconds |\n|{'---|' * (len(ARMS) + 4)}", flush=True)
-        failed = False
         for net in arguments.net or NETS:
-            try:
-                found = [futures[net, seed].result() for seed in range(arguments.seeds)]
-            except (RuntimeError, json.JSONDecodeError, KeyError) as error:
-                failed = True
-                print(f"{net}: {error}", file=sys.stderr)
-                continue
-            cells = []
-            for arm in ARMS:
-                after = [100 * own[arm][1] for own in found]
-                spread = f" ± {statistics.stdev(after):.2f}" if len(after) > 1 else ""
-                cells.append(f"{statistics.mean(after):.2f}{spread}")
-            seconds = sum(own[arm][2] for own in found for arm in ARMS)
-            print(f"| {net} | {NETS[net]} | {100 * found[0]['fit'][0]:.2f} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
+            for depth in depths:
+                try:
+                    blocks = runs.blocks(net, NETS[net][depth])
+                    found = list(pool.map(lambda seed: arms_of(runs, net, blocks, seed), range(arguments.seeds)))
+                except (RuntimeError, json.JSONDecodeError, KeyError) as error:
+                    failed = True
+                    print(f"{net}: {error}", file=sys.stderr)
+                    continue
+                accuracy, points = rows(net, blocks, found)
+                print(accuracy, flush=True)
+                lost.append(points)
+    losing = [arm for arm in ARMS if arm != "trained"]
+    print(f"\n| network | blocks | baseline | {' | '.join(losing)} |\n|{'---|' * (len(losing) + 3)}")
+    print("\n".join(lost))
+    print(f"\n{(time.monotonic() - start) / 60:.0f} minutes")
     return 1 if failed else 0
 
 

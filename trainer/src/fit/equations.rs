@@ -4,7 +4,8 @@ use faer::Mat;
 use updp_passes::blocks::ActivationKind;
 use updp_passes::surgery::Site;
 
-use super::normal::{Normal, Shape, Solved, Solver, WIDE, rows_of};
+use super::gram::WIDE;
+use super::normal::{Normal, Shape, Solved, Solver, rows_of};
 use super::rows::Rows;
 use super::table::{Table, difference, sum};
 use super::{Settings, Unsolved, unsolved};

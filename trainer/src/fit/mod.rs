@@ -8,6 +8,7 @@
 
 mod draw;
 mod equations;
+mod gram;
 mod maps;
 mod normal;
 mod rows;
@@ -25,8 +26,9 @@ use crate::run::Runner;
 use crate::stage::Flow;
 use draw::Wanted;
 use equations::{Equations, Scale};
+use gram::WIDE;
 use maps::maps;
-use normal::{Shape, Solved, WIDE};
+use normal::{Shape, Solved};
 use rows::Rows;
 use table::sum;
 

@@ -6,23 +6,14 @@
 //! not penalized. `U` = channels × taps, channel first, as a kernel `[O, I, k…]` lies in memory.
 
 use faer::linalg::matmul::matmul;
-use faer::linalg::matmul::triangular::{BlockStructure, matmul as triangular};
 use faer::linalg::solvers::{Llt, Solve};
-use faer::traits::RealField;
-use faer::traits::math_utils::one;
 use faer::{Accum, Mat, MatRef, Side, get_global_parallelism};
 
 use updp_passes::kernel::AffineMap;
 
 use super::Unsolved;
+use super::gram::{BLOCK, gram};
 use super::table::Table;
-
-/// Rows turned to f64 at once.
-const BLOCK: usize = 512;
-
-/// Unknowns from which on `G` is summed in f32 within a block of rows, and rows of such a block.
-pub(super) const WIDE: usize = 1000;
-const COARSE_BLOCK: usize = 1024;
 
 /// Rounds of alternating least squares: the error falls by less than a thousandth after that.
 const ALTERNATIONS: usize = 6;
@@ -65,13 +56,7 @@ impl Normal {
     /// Sums `G` over all rows.
     pub(super) fn of(x: &Table) -> Self {
         let mean = x.means();
-        let mut gram = if x.width > WIDE { coarse_gram(x, &mean) } else { gram(x, &mean) };
-        for column in 0..x.width {
-            for row in 0..column {
-                gram[(row, column)] = gram[(column, row)];
-            }
-        }
-        Self { gram, mean }
+        Self { gram: gram(x, &mean), mean }
     }
 
     /// `B = Σ x tᵀ` and the mean of `t`.
@@ -307,49 +292,6 @@ impl Solver<'_> {
     }
 }
 
-/// The lower triangle of `Σ (x − x̄)(x − x̄)ᵀ`.
-fn gram(x: &Table, mean: &[f64]) -> Mat<f64> {
-    let mut gram = Mat::<f64>::zeros(x.width, x.width);
-    for from in (0..x.rows()).step_by(BLOCK) {
-        let block = x.block(from, (from + BLOCK).min(x.rows()), mean);
-        add_square(&mut gram, &block, Accum::Add);
-    }
-    gram
-}
-
-/// As [`gram`], summed in f32 within a block of rows and in f64 from block to block: half the time, and an error of 10⁻⁶ of
-/// the diagonal, below the weakest ridge.
-fn coarse_gram(x: &Table, mean: &[f64]) -> Mat<f64> {
-    let mut gram = Mat::<f64>::zeros(x.width, x.width);
-    let mut part = Mat::<f32>::zeros(x.width, x.width);
-    for from in (0..x.rows()).step_by(COARSE_BLOCK) {
-        let block = x.block(from, (from + COARSE_BLOCK).min(x.rows()), mean);
-        add_square(&mut part, &block, Accum::Replace);
-        for column in 0..x.width {
-            let sums = &part.col_as_slice(column)[column..];
-            let own = &mut gram.col_as_slice_mut(column)[column..];
-            own.iter_mut().zip(sums).for_each(|(own, sum)| *own += f64::from(*sum));
-        }
-    }
-    gram
-}
-
-/// The lower triangle of `X Xᵀ`, `X` having a row for each unknown.
-fn add_square<T: RealField>(square: &mut Mat<T>, x: &Mat<T>, accum: Accum) {
-    let (whole, lower) = (BlockStructure::Rectangular, BlockStructure::TriangularLower);
-    triangular(
-        square,
-        lower,
-        accum,
-        x,
-        whole,
-        x.transpose(),
-        whole,
-        one(),
-        get_global_parallelism(),
-    );
-}
-
 /// Some rows of a matrix.
 pub(super) fn rows_of(matrix: &Mat<f64>, rows: &[usize]) -> Mat<f64> {
     Mat::from_fn(rows.len(), matrix.ncols(), |row, column| matrix[(rows[row], column)])
@@ -420,27 +362,12 @@ impl Solved {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gram::tests::tied_rows;
     use super::*;
 
     /// Rows that are neither independent nor centred, drawn from a fixed sequence.
     fn rows(count: usize, width: usize, seed: u64) -> Table {
         tied_rows(count, width, seed, 0.4)
-    }
-
-    /// Rows each of whose numbers keeps this share of the one before it.
-    fn tied_rows(count: usize, width: usize, seed: u64, share: f32) -> Table {
-        let mut table = Table::new(width);
-        let mut state = seed;
-        for _ in 0..count {
-            let mut last = 0.0_f32;
-            for _ in 0..width {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let drawn = (state >> 40) as f32 / 8_388_608.0 - 1.0;
-                last = share * last + drawn + 0.3;
-                table.values.push(last);
-            }
-        }
-        table
     }
 
     fn made_by(x: &Table, weight: &Mat<f64>, bias: &[f64]) -> Table {
@@ -466,16 +393,6 @@ mod tests {
         let solved = solve(&x, &made_by(&x, &weight, &bias), Shape::Dense, 1, 1e-12);
         assert!(distance(&solved.weight, &weight) < 1e-5);
         assert!(solved.bias.iter().zip(bias).all(|(a, b)| (a - b).abs() < 1e-4));
-    }
-
-    #[test]
-    fn a_coarse_sum_differs_by_less_than_the_weakest_ridge() {
-        let x = tied_rows(3000, 24, 3, 0.95);
-        let mean = x.means();
-        let (exact, coarse) = (gram(&x, &mean), coarse_gram(&x, &mean));
-        let trace: f64 = (0..24).map(|at| exact[(at, at)]).sum();
-        let off = distance(&exact, &coarse);
-        assert!(off > 0.0 && off < 3e-6 * trace / 24.0, "{off} of {}", trace / 24.0);
     }
 
     #[test]
