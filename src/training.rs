@@ -9,7 +9,7 @@ use updp_trainer::error::TrainerError;
 use updp_trainer::hash::Fnv;
 use updp_trainer::images::Images;
 use updp_trainer::outcome::{EpochOutcome, Moment, Score};
-use updp_trainer::train::{Augment, ClassWeights, Progress, Ramp, Row};
+use updp_trainer::train::{Augment, ClassWeights, Progress, Ramp, Row, Shrink};
 use updp_trainer::tune::{Observer, TuneSettings};
 
 use crate::cli::{AugmentChoice, OptimizerChoice, TrainingArgs};
@@ -75,6 +75,7 @@ impl TrainingArgs {
             speed: f64::INFINITY,
             ramp: Ramp::Linear,
             seed,
+            shrink: Shrink::WithLambda,
             folder: None,
         }
     }

@@ -16,9 +16,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
 pub use search::{SearchArgs, SearchChoice};
 pub use tools::{BenchArgs, InspectArgs, VerifyArgs};
-pub use train::{AugmentChoice, Method, OptimizerChoice, RampForm, TrainArgs, TrainingArgs};
+pub use train::{
+    AugmentChoice, Method, OptimizerChoice, RampForm, ShrinkAt, TrainArgs, TrainingArgs,
+};
 pub use values::BlockList;
-use values::{at_least_one, share};
+use values::{at_least_one, share, shrink_at};
 
 use crate::terminal::Verbosity;
 
@@ -188,6 +190,13 @@ impl CompileArgs {
     }
 }
 
+    /// Whether there is a training in which kernels may shrink little by little.
+    #[must_use]
+    pub fn has_shrinking_kernels(&self) -> bool {
+        let is_by_lambda = matches!(self.method, Method::Progressive | Method::Direct);
+        is_by_lambda && self.training_epochs().is_some() && self.prune.until.is_none()
+    }
+
 /// Images to recover accuracy with.
 #[derive(Args, Clone, Debug)]
 pub struct DataArgs {
@@ -263,6 +272,9 @@ pub struct CompileArgs {
     #[arg(long, value_enum, default_value = "linear", help_heading = "Training")]
     pub ramp_form: RampForm,
     /// Training
+    /// When kernels of progressive and direct shrink: with lambda, or at once after so many epochs [default: lambda]
+    #[arg(long, value_name = "EPOCH|lambda", value_parser = shrink_at, help_heading = "Training")]
+    pub shrink_at: Option<ShrinkAt>,
     #[command(flatten, next_help_heading = "Training")]
     pub training: TrainingArgs,
     /// Fixes the shape of an input in the model: NAME:1,3,224,224 (also with x between the dims, or in brackets)

@@ -57,6 +57,15 @@ pub enum RampForm {
     Cosine,
 }
 
+/// When the kernels of pruned blocks shrink.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ShrinkAt {
+    /// Little by little, with λ
+    Lambda,
+    /// At once, when so many epochs are over
+    Epoch(f64),
+}
+
 /// How a network is trained.
 #[derive(Args, Clone, Debug)]
 pub struct TrainingArgs {

@@ -71,6 +71,8 @@ pub struct TuneSettings {
     pub ramp: Ramp,
     /// Seed of order and augmentation.
     pub seed: u64,
+    /// When kernels shrink, of a network whose kernels do so little by little.
+    pub shrink: Shrink,
     /// Where checkpoints and the journal go.
     pub folder: Option<PathBuf>,
 }
@@ -282,7 +284,7 @@ impl Tuning<'_> {
             steps_per_epoch: (loader.steps_per_epoch() / settings.accumulate.max(1)).max(1),
             speed: settings.speed,
             ramp: settings.ramp,
-            shrink: Shrink::WithLambda,
+            shrink: settings.shrink,
             peak: settings.peak,
             floor: settings.floor,
             warm_up_epochs: settings.warm_up_epochs,
