@@ -113,6 +113,7 @@ pub enum DeviceChoice {
     /// NVIDIA, TensorRT provider
     Tensorrt,
     /// AMD, MIGraphX provider
+    #[value(alias = "migraphx")]
     Rocm,
 }
 
@@ -188,7 +189,6 @@ impl CompileArgs {
             Some(Recovery::None | Recovery::Fit) => None,
         }
     }
-}
 
     /// Whether there is a training in which kernels may shrink little by little.
     #[must_use]
@@ -196,6 +196,7 @@ impl CompileArgs {
         let is_by_lambda = matches!(self.method, Method::Progressive | Method::Direct);
         is_by_lambda && self.training_epochs().is_some() && self.prune.until.is_none()
     }
+}
 
 /// Images to recover accuracy with.
 #[derive(Args, Clone, Debug)]
@@ -271,10 +272,10 @@ pub struct CompileArgs {
     /// How λ gets from 0 to 1
     #[arg(long, value_enum, default_value = "linear", help_heading = "Training")]
     pub ramp_form: RampForm,
-    /// Training
     /// When kernels of progressive and direct shrink: with lambda, or at once after so many epochs [default: lambda]
     #[arg(long, value_name = "EPOCH|lambda", value_parser = shrink_at, help_heading = "Training")]
     pub shrink_at: Option<ShrinkAt>,
+    /// Training
     #[command(flatten, next_help_heading = "Training")]
     pub training: TrainingArgs,
     /// Fixes the shape of an input in the model: NAME:1,3,224,224 (also with x between the dims, or in brackets)

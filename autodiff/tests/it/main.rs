@@ -7,6 +7,7 @@ mod exporters;
 mod gradcheck;
 mod layout;
 mod lower;
+mod lower_migraphx;
 mod networks;
 mod norms;
 mod optimizers;

@@ -21,31 +21,40 @@ pub(super) struct Opened {
     pub(super) notice: Option<String>,
 }
 
-/// Opens a step. It is lowered for the processor ([`Target::this_cpu`]) or a card of NVIDIA ([`Target::Cuda`]) and run once, after the
-/// portable form, which is
+/// Opens a step. It is lowered for the processor ([`Target::this_cpu`]), a card of NVIDIA ([`Target::Cuda`]) or of AMD
+/// ([`Target::MiGraphX`]) and run once, after the portable form, which is
 /// taken where the other one cannot be loaded or gives another loss or gradient: the layout of its operators is a matter of the
-/// runtime's own.
+/// runtime's own. MIGraphX compiles for minutes, so there the processor says what loss and gradient have to be.
+///
+/// # Errors
+/// T0311 when MIGraphX does not take the step in any form, T0402 when it computes something else; what the session refuses.
 pub(super) fn open(
     options: &Options,
     step: &TrainingStep,
     states: &[StateSpec],
     results: &[&str],
 ) -> Result<Opened, TrainerError> {
-    let session = |model: &Model| -> Result<(StepSession, u64), TrainerError> {
+    let on = |model: &Model, options: &Options| -> Result<(StepSession, u64), TrainerError> {
         let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
         let session = StepSession::open(ModelSource::Bytes(&bytes), options, states, results)?;
         Ok((session, Fnv::of(&bytes)))
     };
-    let (mut portable, hash) = session(&step.model)?;
+    let session = |model: &Model| on(model, options);
     let mut lowered = step.model.clone();
     let target = match options.device {
         Device::Cpu => Target::this_cpu(),
         Device::Cuda | Device::TensorRt => Target::Cuda,
-        Device::MiGraphX => Target::Portable,
+        Device::MiGraphX => Target::MiGraphX,
     };
     if lower(&mut lowered, target)? == 0 {
-        return Ok(Opened { session: portable, hash, notice: None });
+        let (session, hash) = session(&step.model)?;
+        return Ok(Opened { session, hash, notice: None });
     }
+    let judging = match options.device {
+        Device::MiGraphX => Options { device: Device::Cpu, ..options.clone() },
+        _ => options.clone(),
+    };
+    let (mut portable, _) = on(&step.model, &judging)?;
     let initial = portable.state()?;
     let expected = probe(&mut portable, step)?;
     // Both at once would take twice the memory, and the portable one is hardly ever needed again.
@@ -60,8 +69,14 @@ pub(super) fn open(
             }
             format!("it gives {found:?} instead of {expected:?}")
         }
+        // There the portable form would be left to itself: nothing else could be compared with the processor.
+        Err(error) if target == Target::MiGraphX => return Err(error),
         Err(error) => error.to_string(),
     };
+    if target == Target::MiGraphX {
+        let detail = format!("is computed otherwise on this device: {reason}");
+        return Err(TrainError::Step { detail }.into());
+    }
     let notice = format!("the step for this device is not used, the portable one is: {reason}");
     let (portable, hash) = session(&step.model)?;
     Ok(Opened { session: portable, hash, notice: Some(notice) })
