@@ -102,3 +102,58 @@ fn probe(session: &mut StepSession, step: &TrainingStep) -> Result<Vec<f64>, Tra
     let numbers = [&step.loss, &step.gradient_norm].into_iter();
     Ok(numbers.filter_map(|name| outputs.get(name)?.scalar_f64()).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use updp_autodiff::StepSpec;
+    use updp_autodiff::step::Objective;
+    use updp_ir::{ModelBuilder, Node};
+    use updp_testkit::{find_ort, known, skip, tensor};
+
+    use super::*;
+
+    /// The step of a layer behind one operator on the images.
+    fn step(opset: i64, node: Node) -> TrainingStep {
+        let mut builder = ModelBuilder::new(opset);
+        builder.input("images", DataType::Float, &known(&[4, 1, 6, 6]));
+        builder.node(node.named("it"), &["images"], &["y"]);
+        builder.node(Node::new("GlobalAveragePool"), &["y"], &["mean"]);
+        builder.node(Node::new("Flatten"), &["mean"], &["flat"]);
+        builder.initializer("weight", &tensor(DataType::Float, &[1, 3], &[0.1, -0.2, 0.3]));
+        builder.node(Node::new("MatMul"), &["flat", "weight"], &["scores"]);
+        builder.output("scores", DataType::Float, None);
+        let spec = StepSpec::new(Objective::Labels { smoothing: 0.0 });
+        TrainingStep::build(builder.build().unwrap(), &spec).unwrap()
+    }
+
+    #[test]
+    fn a_step_for_migraphx_is_lowered_and_judged_before_its_library_is_asked_for() {
+        if find_ort().is_none() {
+            return skip("a_step_for_migraphx", "no ONNX Runtime");
+        }
+        let pool =
+            Node::new("MaxPool").with("kernel_shape", vec![4, 4]).with("strides", vec![4, 4]);
+        let cases = [
+            // What MIGraphX does not document is named, whatever libraries there are.
+            (step(22, pool.with("ceil_mode", 1_i64)), "T0311"),
+            // What has a form runs on the processor first; the library here has no MIGraphX.
+            (step(20, Node::new("Gelu")), "X0201"),
+        ];
+        for (step, code) in cases {
+            let states: Vec<StateSpec> = step
+                .states
+                .iter()
+                .map(|state| StateSpec {
+                    input: state.input.clone(),
+                    output: state.output.clone(),
+                    initial: state.initial.clone(),
+                })
+                .collect();
+            let options =
+                Options { library: find_ort(), device: Device::MiGraphX, ..Options::default() };
+            let results = [step.loss.as_str(), step.gradient_norm.as_str()];
+            let error = open(&options, &step, &states, &results).err().map(|error| error.code());
+            assert_eq!(error, Some(code));
+        }
+    }
+}
