@@ -71,11 +71,12 @@ impl TrainingArgs {
                 (false, given) => ClassWeights::Given(given.to_vec()),
             },
             frozen: self.freeze.clone(),
+            recompute: self.recompute,
             pruned: Vec::new(),
             speed: f64::INFINITY,
             ramp: Ramp::Linear,
-            seed,
             shrink: Shrink::WithLambda,
+            seed,
             folder: None,
         }
     }

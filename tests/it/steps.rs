@@ -129,3 +129,26 @@ fn the_step_for_cuda_has_standard_operators_and_even_paddings() {
         }
     }
 }
+
+#[test]
+fn a_step_that_computes_activations_again_computes_the_same() {
+    if find_ort().is_none() {
+        return skip("a_step_that_computes_activations_again", "no ONNX Runtime library");
+    }
+    for (name, ..) in FIXTURES {
+        let plain = step(name, &spec());
+        let mut again = step(name, &spec());
+        let done = again.recompute().unwrap_or_else(|error| panic!("{name}: {error}"));
+        println!("{name}: {done:?}");
+        assert!(done.segments > 0 && done.kept < done.kept_before, "{name}: {done:?}");
+        assert_eq!(
+            again.model.graph.required_inputs().count(),
+            plain.model.graph.required_inputs().count()
+        );
+        let inputs = inputs(&plain);
+        let (expected, found) = (run(&plain.model, &inputs), run(&again.model, &inputs));
+        for (output, expected) in &expected {
+            assert_eq!(expected.bytes(), found[output].bytes(), "{name}: {output}");
+        }
+    }
+}

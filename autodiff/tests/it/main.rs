@@ -12,5 +12,6 @@ mod networks;
 mod norms;
 mod optimizers;
 mod pools;
+mod recompute;
 mod step;
 mod torch;

@@ -134,6 +134,30 @@ fn lambda_rises_along_half_a_cosine_when_asked_to() {
 }
 
 #[test]
+fn computing_activations_again_changes_no_loss() {
+    let (folder, input, output) = scene("fmnist_convnext.bn");
+    let data = data();
+    let losses = |more: &[&str], work: &str| -> Vec<f64> {
+        let work = folder.path().join(work);
+        let work_text = work.display().to_string();
+        let kept = ["--epochs", "1", "--work", &work_text, "-q"];
+        succeeds(&training(&input, &output, &data, &[more, &kept[..]].concat()));
+        let folders = std::fs::read_dir(&work).expect("kept").flatten();
+        let mut files =
+            folders.filter_map(|it| std::fs::read_to_string(it.path().join("steps.csv")).ok());
+        let steps = files.next().expect("a journal");
+        let loss = |line: &str| line.split(',').nth(5).and_then(|it| it.parse().ok());
+        steps.lines().skip(1).map(|line| loss(line).expect("a number")).collect()
+    };
+    let (plain, again) = (losses(&[], "plain"), losses(&["--recompute"], "again"));
+    assert!(plain.len() > 3 && plain.len() == again.len(), "{plain:?} {again:?}");
+    // The runtime fuses other nodes of the two, so digits at the end may differ, more from step to step.
+    for (a, b) in plain.iter().zip(&again) {
+        assert!((a - b).abs() < 1e-2 * a, "{plain:?} {again:?}");
+    }
+}
+
+#[test]
 fn kernels_shrink_when_asked_to() {
     let data = data();
     for (name, method, at, expected) in [
