@@ -205,7 +205,8 @@ fn autodiff_exit_code(error: &AutodiffError) -> u8 {
         | AutodiffError::Form { .. }
         | AutodiffError::Opset { .. }
         | AutodiffError::Type { .. }
-        | AutodiffError::NoBatchNorm { .. } => 4,
+        | AutodiffError::NoBatchNorm { .. }
+        | AutodiffError::Target { .. } => 4,
         AutodiffError::Ir(error) => ir_exit_code(error),
         _ => 2,
     }

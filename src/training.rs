@@ -9,7 +9,7 @@ use updp_trainer::error::TrainerError;
 use updp_trainer::hash::Fnv;
 use updp_trainer::images::Images;
 use updp_trainer::outcome::{EpochOutcome, Moment, Score};
-use updp_trainer::train::{Augment, ClassWeights, Progress, Ramp, Row};
+use updp_trainer::train::{Augment, ClassWeights, Progress, Ramp, Row, Shrink};
 use updp_trainer::tune::{Observer, TuneSettings};
 
 use crate::cli::{AugmentChoice, OptimizerChoice, TrainingArgs};
@@ -71,9 +71,11 @@ impl TrainingArgs {
                 (false, given) => ClassWeights::Given(given.to_vec()),
             },
             frozen: self.freeze.clone(),
+            recompute: self.recompute,
             pruned: Vec::new(),
             speed: f64::INFINITY,
             ramp: Ramp::Linear,
+            shrink: Shrink::WithLambda,
             seed,
             folder: None,
         }

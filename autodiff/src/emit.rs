@@ -188,6 +188,21 @@ impl<'a> Emit<'a> {
         self.expand(zero, &dims)
     }
 
+    /// Lets everything that reads `old`, the only result of `node`, read `new`; the node goes.
+    pub fn replace(&mut self, node: NodeId, old: ValueId, new: ValueId) -> Result<()> {
+        let graph = &mut *self.graph;
+        if graph.outputs().any(|output| output == old) {
+            // It keeps its name.
+            graph.detach(old)?;
+            let kept = [NewResult::Existing(old)];
+            graph.add_node(Node::new("Identity"), node, &[Some(new)], &kept)?;
+        } else {
+            graph.redirect_uses(old, new)?;
+        }
+        graph.remove_node(node)?;
+        Ok(())
+    }
+
     /// Takes everything back that was written since [`Emit::new`].
     pub fn roll_back(&mut self) {
         for node in self.made_nodes.drain(..).rev() {

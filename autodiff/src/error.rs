@@ -29,6 +29,8 @@ pub enum AutodiffError {
     State { state: String, detail: String },
     #[error("the setting {setting} is {found}, {expected} is needed")]
     Setting { setting: &'static str, found: String, expected: &'static str },
+    #[error("{target} does not take node {node:?} ({op}): {detail}")]
+    Target { target: &'static str, node: String, op: String, detail: String },
     #[error(transparent)]
     Ir(#[from] IrError),
 }
@@ -48,6 +50,7 @@ impl AutodiffError {
             Self::Loss { .. } => "T0308",
             Self::State { .. } => "T0309",
             Self::Setting { .. } => "T0310",
+            Self::Target { .. } => "T0311",
             Self::Ir(error) => error.code(),
         }
     }
@@ -63,6 +66,9 @@ impl AutodiffError {
             Self::OpenShape { .. } => "fix the sizes of the inputs with --input-shape".into(),
             Self::Opset { .. } => "export the model again, or convert it to a newer opset".into(),
             Self::NoParameter => "the list of frozen parameters may be too long".into(),
+            Self::Target { .. } => {
+                "export with opset 19 or older, or train on the processor (--device cpu)".into()
+            }
             Self::Loss { .. } => "train against the outputs of a teacher instead".into(),
             _ => return None,
         })

@@ -19,12 +19,12 @@ pub enum PassError {
     UnknownRule { name: String },
     #[error("block {index} ({name}) cannot be pruned: {detail} ({reason})")]
     Refused { index: usize, name: String, reason: &'static str, detail: String },
-    #[error("the model has the input updp_lambda already: it was expanded before")]
+    #[error("the model has an input updp_lambda or updp_shrink already: it was expanded before")]
     AlreadyExpanded,
     #[error("the part that was cut out is no block by itself")]
     NoBlock,
-    #[error("the input updp_lambda is read by {node:?}, which is no mix")]
-    NotAMix { node: String },
+    #[error("the input {input} is read by {node:?}, which is none of what expanding writes")]
+    NotAMix { input: &'static str, node: String },
     #[error("the network has no inserted BatchNorm {name:?} of known shape")]
     NoSuchNorm { name: String },
     #[error("the statistics of {name:?} do not fit: {detail}")]

@@ -16,9 +16,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
 pub use search::{SearchArgs, SearchChoice};
 pub use tools::{BenchArgs, InspectArgs, VerifyArgs};
-pub use train::{AugmentChoice, Method, OptimizerChoice, RampForm, TrainArgs, TrainingArgs};
+pub use train::{
+    AugmentChoice, Method, OptimizerChoice, RampForm, ShrinkAt, TrainArgs, TrainingArgs,
+};
 pub use values::BlockList;
-use values::{at_least_one, share};
+use values::{at_least_one, share, shrink_at};
 
 use crate::terminal::Verbosity;
 
@@ -111,6 +113,7 @@ pub enum DeviceChoice {
     /// NVIDIA, TensorRT provider
     Tensorrt,
     /// AMD, MIGraphX provider
+    #[value(alias = "migraphx")]
     Rocm,
 }
 
@@ -185,6 +188,13 @@ impl CompileArgs {
             Some(Recovery::Train) => Some(self.epochs.unwrap_or(EPOCHS)),
             Some(Recovery::None | Recovery::Fit) => None,
         }
+    }
+
+    /// Whether there is a training in which kernels may shrink little by little.
+    #[must_use]
+    pub fn has_shrinking_kernels(&self) -> bool {
+        let is_by_lambda = matches!(self.method, Method::Progressive | Method::Direct);
+        is_by_lambda && self.training_epochs().is_some() && self.prune.until.is_none()
     }
 }
 
@@ -262,6 +272,9 @@ pub struct CompileArgs {
     /// How λ gets from 0 to 1
     #[arg(long, value_enum, default_value = "linear", help_heading = "Training")]
     pub ramp_form: RampForm,
+    /// When kernels of progressive and direct shrink: with lambda, or at once after so many epochs [default: lambda]
+    #[arg(long, value_name = "EPOCH|lambda", value_parser = shrink_at, help_heading = "Training")]
+    pub shrink_at: Option<ShrinkAt>,
     /// Training
     #[command(flatten, next_help_heading = "Training")]
     pub training: TrainingArgs,

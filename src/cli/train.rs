@@ -57,6 +57,15 @@ pub enum RampForm {
     Cosine,
 }
 
+/// When the kernels of pruned blocks shrink.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ShrinkAt {
+    /// Little by little, with λ
+    Lambda,
+    /// At once, when so many epochs are over
+    Epoch(f64),
+}
+
 /// How a network is trained.
 #[derive(Args, Clone, Debug)]
 pub struct TrainingArgs {
@@ -102,6 +111,9 @@ pub struct TrainingArgs {
     /// How much images of each class count, in the order of the classes: 1,1,4; scaled to a mean of 1 over the images
     #[arg(long, value_delimiter = ',', value_name = "WEIGHTS", value_parser = not_negative, conflicts_with = "balance_classes")]
     pub class_weights: Vec<f64>,
+    /// Computes activations again in the backward pass instead of keeping all of them: less memory, up to a third more time
+    #[arg(long)]
+    pub recompute: bool,
     /// Initializers that stay as they are, by name
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub freeze: Vec<String>,

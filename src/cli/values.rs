@@ -1,5 +1,7 @@
 //! Values of arguments that are more than one word or a number.
 
+use super::train::ShrinkAt;
+
 /// The blocks `--blocks` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockList {
@@ -66,6 +68,15 @@ pub(super) fn part(text: &str) -> Result<f64, String> {
     not_negative(text).ok().filter(|x| *x <= 1.0).ok_or_else(|| format!("{text:?} is not 0 to 1"))
 }
 
+/// Reads `lambda` or a number of epochs.
+pub(super) fn shrink_at(text: &str) -> Result<ShrinkAt, String> {
+    if text == "lambda" {
+        return Ok(ShrinkAt::Lambda);
+    }
+    let epoch = not_negative(text).map(ShrinkAt::Epoch);
+    epoch.map_err(|_| format!("{text:?} is neither lambda nor a number of epochs"))
+}
+
 /// Reads a number of bytes: 500000, 500kB, 1.5MB, 2MiB.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let (number, unit) =
@@ -86,6 +97,15 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_shrink_with_lambda_or_at_an_epoch() {
+        assert_eq!(shrink_at("lambda"), Ok(ShrinkAt::Lambda));
+        assert_eq!(shrink_at("2.5"), Ok(ShrinkAt::Epoch(2.5)));
+        for text in ["", "s", "-1", "NaN", "inf"] {
+            assert!(shrink_at(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_with_their_units() {

@@ -8,7 +8,7 @@ use updp_passes::surgery;
 
 use super::compile::{Job, fix_shapes};
 use crate::block_report;
-use crate::cli::{CompileArgs, Recovery, Stage};
+use crate::cli::{CompileArgs, Recovery, ShrinkAt, Stage};
 use crate::data;
 use crate::error::CliError;
 use crate::model_file::{ModelFile, Source, is_pipe};
@@ -32,6 +32,9 @@ pub(super) fn run(
         (arguments.epochs, arguments.prune.recover)
     {
         return Err(usage("--epochs is for --recover train"));
+    }
+    if arguments.shrink_at.is_some() && !arguments.has_shrinking_kernels() {
+        return Err(usage("--shrink-at is for training with --method progressive or direct"));
     }
     if arguments.prune.search.is_asked_for()
         && (arguments.prune.recover == Some(Recovery::None) || arguments.prune.until.is_some())
@@ -75,6 +78,7 @@ pub(super) fn run(
             method: arguments.method,
             ramp: arguments.ramp,
             ramp_form: arguments.ramp_form,
+            shrink_at: arguments.shrink_at.unwrap_or(ShrinkAt::Lambda),
         });
         let recover =
             Recover { request: &request, images, work, training, is_dry: arguments.dry_run };

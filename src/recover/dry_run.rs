@@ -189,7 +189,7 @@ impl Recover<'_> {
                 .map(|it| surgery::Choice { block: it.row.block.clone(), form: Form::Conv })
                 .collect();
             let shrink = self.request.shrink();
-            surgery::move_geometry(&mut network, &choices, shrink)?;
+            plan.move_geometry(&mut network, &choices, shrink)?;
             surgery::expand(&mut network, &choices, shrink)?;
         }
         let images = Images::new(&network, ground.dataset.clone(), ground.preprocess)?;

@@ -1,19 +1,19 @@
 //! Training the pruned network: fitted and merged already, or with both flows of its blocks side by side.
 
 use updp_ir::Model;
-use updp_passes::surgery::{self, Form};
+use updp_passes::surgery::{self, Choice, Form};
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::images::Images;
 use updp_trainer::judge::Judge;
 use updp_trainer::outcome::{Score, TrainingOutcome};
 use updp_trainer::recovery::{Sequence, place, price};
 use updp_trainer::run::{Feed, Runner};
-use updp_trainer::train::{End, Ramp, schedule};
+use updp_trainer::train::{End, Ramp, Shrink, schedule};
 use updp_trainer::tune::{Observer, TuneSettings, Tuning};
 
 use super::Recover;
 use super::market::Market;
-use crate::cli::{Method, RampForm, TrainingArgs};
+use crate::cli::{Method, RampForm, ShrinkAt, TrainingArgs};
 use crate::error::CliError;
 use crate::training::{self, Shown};
 
@@ -33,6 +33,42 @@ pub struct Plan<'a> {
     pub ramp: Option<f64>,
     /// How λ gets there.
     pub ramp_form: RampForm,
+    /// When kernels shrink.
+    pub shrink_at: ShrinkAt,
+}
+
+impl Plan<'_> {
+    /// When kernels shrink, as the schedule takes it.
+    pub(super) fn shrink(&self) -> Shrink {
+        match self.shrink_at {
+            ShrinkAt::Lambda => Shrink::WithLambda,
+            ShrinkAt::Epoch(epoch) => Shrink::AtEpoch(epoch),
+        }
+    }
+
+    /// Whether kernels are whole for a time: where s is 1 throughout, shrunk ones are trained, which takes less.
+    pub(super) fn has_fading_kernels(&self) -> bool {
+        match (self.method, self.shrink_at) {
+            (Method::Fit | Method::Blend | Method::Direct, ShrinkAt::Lambda) => false,
+            (Method::Progressive, ShrinkAt::Lambda) => true,
+            (_, ShrinkAt::Epoch(epoch)) => epoch > 0.0,
+        }
+    }
+
+    /// Moves the geometry of pruned blocks, as `--shrink` and `--shrink-at` say.
+    pub(super) fn move_geometry(
+        &self,
+        network: &mut Model,
+        choices: &[Choice],
+        shrink: surgery::Shrink,
+    ) -> Result<(), CliError> {
+        if self.has_fading_kernels() {
+            surgery::fade_kernels(network, choices, shrink)?;
+        } else {
+            surgery::move_geometry(network, choices, shrink)?;
+        }
+        Ok(())
+    }
 }
 
 /// What is trained, on what.
@@ -82,7 +118,9 @@ impl Recover<'_> {
     ) -> Result<(), CliError> {
         let network = ground.working;
         let images = Images::new(network, ground.dataset.clone(), ground.preprocess)?;
-        let settings = plan.arguments.settings(network, &images, (plan.epochs, self.images.seed));
+        let seed = self.images.seed;
+        let mut settings = plan.arguments.settings(network, &images, (plan.epochs, seed));
+        settings.shrink = plan.shrink();
         Ok(ground.tuning(&settings).check(network)?)
     }
 
@@ -109,7 +147,7 @@ impl Recover<'_> {
                 start
             }
             Method::Progressive | Method::Direct => {
-                self.expanded(ground, market, model, sequence)?
+                self.expanded(plan, ground, market, (model, sequence))?
             }
         };
         let mut network = start.clone();
@@ -130,6 +168,7 @@ impl Recover<'_> {
                 RampForm::Linear => Ramp::Linear,
                 RampForm::Cosine => Ramp::Cosine,
             };
+            settings.shrink = plan.shrink();
         }
         let job = format!("{:?} {:?}", plan.method, ground.preprocess);
         settings.folder = self.work.map(|work| training::folder(work, &job, &settings));
@@ -166,10 +205,10 @@ impl Recover<'_> {
     /// their inserted norms estimated.
     fn expanded(
         &self,
+        plan: &Plan<'_>,
         ground: &Ground<'_>,
         market: &Market<'_>,
-        model: &Model,
-        sequence: &Sequence,
+        (model, sequence): (&Model, &Sequence),
     ) -> Result<Model, CliError> {
         let mut choices = Vec::new();
         for (index, form) in &sequence.pruned {
@@ -177,11 +216,11 @@ impl Recover<'_> {
             let forms = surgery::forms(block);
             // What only fitting can make starts from the one convolution.
             let form = if forms.contains(form) { *form } else { Form::Conv };
-            choices.push(surgery::Choice { block: block.clone(), form });
+            choices.push(Choice { block: block.clone(), form });
         }
         let mut expanded = model.clone();
         let shrink = self.request.shrink();
-        surgery::move_geometry(&mut expanded, &choices, shrink)?;
+        plan.move_geometry(&mut expanded, &choices, shrink)?;
         let expansion = surgery::expand(&mut expanded, &choices, shrink)?;
         let images = Images::new(model, ground.dataset.sample(1024, 0), ground.preprocess)?;
         self.request.calibrate(&mut expanded, &expansion, |_, _| {

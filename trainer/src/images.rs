@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use indexmap::IndexMap;
 use updp_exec::{Executor, compare_tensors};
 use updp_ir::{DataType, Dim, Model, Tensor, ValueId};
-use updp_passes::surgery::LAMBDA_INPUT;
+use updp_passes::surgery::{LAMBDA_INPUT, SHRINK_INPUT};
 
 use crate::data::{self, Dataset, InputSpec, Preprocess};
 use crate::error::TrainerError;
@@ -32,7 +32,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// Images of `dataset` for the only input of `model` beside λ.
+    /// Images of `dataset` for the only input of `model` beside λ and s.
     ///
     /// # Errors
     /// T0001 when the model has not one f32 input; T0107, T0108 when that takes no images.
@@ -41,9 +41,11 @@ impl Images {
         dataset: Dataset,
         preprocess: &Preprocess,
     ) -> Result<Self, TrainerError> {
-        let is_lambda = |value: ValueId| model.graph.value(value).name() == LAMBDA_INPUT;
+        let is_factor = |value: &ValueId| {
+            [LAMBDA_INPUT, SHRINK_INPUT].contains(&model.graph.value(*value).name())
+        };
         let inputs: Vec<_> =
-            model.graph.required_inputs().filter(|value| !is_lambda(*value)).collect();
+            model.graph.required_inputs().filter(|value| !is_factor(value)).collect();
         let [input] = inputs[..] else {
             let found = format!("has {} inputs", inputs.len());
             return Err(TrainerError::Inputs { found });

@@ -11,7 +11,7 @@ use updp_ir::{DataType, Graph, IrError, Model, NewResult, Node, NodeId, Tensor, 
 
 use crate::error::Result;
 
-const DOMAIN: &str = "com.microsoft.nchwc";
+pub(super) const DOMAIN: &str = "com.microsoft.nchwc";
 
 /// How the kernels take a convolution.
 enum Form {

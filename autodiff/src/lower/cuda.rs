@@ -7,7 +7,7 @@
 //! - A convolution of x [1, C, …] with computed kernels [C, 1, k…] in C groups (W̄ of a depthwise layer) → for each position of
 //!   the result what the kernel sees there, side by side, and one product a channel.
 
-use updp_ir::{Model, NewResult, Node, NodeId, Tensor, ValueId, view};
+use updp_ir::{Model, Tensor, ValueId, view};
 
 use crate::convolution::{one_hot, positions};
 use crate::emit::Emit;
@@ -180,21 +180,4 @@ fn transposed(emit: &mut Emit<'_>, conv: &view::ConvTranspose) -> Result<Option<
     let stop: Vec<usize> = axes.iter().map(|axis| start[axis - 2] + dims[*axis]).collect();
     let ones = vec![1; axes.len()];
     Ok(Some(emit.slice(wide, &axes, &start, &stop, &ones)?))
-}
-
-impl Emit<'_> {
-    /// Lets everything that reads `old`, the only result of `node`, read `new`; the node goes.
-    fn replace(&mut self, node: NodeId, old: ValueId, new: ValueId) -> Result<()> {
-        let graph = self.graph_mut();
-        if graph.outputs().any(|output| output == old) {
-            // It keeps its name.
-            graph.detach(old)?;
-            let kept = [NewResult::Existing(old)];
-            graph.add_node(Node::new("Identity"), node, &[Some(new)], &kept)?;
-        } else {
-            graph.redirect_uses(old, new)?;
-        }
-        graph.remove_node(node)?;
-        Ok(())
-    }
 }

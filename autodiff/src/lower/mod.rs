@@ -5,10 +5,11 @@
 
 mod blocked;
 mod cuda;
+mod migraphx;
 
-use updp_ir::Model;
+use updp_ir::{Model, Node};
 
-use crate::error::Result;
+use crate::error::{AutodiffError, Result};
 
 /// Where a model is to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,9 @@ pub enum Target {
     },
     /// ONNX Runtime's CUDA provider: nothing is left to the processor, so that the step can be recorded as one graph of kernels.
     Cuda,
+    /// ONNX Runtime's MIGraphX provider: operators, forms and types that MIGraphX documents, of opset 19 or older, and every size
+    /// known before the step runs.
+    MiGraphX,
 }
 
 impl Target {
@@ -52,11 +56,42 @@ impl Target {
 /// Shapes must be numbers where something is to be replaced: an operator of unknown size stays as it is.
 ///
 /// # Errors
-/// What the graph refuses.
+/// T0311 for a node that [`Target::MiGraphX`] does not take in any form known here; what the graph refuses.
 pub fn lower(model: &mut Model, target: Target) -> Result<usize> {
     match target {
         Target::Portable => Ok(0),
         Target::Cpu { block } => blocked::lower(model, block),
         Target::Cuda => cuda::lower(model),
+        Target::MiGraphX => migraphx::lower(model),
     }
+}
+
+/// Holds every node of a model against what a target takes, without running anything: standard operators everywhere but on the
+/// processor, where the runtime's own domain is allowed; for [`Target::MiGraphX`] what [`lower`] leaves.
+///
+/// # Errors
+/// T0311 with the first node that the target does not take.
+pub fn check(model: &Model, target: Target) -> Result<()> {
+    let (name, allows_blocks) = match target {
+        Target::MiGraphX => return migraphx::check(model),
+        Target::Portable => ("a portable step", false),
+        Target::Cuda => ("the CUDA form", false),
+        Target::Cpu { .. } => ("ONNX Runtime", true),
+    };
+    for id in model.graph.nodes() {
+        let node = model.graph.node(id);
+        let is_blocked = allows_blocks && node.domain() == blocked::DOMAIN;
+        if !model.is_standard(node) && !is_blocked {
+            let detail = format!("it is of the domain {:?}", node.domain());
+            return Err(refused(name, Some(node), detail));
+        }
+    }
+    Ok(())
+}
+
+/// A node that a target does not take; `None` = an empty model.
+fn refused(target: &'static str, node: Option<&Node>, detail: String) -> AutodiffError {
+    let node_name = node.map(|node| node.name().to_owned()).unwrap_or_default();
+    let op = node.map(|node| node.op_type().to_owned()).unwrap_or_default();
+    AutodiffError::Target { target, node: node_name, op, detail }
 }

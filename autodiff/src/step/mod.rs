@@ -9,9 +9,11 @@ mod loss;
 mod optimizer;
 mod parameters;
 mod prepare;
+mod recompute;
 mod settle;
 mod spec;
 
+pub use recompute::Recomputed;
 pub use settle::Settled;
 pub use spec::{Distance, Objective, Optimizer, StepSpec};
 

@@ -69,6 +69,16 @@ impl Model {
         }
     }
 
+    /// Changes the version of an imported domain; the caller has seen that every node means the same in it.
+    pub fn set_opset(&mut self, domain: &str, version: i64) {
+        let plain = |d: &str| if d == "ai.onnx" { String::new() } else { d.to_owned() };
+        for import in &mut self.header.opset_import {
+            if plain(import.domain()) == plain(domain) {
+                import.version = Some(version);
+            }
+        }
+    }
+
     /// Producer name and version as written.
     #[must_use]
     pub fn producer(&self) -> (&str, &str) {

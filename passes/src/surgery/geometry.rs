@@ -9,7 +9,7 @@
 use updp_ir::{Model, Node, NodeId, Tensor, ValueId};
 
 use super::{Choice, Form};
-use crate::blocks::{Block, BlockKind, Element};
+use crate::blocks::{Block, BlockKind};
 use crate::error::{Declined, PassError};
 use crate::kernel::padding_moved_to_first;
 use crate::lift::Linear;
@@ -177,27 +177,70 @@ pub fn move_geometry(
     choices: &[Choice],
     shrink: Shrink,
 ) -> Result<(), PassError> {
+    in_place(model, choices, shrink, |cx, _, planned, patch| kernel_at_once(cx, planned, patch))
+}
+
+/// Gives the convolutions of the chosen blocks, where their form works in place, the weight and the geometry that `kernel` plans
+/// from what the move asks for.
+pub(super) fn in_place<F>(
+    model: &mut Model,
+    choices: &[Choice],
+    shrink: Shrink,
+    mut kernel: F,
+) -> Result<(), PassError>
+where
+    F: FnMut(
+        &Context<'_>,
+        &Block,
+        (&Linear, &ConvGeometry),
+        &mut Patch,
+    ) -> Result<(Operand, ConvGeometry), Declined>,
+{
     for choice in choices {
-        if !choice.form.is_in_place(choice.block.kind) {
+        let block = &choice.block;
+        if !choice.form.is_in_place(block.kind) {
             continue;
         }
-        let geometry = moved(&choice.block, choice.form, shrink)
-            .map_err(|declined| PassError::refused(&choice.block, declined))?;
-        let patch = with_context(model, |cx| plan(cx, &choice.block, &geometry));
+        let patch = with_context(model, |cx| {
+            let geometry = moved(block, choice.form, shrink)?;
+            let mut patch = Patch::new();
+            let convs = block.linears().filter(|unit| unit.is_conv());
+            for (conv, new) in convs.zip(&geometry.convs) {
+                let (weight, new) = kernel(cx, block, (conv, new), &mut patch)?;
+                replace(cx, &mut patch, (conv, &new), weight);
+            }
+            Ok(patch)
+        });
+        let patch = patch.map_err(|declined| PassError::refused(block, declined))?;
         // Inside the branch sizes change: what the file declares of them no longer holds.
-        let inner: Vec<ValueId> = choice
-            .block
+        let inner: Vec<ValueId> = block
             .nodes
             .iter()
             .filter(|node| model.graph.get_node(**node).is_some())
             .flat_map(|node| model.graph.results(*node))
             .flatten()
-            .filter(|value| *value != choice.block.result)
+            .filter(|value| *value != block.result)
             .collect();
-        apply(model, patch, &choice.block.name)?;
+        apply(model, patch, &block.name)?;
         model.graph.forget_types(&inner)?;
     }
     Ok(())
+}
+
+/// The kernel as the move asks for it: the weight itself, or its centre.
+#[expect(clippy::unnecessary_wraps, reason = "other plans can refuse")]
+pub(super) fn kernel_at_once(
+    cx: &Context<'_>,
+    (conv, new): (&Linear, &ConvGeometry),
+    patch: &mut Patch,
+) -> Result<(Operand, ConvGeometry), Declined> {
+    let weight = if conv.kernel == new.kernel {
+        Operand::Value(conv.weight_value)
+    } else {
+        let name = format!("{}.shrunk", cx.graph.value(conv.weight_value).name());
+        patch.constant(name, centre(&conv.weight, &new.kernel), None)
+    };
+    Ok((weight, new.clone()))
 }
 
 /// Calls `look` with fresh shapes of the model.
@@ -217,34 +260,30 @@ pub(super) fn apply(model: &mut Model, patch: Patch, block: &str) -> Result<(), 
     })
 }
 
-fn plan(cx: &Context<'_>, block: &Block, geometry: &Geometry) -> Patch {
-    let mut patch = Patch::new();
-    let convs = block.branch.iter().filter_map(Element::linear).filter(|unit| unit.is_conv());
-    for (conv, new) in convs.zip(&geometry.convs) {
-        let is_same = conv.kernel == new.kernel
-            && conv.stride == new.stride
-            && conv.pad_begin == new.pad_begin
-            && conv.pad_end == new.pad_end;
-        if is_same {
-            continue;
-        }
-        let old = cx.graph.node(conv.main());
-        let weight = if conv.kernel == new.kernel {
-            Operand::Value(conv.weight_value)
-        } else {
-            let name = format!("{}.shrunk", cx.graph.value(conv.weight_value).name());
-            patch.constant(name, centre(&conv.weight, &new.kernel), None)
-        };
-        let mut operands = vec![Operand::Value(conv.x), weight];
-        operands.extend(conv.bias_value.map(Operand::Value));
-        let node = reshaped(old, new);
-        patch.node(node, conv.main(), operands, Out::Value(conv.y));
-        patch.remove(conv.main());
+/// Plans a convolution anew with another weight and geometry, unless neither differs.
+fn replace(
+    cx: &Context<'_>,
+    patch: &mut Patch,
+    (conv, new): (&Linear, &ConvGeometry),
+    weight: Operand,
+) {
+    let is_same = weight == Operand::Value(conv.weight_value)
+        && conv.kernel == new.kernel
+        && conv.stride == new.stride
+        && conv.pad_begin == new.pad_begin
+        && conv.pad_end == new.pad_end;
+    if is_same {
+        return;
     }
-    patch
+    let mut operands = vec![Operand::Value(conv.x), weight];
+    operands.extend(conv.bias_value.map(Operand::Value));
+    let node = reshaped(cx.graph.node(conv.main()), new);
+    patch.node(node, conv.main(), operands, Out::Value(conv.y));
+    patch.remove(conv.main());
 }
 
-fn reshaped(old: &Node, new: &ConvGeometry) -> Node {
+/// A copy of a convolution's node with this geometry.
+pub(super) fn reshaped(old: &Node, new: &ConvGeometry) -> Node {
     let pads = [new.pad_begin.as_slice(), &new.pad_end].concat();
     let node = old
         .bare_copy()
@@ -255,7 +294,7 @@ fn reshaped(old: &Node, new: &ConvGeometry) -> Node {
 }
 
 /// The centre taps of a kernel W [O, I/g, k…], copied byte by byte.
-fn centre(weight: &Tensor, kernel: &[usize]) -> Tensor {
+pub(super) fn centre(weight: &Tensor, kernel: &[usize]) -> Tensor {
     let dims = weight.dims();
     let spatial = &dims[2..];
     let width = weight.bytes().len() / weight.len().max(1);

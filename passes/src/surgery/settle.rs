@@ -1,8 +1,9 @@
-//! Fixes λ at 1: every mix becomes its new part, and what only the old part needed goes.
+//! Fixes λ and s at 1: every mix becomes its new part, every kernel that fades its centre, and what only the old parts needed goes.
 
 use updp_ir::{Model, Node, NodeId, ValueId};
 
 use super::expand::LAMBDA_INPUT;
+use super::fade::{self, SHRINK_INPUT};
 use crate::driver;
 use crate::error::PassError;
 use crate::options::Options;
@@ -10,7 +11,7 @@ use crate::patch::{Out, Patch};
 use crate::pipeline;
 
 /// Settles a network that [`super::expand`] made, or one read from a file that it was written to. A network
-/// without the input [`LAMBDA_INPUT`] stays as it is. Returns the number of mixes.
+/// without the input [`LAMBDA_INPUT`] stays as it is. Returns the number of mixes. What [`super::fade_kernels`] wrote is settled with it.
 ///
 /// # Errors
 /// As [`drop_baseline`].
@@ -29,12 +30,10 @@ pub fn settle(model: &mut Model) -> Result<usize, PassError> {
 /// baseline flow need not even run (a Reshape to a fixed size does not fit any more).
 ///
 /// # Errors
-/// P0005 when λ is read by something that is no mix; otherwise as [`driver::run`].
+/// P0005 when λ is read by something that is no mix, or s by something that fades no kernel; otherwise as [`driver::run`].
 pub fn drop_baseline(model: &mut Model) -> Result<usize, PassError> {
-    let Some(lambda) = model.graph.find(LAMBDA_INPUT) else { return Ok(0) };
-    if !model.graph.required_inputs().any(|input| input == lambda) {
-        return Ok(0);
-    }
+    let Some(lambda) = input_named(model, LAMBDA_INPUT) else { return Ok(0) };
+    fade::shrink_faded(model)?;
     let (new, old) = factors(model, lambda);
     let mixes = mixes(model, &new, &old);
     for (sum, operand) in &mixes {
@@ -55,13 +54,25 @@ pub fn drop_baseline(model: &mut Model) -> Result<usize, PassError> {
     phases.truncate(1);
     let dead = Options { only: ["eliminate-dead".to_owned()].into(), ..Options::default() };
     driver::run(model, &phases, &dead, &mut |_, _| {})?;
-    if model.graph.is_read(lambda) {
-        let reader = model.graph.users(lambda).first().map(|user| user.node);
-        let node = reader.map(|node| model.graph.node(node).name().to_owned()).unwrap_or_default();
-        return Err(PassError::NotAMix { node });
-    }
-    model.graph.remove_input(lambda)?;
+    remove_settled(model, LAMBDA_INPUT)?;
+    remove_settled(model, SHRINK_INPUT)?;
     Ok(mixes.len())
+}
+
+fn input_named(model: &Model, name: &str) -> Option<ValueId> {
+    model.graph.required_inputs().find(|input| model.graph.value(*input).name() == name)
+}
+
+/// Removes an input that nothing may read any more.
+fn remove_settled(model: &mut Model, input: &'static str) -> Result<(), PassError> {
+    let Some(value) = input_named(model, input) else { return Ok(()) };
+    let graph = &mut model.graph;
+    if graph.is_read(value) {
+        let reader = graph.users(value).first().map(|user| user.node);
+        let node = reader.map(|node| graph.node(node).name().to_owned()).unwrap_or_default();
+        return Err(PassError::NotAMix { input, node });
+    }
+    Ok(graph.remove_input(value)?)
 }
 
 /// The values that are λ of a block, and those that are 1 − λ.
@@ -113,14 +124,26 @@ fn mixes(model: &Model, new: &[ValueId], old: &[ValueId]) -> Vec<(NodeId, ValueI
 /// # Errors
 /// P0005 when the network has no λ; what the primitives of the graph refuse.
 pub fn fix_lambda(model: &mut Model, value: f32) -> Result<(), PassError> {
-    let missing = || PassError::NotAMix { node: LAMBDA_INPUT.to_owned() };
-    let lambda = model.graph.find(LAMBDA_INPUT).ok_or_else(missing)?;
-    let declared = model.graph.value(lambda).declared().and_then(updp_ir::TensorType::known_dims);
+    fix(model, LAMBDA_INPUT, value)
+}
+
+/// Fixes s at one number, as [`fix_lambda`] does λ.
+///
+/// # Errors
+/// P0005 when the network has no s; what the primitives of the graph refuse.
+pub fn fix_shrink(model: &mut Model, value: f32) -> Result<(), PassError> {
+    fix(model, SHRINK_INPUT, value)
+}
+
+fn fix(model: &mut Model, input: &'static str, value: f32) -> Result<(), PassError> {
+    let missing = || PassError::NotAMix { input, node: String::new() };
+    let found = model.graph.find(input).ok_or_else(missing)?;
+    let declared = model.graph.value(found).declared().and_then(updp_ir::TensorType::known_dims);
     let dims = declared.ok_or_else(missing)?;
     let values = vec![value; dims.iter().product()];
     let constant = updp_ir::Tensor::from_f32(dims, &values)?;
-    let constant = model.graph.add_initializer("updp_lambda_value", constant);
-    model.graph.redirect_uses(lambda, constant)?;
-    model.graph.remove_input(lambda)?;
+    let constant = model.graph.add_initializer(&format!("{input}_value"), constant);
+    model.graph.redirect_uses(found, constant)?;
+    model.graph.remove_input(found)?;
     Ok(())
 }

@@ -153,6 +153,70 @@ fn lambda_rises_along_half_a_cosine_when_asked_to() {
 }
 
 #[test]
+fn computing_activations_again_changes_no_loss() {
+    let (folder, input, output) = scene("fmnist_convnext.bn");
+    let data = data();
+    let losses = |more: &[&str], work: &str| -> Vec<f64> {
+        let work = folder.path().join(work);
+        let work_text = work.display().to_string();
+        let kept = ["--epochs", "1", "--work", &work_text, "-q"];
+        succeeds(&training(&input, &output, &data, &[more, &kept[..]].concat()));
+        let folders = std::fs::read_dir(&work).expect("kept").flatten();
+        let mut files =
+            folders.filter_map(|it| std::fs::read_to_string(it.path().join("steps.csv")).ok());
+        let steps = files.next().expect("a journal");
+        let loss = |line: &str| line.split(',').nth(5).and_then(|it| it.parse().ok());
+        steps.lines().skip(1).map(|line| loss(line).expect("a number")).collect()
+    };
+    let (plain, again) = (losses(&[], "plain"), losses(&["--recompute"], "again"));
+    assert!(plain.len() > 3 && plain.len() == again.len(), "{plain:?} {again:?}");
+    // The runtime fuses other nodes of the two, so digits at the end may differ, more from step to step.
+    for (a, b) in plain.iter().zip(&again) {
+        assert!((a - b).abs() < 1e-2 * a, "{plain:?} {again:?}");
+    }
+}
+
+#[test]
+fn kernels_shrink_when_asked_to() {
+    let data = data();
+    for (name, method, at, expected) in [
+        ("fmnist_resnet.bn", "progressive", "1", [0.0, 1.0]),
+        ("fmnist_vgg.bn", "direct", "1", [0.0, 1.0]),
+        ("fmnist_convnext.bn", "progressive", "lambda", [f64::NAN, 1.0]),
+    ] {
+        let (folder, input, output) = scene(name);
+        let work = folder.path().join("work");
+        let work_text = work.display().to_string();
+        let more = ["--blocks", "1", "--force", "--epochs", "2", "--method", method];
+        let shrink = ["--shrink-at", at, "--ramp", "2", "--work", &work_text, "-q"];
+        succeeds(&arguments(&input, &output, &data, &[&more[..], &shrink].concat()));
+        let folders = std::fs::read_dir(&work).expect("kept").flatten();
+        let mut files =
+            folders.filter_map(|it| std::fs::read_to_string(it.path().join("steps.csv")).ok());
+        let steps = files.next().expect("a journal");
+        let columns = |line: &str| -> Vec<f64> {
+            line.split(',').take(4).map(|it| it.parse().unwrap_or(f64::NAN)).collect()
+        };
+        for line in steps.lines().skip(1) {
+            let [_, epoch, lambda, s] = columns(line)[..] else { panic!("{line}") };
+            let end = expected[usize::from(epoch >= 1.0)];
+            assert_eq!(s, if end.is_nan() { lambda } else { end }, "{name}: {line}");
+        }
+        let network = read_model(Path::new(&output));
+        assert_eq!(network.graph.required_inputs().count(), 1, "{name}");
+    }
+    let (_folder, input, output) = scene("fmnist_resnet.bn");
+    for more in [
+        &["--blocks", "1", "--epochs", "1", "--shrink-at", "1"][..],
+        &["--blocks", "1", "--method", "progressive", "--shrink-at", "1"],
+    ] {
+        ends(&arguments(&input, &output, &data, more), 2, "--shrink-at is for training");
+    }
+    let late = ["--blocks", "1", "--epochs", "1", "--method", "direct", "--shrink-at", "2"];
+    ends(&arguments(&input, &output, &data, &late), 2, "error[T0401]");
+}
+
+#[test]
 fn a_training_that_was_killed_ends_with_the_same_bytes() {
     let (folder, input, output) = scene("fmnist_resnet.bn");
     let (data, work) = (data(), folder.path().join("work"));

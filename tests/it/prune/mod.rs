@@ -2,6 +2,7 @@
 
 mod blend;
 pub(crate) mod command;
+mod fade;
 mod nets;
 
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use updp_testkit::{Limit, Micro, Proof, Val, conv, op_counts};
 
 use crate::compile::merge_all;
 
-fn prepared(micro: &Micro) -> Model {
+pub(super) fn prepared(micro: &Micro) -> Model {
     let mut model = micro.build();
     pipeline::prepare(&mut model).expect("well formed");
     model
@@ -33,7 +33,7 @@ fn pruned(micro: &Micro, form: Form, shrink: Shrink) -> Model {
     model
 }
 
-fn choices(model: &Model, form: Form) -> Vec<Choice> {
+pub(super) fn choices(model: &Model, form: Form) -> Vec<Choice> {
     let blocks = surgery::blocks_of(model).expect("no cycle");
     let offered = blocks.into_iter().filter(|block| surgery::forms(block).contains(&form));
     offered.map(|block| Choice { block, form }).collect()
@@ -67,7 +67,11 @@ fn proves(micro: &Micro, shrink: Shrink) -> indexmap::IndexMap<String, usize> {
 }
 
 /// A small network around one block, so that its source is not a graph input.
-fn around(seed: u64, channels: usize, block: impl FnOnce(&mut Micro, &Val) -> Val) -> Micro {
+pub(super) fn around(
+    seed: u64,
+    channels: usize,
+    block: impl FnOnce(&mut Micro, &Val) -> Val,
+) -> Micro {
     let mut m = Micro::new(seed);
     let x = m.input("x", &[3, 14, 14]);
     let x = m.conv(&x, &conv(channels).kernel(3).pad(1));
@@ -78,7 +82,7 @@ fn around(seed: u64, channels: usize, block: impl FnOnce(&mut Micro, &Val) -> Va
     m
 }
 
-fn basic(
+pub(super) fn basic(
     m: &mut Micro,
     x: &Val,
     first: &updp_testkit::ConvSpec,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use indexmap::IndexMap;
 use updp_exec::StepSession;
 use updp_ir::Tensor;
-use updp_passes::surgery::LAMBDA_INPUT;
+use updp_passes::surgery::{LAMBDA_INPUT, SHRINK_INPUT};
 
 use super::error::TrainError;
 use super::journal::{Journal, Row};
@@ -114,7 +114,7 @@ pub struct Trained {
 
 /// Trains from the newest checkpoint in the folder, or from the session's own state, to the end of the schedule.
 ///
-/// The step is given what it has inputs for: the images, `targets` `[N, classes]`, [`LAMBDA_INPUT`] `[blocks]`, `shrink`,
+/// The step is given what it has inputs for: the images, `targets` `[N, classes]`, [`LAMBDA_INPUT`] `[blocks]`, [`SHRINK_INPUT`],
 /// `learning_rate`, `step` (from 1), and with accumulation `apply` (1 for the batch that updates, else 0) and `share`
 /// (1/batches); all f32. Batch `b` of step `s` is batch `s·accumulate + b` of the loader.
 ///
@@ -260,7 +260,7 @@ impl Run<'_> {
         let mut inputs = IndexMap::from([
             ("targets".to_owned(), loaded.targets),
             (LAMBDA_INPUT.to_owned(), Tensor::from_f32(vec![lambda.len()], &lambda)?),
-            ("shrink".to_owned(), number(point.shrink)?),
+            (SHRINK_INPUT.to_owned(), number(point.shrink)?),
             ("learning_rate".to_owned(), number(point.learning_rate)?),
             ("step".to_owned(), number((self.done + 1) as f64)?),
             ("apply".to_owned(), number(f64::from(batch + 1 == batches))?),

@@ -63,12 +63,16 @@ pub struct TuneSettings {
     pub weights: ClassWeights,
     /// Initializers that stay as they are, by name.
     pub frozen: Vec<String>,
+    /// Whether activations are computed again in the backward pass instead of being kept for it.
+    pub recompute: bool,
     /// λ of each block at the end, 0 or 1; empty for a network without λ.
     pub pruned: Vec<f32>,
     /// K: λ has reached its end after 1/K of the epochs; ∞ = from the first step on.
     pub speed: f64,
     /// Form of that ramp.
     pub ramp: Ramp,
+    /// When kernels shrink, of a network whose kernels do so little by little.
+    pub shrink: Shrink,
     /// Seed of order and augmentation.
     pub seed: u64,
     /// Where checkpoints and the journal go.
@@ -151,7 +155,16 @@ impl Tuning<'_> {
     /// T0001, T0107, T0108 when its input takes no images; T0301 to T0310 when it cannot be differentiated.
     pub fn step(&self, network: &Model) -> Result<TrainingStep, TrainerError> {
         let (bound, _) = self.bound(network)?;
-        Ok(TrainingStep::build(bound, &self.spec())?)
+        self.built(bound)
+    }
+
+    /// The step of a network of fixed batch.
+    fn built(&self, bound: Model) -> Result<TrainingStep, TrainerError> {
+        let mut step = TrainingStep::build(bound, &self.spec())?;
+        if self.settings.recompute {
+            step.recompute()?;
+        }
+        Ok(step)
     }
 
     /// The network with its batch fixed, and its images.
@@ -194,7 +207,7 @@ impl Tuning<'_> {
     pub fn check(&self, network: &Model) -> Result<(), TrainerError> {
         find_library(self.runner.options.library.as_deref())?;
         let (bound, images) = self.bound(network)?;
-        TrainingStep::build(bound, &self.spec())?;
+        self.built(bound)?;
         let loader = self.loader(&images)?;
         Ok(self.schedule(&loader).check()?)
     }
@@ -205,7 +218,7 @@ impl Tuning<'_> {
     /// As [`Self::step`]; T0401 to T0408 of training; X0001 to X0005 without ONNX Runtime; what the observer says.
     pub fn run(&self, network: &Model, observer: &mut dyn Observer) -> Result<Tuned, TrainerError> {
         let (bound, images) = self.bound(network)?;
-        let step = TrainingStep::build(bound, &self.spec())?;
+        let step = self.built(bound)?;
         let loader = self.loader(&images)?;
         let states: Vec<StateSpec> = step
             .states
@@ -282,7 +295,7 @@ impl Tuning<'_> {
             steps_per_epoch: (loader.steps_per_epoch() / settings.accumulate.max(1)).max(1),
             speed: settings.speed,
             ramp: settings.ramp,
-            shrink: Shrink::WithLambda,
+            shrink: settings.shrink,
             peak: settings.peak,
             floor: settings.floor,
             warm_up_epochs: settings.warm_up_epochs,

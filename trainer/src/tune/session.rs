@@ -21,31 +21,40 @@ pub(super) struct Opened {
     pub(super) notice: Option<String>,
 }
 
-/// Opens a step. It is lowered for the processor ([`Target::this_cpu`]) or a card of NVIDIA ([`Target::Cuda`]) and run once, after the
-/// portable form, which is
+/// Opens a step. It is lowered for the processor ([`Target::this_cpu`]), a card of NVIDIA ([`Target::Cuda`]) or of AMD
+/// ([`Target::MiGraphX`]) and run once, after the portable form, which is
 /// taken where the other one cannot be loaded or gives another loss or gradient: the layout of its operators is a matter of the
-/// runtime's own.
+/// runtime's own. MIGraphX compiles for minutes, so there the processor says what loss and gradient have to be.
+///
+/// # Errors
+/// T0311 when MIGraphX does not take the step in any form, T0402 when it computes something else; what the session refuses.
 pub(super) fn open(
     options: &Options,
     step: &TrainingStep,
     states: &[StateSpec],
     results: &[&str],
 ) -> Result<Opened, TrainerError> {
-    let session = |model: &Model| -> Result<(StepSession, u64), TrainerError> {
+    let on = |model: &Model, options: &Options| -> Result<(StepSession, u64), TrainerError> {
         let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
         let session = StepSession::open(ModelSource::Bytes(&bytes), options, states, results)?;
         Ok((session, Fnv::of(&bytes)))
     };
-    let (mut portable, hash) = session(&step.model)?;
+    let session = |model: &Model| on(model, options);
     let mut lowered = step.model.clone();
     let target = match options.device {
         Device::Cpu => Target::this_cpu(),
         Device::Cuda | Device::TensorRt => Target::Cuda,
-        Device::MiGraphX => Target::Portable,
+        Device::MiGraphX => Target::MiGraphX,
     };
     if lower(&mut lowered, target)? == 0 {
-        return Ok(Opened { session: portable, hash, notice: None });
+        let (session, hash) = session(&step.model)?;
+        return Ok(Opened { session, hash, notice: None });
     }
+    let judging = match options.device {
+        Device::MiGraphX => Options { device: Device::Cpu, ..options.clone() },
+        _ => options.clone(),
+    };
+    let (mut portable, _) = on(&step.model, &judging)?;
     let initial = portable.state()?;
     let expected = probe(&mut portable, step)?;
     // Both at once would take twice the memory, and the portable one is hardly ever needed again.
@@ -60,8 +69,14 @@ pub(super) fn open(
             }
             format!("it gives {found:?} instead of {expected:?}")
         }
+        // There the portable form would be left to itself: nothing else could be compared with the processor.
+        Err(error) if target == Target::MiGraphX => return Err(error),
         Err(error) => error.to_string(),
     };
+    if target == Target::MiGraphX {
+        let detail = format!("is computed otherwise on this device: {reason}");
+        return Err(TrainError::Step { detail }.into());
+    }
     let notice = format!("the step for this device is not used, the portable one is: {reason}");
     let (portable, hash) = session(&step.model)?;
     Ok(Opened { session: portable, hash, notice: Some(notice) })
@@ -86,4 +101,59 @@ fn probe(session: &mut StepSession, step: &TrainingStep) -> Result<Vec<f64>, Tra
     let outputs = session.step(&given)?;
     let numbers = [&step.loss, &step.gradient_norm].into_iter();
     Ok(numbers.filter_map(|name| outputs.get(name)?.scalar_f64()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use updp_autodiff::StepSpec;
+    use updp_autodiff::step::Objective;
+    use updp_ir::{ModelBuilder, Node};
+    use updp_testkit::{find_ort, known, skip, tensor};
+
+    use super::*;
+
+    /// The step of a layer behind one operator on the images.
+    fn step(opset: i64, node: Node) -> TrainingStep {
+        let mut builder = ModelBuilder::new(opset);
+        builder.input("images", DataType::Float, &known(&[4, 1, 6, 6]));
+        builder.node(node.named("it"), &["images"], &["y"]);
+        builder.node(Node::new("GlobalAveragePool"), &["y"], &["mean"]);
+        builder.node(Node::new("Flatten"), &["mean"], &["flat"]);
+        builder.initializer("weight", &tensor(DataType::Float, &[1, 3], &[0.1, -0.2, 0.3]));
+        builder.node(Node::new("MatMul"), &["flat", "weight"], &["scores"]);
+        builder.output("scores", DataType::Float, None);
+        let spec = StepSpec::new(Objective::Labels { smoothing: 0.0 });
+        TrainingStep::build(builder.build().unwrap(), &spec).unwrap()
+    }
+
+    #[test]
+    fn a_step_for_migraphx_is_lowered_and_judged_before_its_library_is_asked_for() {
+        if find_ort().is_none() {
+            return skip("a_step_for_migraphx", "no ONNX Runtime");
+        }
+        let pool =
+            Node::new("MaxPool").with("kernel_shape", vec![4, 4]).with("strides", vec![4, 4]);
+        let cases = [
+            // What MIGraphX does not document is named, whatever libraries there are.
+            (step(22, pool.with("ceil_mode", 1_i64)), "T0311"),
+            // What has a form runs on the processor first; the library here has no MIGraphX.
+            (step(20, Node::new("Gelu")), "X0201"),
+        ];
+        for (step, code) in cases {
+            let states: Vec<StateSpec> = step
+                .states
+                .iter()
+                .map(|state| StateSpec {
+                    input: state.input.clone(),
+                    output: state.output.clone(),
+                    initial: state.initial.clone(),
+                })
+                .collect();
+            let options =
+                Options { library: find_ort(), device: Device::MiGraphX, ..Options::default() };
+            let results = [step.loss.as_str(), step.gradient_norm.as_str()];
+            let error = open(&options, &step, &states, &results).err().map(|error| error.code());
+            assert_eq!(error, Some(code));
+        }
+    }
 }
