@@ -86,9 +86,8 @@ fn augment(choice: AugmentChoice, images: &Images) -> Augment {
     let side = images.spec().height.min(images.spec().width);
     let crop_padding = (side / CROP_SHARE).max(1);
     match choice {
-        AugmentChoice::Auto if !images.dataset().is_pixels() => Augment::default(),
         AugmentChoice::None => Augment::default(),
-        AugmentChoice::Auto | AugmentChoice::Crop => Augment { crop_padding, ..Augment::default() },
+        AugmentChoice::Crop => Augment { crop_padding, ..Augment::default() },
         AugmentChoice::Light => Augment::light(crop_padding),
         AugmentChoice::Strong => Augment {
             operations: 2,

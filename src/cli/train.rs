@@ -23,8 +23,6 @@ pub enum OptimizerChoice {
 /// How images are changed while training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AugmentChoice {
-    /// crop where the data are pixels, none where they are floats already
-    Auto,
     /// Not at all
     None,
     /// Shifted by up to an eighth
@@ -102,8 +100,8 @@ pub struct TrainingArgs {
     /// Writes the moving average of the weights, with this decay a step
     #[arg(long, value_name = "DECAY", value_parser = share)]
     pub ema: Option<f64>,
-    /// How images are changed
-    #[arg(long, value_enum, default_value = "auto")]
+    /// How images are changed; what the network was not trained with costs accuracy first
+    #[arg(long, value_enum, default_value = "none")]
     pub augment: AugmentChoice,
     /// Counts images of rare classes more
     #[arg(long)]

@@ -56,12 +56,6 @@ impl Dataset {
         &self.store.classes
     }
 
-    /// Whether images are pixels that are still to be normalized, not floats as the model takes them.
-    #[must_use]
-    pub fn is_pixels(&self) -> bool {
-        self.store.is_pixels()
-    }
-
     /// Whether the class of each image is known.
     #[must_use]
     pub fn has_labels(&self) -> bool {
