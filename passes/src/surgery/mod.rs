@@ -4,7 +4,7 @@
 //! [`expand`] gives every chosen block a second, linear flow beside its own and mixes the two by λ; [`blend`] does so with what
 //! was fitted;
 //! [`move_geometry`] moves paddings and strides and shrinks kernels, so that the second flow is one
-//! operator; [`settle`] fixes λ at 1 and drops what no longer counts. The pipeline of exact rules then
+//! operator; [`settle`] fixes λ at 1 and drops what no longer counts, [`subnet`] fixes it block by block. The pipeline of exact rules then
 //! merges what is left.
 
 mod blend;
@@ -24,7 +24,7 @@ pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
 pub use form::{Form, forms};
 pub use geometry::{ConvGeometry, Geometry, Shrink, move_geometry, moved, with_context};
 pub use open_batch::open_batch;
-pub use settle::{drop_baseline, fix_lambda, settle};
+pub use settle::{drop_baseline, entries as lambda_entries, fix_lambda, settle, subnet};
 pub use site::{Fitted, Layer, Site, Window, head, layers, site, sites};
 pub use statistics::{Statistics, calibration_model, set_statistics};
 pub use substitute::{fit_part, part_between, stand_in, substitute};
