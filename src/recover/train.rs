@@ -3,18 +3,21 @@
 use updp_ir::Model;
 use updp_passes::surgery::{self, Form};
 use updp_trainer::data::{Dataset, Preprocess};
+use updp_trainer::hash::Fnv;
 use updp_trainer::images::Images;
 use updp_trainer::judge::Judge;
 use updp_trainer::outcome::TrainingOutcome;
-use updp_trainer::recovery::{Sequence, place};
+use updp_trainer::recovery::Sequence;
 use updp_trainer::run::{Feed, Runner};
 use updp_trainer::train::{End, Ramp, schedule};
 use updp_trainer::tune::{Observer, TuneSettings, Tuning};
 
 use super::Recover;
 use super::market::Market;
+use super::start::Start;
 use crate::cli::{Method, RampForm, TrainingArgs};
 use crate::error::CliError;
+use crate::prune::encode;
 use crate::training::{self, Shown};
 
 /// Batches that statistics of inserted norms are estimated with.
@@ -60,6 +63,15 @@ impl Ground<'_> {
             settings,
         }
     }
+
+    /// A network as it is trained and scored: its batch opened where that can be.
+    pub(super) fn opened(&self, network: &Model) -> Result<Model, CliError> {
+        let mut opened = network.clone();
+        if self.is_opened {
+            surgery::open_batch(&mut opened)?;
+        }
+        Ok(opened)
+    }
 }
 
 /// The trained network.
@@ -84,22 +96,19 @@ impl Recover<'_> {
         Ok(ground.tuning(&settings).check(network)?)
     }
 
-    /// Trains what is left of `model`, which is the prepared original, when the blocks of `sequence` are pruned.
+    /// Trains what is left of `model`, which is the prepared original, when the chosen blocks are pruned.
     pub(super) fn train(
         &self,
         plan: &Plan<'_>,
         ground: &Ground<'_>,
         market: &Market<'_>,
         model: &Model,
-        sequence: &Sequence,
+        chosen: &Start,
     ) -> Result<Trained, CliError> {
         let has_lambda = plan.method != Method::Fit;
+        let sequence = &chosen.sequence;
         let start = match plan.method {
-            Method::Fit => {
-                let mut start = model.clone();
-                place(&mut start, &sequence.placed)?;
-                start
-            }
+            Method::Fit => chosen.model(model)?,
             Method::Blend => {
                 let mut start = model.clone();
                 let fits: Vec<_> = sequence.stand_ins().map(|c| (&c.site, &c.fitted)).collect();
@@ -110,15 +119,12 @@ impl Recover<'_> {
                 self.expanded(ground, market, model, sequence)?
             }
         };
-        let mut network = start.clone();
-        if ground.is_opened {
-            surgery::open_batch(&mut network)?;
-        }
+        let network = ground.opened(&start)?;
         let images = Images::new(&network, ground.dataset.clone(), ground.preprocess)?;
         let seed = self.images.seed;
         let mut settings = plan.arguments.settings(&network, &images, (plan.epochs, seed));
         if has_lambda {
-            settings.pruned = vec![1.0; lambdas(&network)];
+            settings.pruned = vec![1.0; surgery::lambda_entries(&network)];
             settings.speed = match (plan.method, plan.ramp) {
                 (Method::Direct, _) => f64::INFINITY,
                 (_, Some(speed)) => speed,
@@ -129,7 +135,8 @@ impl Recover<'_> {
                 RampForm::Cosine => Ramp::Cosine,
             };
         }
-        let job = format!("{:?} {:?}", plan.method, ground.preprocess);
+        let job =
+            format!("{:?} {:x} {:?}", plan.method, Fnv::of(&encode(&start)?), ground.preprocess);
         settings.folder = self.work.map(|work| training::folder(work, &job, &settings));
         let tuning = ground.tuning(&settings);
         let mut shown = Shown::new(plan.epochs, has_lambda);
@@ -185,14 +192,6 @@ impl Recover<'_> {
         })?;
         Ok(expanded)
     }
-}
-
-/// Entries of the λ input.
-pub(super) fn lambdas(network: &Model) -> usize {
-    let graph = &network.graph;
-    let input = graph.find(surgery::LAMBDA_INPUT);
-    let declared = input.and_then(|input| graph.value(input).declared());
-    declared.and_then(|ty| ty.shape.as_ref()?.first()?.known()).unwrap_or(0)
 }
 
 /// The largest K of the families pruned.
