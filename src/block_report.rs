@@ -276,6 +276,19 @@ pub fn fitted(outcome: &Outcome) -> String {
         let overlap = outcome.after.overlap;
         let _ = write!(out, "\n  cosine to the input model  {overlap:.4} on {images} images {on}");
     }
+    if let Some(supernet) = &outcome.supernet {
+        let epochs = counted(supernet.epochs, "epoch", "epochs");
+        let start = supernet.start.as_ref().map_or_else(String::new, |start| {
+            format!("; the weights of the result start from the {start}")
+        });
+        let _ = write!(
+            out,
+            "\n  supernet of {} blocks trained {epochs} with {} images, {} steps{start}",
+            supernet.blocks.len(),
+            supernet.images,
+            supernet.steps
+        );
+    }
     if let Some(training) = &outcome.training {
         let (before, after) = (words(&training.before), words(&training.after));
         let (method, epochs) = (&training.method, counted(training.epochs, "epoch", "epochs"));

@@ -39,12 +39,12 @@ impl Rehearsed {
         self.start + self.step * self.steps as f64 + self.judging * self.epochs as f64
     }
 
-    /// In words, two lines.
+    /// In words, two lines; `what` is trained or done.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn words(&self, what: &str) -> String {
         let (tensors, elements) = self.parameters;
         format!(
-            "training: {} and {} of {tensors} tensors with {elements} elements\n  \
+            "{what}: {} and {} of {tensors} tensors with {elements} elements\n  \
              measured: {:.1} s to begin, {:.0} ms a step, {:.1} s to score an epoch; {}",
             counted(self.epochs, "epoch", "epochs"),
             counted(usize::try_from(self.steps).unwrap_or(usize::MAX), "step", "steps"),
@@ -188,7 +188,7 @@ mod tests {
             judging: 3.0,
         };
         assert_eq!(rehearsed.seconds(), 64.0);
-        let words = rehearsed.words();
+        let words = rehearsed.words("training");
         assert!(words.contains("4 epochs and 100 steps of 3 tensors with 500 elements"), "{words}");
         assert!(words.contains("500 ms a step") && words.ends_with("about 64 s"), "{words}");
     }

@@ -76,6 +76,7 @@ impl TrainingArgs {
             speed: f64::INFINITY,
             ramp: Ramp::Linear,
             shrink: Shrink::WithLambda,
+            is_sandwich: false,
             seed,
             folder: None,
         }
@@ -111,8 +112,10 @@ pub fn folder(work: &Path, job: &str, settings: &TuneSettings) -> PathBuf {
 pub struct Shown {
     bar: Bar,
     epochs: usize,
-    /// Whether the network is judged with its λ at 1.
+    /// Whether λ rises, which is told then.
     has_lambda: bool,
+    /// What is scored after each epoch, where that has to be said.
+    scored: &'static str,
     last: Option<Progress>,
     /// After each epoch of this run.
     pub history: Vec<EpochOutcome>,
@@ -128,11 +131,18 @@ impl Shown {
             bar: Bar::new("training", 0),
             epochs,
             has_lambda,
+            scored: "",
             last: None,
             history: Vec::new(),
             steps: Vec::new(),
             _deferred: interrupt::defer(),
         }
+    }
+
+    /// Shows the training of a supernet; scored is its network with every block pruned.
+    #[must_use]
+    pub fn supernet(epochs: usize) -> Self {
+        Self { scored: "every block pruned: ", ..Self::new(epochs, false) }
     }
 
     /// The steps of this run, thinned out.
@@ -175,8 +185,9 @@ impl Observer for Shown {
         let lambda = self.last.filter(|_| self.has_lambda).map(|last| last.row.lambda);
         let at = lambda.map_or_else(String::new, |lambda| format!(", λ {lambda:.2}"));
         self.bar.above(&format!(
-            "  epoch {epoch}/{}: loss {loss:.3}{at}, {}",
+            "  epoch {epoch}/{}: loss {loss:.3}{at}, {}{}",
             self.epochs,
+            self.scored,
             words(score)
         ));
         self.history.push(EpochOutcome { epoch, loss, lambda, score: *score });
@@ -187,9 +198,8 @@ impl Observer for Shown {
     }
 
     fn judged(&mut self, mut network: Model) -> Result<Model, TrainerError> {
-        if self.has_lambda {
-            surgery::settle(&mut network)?;
-        }
+        // A network without λ stays as it is.
+        surgery::settle(&mut network)?;
         Ok(network)
     }
 }

@@ -25,6 +25,8 @@ pub enum PassError {
     NoBlock,
     #[error("the input {input} is read by {node:?}, which is none of what expanding writes")]
     NotAMix { input: &'static str, node: String },
+    #[error("λ has {expected} entries, one a block, and the genome has {found}")]
+    Genome { expected: usize, found: usize },
     #[error("the network has no inserted BatchNorm {name:?} of known shape")]
     NoSuchNorm { name: String },
     #[error("the statistics of {name:?} do not fit: {detail}")]
@@ -44,6 +46,7 @@ impl PassError {
             Self::NoBlock => "P0008",
             Self::AlreadyExpanded => "P0009",
             Self::NotAMix { .. } => "P0005",
+            Self::Genome { .. } => "P0010",
             Self::NoSuchNorm { .. } => "P0006",
             Self::Statistics { .. } => "P0007",
         }

@@ -14,7 +14,7 @@ mod values;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
-pub use search::{SearchArgs, SearchChoice};
+pub use search::{SearchArgs, SearchChoice, StartChoice};
 pub use tools::{BenchArgs, InspectArgs, VerifyArgs};
 pub use train::{
     AugmentChoice, Method, OptimizerChoice, RampForm, ShrinkAt, TrainArgs, TrainingArgs,

@@ -48,10 +48,16 @@ pub enum Recovery {
 }
 
 /// Where pruning stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Stage {
-    /// After both flows of every block stand side by side, mixed by one input, λ
+    /// After both flows of the blocks of --blocks stand side by side, mixed by one input, λ; writes that network
     Expand,
+    /// After the supernet of --supernet-epochs was trained; keeps it in --work
+    Supernet,
+    /// After the blocks were chosen and fitted; keeps what was found in --work
+    Search,
+    /// After the training of --epochs; keeps it in --work
+    Train,
 }
 
 /// Arguments of pruning.
@@ -84,8 +90,8 @@ pub struct PruneArgs {
     /// How accuracy is recovered; with --data the default is fit
     #[arg(long, value_enum)]
     pub recover: Option<Recovery>,
-    /// Stops early and writes what there is then
-    #[arg(long, value_enum, requires = "blocks")]
+    /// Stops early; without it the same command goes on from --work
+    #[arg(long, value_enum)]
     pub until: Option<Stage>,
     /// Prunes blocks even where every form is slower
     #[arg(long)]
@@ -111,6 +117,7 @@ impl PruneArgs {
             || self.latency_ms.is_some()
             || self.max_drop.is_some()
             || self.recover.is_some()
+            || self.until.is_some()
     }
 }
 

@@ -8,12 +8,12 @@ use updp_passes::surgery;
 
 use super::compile::{Job, fix_shapes};
 use crate::block_report;
-use crate::cli::{CompileArgs, Recovery, ShrinkAt, Stage};
+use crate::cli::{CompileArgs, Method, Recovery, ShrinkAt, Stage, StartChoice};
 use crate::data;
 use crate::error::CliError;
 use crate::model_file::{ModelFile, Source, is_pipe};
 use crate::prune::{Pruned, Request};
-use crate::recover::{self, Plan, Recover};
+use crate::recover::{self, Plan, Recover, SupernetPlan};
 use crate::report::{self, Facts};
 use crate::report_page;
 use crate::terminal::{Verbosity, note, say};
@@ -36,12 +36,8 @@ pub(super) fn run(
     if arguments.shrink_at.is_some() && !arguments.has_shrinking_kernels() {
         return Err(usage("--shrink-at is for training with --method progressive or direct"));
     }
-    if arguments.prune.search.is_asked_for()
-        && (arguments.prune.recover == Some(Recovery::None) || arguments.prune.until.is_some())
-    {
-        let detail = "--search and --evaluations choose blocks by what they lose: not with --recover none or --until";
-        return Err(usage(detail));
-    }
+    refuse_search(arguments)?;
+    refuse_until(arguments)?;
     let with_data =
         arguments.images.data.is_some() && arguments.prune.recover != Some(Recovery::None);
     if !with_data {
@@ -72,6 +68,10 @@ pub(super) fn run(
     let work = work.filter(|_| !arguments.dry_run);
     let pruned = if with_data {
         let (images, work) = (&arguments.images, work.as_deref());
+        let epochs = arguments.prune.search.supernet_epochs;
+        let supernet =
+            (epochs > 0).then_some(SupernetPlan { arguments: &arguments.training, epochs });
+        let is_dry = arguments.dry_run;
         let training = arguments.training_epochs().map(|epochs| Plan {
             arguments: &arguments.training,
             epochs: epochs.get(),
@@ -80,8 +80,7 @@ pub(super) fn run(
             ramp_form: arguments.ramp_form,
             shrink_at: arguments.shrink_at.unwrap_or(ShrinkAt::Lambda),
         });
-        let recover =
-            Recover { request: &request, images, work, training, is_dry: arguments.dry_run };
+        let recover = Recover { request: &request, images, work, supernet, training, is_dry };
         let pruned = recover.prune(model).inspect_err(|error| match (&images.work, work) {
             // Latencies of blocks are of no use where there is nothing to prune.
             (None, Some(work)) if matches!(error, CliError::NothingToPrune { .. }) => {
@@ -115,6 +114,49 @@ pub(super) fn refuse_page(arguments: &CompileArgs) -> Result<(), CliError> {
         return Err(CliError::Usage { detail });
     }
     Ok(())
+}
+
+/// A search and a supernet need what fitting finds out, and a supernet gradients.
+fn refuse_search(arguments: &CompileArgs) -> Result<(), CliError> {
+    let search = &arguments.prune.search;
+    let (has_supernet, recover) = (search.has_supernet(), arguments.prune.recover);
+    let is_fit = arguments.training_epochs().is_none() || arguments.method == Method::Fit;
+    let detail = if search.is_asked_for() && recover == Some(Recovery::None) {
+        "--search, --evaluations and --supernet-epochs choose blocks by what they lose: not with --recover none"
+    } else if has_supernet && recover == Some(Recovery::Fit) {
+        "--supernet-epochs trains: not with --recover fit"
+    } else if search.start == StartChoice::Supernet && !is_fit {
+        "--start supernet is for --method fit; the other methods start from the input model's weights"
+    } else {
+        return Ok(());
+    };
+    Err(CliError::Usage { detail: detail.to_owned() })
+}
+
+/// What an early end needs.
+fn refuse_until(arguments: &CompileArgs) -> Result<(), CliError> {
+    let CompileArgs { prune, images, .. } = arguments;
+    let Some(stage) = prune.until else { return Ok(()) };
+    let has_data = images.data.is_some() && prune.recover != Some(Recovery::None);
+    let detail = match stage {
+        Stage::Expand if prune.blocks.is_none() => "--until expand needs --blocks LIST",
+        Stage::Expand if prune.search.is_asked_for() => {
+            "--until expand takes the blocks of --blocks: no --search, --evaluations or --supernet-epochs"
+        }
+        Stage::Expand => return Ok(()),
+        _ if !has_data => {
+            "--until supernet, search and train are for pruning with --data and a goal"
+        }
+        _ if images.work.is_none() => {
+            "--until supernet, search and train need a folder that keeps what there is then: --work DIR"
+        }
+        Stage::Supernet if !prune.search.has_supernet() => {
+            "--until supernet needs --supernet-epochs N"
+        }
+        Stage::Train if arguments.training_epochs().is_none() => "--until train needs --epochs N",
+        _ => return Ok(()),
+    };
+    Err(CliError::Usage { detail: detail.to_owned() })
 }
 
 /// Without data only `--blocks` can be pruned, and only as an experiment.

@@ -99,7 +99,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
             dataset.len(),
             feed.images(),
             training::words(&judge.baseline()),
-            rehearse(&tuning, &model)?.words()
+            rehearse(&tuning, &model)?.words("training")
         ));
         return Ok(());
     }

@@ -13,11 +13,15 @@ use updp_trainer::recovery::Recovery;
 use updp_trainer::run::Feed;
 use updp_trainer::stage::Stage;
 
-use super::train::{Ground, Plan, lambdas};
+use super::explore::{EVALUATIONS, SEARCH_MACS};
+use super::goals::affordable;
+use super::supernet::SupernetPlan;
+use super::train::{Ground, Plan};
 use super::{Aim, Data, Recover, bounds};
 use crate::cli::Method;
 use crate::error::CliError;
 use crate::rehearsal::{Rehearsed, about, rehearse};
+use crate::report::Facts;
 use crate::survey::{Row, SHORT_EFFORT};
 
 /// Fitting for the estimate ends after this long; blocks not reached are taken from those that were.
@@ -108,10 +112,20 @@ impl Recover<'_> {
             about(choosing)
         );
         let mut seconds = times.measuring + times.pricing + choosing + 2.0 * pass.as_secs_f64();
+        if let Some(plan) = &self.supernet {
+            let (rehearsed, searching) = self.rehearsed_supernet(plan, ground, &prunable, pass)?;
+            seconds += rehearsed.seconds() + searching;
+            let _ = writeln!(
+                text,
+                "  {}\n  trying sets in it: {}",
+                rehearsed.words("supernet"),
+                about(searching)
+            );
+        }
         if let Some(plan) = &self.training {
             let rehearsed = self.rehearsed(plan, ground, &prunable, aim)?;
             seconds += rehearsed.seconds();
-            let _ = writeln!(text, "  {}", rehearsed.words());
+            let _ = writeln!(text, "  {}", rehearsed.words("training"));
             text.push_str(match plan.method {
                 Method::Fit => "  (steps of the network with all of its blocks; pruned it is faster)\n",
                 Method::Blend => "  (steps without the fitted operators beside the blocks; with them a little slower)\n",
@@ -171,6 +185,31 @@ impl Recover<'_> {
         Ok(Times { measuring, pricing: blocks.iter().map(of).sum(), fitted: known.len() })
     }
 
+    /// A few steps of a supernet like the one that would be trained, and the seconds that trying sets in it takes.
+    fn rehearsed_supernet(
+        &self,
+        plan: &SupernetPlan<'_>,
+        ground: &Ground<'_>,
+        blocks: &[&Candidate],
+        pass: Duration,
+    ) -> Result<(Rehearsed, f64), CliError> {
+        // Mostly the form that loses least.
+        let conv = |it: &&Candidate| {
+            let conv = it.sites.iter().find(|site| site.form == Form::Conv);
+            conv.or(it.sites.first()).cloned()
+        };
+        let sites: Vec<Site> = blocks.iter().filter_map(conv).collect();
+        let stand_ins = sites.iter().map(surgery::stand_in).collect::<Result<Vec<_>, _>>()?;
+        let mut network = ground.working.clone();
+        surgery::blend(&mut network, &sites.iter().zip(&stand_ins).collect::<Vec<_>>())?;
+        let settings = plan.settings(&network, ground, self.images.seed)?;
+        let rehearsed = rehearse(&ground.tuning(&settings), &network)?;
+        let default = affordable(&network, ground.judge.images(), SEARCH_MACS, EVALUATIONS);
+        let sets = self.request.arguments.search.evaluations.map_or(default, usize::from);
+        let [whole, plain] = [&network, ground.working].map(|it| Facts::of(it, 0).macs.max(1));
+        Ok((rehearsed, pass.as_secs_f64() * sets as f64 * whole as f64 / plain as f64))
+    }
+
     /// A few steps of a network like the one that would be trained.
     fn rehearsed(
         &self,
@@ -195,7 +234,7 @@ impl Recover<'_> {
         let images = Images::new(&network, ground.dataset.clone(), ground.preprocess)?;
         let seed = self.images.seed;
         let mut settings = plan.arguments.settings(&network, &images, (plan.epochs, seed));
-        settings.pruned = vec![1.0; lambdas(&network)];
+        settings.pruned = vec![1.0; surgery::lambda_entries(&network)];
         rehearse(&ground.tuning(&settings), &network)
     }
 }

@@ -5,37 +5,72 @@ use std::fmt::Write;
 use updp_trainer::checkpoint::Checkpoint;
 use updp_trainer::hash::Fnv;
 use updp_trainer::ledger::Ledger;
-use updp_trainer::outcome::SearchOutcome;
+use updp_trainer::outcome::{Score, SearchOutcome};
+use updp_trainer::recovery::Recovery;
 use updp_trainer::search::explore::{Archive, Evaluated, Settings, Strategy, explore};
 use updp_trainer::search::{self, Genome, Goal, Item};
 
 use super::goals::{Choice, affordable, points};
 use super::market::{Market, Offers, candidates};
+use super::supernet::Supernet;
 use crate::cli::{SearchArgs, SearchChoice};
 use crate::error::CliError;
 use crate::report::counted;
 use crate::terminal::Bar;
 
 /// Multiply-adds that trying sets together takes by default.
-const SEARCH_MACS: u64 = 24_000_000_000_000;
+pub(super) const SEARCH_MACS: u64 = 24_000_000_000_000;
 
 /// Fewest and most sets tried by default.
-const EVALUATIONS: (u64, u64) = (32, 256);
+pub(super) const EVALUATIONS: (u64, u64) = (32, 256);
 
 /// A goal that is aimed at anew gets this part of the evaluations again: the archive knows most of what is of use.
 const AIMED_AGAIN: usize = 4;
 
 /// What the searches of a run share.
-pub(super) struct Search {
+pub(super) struct Search<'a> {
     strategy: Option<Strategy>,
     /// Sets tried at most, as asked for.
     pub(super) evaluations: Option<usize>,
     seed: u64,
     archive: Archive,
-    ledger: Ledger,
+    pub(super) trials: Trials<'a>,
 }
 
-impl Search {
+/// Where sets are tried together, and what is known of them.
+pub(super) struct Trials<'a> {
+    ledger: Ledger,
+    /// `None` = sets are tried as the blocks were fitted alone.
+    supernet: Option<Supernet<'a>>,
+}
+
+impl Trials<'_> {
+    /// The score of a set, tried unless it is known.
+    pub(super) fn score(
+        &mut self,
+        recovery: &Recovery<'_>,
+        offers: &[Offers],
+        genome: &Genome,
+    ) -> Result<Score, CliError> {
+        let set = words(offers, genome);
+        if let Some(known) = self.ledger.get(&set) {
+            return Ok(known);
+        }
+        let score = match &mut self.supernet {
+            Some(supernet) => supernet.score(genome)?,
+            None => recovery.together(&candidates(offers, genome))?,
+        };
+        self.ledger.put(&set, score)?;
+        Ok(score)
+    }
+
+    /// Where sets are tried, in words.
+    pub(super) fn place(&self) -> &'static str {
+        if self.supernet.is_some() { "in the supernet" } else { "as the blocks were fitted alone" }
+    }
+}
+
+impl<'a> Search<'a> {
     /// A search as the arguments ask for it; what it evaluates is kept beside the fitted blocks.
     pub(super) fn new(
         arguments: &SearchArgs,
@@ -43,7 +78,7 @@ impl Search {
         (items, offers): (&[Item], &[Offers]),
         checkpoint: &Checkpoint,
     ) -> Result<Self, CliError> {
-        let strategy = match arguments.search {
+        let strategy = match arguments.choice() {
             SearchChoice::Fit => None,
             SearchChoice::Genetic => Some(Strategy::Genetic),
             SearchChoice::Random => Some(Strategy::Random),
@@ -60,7 +95,13 @@ impl Search {
             None => Ledger::default(),
         };
         let evaluations = arguments.evaluations.map(usize::from);
-        Ok(Self { strategy, evaluations, seed, archive: Archive::new(items), ledger })
+        let trials = Trials { ledger, supernet: None };
+        Ok(Self { strategy, evaluations, seed, archive: Archive::new(items), trials })
+    }
+
+    /// The trained supernet; `None` without one.
+    pub(super) fn supernet(&self) -> Option<&Supernet<'a>> {
+        self.trials.supernet.as_ref()
     }
 
     /// The search that is run; `None` = the one by prices of single blocks.
@@ -69,7 +110,25 @@ impl Search {
     }
 }
 
-impl Market<'_> {
+impl<'a> Market<'a> {
+    /// Has sets tried in a supernet from now on; `hash` tells it from others.
+    pub(super) fn enter(&mut self, supernet: Supernet<'a>, hash: u64) -> Result<(), CliError> {
+        let ledger = match self.recovery.checkpoint.folder() {
+            Some(folder) => Ledger::open(&folder.join(format!("supernet{hash:016x}.jsonl")))?,
+            None => Ledger::default(),
+        };
+        self.search.archive = Archive::new(&self.items);
+        self.search.trials = Trials { ledger, supernet: Some(supernet) };
+        Ok(())
+    }
+
+    /// Sets that can be tried together with so many multiply-adds, within bounds.
+    pub(super) fn affordable(&self, macs: u64, bounds: (u64, u64)) -> usize {
+        let supernet = self.search.supernet();
+        let network = supernet.map_or(self.recovery.original, |supernet| &supernet.model);
+        affordable(network, self.recovery.judge.images(), macs, bounds)
+    }
+
     /// Which blocks, by trying sets together.
     pub(super) fn explore(
         &mut self,
@@ -78,9 +137,9 @@ impl Market<'_> {
         strategy: Strategy,
     ) -> Result<Choice, CliError> {
         let starts = search::solve(&self.items, goal, 4);
+        let default = self.affordable(SEARCH_MACS, EVALUATIONS);
         let Self { recovery, offers, items, baseline, search, .. } = self;
-        let default = affordable(recovery, SEARCH_MACS, EVALUATIONS);
-        let Search { evaluations, seed, archive, ledger, .. } = search;
+        let Search { evaluations, seed, archive, trials, .. } = search;
         let before = archive.entries().len();
         let mut evaluations = evaluations.unwrap_or(default);
         if before > 0 {
@@ -88,14 +147,7 @@ impl Market<'_> {
         }
         let bar = Bar::new("trying blocks together", evaluations);
         let mut joint = |genome: &Genome| -> Result<f64, CliError> {
-            let set = words(offers, genome);
-            let score = if let Some(known) = ledger.get(&set) {
-                known
-            } else {
-                let score = recovery.together(&candidates(offers, genome))?;
-                ledger.put(&set, score)?;
-                score
-            };
+            let score = trials.score(recovery, offers, genome)?;
             bar.advance(1);
             Ok(points(baseline, &score, is_hard))
         };
@@ -106,9 +158,10 @@ impl Market<'_> {
         let tried = new.iter().map(|it| (it.solution.genome.clone(), it.joint_price)).collect();
         let all = if found.is_exhaustive { ", which are all that reach the goal," } else { "" };
         let explanation = format!(
-            "the {} search tried {} together{all} as the blocks were fitted alone; the one chosen loses {:.2} points before it is fitted as a whole; its prices add up to {:.2}",
+            "the {} search tried {} together{all} {}; the one chosen loses {:.2} points before it is fitted as a whole; its prices add up to {:.2}",
             name(strategy),
             counted(found.evaluated, "set", "sets"),
+            trials.place(),
             found.joint_price,
             found.best.price
         );

@@ -1,14 +1,17 @@
 //! From goals to a choice of blocks, aimed at anew until the network itself has what was asked for.
 
+use updp_ir::Model;
 use updp_trainer::outcome::Score;
-use updp_trainer::recovery::{Recovery, Sequence, hard_loss, place, price};
+use updp_trainer::recovery::{hard_loss, place, price};
 use updp_trainer::search::{self, Genome, Goal};
 
 use super::Aim;
 use super::market::{Market, WHOLE_SECONDS, candidates};
+use super::start::Start;
 use crate::error::CliError;
 use crate::report::{Facts, counted};
 use crate::terminal::Bar;
+use crate::training;
 
 /// Multiply-adds spent on trying sets of blocks together.
 const TRIAL_MACS: u64 = 3_000_000_000_000;
@@ -30,9 +33,14 @@ pub(super) struct Choice {
 }
 
 /// Sets of blocks that can be tried together with so many multiply-adds, within bounds.
-pub(super) fn affordable(recovery: &Recovery<'_>, macs: u64, (least, most): (u64, u64)) -> usize {
-    let one = Facts::of(recovery.original, 0).macs.max(1);
-    let images = (recovery.judge.images() as u64).max(1);
+pub(super) fn affordable(
+    network: &Model,
+    images: usize,
+    macs: u64,
+    (least, most): (u64, u64),
+) -> usize {
+    let one = Facts::of(network, 0).macs.max(1);
+    let images = (images as u64).max(1);
     (macs / one.saturating_mul(images)).clamp(least, most) as usize
 }
 
@@ -41,16 +49,25 @@ pub(super) fn points(before: &Score, after: &Score, is_hard: bool) -> f64 {
     if is_hard { 100.0 * hard_loss(before, after) } else { price(before, after) }
 }
 
+/// What was chosen, in words.
+pub(super) fn told(choice: &Choice, start: &Start) -> Vec<String> {
+    let blocks = start.pruned().iter().map(|(index, form)| format!("{index} {}", form.name()));
+    let blocks = blocks.collect::<Vec<_>>().join(", ");
+    let words = training::words(start.score());
+    let chosen = format!("chosen: {blocks}; {words} held out, before any training");
+    choice.explanation.iter().cloned().chain([chosen]).collect()
+}
+
 impl Market<'_> {
     /// This many blocks, those that lose least.
-    pub(super) fn count(&mut self, count: usize) -> Result<(Choice, Sequence), CliError> {
+    pub(super) fn count(&mut self, count: usize) -> Result<(Choice, Start), CliError> {
         let choice = self.refine(Goal::Count(count), false)?;
-        let sequence = self.fit(&choice.genome)?;
-        Ok((choice, sequence))
+        let start = self.start(&choice.genome)?;
+        Ok((choice, start))
     }
 
     /// Aims at a latency until the measured network has it.
-    pub(super) fn fast(&mut self, aim: Aim) -> Result<(Choice, Sequence), CliError> {
+    pub(super) fn fast(&mut self, aim: Aim) -> Result<(Choice, Start), CliError> {
         let all: f64 = self.items.iter().map(|item| item.baseline_ms).sum();
         let mut saving: Option<f64> = None;
         let mut tried = Vec::new();
@@ -82,15 +99,15 @@ impl Market<'_> {
             saving = Some(aimed * (needed / got).clamp(1.0, 3.0) + 0.02 * needed);
         }
         let genome = best.map_or_else(|| search::fastest(&self.items).genome, |(_, genome)| genome);
-        let sequence = self.fit(&genome)?;
-        Ok((Choice { genome, tried, explanation }, sequence))
+        let start = self.start(&genome)?;
+        Ok((Choice { genome, tried, explanation }, start))
     }
 
     /// Prunes as much as the bound on what is lost allows, aiming anew by what the fitted network really loses.
-    pub(super) fn cheap(&mut self, points: f64) -> Result<(Choice, Sequence), CliError> {
+    pub(super) fn cheap(&mut self, points: f64) -> Result<(Choice, Start), CliError> {
         let mut bound = points;
         let (mut tried, mut explanation) = (Vec::new(), Vec::new());
-        let mut best: Option<(f64, Genome, Sequence)> = None;
+        let mut best: Option<(f64, Genome, Start)> = None;
         let mut seen: Vec<Genome> = Vec::new();
         for _ in 0..ROUNDS {
             let choice = self.refine(Goal::Price(bound), true)?;
@@ -100,8 +117,8 @@ impl Market<'_> {
                 continue;
             }
             seen.push(choice.genome.clone());
-            let sequence = self.fit(&choice.genome)?;
-            let lost = 100.0 * hard_loss(&self.baseline, &sequence.score);
+            let start = self.start(&choice.genome)?;
+            let lost = 100.0 * hard_loss(&self.baseline, start.score());
             let sum = search::sum(&self.items, &choice.genome);
             let latency = sum.map_or(f64::INFINITY, |sum| sum.latency_ms);
             explanation.push(format!(
@@ -114,7 +131,7 @@ impl Market<'_> {
             ));
             let holds = lost <= points;
             if holds && best.as_ref().is_none_or(|(known, ..)| latency < *known) {
-                best = Some((latency, choice.genome, sequence));
+                best = Some((latency, choice.genome, start));
             }
             // Prices of single blocks overstate what is lost once the layers behind them are solved for anew.
             bound *= if holds { (points / lost.max(0.01)).clamp(1.6, 4.0) } else { 0.7 };
@@ -122,13 +139,13 @@ impl Market<'_> {
                 break;
             }
         }
-        if let Some((_, genome, sequence)) = best {
-            return Ok((Choice { genome, tried, explanation }, sequence));
+        if let Some((_, genome, start)) = best {
+            return Ok((Choice { genome, tried, explanation }, start));
         }
         explanation.push("no set of blocks loses so little: none is pruned".to_owned());
         let genome: Genome = vec![None; self.items.len()];
-        let sequence = self.fit(&genome)?;
-        Ok((Choice { genome, tried, explanation }, sequence))
+        let start = self.start(&genome)?;
+        Ok((Choice { genome, tried, explanation }, start))
     }
 
     /// Which blocks, by prices and by trying sets together.
@@ -137,20 +154,22 @@ impl Market<'_> {
             return self.explore(goal, is_hard, strategy);
         }
         let starts = search::solve(&self.items, goal, 4);
-        let trials = affordable(&self.recovery, TRIAL_MACS, TRIALS);
-        let trials = self.search.evaluations.unwrap_or(trials);
-        let (recovery, offers, baseline) = (&self.recovery, &self.offers, &self.baseline);
-        let bar = Bar::new("trying blocks together", trials);
+        let default = self.affordable(TRIAL_MACS, TRIALS);
+        let Self { recovery, offers, items, baseline, search, .. } = self;
+        let most = search.evaluations.unwrap_or(default);
+        let trials = &mut search.trials;
+        let bar = Bar::new("trying blocks together", most);
         let mut joint = |genome: &Genome| -> Result<f64, CliError> {
-            let score = recovery.together(&candidates(offers, genome))?;
+            let score = trials.score(recovery, offers, genome)?;
             bar.advance(1);
             Ok(points(baseline, &score, is_hard))
         };
-        let refined = search::refine(&self.items, goal, &starts, trials, &mut joint)?;
+        let refined = search::refine(items, goal, &starts, most, &mut joint)?;
         drop(bar);
         let explanation = vec![format!(
-            "of {} tried together, the one chosen loses {:.2} points before it is fitted as a whole; its prices add up to {:.2}",
+            "of {} tried together {}, the one chosen loses {:.2} points before it is fitted as a whole; its prices add up to {:.2}",
             counted(refined.tried.len(), "set", "sets"),
+            trials.place(),
             refined.joint_price,
             refined.best.price
         )];

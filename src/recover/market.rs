@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use updp_ir::Model;
 use updp_passes::blocks::Block;
-use updp_passes::surgery::{self, Form, Site};
+use updp_passes::surgery::{self, Fitted, Form, Site};
 use updp_passes::{Options, pipeline};
 use updp_trainer::checkpoint::Scored;
 use updp_trainer::fit::Candidate;
@@ -15,8 +15,10 @@ use updp_trainer::search::{Genome, Item, Offer, Solution};
 use updp_trainer::stage::Stage;
 
 use super::explore::Search;
+use super::start::Start;
+use super::supernet::cheapest;
 use super::{Recover, bounds};
-use crate::cli::BlockList;
+use crate::cli::{BlockList, StartChoice};
 use crate::error::CliError;
 use crate::latency_table::LatencyTable;
 use crate::report::counted;
@@ -46,7 +48,9 @@ pub(super) struct Market<'a> {
     pub(super) table: LatencyTable,
     pub(super) baseline: Score,
     /// How sets of blocks are looked for, and what was found.
-    pub(super) search: Search,
+    pub(super) search: Search<'a>,
+    /// What the network of the chosen blocks may start from.
+    start: StartChoice,
     /// Options of the merge.
     options: &'a Options,
     /// The original, compiled, for measuring whole networks.
@@ -101,7 +105,8 @@ impl Recover<'_> {
         let options = request.options;
         let (arguments, seed) = (&request.arguments.search, self.images.seed);
         let search = Search::new(arguments, seed, (&items, &offers), recovery.checkpoint)?;
-        Ok(Market { recovery, offers, items, table, baseline, search, options, compiled })
+        let start = self.start_choice();
+        Ok(Market { recovery, offers, items, table, baseline, search, start, options, compiled })
     }
 
     /// For each block where it can be fitted in the forms asked for; nowhere where the block is not looked at.
@@ -217,9 +222,9 @@ impl Offers {
         format!("block {}: {reason}", self.row.block.index)
     }
 
-    pub(super) fn outcome(&self, market: &Market<'_>, sequence: &Sequence) -> BlockOutcome {
+    pub(super) fn outcome(&self, market: &Market<'_>, start: &Start) -> BlockOutcome {
         let block = &self.row.block;
-        let placed = sequence.pruned.iter().find(|(index, _)| *index == block.index);
+        let placed = start.pruned().iter().find(|(index, _)| *index == block.index);
         let offers = self.scored.iter().map(|Scored { candidate, score }| {
             let form = candidate.site.form;
             OfferOutcome {
@@ -249,8 +254,49 @@ impl Market<'_> {
         self.offers.iter().map(|offers| &offers.row.block).find(|block| block.index == index)
     }
 
+    /// Leaves one form of each block to choose from, the one it has in a supernet.
+    pub(super) fn narrow(&mut self) {
+        for (offers, item) in self.offers.iter_mut().zip(&mut self.items) {
+            let best = cheapest(&item.offers);
+            item.offers = best.map(|best| item.offers[best]).into_iter().collect();
+            if let Some(best) = best {
+                // The item's offers come first.
+                offers.scored[..=best].rotate_right(1);
+            }
+        }
+    }
+
+    /// The fitted form of each block that is in the supernet, in order.
+    pub(super) fn in_supernet(&self) -> Vec<(&Site, &Fitted)> {
+        let offers = self.offers.iter().zip(&self.items);
+        let offers = offers.filter(|(_, item)| !item.offers.is_empty());
+        let first = offers.filter_map(|(offers, _)| offers.scored.first());
+        first.map(|it| (&it.candidate.site, &it.candidate.fitted)).collect()
+    }
+
+    /// Of each block its index and its form in the supernet; `None` where it is not in it.
+    pub(super) fn forms_in_supernet(&self) -> Vec<Option<(usize, Form)>> {
+        let form = |(offers, item): (&Offers, &Item)| {
+            let first = offers.scored.first().filter(|_| !item.offers.is_empty())?;
+            Some((first.candidate.site.block, first.candidate.site.form))
+        };
+        self.offers.iter().zip(&self.items).map(form).collect()
+    }
+
+    /// The network of the chosen blocks: fitted, or cut out of the supernet.
+    pub(super) fn start(&self, genome: &Genome) -> Result<Start, CliError> {
+        let sequence = self.fit(genome)?;
+        let supernet = self.search.supernet().filter(|_| self.start != StartChoice::Fit);
+        // The unpruned network is the input model, not what the supernet made of it.
+        let Some(supernet) = supernet.filter(|_| genome.iter().any(Option::is_some)) else {
+            return Ok(Start::fitted(sequence));
+        };
+        let is_set = self.start == StartChoice::Supernet;
+        Ok(Start::of(sequence, supernet.cut(genome)?, &self.baseline, is_set))
+    }
+
     /// Fits the chosen blocks one after the other.
-    pub(super) fn fit(&self, genome: &Genome) -> Result<Sequence, CliError> {
+    fn fit(&self, genome: &Genome) -> Result<Sequence, CliError> {
         let mut forms = String::new();
         let (mut parts, head) = surgery::with_context(self.recovery.original, |cx| {
             let parts: Vec<Part> = self
@@ -311,9 +357,9 @@ pub(super) fn candidates<'a>(offers: &'a [Offers], genome: &Genome) -> Vec<&'a C
 }
 
 /// The rows of the pruned blocks with their forms.
-pub(super) fn chosen(market: &mut Market<'_>, sequence: &Sequence) -> Vec<(Row, Form)> {
+pub(super) fn chosen(market: &mut Market<'_>, start: &Start) -> Vec<(Row, Form)> {
     let offers = std::mem::take(&mut market.offers);
-    let form = |index: usize| sequence.pruned.iter().find(|(at, _)| *at == index).map(|(_, f)| *f);
+    let form = |index: usize| start.pruned().iter().find(|(at, _)| *at == index).map(|(_, f)| *f);
     offers
         .into_iter()
         .filter_map(|offers| {

@@ -5,9 +5,12 @@ mod dry_run;
 mod explore;
 mod goals;
 mod market;
+mod start;
+mod supernet;
 mod train;
+mod work;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use updp_exec::Optimizer;
@@ -21,19 +24,22 @@ use updp_trainer::hash::Fnv;
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::judge::Judge;
 use updp_trainer::outcome::{DataOutcome, Outcome, Score, Speed};
-use updp_trainer::recovery::{Recovery, Sequence, hard_loss, place};
+use updp_trainer::recovery::{Recovery, hard_loss};
 use updp_trainer::run::{Feed, Held, Runner};
 use updp_trainer::search;
 
-use crate::cli::DataArgs;
+use crate::cli::{DataArgs, Stage};
 use crate::error::CliError;
 use crate::prune::{Pruned, Request, StatisticsSource, encode};
 use crate::report::{Facts, counted};
 use crate::terminal::{self, Bar};
 use goals::Choice;
 use market::{Market, chosen};
+use start::Start;
+pub use supernet::SupernetPlan;
 pub use train::Plan;
 use train::{Ground, Trained};
+pub use work::{mark_work, remove_empty_work, remove_work, work_folder};
 
 /// Multiply-adds that one run over the calibration images takes by default, about a minute's on two cores.
 const PASS_MACS: u64 = 4_000_000_000_000;
@@ -49,6 +55,8 @@ pub struct Recover<'a> {
     pub images: &'a DataArgs,
     /// Where intermediate results go.
     pub work: Option<&'a Path>,
+    /// The supernet that sets of blocks are tried in; `None` = they are tried as they were fitted.
+    pub supernet: Option<SupernetPlan<'a>>,
     /// Training after the fit; `None` = the fit is all.
     pub training: Option<Plan<'a>>,
     /// Whether it is only said what would be done.
@@ -87,7 +95,7 @@ impl Aim {
 }
 
 impl Recover<'_> {
-    /// Prunes and fits; `None` when it was only said what would be done.
+    /// Prunes and fits; `None` when it was only said what would be done, or when it was to stop early.
     ///
     /// # Errors
     /// C0001 for a missing goal; C0013, C0014 for blocks; T codes for data and fitting.
@@ -139,6 +147,9 @@ impl Recover<'_> {
         if let Some(plan) = &self.training {
             self.check_training(plan, &ground)?;
         }
+        if let Some(plan) = &self.supernet {
+            self.check_supernet(plan, &ground)?;
+        }
         drop(bar);
         if self.is_dry {
             terminal::say(&self.dry_run((&data, aim), &ground, &recovery, pass)?);
@@ -151,20 +162,35 @@ impl Recover<'_> {
                 .explanation
                 .push("the batch of the model is fixed, and it is run so".to_owned());
         }
-        let (choice, sequence) = choose(&mut market, aim)?;
+        if let Some(plan) = &self.supernet {
+            let told = self.train_supernet(plan, &ground, &mut market, &model)?;
+            outcome.explanation.extend(supernet::explanation(&told));
+            outcome.supernet = Some(told);
+            if self.stops_after(Stage::Supernet, &outcome.explanation) {
+                return Ok(None);
+            }
+        }
+        let (choice, start) = choose(&mut market, aim)?;
+        self.tell_start(&mut outcome, &market, &start);
+        if self.stops_after(Stage::Search, &goals::told(&choice, &start)) {
+            return Ok(None);
+        }
         let bar = Bar::new("measuring the result", 0);
         outcome.before = validation.baseline();
-        outcome.after = validation.score(&runner, &sequence.network)?;
+        outcome.after = validation.score(&runner, start.network())?;
         drop(bar);
         let trained = match &self.training {
-            Some(plan) if !sequence.pruned.is_empty() => {
-                Some(self.train(plan, &ground, &market, &model, &sequence)?)
+            Some(plan) if !start.pruned().is_empty() => {
+                Some(self.train(plan, &ground, &market, &model, &start)?)
             }
             _ => None,
         };
+        if self.stops_after(Stage::Train, &[]) {
+            return Ok(None);
+        }
         let bar = Bar::new("measuring the result", 0);
         let written = trained.as_ref().filter(|trained| trained.outcome.is_written);
-        let network = written.map_or(&sequence.network, |trained| &trained.network);
+        let network = written.map_or(start.network(), |trained| &trained.network);
         outcome.speed = Some(self.speed(&mut market, network)?);
         drop(bar);
         match trained {
@@ -174,16 +200,16 @@ impl Recover<'_> {
                 model = trained;
             }
             other => {
-                place(&mut model, &sequence.placed)?;
+                model = start.model(&model)?;
                 let (told, refused) = other.map(|t| (t.outcome, t.refused)).unzip();
                 outcome.training = told;
                 outcome.explanation.extend(refused.flatten());
             }
         }
-        self.finish(&mut outcome, &market, &choice, &sequence, aim);
+        self.finish(&mut outcome, &market, &choice, &start, aim);
         let bytes = encode(&model)?;
         let found = market.offers.len();
-        let chosen = chosen(&mut market, &sequence);
+        let chosen = chosen(&mut market, &start);
         let statistics = StatisticsSource::NotNeeded;
         let (left, outcome) = (Vec::new(), Some(outcome));
         Ok(Some(Pruned { bytes, chosen, left, found, statistics, outcome }))
@@ -316,6 +342,7 @@ impl Recover<'_> {
             blocks: Vec::new(),
             front: Vec::new(),
             tried: Vec::new(),
+            supernet: None,
             search: None,
             explanation,
             missed: Vec::new(),
@@ -353,10 +380,11 @@ impl Recover<'_> {
         outcome: &mut Outcome,
         market: &Market<'_>,
         choice: &Choice,
-        sequence: &Sequence,
+        start: &Start,
         aim: Aim,
     ) {
-        outcome.blocks = market.offers.iter().map(|o| o.outcome(market, sequence)).collect();
+        let sequence = &start.sequence;
+        outcome.blocks = market.offers.iter().map(|o| o.outcome(market, start)).collect();
         outcome.front =
             search::front(&market.items).iter().map(|s| market.tried(s, None)).collect();
         for (genome, joint) in &choice.tried {
@@ -366,20 +394,20 @@ impl Recover<'_> {
         }
         outcome.search = market.searched();
         outcome.explanation.extend(choice.explanation.iter().cloned());
-        if sequence.adjusted > 0 {
+        if sequence.adjusted > 0 && !start.is_subnet {
             outcome.explanation.push(format!(
                 "{} behind pruned blocks solved for anew, to make up for what is lost further up",
                 counted(sequence.adjusted, "layer was", "layers were")
             ));
         }
-        if sequence.left > 0 {
+        if sequence.left > 0 && !start.is_subnet {
             outcome.explanation.push(format!(
                 "the layers of {} farther behind stay as they are, to bound the time",
                 counted(sequence.left, "kept block", "kept blocks")
             ));
         }
         if let Some(speed) = outcome.speed.as_ref().filter(|speed| speed.speedup < 1.0)
-            && !sequence.pruned.is_empty()
+            && !start.pruned().is_empty()
         {
             outcome.explanation.push(format!(
                 "WARNING: the pruned network is slower than the original, {:.3} ms instead of {:.3}; without --force such blocks are left as they are",
@@ -404,14 +432,14 @@ impl Recover<'_> {
                 format!("{lost:.2} points of {} are lost instead of {most}", outcome.metric);
             outcome.missed.push(missed);
         }
-        if matches!(aim, Aim::MaxDrop(_)) && sequence.placed.is_empty() {
+        if matches!(aim, Aim::MaxDrop(_)) && start.pruned().is_empty() {
             outcome.missed.push("nothing can be pruned within that bound".to_owned());
         }
     }
 }
 
 /// Chooses the blocks and fits them.
-fn choose(market: &mut Market<'_>, aim: Aim) -> Result<(Choice, Sequence), CliError> {
+fn choose(market: &mut Market<'_>, aim: Aim) -> Result<(Choice, Start), CliError> {
     match aim {
         Aim::Blocks => {
             market.count(market.items.iter().filter(|item| !item.offers.is_empty()).count())
@@ -438,67 +466,4 @@ pub(crate) fn working(
         return Ok((opened, true));
     }
     Ok((model.clone(), false))
-}
-
-/// Name of the file that says whose folder it is.
-const MARK: &str = "updp-compile.work";
-
-/// Marks a folder as ours, so that it is known from one that was there before; makes it where it is not there.
-///
-/// # Errors
-/// C0003 when it cannot be written to.
-pub fn mark_work(work: &Path) -> Result<(), CliError> {
-    let failed = |error: std::io::Error| CliError::Write {
-        path: work.to_owned(),
-        detail: error.to_string(),
-    };
-    std::fs::create_dir_all(work).map_err(failed)?;
-    crate::write::text(&work.join(MARK), "work folder of updp-compile\n")
-}
-
-/// Removes what a run kept, and the folder itself where nothing else lies in it. What cannot be removed does no harm.
-pub fn remove_work(work: &Path) {
-    if !work.join(MARK).exists() {
-        return;
-    }
-    for entry in std::fs::read_dir(work).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_job = name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_job {
-            let _ = std::fs::remove_dir_all(entry.path());
-        } else if name == MARK || name == "latency.json" {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-    let _ = std::fs::remove_dir(work);
-}
-
-/// Removes a folder that was marked and then not used, as when a run was refused. What holds anything stays.
-pub fn remove_empty_work(work: &Path) {
-    if !work.join(MARK).exists() {
-        return;
-    }
-    let entries = || std::fs::read_dir(work).into_iter().flatten().flatten();
-    for entry in entries() {
-        // Fails where something lies in it.
-        let _ = std::fs::remove_dir(entry.path());
-    }
-    if entries().all(|entry| entry.file_name() == MARK) {
-        let _ = std::fs::remove_file(work.join(MARK));
-        let _ = std::fs::remove_dir(work);
-    }
-}
-
-/// The work folder: the one asked for, else one beside the output.
-#[must_use]
-pub fn work_folder(asked: Option<&Path>, target: &Path) -> Option<PathBuf> {
-    if let Some(asked) = asked {
-        return Some(asked.to_owned());
-    }
-    if crate::model_file::is_pipe(target) || crate::write::is_special(target) {
-        return None;
-    }
-    let mut name = target.file_name()?.to_owned();
-    name.push(".work");
-    Some(target.with_file_name(name))
 }

@@ -3,18 +3,21 @@
 use updp_ir::Model;
 use updp_passes::surgery::{self, Choice, Form};
 use updp_trainer::data::{Dataset, Preprocess};
+use updp_trainer::hash::Fnv;
 use updp_trainer::images::Images;
 use updp_trainer::judge::Judge;
 use updp_trainer::outcome::{Score, TrainingOutcome};
-use updp_trainer::recovery::{Sequence, place, price};
+use updp_trainer::recovery::{Sequence, price};
 use updp_trainer::run::{Feed, Runner};
 use updp_trainer::train::{End, Ramp, Shrink, schedule};
 use updp_trainer::tune::{Observer, TuneSettings, Tuning};
 
 use super::Recover;
 use super::market::Market;
+use super::start::Start;
 use crate::cli::{Method, RampForm, ShrinkAt, TrainingArgs};
 use crate::error::CliError;
+use crate::prune::encode;
 use crate::training::{self, Shown};
 
 /// Batches that statistics of inserted norms are estimated with.
@@ -96,6 +99,15 @@ impl Ground<'_> {
             settings,
         }
     }
+
+    /// A network as it is trained and scored: its batch opened where that can be.
+    pub(super) fn opened(&self, network: &Model) -> Result<Model, CliError> {
+        let mut opened = network.clone();
+        if self.is_opened {
+            surgery::open_batch(&mut opened)?;
+        }
+        Ok(opened)
+    }
 }
 
 /// The trained network.
@@ -105,7 +117,7 @@ pub(super) struct Trained {
     /// As it is scored and measured.
     pub(super) network: Model,
     pub(super) outcome: TrainingOutcome,
-    /// Why the fitted network is written instead; `None` when the trained one is.
+    /// Why the untrained network is written instead; `None` when the trained one is.
     pub(super) refused: Option<String>,
 }
 
@@ -124,22 +136,19 @@ impl Recover<'_> {
         Ok(ground.tuning(&settings).check(network)?)
     }
 
-    /// Trains what is left of `model`, which is the prepared original, when the blocks of `sequence` are pruned.
+    /// Trains what is left of `model`, which is the prepared original, when the chosen blocks are pruned.
     pub(super) fn train(
         &self,
         plan: &Plan<'_>,
         ground: &Ground<'_>,
         market: &Market<'_>,
         model: &Model,
-        sequence: &Sequence,
+        chosen: &Start,
     ) -> Result<Trained, CliError> {
         let has_lambda = plan.method != Method::Fit;
+        let sequence = &chosen.sequence;
         let start = match plan.method {
-            Method::Fit => {
-                let mut start = model.clone();
-                place(&mut start, &sequence.placed)?;
-                start
-            }
+            Method::Fit => chosen.model(model)?,
             Method::Blend => {
                 let mut start = model.clone();
                 let fits: Vec<_> = sequence.stand_ins().map(|c| (&c.site, &c.fitted)).collect();
@@ -150,15 +159,12 @@ impl Recover<'_> {
                 self.expanded(plan, ground, market, (model, sequence))?
             }
         };
-        let mut network = start.clone();
-        if ground.is_opened {
-            surgery::open_batch(&mut network)?;
-        }
+        let network = ground.opened(&start)?;
         let images = Images::new(&network, ground.dataset.clone(), ground.preprocess)?;
         let seed = self.images.seed;
         let mut settings = plan.arguments.settings(&network, &images, (plan.epochs, seed));
         if has_lambda {
-            settings.pruned = vec![1.0; lambdas(&network)];
+            settings.pruned = vec![1.0; surgery::lambda_entries(&network)];
             settings.speed = match (plan.method, plan.ramp) {
                 (Method::Direct, _) => f64::INFINITY,
                 (_, Some(speed)) => speed,
@@ -170,7 +176,8 @@ impl Recover<'_> {
             };
             settings.shrink = plan.shrink();
         }
-        let job = format!("{:?} {:?}", plan.method, ground.preprocess);
+        let job =
+            format!("{:?} {:x} {:?}", plan.method, Fnv::of(&encode(&start)?), ground.preprocess);
         settings.folder = self.work.map(|work| training::folder(work, &job, &settings));
         let tuning = ground.tuning(&settings);
         let mut shown = Shown::new(plan.epochs, has_lambda);
@@ -185,7 +192,7 @@ impl Recover<'_> {
         if has_lambda {
             surgery::settle(&mut trained)?;
         }
-        let refused = refused(&sequence.score, &tuned.score);
+        let refused = refused(chosen.score(), &tuned.score);
         let outcome = TrainingOutcome {
             method: name(plan.method).to_owned(),
             epochs: plan.epochs,
@@ -231,20 +238,12 @@ impl Recover<'_> {
     }
 }
 
-/// Entries of the λ input.
-pub(super) fn lambdas(network: &Model) -> usize {
-    let graph = &network.graph;
-    let input = graph.find(surgery::LAMBDA_INPUT);
-    let declared = input.and_then(|input| graph.value(input).declared());
-    declared.and_then(|ty| ty.shape.as_ref()?.first()?.known()).unwrap_or(0)
-}
-
-/// Why the trained network is not written: it loses more of the held-out images than the fitted one.
-fn refused(fitted: &Score, trained: &Score) -> Option<String> {
-    let lost = price(fitted, trained);
+/// Why the trained network is not written: it loses more of the held-out images than what it started from.
+fn refused(start: &Score, trained: &Score) -> Option<String> {
+    let lost = price(start, trained);
     (lost > 0.0).then(|| {
         format!(
-            "training made the network worse by {lost:.2} points on the held-out images, so the fitted one is written; more images, more --epochs or a smaller --lr may help"
+            "training made the network worse by {lost:.2} points on the held-out images, so the untrained one is written; more images, more --epochs or a smaller --lr may help"
         )
     })
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use updp_trainer::outcome::{EpochOutcome, Moment, Outcome, Score, TrainingOutcome};
+use updp_trainer::outcome::{
+    EpochOutcome, Moment, Outcome, Score, SupernetOutcome, TrainingOutcome,
+};
 
 use super::chart::Axis;
 use super::{escape, number, put};
@@ -18,35 +20,63 @@ const RIGHT: f64 = 5.0;
 /// Sides of the coordinates that a line is drawn in, stretched to the plot.
 const SIDE: f64 = 1000.0;
 
-/// The curves; nothing when nothing was trained, or everything was done before this run.
-pub(super) fn training(html: &mut String, outcome: &Outcome) {
-    let Some(training) = &outcome.training else { return };
-    let TrainingOutcome { course, history, .. } = training;
+/// What is told of one training.
+struct Told<'a> {
+    title: &'a str,
+    what: String,
+    epochs: usize,
+    images: usize,
+    steps: u64,
+    /// What the score is of, behind "after each epoch".
+    scored: &'a str,
+    course: &'a [Moment],
+    history: &'a [EpochOutcome],
+}
+
+/// The curves of supernet and training; nothing of what was not trained, or was done before this run.
+pub(super) fn trainings(html: &mut String, outcome: &Outcome) {
+    if let Some(supernet) = &outcome.supernet {
+        let SupernetOutcome { course, history, .. } = supernet;
+        let what = format!("{} in two flows", counted(supernet.blocks.len(), "block", "blocks"));
+        let (epochs, images, steps) = (supernet.epochs, supernet.images, supernet.steps);
+        let (title, scored) = ("Supernet", ", every block pruned");
+        curves(html, &Told { title, what, epochs, images, steps, scored, course, history });
+    }
+    if let Some(training) = &outcome.training {
+        let TrainingOutcome { course, history, .. } = training;
+        let what = escape(&training.method);
+        let (epochs, images, steps) = (training.epochs, training.images, training.steps);
+        let has_lambda = course.iter().any(|it| it.lambda.is_some());
+        let (title, scored) = ("Training", if has_lambda { ", λ at 1" } else { "" });
+        curves(html, &Told { title, what, epochs, images, steps, scored, course, history });
+    }
+}
+
+fn curves(html: &mut String, told: &Told<'_>) {
+    let Told { title, what, epochs, images, steps, scored, course, history } = told;
     if course.is_empty() && history.is_empty() {
         return;
     }
     put(
         html,
         format_args!(
-            "<h2>Training</h2>\n<p class=\"dim\">{}: {} with {}, {}. Across: steps. The score is that on the held-out images \
-             after each epoch{}.</p>\n<div class=\"curves\">\n",
-            escape(&training.method),
-            counted(training.epochs, "epoch", "epochs"),
-            counted(training.images, "image", "images"),
-            counted(usize::try_from(training.steps).unwrap_or(usize::MAX), "step", "steps"),
-            if course.iter().any(|it| it.lambda.is_some()) { ", λ at 1" } else { "" }
+            "<h2>{title}</h2>\n<p class=\"dim\">{what}: {} with {}, {}. Across: steps. The score is that on the held-out images \
+             after each epoch{scored}.</p>\n<div class=\"curves\">\n",
+            counted(*epochs, "epoch", "epochs"),
+            counted(*images, "image", "images"),
+            counted(usize::try_from(*steps).unwrap_or(usize::MAX), "step", "steps"),
         ),
     );
     let over = |of: &dyn Fn(&Moment) -> Option<f64>| -> Vec<(f64, f64)> {
         course.iter().filter_map(|it| Some((it.step as f64, of(it)?))).collect()
     };
-    let per_epoch = training.steps as f64 / training.epochs.max(1) as f64;
-    let (title, score) = scored(history);
+    let last = *steps as f64;
+    let per_epoch = last / (*epochs).max(1) as f64;
+    let (title, score) = score_of(history);
     let scores: Vec<(f64, f64)> = history
         .iter()
         .filter_map(|it| Some((it.epoch as f64 * per_epoch, score(&it.score)?)))
         .collect();
-    let last = training.steps as f64;
     curve(html, "Loss", &over(&|it| Some(it.loss)), (last, false));
     curve(html, title, &scores, (last, true));
     curve(html, "λ", &over(&|it| it.lambda), (last, false));
@@ -55,7 +85,7 @@ pub(super) fn training(html: &mut String, outcome: &Outcome) {
 }
 
 /// What of a score all of them have, and its name.
-fn scored(history: &[EpochOutcome]) -> (&'static str, fn(&Score) -> Option<f64>) {
+fn score_of(history: &[EpochOutcome]) -> (&'static str, fn(&Score) -> Option<f64>) {
     let all = |is: fn(&Score) -> bool| history.iter().all(|it| is(&it.score));
     if all(|score| score.accuracy.is_some()) {
         ("Accuracy, %", |score| score.accuracy.map(|share| 100.0 * share))

@@ -75,7 +75,7 @@ pub fn page(model: &str, output: &str, outcome: &Outcome) -> String {
     chart::latency(&mut html, outcome);
     chart::prices(&mut html, outcome);
     chart::front(&mut html, outcome);
-    curves::training(&mut html, outcome);
+    curves::trainings(&mut html, outcome);
     table(&mut html, outcome);
     data(&mut html, &outcome.data);
     html.push_str("</main></body></html>\n");

@@ -1,6 +1,8 @@
 //! The page of a made-up run, whole and with parts missing.
 
-use updp_trainer::outcome::{EpochOutcome, Moment, Speed, TrainingOutcome, Tried};
+use updp_trainer::outcome::{
+    EpochOutcome, Moment, Speed, SubnetOutcome, SupernetOutcome, TrainingOutcome, Tried,
+};
 
 use super::*;
 
@@ -85,6 +87,7 @@ fn outcome() -> Outcome {
             tried(&[(0, "linear"), (3, "linear")], 5.0, 0.4, Some(1.9)),
             tried(&[(0, "linear"), (1, "linear"), (3, "linear")], 4.4, 1.65, Some(3.4)),
         ],
+        supernet: None,
         search: None,
         explanation: words(&["3 sets were tried together.", "The cheapest <kept> won."]),
         missed: words(&["accuracy fell by 0.7 points & 0.5 were allowed"]),
@@ -274,4 +277,33 @@ fn curves_without_lambda_labels_or_finite_losses_leave_those_out() {
     let training = run.training.as_mut().unwrap();
     (training.course, training.history) = (Vec::new(), Vec::new());
     assert!(!page("a", "b", &run).contains("<h2>Training"));
+}
+
+#[test]
+fn a_supernet_has_curves_of_its_own() {
+    let mut run = trained(false);
+    let training = run.training.take().unwrap();
+    let subnet = SubnetOutcome { before: run.before, after: run.after };
+    run.supernet = Some(SupernetOutcome {
+        epochs: training.epochs,
+        steps: training.steps,
+        images: training.images,
+        images_per_second: training.images_per_second,
+        blocks: vec![(0, "conv".to_owned()), (3, "drop".to_owned())],
+        baseline: subnet,
+        all_pruned: subnet,
+        history: training.history,
+        course: training.course,
+        start: Some("supernet".to_owned()),
+    });
+    let html = page("a", "b", &run);
+    assert_well_formed(&html);
+    assert_eq!(html.matches("<polyline").count(), 3);
+    for text in [
+        "<h2>Supernet</h2>",
+        "2 blocks in two flows: 4 epochs with 2560 images, 160 steps",
+        "after each epoch, every block pruned.",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
 }

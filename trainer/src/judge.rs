@@ -1,6 +1,7 @@
 //! How near a network comes to the labels and to the original.
 
 use indexmap::IndexMap;
+use updp_exec::Executor;
 use updp_ir::{Model, Tensor};
 use updp_passes::surgery;
 
@@ -102,10 +103,22 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// What running refuses.
     pub fn score(&self, runner: &Runner, model: &Model) -> Result<Score, TrainerError> {
-        let mut executor = runner.open(model)?;
+        self.score_in(runner.open(model)?.as_mut(), &IndexMap::new())
+    }
+
+    /// The score of a network that is open, given `more` inputs beside the original's with every batch.
+    ///
+    /// # Errors
+    /// What running refuses.
+    pub fn score_in(
+        &self,
+        executor: &mut dyn Executor,
+        more: &IndexMap<String, Tensor>,
+    ) -> Result<Score, TrainerError> {
         let mut sums = Sums::default();
         for (at, batch) in self.feed.batches()?.enumerate() {
-            let batch = batch?;
+            let mut batch = batch?;
+            batch.inputs.extend(more.clone());
             let outputs = executor.run(&batch.inputs)?;
             self.add(&mut sums, at, &Answer::of(&outputs, &self.output, batch.images())?);
         }

@@ -15,6 +15,7 @@ pub mod run;
 pub mod search;
 mod seed;
 pub mod stage;
+pub mod supernet;
 pub mod train;
 pub mod tune;
 

@@ -142,12 +142,47 @@ pub struct TrainingOutcome {
     pub before: Score,
     /// The trained network, on the validation images.
     pub after: Score,
-    /// Whether it is what was written; else it is worth less than the fitted one on the held-out images, and that was.
+    /// Whether it is what was written; else what it was trained from is worth more on the held-out images, and that was.
     pub is_written: bool,
     /// After each epoch of the last run, on the held-out images.
     pub history: Vec<EpochOutcome>,
     /// The steps of the last run, evenly thinned out to some hundred.
     pub course: Vec<Moment>,
+}
+
+/// A subnet of a supernet before and after it was trained, on the held-out images.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SubnetOutcome {
+    /// With the weights it started from: the input model's and those of the fit.
+    pub before: Score,
+    /// Trained.
+    pub after: Score,
+}
+
+/// How the supernet was trained.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SupernetOutcome {
+    /// Epochs asked for.
+    pub epochs: usize,
+    /// Updates made, of four subnets each.
+    pub steps: u64,
+    /// Images trained with.
+    pub images: usize,
+    /// Images a second at the end; `None` when everything was done before.
+    pub images_per_second: Option<f64>,
+    /// Blocks in two flows, with the pruned form of each.
+    pub blocks: Vec<(usize, String)>,
+    /// Nothing pruned: λ is 0.
+    pub baseline: SubnetOutcome,
+    /// Every one of its blocks pruned: λ is 1.
+    pub all_pruned: SubnetOutcome,
+    /// After each epoch of the last run, λ being 1, on the held-out images.
+    pub history: Vec<EpochOutcome>,
+    /// The steps of the last run, evenly thinned out to some hundred.
+    pub course: Vec<Moment>,
+    /// Where the weights of the chosen blocks and the layers around them come from, `supernet` or `fit`; `None` before that is
+    /// known, and where the network was trained from other weights.
+    pub start: Option<String>,
 }
 
 /// A search by sets tried together.
@@ -188,6 +223,8 @@ pub struct Outcome {
     pub front: Vec<Tried>,
     /// Sets tried together, in order.
     pub tried: Vec<Tried>,
+    /// The supernet that sets were tried in; `None` when they were tried as they were fitted.
+    pub supernet: Option<SupernetOutcome>,
     /// The search by sets tried together; `None` where prices of single blocks led it.
     pub search: Option<SearchOutcome>,
     /// How the choice came about, in sentences.

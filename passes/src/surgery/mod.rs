@@ -5,7 +5,7 @@
 //! was fitted;
 //! [`move_geometry`] moves paddings and strides and shrinks kernels, so that the second flow is one
 //! operator, [`fade_kernels`] does the same and lets kernels shrink little by little; [`settle`] fixes λ at 1 and drops what no
-//! longer counts. The pipeline of exact rules then
+//! longer counts, [`subnet`] fixes it block by block. The pipeline of exact rules then
 //! merges what is left.
 
 mod blend;
@@ -27,7 +27,9 @@ pub use fade::{SHRINK_INPUT, fade_kernels};
 pub use form::{Form, forms};
 pub use geometry::{ConvGeometry, Geometry, Shrink, move_geometry, moved, with_context};
 pub use open_batch::open_batch;
-pub use settle::{drop_baseline, fix_lambda, fix_shrink, settle};
+pub use settle::{
+    drop_baseline, entries as lambda_entries, fix_lambda, fix_shrink, settle, subnet,
+};
 pub use site::{Fitted, Layer, Site, Window, head, layers, site, sites};
 pub use statistics::{Statistics, calibration_model, set_statistics};
 pub use substitute::{fit_part, part_between, stand_in, substitute};

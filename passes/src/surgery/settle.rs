@@ -1,6 +1,6 @@
-//! Fixes λ and s at 1: every mix becomes its new part, every kernel that fades its centre, and what only the old parts needed goes.
+//! Fixes λ and s: every mix becomes one of its two parts, every kernel that fades its centre, and what only the others needed goes.
 
-use updp_ir::{Model, Node, NodeId, ValueId};
+use updp_ir::{Model, Node, NodeId, TensorType, ValueId};
 
 use super::expand::LAMBDA_INPUT;
 use super::fade::{self, SHRINK_INPUT};
@@ -10,18 +10,31 @@ use crate::options::Options;
 use crate::patch::{Out, Patch};
 use crate::pipeline;
 
-/// Settles a network that [`super::expand`] made, or one read from a file that it was written to. A network
-/// without the input [`LAMBDA_INPUT`] stays as it is. Returns the number of mixes. What [`super::fade_kernels`] wrote is settled with it.
+/// Settles a network that [`super::expand`] or [`super::blend`] made, or one read from a file that it was written to: λ is 1
+/// everywhere. A network
+/// without the input [`LAMBDA_INPUT`] stays as it is. Returns the number of mixes. What [`super::fade_kernels`] wrote is
+/// settled with it.
 ///
 /// # Errors
 /// As [`drop_baseline`].
 pub fn settle(model: &mut Model) -> Result<usize, PassError> {
     let mixes = drop_baseline(model)?;
-    if mixes > 0 {
-        let mut phases = pipeline::preparing_phases();
-        phases.truncate(1);
-        driver::run(model, &phases, &Options::default(), &mut |_, _| {})?;
+    clean(model, mixes)?;
+    Ok(mixes)
+}
+
+/// The subnet of a genome: entry `i` says whether λ's entry `i` is 1, the block pruned, or 0, the block as it is. Returns the
+/// number of mixes. The network is not merged.
+///
+/// # Errors
+/// P0010 when λ has another number of entries or is not there; otherwise as [`drop_baseline`].
+pub fn subnet(model: &mut Model, pruned: &[bool]) -> Result<usize, PassError> {
+    let entries = entries(model);
+    if entries != pruned.len() {
+        return Err(PassError::Genome { expected: entries, found: pruned.len() });
     }
+    let mixes = keep_flows(model, &|index| pruned.get(index?).copied())?;
+    clean(model, mixes)?;
     Ok(mixes)
 }
 
@@ -32,18 +45,49 @@ pub fn settle(model: &mut Model) -> Result<usize, PassError> {
 /// # Errors
 /// P0005 when λ is read by something that is no mix, or s by something that fades no kernel; otherwise as [`driver::run`].
 pub fn drop_baseline(model: &mut Model) -> Result<usize, PassError> {
-    let Some(lambda) = input_named(model, LAMBDA_INPUT) else { return Ok(0) };
+    if input_named(model, LAMBDA_INPUT).is_none() {
+        return Ok(0);
+    }
     fade::shrink_faded(model)?;
-    let (new, old) = factors(model, lambda);
-    let mixes = mixes(model, &new, &old);
-    for (sum, operand) in &mixes {
+    keep_flows(model, &|_| Some(true))
+}
+
+/// Entries of the λ input; 0 where there is none.
+#[must_use]
+pub fn entries(model: &Model) -> usize {
+    let input = model.graph.find(LAMBDA_INPUT);
+    let declared = input.and_then(|input| model.graph.value(input).declared());
+    declared.and_then(TensorType::known_dims).map_or(0, |dims| dims.iter().product())
+}
+
+/// Eliminates the Identities that stand where mixes were.
+fn clean(model: &mut Model, mixes: usize) -> Result<(), PassError> {
+    if mixes > 0 {
+        let mut phases = pipeline::preparing_phases();
+        phases.truncate(1);
+        driver::run(model, &phases, &Options::default(), &mut |_, _| {})?;
+    }
+    Ok(())
+}
+
+/// Which flow of a mix stays, by the index of its entry of λ (`None` = not a constant): the new one, or not; `None` = not told.
+type Keep<'a> = &'a dyn Fn(Option<usize>) -> Option<bool>;
+
+/// Puts an Identity of the flow that stays in the place of every mix, drops the other flow, and λ.
+fn keep_flows(model: &mut Model, keep: Keep<'_>) -> Result<usize, PassError> {
+    let Some(lambda) = input_named(model, LAMBDA_INPUT) else { return Ok(0) };
+    let mixes = mixes(model, &factors(model, lambda));
+    for mix in &mixes {
         let graph = &model.graph;
-        let Some(result) = graph.sole_result(*sum) else { continue };
+        let Some(result) = graph.sole_result(mix.sum) else { continue };
+        let name = graph.node(mix.sum).name().to_owned();
+        let is_new = keep(mix.index)
+            .ok_or_else(|| PassError::NotAMix { input: LAMBDA_INPUT, node: name.clone() })?;
         let mut patch = Patch::new();
-        let name = graph.node(*sum).name().to_owned();
         let identity = Node::new("Identity").named(&name);
-        patch.node(identity, *sum, vec![(*operand).into()], Out::Value(result));
-        patch.remove(*sum);
+        let kept = if is_new { mix.new } else { mix.old };
+        patch.node(identity, mix.sum, vec![kept.into()], Out::Value(result));
+        patch.remove(mix.sum);
         patch.apply(&mut model.graph).map_err(|source| PassError::Apply {
             rule: "settle",
             node: name,
@@ -75,48 +119,66 @@ fn remove_settled(model: &mut Model, input: &'static str) -> Result<(), PassErro
     Ok(graph.remove_input(value)?)
 }
 
+/// A value made of λ with the entry it comes from; `None` = an entry that is no constant.
+type Factor = (ValueId, Option<usize>);
+
 /// The values that are λ of a block, and those that are 1 − λ.
-fn factors(model: &Model, lambda: ValueId) -> (Vec<ValueId>, Vec<ValueId>) {
+struct Factors {
+    own: Vec<Factor>,
+    rest: Vec<Factor>,
+}
+
+fn factors(model: &Model, lambda: ValueId) -> Factors {
     let graph = &model.graph;
-    let mut own = Vec::new();
-    let mut pending = vec![lambda];
-    let mut rest = Vec::new();
-    while let Some(value) = pending.pop() {
+    let (mut own, mut rest) = (Vec::new(), Vec::new());
+    let mut pending = vec![(lambda, None)];
+    while let Some((value, index)) = pending.pop() {
         for user in graph.users(value) {
             let node = graph.node(user.node);
             let Some(result) = graph.sole_result(user.node) else { continue };
             if user.slot == 0 && (node.is("Gather") || node.is("Cast")) {
-                own.push(result);
-                pending.push(result);
+                let entry = if node.is("Gather") { entry(model, user.node) } else { index };
+                own.push((result, entry));
+                pending.push((result, entry));
             } else if user.slot == 1 && node.is("Sub") {
-                rest.push(result);
+                rest.push((result, index));
             }
         }
     }
-    (own, rest)
+    Factors { own, rest }
 }
 
-/// Sums `(1 − λ)·old + λ·new` with their new part.
-fn mixes(model: &Model, new: &[ValueId], old: &[ValueId]) -> Vec<(NodeId, ValueId)> {
+/// The one entry that a Gather takes.
+fn entry(model: &Model, gather: NodeId) -> Option<usize> {
+    let index = model.graph.operand(gather, 1)?;
+    match model.graph.constant_initializer(index)?.to_i64()?[..] {
+        [entry] => usize::try_from(entry).ok(),
+        _ => None,
+    }
+}
+
+/// `sum = (1 − λ)·old + λ·new`, λ being entry `index`.
+struct Mix {
+    sum: NodeId,
+    old: ValueId,
+    new: ValueId,
+    index: Option<usize>,
+}
+
+fn mixes(model: &Model, factors: &Factors) -> Vec<Mix> {
     let graph = &model.graph;
-    let part = |value: ValueId, factors: &[ValueId]| -> Option<ValueId> {
+    let part = |value: ValueId, factors: &[Factor]| -> Option<(ValueId, Option<usize>)> {
         let (node, _) = graph.producer(value).filter(|(node, _)| graph.node(*node).is("Mul"))?;
         let factor = graph.operand(node, 0)?;
-        factors.contains(&factor).then(|| graph.operand(node, 1))?
+        let (_, index) = factors.iter().find(|(known, _)| *known == factor)?;
+        Some((graph.operand(node, 1)?, *index))
     };
-    let mut found = Vec::new();
-    for node in graph.nodes() {
-        if !graph.node(node).is("Add") {
-            continue;
-        }
-        let (Some(a), Some(b)) = (graph.operand(node, 0), graph.operand(node, 1)) else { continue };
-        if part(a, old).is_some()
-            && let Some(operand) = part(b, new)
-        {
-            found.push((node, operand));
-        }
-    }
-    found
+    let mix = |sum: NodeId| -> Option<Mix> {
+        let (a, b) = (graph.operand(sum, 0)?, graph.operand(sum, 1)?);
+        let ((old, rest), (new, index)) = (part(a, &factors.rest)?, part(b, &factors.own)?);
+        (rest == index).then_some(Mix { sum, old, new, index })
+    };
+    graph.nodes().into_iter().filter(|node| graph.node(*node).is("Add")).filter_map(mix).collect()
 }
 
 /// Fixes λ at one number for every block, so that the network can be run at it without the input.
@@ -138,7 +200,7 @@ pub fn fix_shrink(model: &mut Model, value: f32) -> Result<(), PassError> {
 fn fix(model: &mut Model, input: &'static str, value: f32) -> Result<(), PassError> {
     let missing = || PassError::NotAMix { input, node: String::new() };
     let found = model.graph.find(input).ok_or_else(missing)?;
-    let declared = model.graph.value(found).declared().and_then(updp_ir::TensorType::known_dims);
+    let declared = model.graph.value(found).declared().and_then(TensorType::known_dims);
     let dims = declared.ok_or_else(missing)?;
     let values = vec![value; dims.iter().product()];
     let constant = updp_ir::Tensor::from_f32(dims, &values)?;

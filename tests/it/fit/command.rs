@@ -193,7 +193,11 @@ fn says_what_is_missing() {
     assert!(!folder.path().join("out.onnx.work").exists(), "latencies are left behind");
     ends(&[&input, "-o", &output, "--prune", "2", "--search", "genetic"], 2, "error[C0001]");
     let none = ["--blocks", "1", "--recover", "none", "--search", "greedy"];
-    ends(&arguments(&input, &output, &data, &none), 2, "--search and --evaluations choose blocks");
+    ends(
+        &arguments(&input, &output, &data, &none),
+        2,
+        "--search, --evaluations and --supernet-epochs choose",
+    );
     let page = folder.path().join("r.html").display().to_string();
     ends(&[&input, "-o", &output, "--report", &page], 2, "a page is made of pruning with --data");
     ends(&arguments(&input, &output, &data, &["--blocks", "99"]), 2, "error[C0013]");

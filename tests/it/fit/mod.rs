@@ -1,6 +1,7 @@
 //! Pruning with data: what fitted operators are put in place of, and what they are worth.
 
 mod command;
+mod supernet;
 mod train;
 
 use indexmap::IndexMap;
@@ -97,7 +98,7 @@ fn layers_put_back_with_their_own_weights_change_nothing() {
     }
 }
 
-fn runner() -> Runner {
+pub(crate) fn runner() -> Runner {
     let options = updp_exec::Options { optimizer: Optimizer::All, ..updp_exec::Options::default() };
     Runner { runtime: Runtime::Auto, options }
 }

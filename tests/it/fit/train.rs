@@ -119,7 +119,7 @@ fn the_fitted_network_is_written_where_training_spoils_it() {
     let fitted = std::fs::read(&output).expect("written");
     let much = ["--epochs", "1", "--lr", "0.5", "--optimizer", "sgd", "--report", &report_text];
     let text = succeeds(&arguments(&input, &output, &data, &[&blocks[..], &much].concat()));
-    assert!(text.contains("so the fitted one is written"), "{text}");
+    assert!(text.contains("so the untrained one is written"), "{text}");
     assert!(fitted == std::fs::read(&output).expect("written"), "it is another network");
     let fit = &json(&report)["pruning"]["fit"];
     assert_eq!(fit["training"]["is_written"], false);

@@ -6,6 +6,7 @@ pub mod error;
 mod journal;
 pub mod loader;
 mod run;
+pub mod sandwich;
 pub mod schedule;
 pub mod state;
 pub mod targets;

@@ -52,6 +52,8 @@ pub struct Schedule {
 /// The numbers of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
+    /// Index of the step, from 0.
+    pub step: u64,
     /// e, epochs done before the step.
     pub epoch: f64,
     /// λ of pruned blocks: 0 = as in the baseline, 1 = pruned.
@@ -116,7 +118,7 @@ impl Schedule {
         };
         let warm_up = (self.warm_up_epochs * self.steps_per_epoch as f64).round();
         let learning_rate = rate(step as f64, self.steps() as f64, warm_up, self.peak, self.floor);
-        Point { epoch, lambda, shrink, learning_rate }
+        Point { step, epoch, lambda, shrink, learning_rate }
     }
 }
 

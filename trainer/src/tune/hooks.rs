@@ -4,10 +4,12 @@ use indexmap::IndexMap;
 use updp_autodiff::step::TrainingStep;
 use updp_exec::Executor;
 use updp_ir::{Model, Tensor};
+use updp_passes::surgery::LAMBDA_INPUT;
 
-use super::{Observer, Tuning};
+use super::{Observer, TuneSettings, Tuning};
 use crate::error::TrainerError;
 use crate::outcome::Score;
+use crate::train::sandwich::sandwich;
 use crate::train::{Hooks, Point, Progress, TrainError};
 
 /// A training that is watched.
@@ -36,6 +38,20 @@ impl Watch<'_> {
         let score = judge.score(runner, &judged)?;
         Ok((network, score))
     }
+
+    /// What the teacher makes of the images, as inputs of the step; nothing without a teacher.
+    fn taught(&mut self, images: &Tensor) -> Result<IndexMap<String, Tensor>, TrainerError> {
+        let Some(teacher) = &mut self.teacher else { return Ok(IndexMap::new()) };
+        let given = teacher.run(&IndexMap::from([(self.input.to_owned(), images.clone())]))?;
+        let outputs = given.into_values().filter(|tensor| tensor.dtype().is_foldable_float());
+        let named: IndexMap<String, Tensor> =
+            self.step.teachers.iter().cloned().zip(outputs).collect();
+        if named.len() < self.step.teachers.len() {
+            let detail = "wants more outputs of a teacher than the teacher has".to_owned();
+            return Err(TrainError::Step { detail }.into());
+        }
+        Ok(named)
+    }
 }
 
 impl Hooks for Watch<'_> {
@@ -54,17 +70,14 @@ impl Hooks for Watch<'_> {
     fn inputs(
         &mut self,
         images: &Tensor,
-        _point: &Point,
-        _batch: u64,
+        point: &Point,
+        batch: u64,
     ) -> Result<IndexMap<String, Tensor>, TrainerError> {
-        let Some(teacher) = &mut self.teacher else { return Ok(IndexMap::new()) };
-        let given = teacher.run(&IndexMap::from([(self.input.to_owned(), images.clone())]))?;
-        let outputs = given.into_values().filter(|tensor| tensor.dtype().is_foldable_float());
-        let named: IndexMap<String, Tensor> =
-            self.step.teachers.iter().cloned().zip(outputs).collect();
-        if named.len() < self.step.teachers.len() {
-            let detail = "wants more outputs of a teacher than the teacher has".to_owned();
-            return Err(TrainError::Step { detail }.into());
+        let mut named = self.taught(images)?;
+        let TuneSettings { is_sandwich, seed, pruned, .. } = self.tuning.settings;
+        if *is_sandwich {
+            let lambda = sandwich(*seed, point.step, batch, pruned.len());
+            named.insert(LAMBDA_INPUT.to_owned(), Tensor::from_f32(vec![lambda.len()], &lambda)?);
         }
         Ok(named)
     }

@@ -19,6 +19,7 @@ use crate::images::Images;
 use crate::judge::Judge;
 use crate::outcome::Score;
 use crate::run::Runner;
+use crate::train::sandwich::SUBNETS;
 use crate::train::{
     Augment, ClassWeights, End, Loader, LoaderSettings, Progress, RESULTS, Ramp, Schedule, Shrink,
     TrainError, TrainOptions, Validation, train,
@@ -35,7 +36,7 @@ pub struct TuneSettings {
     pub epochs: usize,
     /// Images of a step; a network of fixed batch keeps its own.
     pub batch: usize,
-    /// Batches whose gradients make one update, at least 1.
+    /// Batches whose gradients make one update, at least 1; of a supernet the [`SUBNETS`].
     pub accumulate: usize,
     /// The rule.
     pub optimizer: Optimizer,
@@ -73,6 +74,9 @@ pub struct TuneSettings {
     pub ramp: Ramp,
     /// When kernels shrink, of a network whose kernels do so little by little.
     pub shrink: Shrink,
+    /// Whether λ goes by the sandwich rule instead, a subnet a batch ([`sandwich`](crate::train::sandwich)). BatchNormalizations then
+    /// keep the statistics they have: those of a batch would be of its subnet only.
+    pub is_sandwich: bool,
     /// Seed of order and augmentation.
     pub seed: u64,
     /// Where checkpoints and the journal go.
@@ -189,14 +193,16 @@ impl Tuning<'_> {
             Some(_) if weight <= 0.0 => Objective::Labels { smoothing },
             Some(_) => Objective::LabelsAndTeacher { smoothing, temperature, weight },
         };
+        let plain = StepSpec::new(objective);
         StepSpec {
             optimizer: settings.optimizer,
             weight_decay: settings.weight_decay,
             clip_norm: settings.clip_norm,
             average: settings.average,
-            accumulates: settings.accumulate > 1,
+            accumulates: self.accumulate() > 1,
             frozen: settings.frozen.clone(),
-            ..StepSpec::new(objective)
+            batch_norm_momentum: plain.batch_norm_momentum.filter(|_| !settings.is_sandwich),
+            ..plain
         }
     }
 
@@ -292,7 +298,7 @@ impl Tuning<'_> {
         let settings = self.settings;
         Schedule {
             epochs: settings.epochs,
-            steps_per_epoch: (loader.steps_per_epoch() / settings.accumulate.max(1)).max(1),
+            steps_per_epoch: (loader.steps_per_epoch() / self.accumulate()).max(1),
             speed: settings.speed,
             ramp: settings.ramp,
             shrink: settings.shrink,
@@ -309,6 +315,7 @@ impl Tuning<'_> {
             ("preprocess".to_owned(), format!("{:?}", self.preprocess)),
             ("threads".to_owned(), format!("{:?}", self.runner.options.threads)),
             ("device".to_owned(), self.runner.options.device.to_string()),
+            ("sandwich".to_owned(), self.settings.is_sandwich.to_string()),
         ]);
         TrainOptions {
             folder: self.settings.folder.clone(),
@@ -316,8 +323,13 @@ impl Tuning<'_> {
             fingerprint,
             images: images.input().to_owned(),
             pruned: self.settings.pruned.clone(),
-            accumulate: self.settings.accumulate.max(1) as u64,
+            accumulate: self.accumulate() as u64,
         }
+    }
+
+    /// Batches of an update.
+    fn accumulate(&self) -> usize {
+        if self.settings.is_sandwich { SUBNETS as usize } else { self.settings.accumulate.max(1) }
     }
 
     /// Which states come out.
