@@ -154,6 +154,7 @@ impl RuntimeArgs {
             threads: self.threads,
             device,
             library: self.ort_lib.clone(),
+            profile: None,
         };
         (runtime, options)
     }

@@ -5,10 +5,15 @@
 
 mod blocked;
 mod cuda;
+mod operators;
 
 use updp_ir::Model;
 
 use crate::error::Result;
+use crate::step::TrainingStep;
+
+pub(crate) use operators::Alternative;
+pub use operators::OPERATORS;
 
 /// Where a model is to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +49,24 @@ impl Target {
             }
         }
         Self::Portable
+    }
+}
+
+impl TrainingStep {
+    /// The step for a target, and how many nodes were replaced: what [`lower`] does, and for a processor also the
+    /// operators of the domain [`OPERATORS`], which only `updp-exec` runs.
+    ///
+    /// # Errors
+    /// What the graph refuses.
+    pub fn lowered(&self, target: Target) -> Result<(Model, usize)> {
+        let mut model = self.model.clone();
+        // First: it goes by shapes, which nothing knows behind an operator of ours.
+        let mut replaced = lower(&mut model, target)?;
+        if matches!(target, Target::Cpu { .. }) {
+            replaced += operators::place(&mut model, &self.alternatives)?;
+        }
+        model.validate()?;
+        Ok((model, replaced))
     }
 }
 

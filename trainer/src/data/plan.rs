@@ -1,7 +1,11 @@
 //! The steps from 8-bit pixels to one row of the input: resize, crop, normalize.
 
 use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{
+    FilterType, IntoImageView, IntoImageViewMut, PixelTrait, PixelType, ResizeAlg, ResizeOptions,
+    Resizer,
+};
 
 use super::decode::Pixels;
 use super::error::DataError;
@@ -208,12 +212,29 @@ fn resize(
     if height.checked_mul(width).is_none_or(|count| count > MOST_PIXELS) {
         return Err(format!("it would be resized to {height}×{width}"));
     }
-    let kind = if pixels.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    let options = ResizeOptions::new().resize_alg(algorithm);
+    let bytes = if pixels.channels == 1 {
+        resample::<U8>(&pixels, (height, width), PixelType::U8, &options)
+    } else {
+        resample::<U8x3>(&pixels, (height, width), PixelType::U8x3, &options)
+    };
+    Ok(Pixels { height, width, channels: pixels.channels, bytes: bytes? })
+}
+
+/// The bytes of the resized image. One kind of pixels: `Resizer::resize` would compile all that there are.
+fn resample<P: PixelTrait>(
+    pixels: &Pixels,
+    (height, width): (usize, usize),
+    kind: PixelType,
+    options: &ResizeOptions,
+) -> Result<Vec<u8>, String> {
+    let misfit = || format!("its pixels are no {kind:?}");
     let source = ImageRef::new(pixels.width as u32, pixels.height as u32, &pixels.bytes, kind)
         .map_err(|error| error.to_string())?;
     let mut resized = Image::new(width as u32, height as u32, kind);
-    Resizer::new()
-        .resize(&source, &mut resized, &ResizeOptions::new().resize_alg(algorithm))
-        .map_err(|error| error.to_string())?;
-    Ok(Pixels { height, width, channels: pixels.channels, bytes: resized.into_vec() })
+    let from = source.image_view::<P>().ok_or_else(misfit)?;
+    let mut into = resized.image_view_mut::<P>().ok_or_else(misfit)?;
+    Resizer::new().resize_typed(&from, &mut into, options).map_err(|error| error.to_string())?;
+    drop(into);
+    Ok(resized.into_vec())
 }

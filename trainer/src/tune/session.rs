@@ -1,7 +1,7 @@
 //! The step in the runtime, in the form that the device runs fast where that is proved to compute the same.
 
+use updp_autodiff::Target;
 use updp_autodiff::step::TrainingStep;
-use updp_autodiff::{Target, lower};
 use updp_exec::{Device, ModelSource, Options, StateSpec, StepSession};
 use updp_ir::{DataPlacement, DataType, Model, Tensor, TensorType};
 
@@ -37,13 +37,13 @@ pub(super) fn open(
         Ok((session, Fnv::of(&bytes)))
     };
     let (mut portable, hash) = session(&step.model)?;
-    let mut lowered = step.model.clone();
     let target = match options.device {
         Device::Cpu => Target::this_cpu(),
         Device::Cuda | Device::TensorRt => Target::Cuda,
         Device::MiGraphX => Target::Portable,
     };
-    if lower(&mut lowered, target)? == 0 {
+    let (lowered, replaced) = step.lowered(target)?;
+    if replaced == 0 {
         return Ok(Opened { session: portable, hash, notice: None });
     }
     let initial = portable.state()?;
