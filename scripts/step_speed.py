@@ -5,8 +5,8 @@
     scripts/step_speed.py STEP_SPEED --profile [--net NAME]...
     scripts/step_speed.py WRITE_STEP --device cuda [--batch 256]
 
-Needs torch, torchvision, timm, onnx and onnxscript, on CUDA onnxruntime too; run by hand. STEP_SPEED is the built example of
-updp-trainer, WRITE_STEP that of updp-autodiff; `--against` takes another build to compare with. Each network is torchvision's,
+Needs torch, torchvision, timm, onnx and onnxscript, on CUDA onnxruntime too; run by hand. STEP_SPEED and WRITE_STEP are the built
+examples of updp-autodiff; `--against` takes another build to compare with. Each network is torchvision's,
 timm's or the CIFAR ResNet-20 at 32×32, exported by `torch.onnx.export` and trained with SGD (momentum 0.9) on one batch of drawn
 images. The times are the first quartile of steps taken in turns, ours in a process of its own that waits between its turns; with
 one thread they are processor times. The losses of the first step of all are printed if they differ. `--profile` prints where our time goes instead.
@@ -199,7 +199,7 @@ class Theirs:
         return time.thread_time()
 
     def finish(self):
-        return float(self.loss)
+        return float(self.loss.detach())
 
 
 def profile(name, runner, rounds, top=24):

@@ -1,4 +1,4 @@
-//! Runs the training step of a network on one batch of drawn images, a step a line of its input, for scripts/step_speed.py.
+//! Runs the training step of a network on one batch of drawn images, a step a line of its input, for `scripts/step_speed.py`.
 //!
 //!     step_speed NETWORK --batch N --threads N [--form portable|blocked|cpu] [--profile PREFIX]
 //!

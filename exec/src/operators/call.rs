@@ -190,7 +190,7 @@ impl<O: Operation> Operator for Entry<O> {
         (0..O::RESULTS).map(|_| OperatorOutput::required(TensorElementType::Float32))
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Guarded<O>> {
+    fn create_kernel(&self, context: &KernelContext<'_>) -> ort::Result<Guarded<O>> {
         guard::<O, _>(|| O::read(&Attributes(context))).map(Guarded)
     }
 }

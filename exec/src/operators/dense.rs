@@ -99,7 +99,7 @@ impl Plan {
 
     /// Numbers of the sums of a part; those of all parts are cut alike.
     pub fn sums(&self, window: &Window) -> usize {
-        let most = self.channels.iter().map(|channels| channels.len()).max().unwrap_or(0);
+        let most = self.channels.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         self.strips.iter().map(|strip| self.row(window, strip, most)).sum()
     }
 
@@ -110,7 +110,7 @@ impl Plan {
 
     /// Numbers of scratch that a part needs.
     pub fn room(&self, window: &Window, phases: &Phases) -> usize {
-        let most = self.channels.iter().map(|channels| channels.len()).max().unwrap_or(0);
+        let most = self.channels.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         let at_once = images_at_once(window);
         at_once * (self.width() * window.pixels() + most * phases.channel())
     }

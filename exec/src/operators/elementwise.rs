@@ -108,6 +108,6 @@ impl Pointwise<2> for ClipGradient {
     #[expect(clippy::inline_always, reason = "see `lanes`")]
     #[inline(always)]
     fn of<const FUSED: bool>(self, [dy, x]: [f32; 2]) -> f32 {
-        if (x > self.low) & (x < self.high) { dy } else { 0.0 }
+        if x > self.low && x < self.high { dy } else { 0.0 }
     }
 }
