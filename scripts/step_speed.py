@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Speed of training steps, ours in ONNX Runtime beside PyTorch, in turns; prints the table for docs/results.md.
 
-    scripts/step_speed.py WRITE_STEP [--net NAME]... [--rounds 30] [--batch 64] [--threads 2]
-    scripts/step_speed.py WRITE_STEP --profile [--net NAME]...
+    scripts/step_speed.py STEP_SPEED [--net NAME]... [--rounds 30] [--batch 64] [--threads 2]
+    scripts/step_speed.py STEP_SPEED --profile [--net NAME]...
     scripts/step_speed.py WRITE_STEP --device cuda [--batch 256]
 
-Needs torch, torchvision, timm, onnx, onnxscript and onnxruntime; run by hand. WRITE_STEP is the built example `write_step` of
-updp-autodiff; `--against` takes another build to compare with. Each network is torchvision's, timm's or the CIFAR ResNet-20 at
-32×32, exported by `torch.onnx.export` and trained with SGD (momentum 0.9) on one batch of random images. The times are the first quartile of steps
-taken in turns, ours with the state bound in two sets of buffers; with one thread they are processor times. `--profile` prints where the time goes instead.
+Needs torch, torchvision, timm, onnx and onnxscript, on CUDA onnxruntime too; run by hand. STEP_SPEED and WRITE_STEP are the built
+examples of updp-autodiff; `--against` takes another build to compare with. Each network is torchvision's,
+timm's or the CIFAR ResNet-20 at 32×32, exported by `torch.onnx.export` and trained with SGD (momentum 0.9) on one batch of drawn
+images. The times are the first quartile of steps taken in turns, ours in a process of its own that waits between its turns; with
+one thread they are processor times. The losses of the first step of all are printed if they differ. `--profile` prints where our time goes instead.
 On CUDA ten steps are timed at once, the images lie on the device, and each form of ours (plain, its kernels launched as one recorded graph, TF32)
 stands beside PyTorch eager in f32, TF32 and under autocast in bf16.
 """
@@ -16,6 +17,7 @@ stands beside PyTorch eager in f32, TF32 and under autocast in bf16.
 import argparse
 import collections
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +26,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import numpy_helper
 from torch import nn
@@ -99,10 +100,40 @@ def export(net, images, path):
     net.train()
 
 
+class Child:
+    """The step in a process of its own, as a training runs it."""
+
+    def __init__(self, binary, network, form, batch, threads, profile=None):
+        command = [str(binary), str(network), "--form", form, "--batch", str(batch), "--threads", str(threads)]
+        command += ["--profile", str(profile)] if profile else []
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.nodes = int(self.process.stdout.readline())
+        self.profile = profile
+        # The processor time of another process, as clock_getcpuclockid(3) numbers it on Linux.
+        self.clock = (~self.process.pid << 3) | 2
+
+    def step(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.loss = float(self.process.stdout.readline())
+
+    def processor_time(self):
+        return time.clock_gettime(self.clock)
+
+    def finish(self):
+        return self.loss
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
 class Ours:
     """The step in ONNX Runtime: two sets of state buffers, and a binding from each to the other."""
 
     def __init__(self, step, states, names, images, targets, threads, rate, profile=None, cuda=None):
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -164,15 +195,23 @@ class Theirs:
         self.loss.backward()
         self.optimizer.step()
 
+    def processor_time(self):
+        return time.thread_time()
+
     def finish(self):
-        return float(self.loss)
+        return float(self.loss.detach())
 
 
 def profile(name, runner, rounds, top=24):
     """Milliseconds a step by operator, and by operator within the forward or backward pass of each kind of layer."""
     for _ in range(rounds):
         runner.step()
-    events = json.loads(Path(runner.session.end_profiling()).read_text())
+    if isinstance(runner, Child):
+        runner.end()
+        log = next(runner.profile.parent.glob(f"{runner.profile.name}*.json"))
+    else:
+        log = Path(runner.session.end_profiling())
+    events = json.loads(log.read_text())
     kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
     by_op, by_shape = collections.Counter(), collections.Counter()
     for event in kernels:
@@ -206,7 +245,7 @@ def measure_cuda(name, args, folder):
     for net in nets[1:]:
         net.load_state_dict(nets[0].state_dict())
     export(nets[0], torch.from_numpy(images), path)
-    step, states, names = write_step(args.write_step, path, folder, ["--batch", str(args.batch), "--target", "cuda"])
+    step, states, names = write_step(args.binary, path, folder, ["--batch", str(args.batch), "--target", "cuda"])
     runners = {}
     for form, options in CUDA.items():
         try:
@@ -239,53 +278,61 @@ def measure_cuda(name, args, folder):
 
 def measure(name, args, folder):
     torch.manual_seed(0)
-    images = np.random.default_rng(7).standard_normal((args.batch, 3, 32, 32)).astype(np.float32)
-    targets = one_hot(args.batch)
+    # As the example draws them.
+    images = np.sin(0.7 * np.arange(args.batch * 3 * 32 * 32)).astype(np.float32).reshape(args.batch, 3, 32, 32)
+    targets = np.eye(10, dtype=np.float32)[np.arange(args.batch) % 10]
     net = NETS[name]()
     path = folder / "net.onnx"
     export(net, torch.from_numpy(images), path)
     runners = {}
-    forms = [(args.write_step, target) for target in args.target or ["portable", "cpu"]]
-    forms += [(binary, target) for binary in args.against for target in args.target or ["portable", "cpu"]]
-    for at, (binary, target) in enumerate(forms):
-        own = folder / str(at)
-        own.mkdir(exist_ok=True)
-        step, states, names = write_step(binary, path, own, ["--batch", str(args.batch), "--target", target])
-        log = own / "profile" if args.profile else None
-        runners[f"ours {at} {target}"] = Ours(step, states, names, images, targets, args.threads, 0.01, log)
+    for at, binary in enumerate([args.binary, *args.against]):
+        for form in args.form or FORMS:
+            log = folder / f"profile {at} {form}" if args.profile else None
+            runners[f"ours {at} {form}"] = Child(binary, path, form, args.batch, args.threads, log)
     if args.profile:
         for key, runner in runners.items():
             profile(f"{name}, {key}", runner, args.rounds)
         return
     if not args.only_ours:
-        runners["torch NCHW"] = Theirs(net, images, targets, torch.contiguous_format, 0.01)
         other = NETS[name]()
+        other.load_state_dict(net.state_dict())
+        runners["torch NCHW"] = Theirs(net, images, targets, torch.contiguous_format, 0.01)
         runners["torch NHWC"] = Theirs(other, images, targets, torch.channels_last, 0.01)
-    times = {key: [] for key in runners}
-    # On a busy machine the time of the one thread says more than the clock on the wall.
-    clock = time.thread_time if args.threads == 1 else time.perf_counter
+    times, losses = {key: [] for key in runners}, {}
     for at in range(args.rounds + 2):
         for key, runner in runners.items():
+            # On a busy machine the processor time of the one thread says more than the clock on the wall.
+            clock = runner.processor_time if args.threads == 1 else time.perf_counter
             start = clock()
             runner.step()
             if at >= 2:
                 times[key].append(clock() - start)
+            losses.setdefault(key, runner.finish())
     rates = {key: args.batch / np.percentile(found, 25) for key, found in times.items()}
     best = max((rate for key, rate in rates.items() if key.startswith("torch")), default=0)
     cells = [f"{rate:.0f}" for rate in rates.values()]
     ours = [rate for key, rate in rates.items() if key.startswith("ours")]
     if best:
-        cells += [f"{rate / best:.2f}" for rate in ours] + [f"{ours[0] / rates['torch NCHW']:.2f}"]
-    if len(ours) > 1:
-        cells += [f"{ours[0] / rate:.3f}" for rate in ours[1:]]
+        cells += [f"{rate / best:.2f}" for rate in ours]
+    elif len(ours) > 1:
+        cells += [f"{rate / ours[0]:.3f}" for rate in ours[1:]]
     print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    if max(losses.values()) - min(losses.values()) > 1e-4:
+        print(f"the losses of the first step differ: {losses}")
+    for runner in runners.values():
+        if isinstance(runner, Child):
+            runner.end()
+
+
+# Forms of our step: standard operators, convolutions in ONNX Runtime's blocked layout, our operators as well.
+FORMS = ["portable", "blocked", "cpu"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("write_step", type=Path)
+    parser.add_argument("binary", type=Path, help="STEP_SPEED, on CUDA WRITE_STEP")
     parser.add_argument("--against", type=Path, action="append", default=[], help="another build of the example")
-    parser.add_argument("--target", choices=["portable", "cpu"], action="append", help="both unless told")
+    parser.add_argument("--form", choices=FORMS, action="append", help="all unless told")
     parser.add_argument("--net", choices=NETS, action="append")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--batch", type=int, default=64)
@@ -295,8 +342,8 @@ def main():
     parser.add_argument("--only-ours", action="store_true", help="compare builds alone")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}, batch {args.batch}, {args.threads} threads; "
-          "images/s: ours (each build), torch NCHW, NHWC; ours / best torch (each build), ours / torch NCHW")
+    print(f"torch {torch.__version__}, batch {args.batch}, {args.threads} threads; images/s: ours (each build: "
+          f"{', '.join(args.form or FORMS)}), torch NCHW, NHWC; each of ours / best torch (ours alone: / the first of ours)")
     for name in args.net or NETS:
         with tempfile.TemporaryDirectory() as folder:
             (measure if args.device == "cpu" else measure_cuda)(name, args, Path(folder))

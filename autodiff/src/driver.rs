@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use updp_ir::{DataType, Model, NodeId, ValueId, order};
+use updp_ir::{DataType, Model, Node, NodeId, ValueId, order};
 
+use crate::composite::Gelu;
 use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
 use crate::rules::{self, Cotangent, Site};
@@ -233,6 +234,15 @@ fn visit(
         });
     }
     if cotangents.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    if let (Some(gelu), [Some(y)], [Some(dy)]) = (Gelu::of(emit, id), &results[..], &cotangents[..])
+        && plan.is_live(gelu.x)
+    {
+        // The nodes inside get no cotangent from here, so nothing is written for them.
+        let dx = rules::gelu::gradient(emit, gelu, *dy)?;
+        emit.or_by(Node::new("Gelu"), &[gelu.x], &[*y])?;
+        sums.add(gelu.x, dx);
         return Ok(());
     }
     let wants = operands.iter().map(|value| value.is_some_and(|v| plan.is_live(v))).collect();

@@ -6,6 +6,7 @@ use updp_ir::infer::Shapes;
 use updp_ir::{DataType, Graph, Model, NewResult, Node, NodeId, Tensor, TensorType, ValueId};
 
 use crate::error::{AutodiffError, Result};
+use crate::lower::Alternative;
 
 /// The oldest opset whose operators the gradients are made of: `Pad` and `Slice` take operands.
 pub const OLDEST_OPSET: i64 = 11;
@@ -25,6 +26,7 @@ pub(crate) struct Emit<'a> {
     constants: BTreeMap<(i32, Vec<usize>, Vec<u8>), ValueId>,
     made_nodes: Vec<NodeId>,
     made_constants: Vec<ValueId>,
+    alternatives: Vec<Alternative>,
 }
 
 impl<'a> Emit<'a> {
@@ -50,6 +52,7 @@ impl<'a> Emit<'a> {
             constants: BTreeMap::new(),
             made_nodes: Vec::new(),
             made_constants: Vec::new(),
+            alternatives: Vec::new(),
         })
     }
 
@@ -201,6 +204,21 @@ impl<'a> Emit<'a> {
         }
         graph.remove_node(node)?;
         Ok(())
+    }
+
+    /// Keeps a note of another way to make some values.
+    pub fn note(&mut self, alternative: Alternative) {
+        self.alternatives.push(alternative);
+    }
+
+    /// The notes so far.
+    pub fn alternatives_mut(&mut self) -> &mut [Alternative] {
+        &mut self.alternatives
+    }
+
+    /// The notes so far, which are gone then.
+    pub fn take_alternatives(&mut self) -> Vec<Alternative> {
+        std::mem::take(&mut self.alternatives)
     }
 
     /// Takes everything back that was written since [`Emit::new`].

@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod composite;
 mod convolution;
 mod driver;
 mod emit;
@@ -38,7 +39,7 @@ mod train_form;
 pub use driver::{backward, backward_through};
 pub use emit::OLDEST_OPSET;
 pub use error::{AutodiffError, Result};
-pub use lower::{Target, check, lower};
+pub use lower::{OPERATORS, Target, check, lower};
 pub use rules::{GRADIENT_OPERATORS, NO_GRADIENT_OPERATORS, has_gradient};
 pub use step::{StepSpec, TrainingStep};
 pub use train_form::{BatchStatistics, TrainForm, train_form};

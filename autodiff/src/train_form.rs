@@ -117,6 +117,7 @@ fn one(emit: &mut Emit<'_>, id: NodeId, momentum: f64) -> Result<(BatchStatistic
     let squares = emit.reduce_sum(squares, &axes, false)?;
     let variance = emit.scale(squares, 1.0 / count as f64)?;
     let mean = emit.reshape(mean, &[dims[1]])?;
+    emit.or_by(Node::new("BatchStatistics"), &[view.x], &[mean, squares])?;
     let mut next = [view.mean, view.var];
     let parts = [(mean, momentum), (squares, momentum / (count - 1) as f64)];
     for (running, (value, share)) in next.iter_mut().zip(parts) {
@@ -172,6 +173,7 @@ impl BatchStatistics {
         let dscale = emit.mul(inverse, along)?;
         back[1] = Cotangent::Value(dscale);
         if site.wants(0) {
+            let (x, mean) = (site.operand(emit, 0)?, site.operand(emit, 3)?);
             let share = 1.0 / self.count as f64;
             let gain = emit.mul(self.scale, inverse)?;
             let slope = emit.mul(inverse, dscale)?;
@@ -182,7 +184,10 @@ impl BatchStatistics {
             channel[1] = emit.dims(gain)?[0];
             let gain = emit.reshape(gain, &channel)?;
             let part = emit.mul(dy, gain)?;
-            back[0] = Cotangent::Value(emit.add(part, rest)?);
+            let dx = emit.add(part, rest)?;
+            back[0] = Cotangent::Value(dx);
+            let node = Node::new("BatchNormGradient").with("epsilon", self.epsilon as f32);
+            emit.or_by(node, &[x, mean, self.variance, self.scale, dy], &[dx, dscale, dbias])?;
         }
         Ok(back)
     }

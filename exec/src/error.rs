@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use updp_ir::DataType;
 
 use crate::executor::Device;
+use crate::operators;
 
 /// A runtime that cannot be had, or a model it cannot load or run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +62,8 @@ pub enum ExecError {
     RunFailed { runtime: String, detail: String },
     #[error("{runtime} panicked: {detail}")]
     Panicked { runtime: String, detail: String },
+    #[error("an operator of a training step does not fit its operands: {detail}")]
+    OperatorUnfit { runtime: String, detail: String },
 
     #[error("no samples can be drawn for input {name:?}: dtype {dtype}")]
     SampleDtype { name: String, dtype: DataType },
@@ -81,7 +84,7 @@ impl ExecError {
     pub const CODES: &[&str] = &[
         "X0001", "X0002", "X0003", "X0004", "X0005", "X0101", "X0102", "X0103", "X0104", "X0201",
         "X0301", "X0302", "X0303", "X0304", "X0305", "X0306", "X0307", "X0308", "X0309", "X0401",
-        "X0402", "X0501", "X0502",
+        "X0402", "X0403", "X0501", "X0502",
     ];
 
     /// The stable code shown to users.
@@ -109,8 +112,21 @@ impl ExecError {
             Self::NamedTwice { .. } => "X0309",
             Self::RunFailed { .. } => "X0401",
             Self::Panicked { .. } => "X0402",
+            Self::OperatorUnfit { .. } => "X0403",
             Self::SampleDtype { .. } => "X0501",
             Self::SampleSize { .. } => "X0502",
+        }
+    }
+
+    /// What ONNX Runtime says of a run that failed, sorted by whose fault it is.
+    pub(crate) fn of_run(runtime: &str, detail: &str) -> Self {
+        let (runtime, detail) = (runtime.to_owned(), detail.to_owned());
+        if detail.contains(operators::PANICKED) {
+            Self::Panicked { runtime, detail }
+        } else if detail.contains(operators::REFUSED) {
+            Self::OperatorUnfit { runtime, detail }
+        } else {
+            Self::RunFailed { runtime, detail }
         }
     }
 

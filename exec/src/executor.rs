@@ -107,6 +107,8 @@ pub struct Options {
     pub device: Device,
     /// The ONNX Runtime library; `None` searches as [`library::find_library`] says.
     pub library: Option<PathBuf>,
+    /// Where ONNX Runtime writes how long each node took when the session ends, as the start of a file name; `None`: nowhere.
+    pub profile: Option<PathBuf>,
 }
 
 /// Loads a model in the chosen runtime.

@@ -10,6 +10,7 @@ pub mod error;
 pub mod executor;
 pub mod latency;
 pub mod library;
+pub mod operators;
 pub mod ort;
 mod ort_value;
 mod quiet;

@@ -1,4 +1,4 @@
-//! Finds and loads the ONNX Runtime shared library; the only file with unsafe code.
+//! Finds and loads the ONNX Runtime shared library.
 
 use std::env;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};

@@ -11,6 +11,7 @@ use updp_ir::Tensor;
 use crate::error::ExecError;
 use crate::executor::{Declared, Device, Executor, ModelSource, Optimizer, Options, check_inputs};
 use crate::library::{self, Loaded};
+use crate::operators;
 use crate::ort_value::{dtype_of, from_value, to_value};
 use crate::quiet;
 
@@ -81,10 +82,8 @@ impl Executor for OrtExecutor {
                 .iter()
                 .map(|(name, tensor)| Ok((name.as_str(), to_value(runtime, name, tensor)?)))
                 .collect::<Result<Vec<(&str, SessionInputValue<'_>)>, ExecError>>()?;
-            let outputs = session.run(values).map_err(|error| ExecError::RunFailed {
-                runtime: runtime.clone(),
-                detail: error.message().to_owned(),
-            })?;
+            let outputs =
+                session.run(values).map_err(|error| ExecError::of_run(runtime, error.message()))?;
             outputs
                 .iter()
                 .map(|(name, value)| Ok((name.to_owned(), from_value(runtime, name, &value)?)))
@@ -151,7 +150,7 @@ pub(crate) fn declared(outlet: &Outlet) -> Result<Declared, ExecError> {
     Ok(Declared { name, dtype: dtype_of(*ty), dims })
 }
 
-/// Session options: graph level, threads, device; nothing is logged.
+/// Session options: graph level, threads, device, and for the processor our own operators; nothing is logged.
 fn configure(
     loaded: &Loaded,
     runtime: &str,
@@ -173,6 +172,10 @@ fn configure(
             .with_intra_threads(threads.get())
             .map_err(|error| rejected(runtime, error.message()))?;
     }
+    if let Some(prefix) = &options.profile {
+        builder =
+            builder.with_profiling(prefix).map_err(|error| rejected(runtime, error.message()))?;
+    }
     // `error_on_failure`: without it a provider that cannot start is silently the processor.
     let tf32 = options.optimizer == Optimizer::All;
     let cuda = || {
@@ -180,7 +183,11 @@ fn configure(
         provider.with_cuda_graph(purpose == Purpose::Recording).build().error_on_failure()
     };
     let providers = match options.device {
-        Device::Cpu => return Ok(builder),
+        Device::Cpu => {
+            let domain = operators::domain().map_err(|error| rejected(runtime, error.message()))?;
+            let builder = builder.with_operators(domain);
+            return builder.map_err(|error| rejected(runtime, error.message()));
+        }
         Device::Cuda => vec![cuda()],
         Device::TensorRt => vec![ep::TensorRT::default().build().error_on_failure(), cuda()],
         Device::MiGraphX => vec![ep::MIGraphX::default().build().error_on_failure()],

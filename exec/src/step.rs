@@ -488,5 +488,5 @@ fn has_dims(value: &DynTensor, tensor: &Tensor) -> bool {
 }
 
 fn failed(runtime: &str, error: &ort::Error) -> ExecError {
-    ExecError::RunFailed { runtime: runtime.to_owned(), detail: error.message().to_owned() }
+    ExecError::of_run(runtime, error.message())
 }

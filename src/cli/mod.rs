@@ -157,6 +157,7 @@ impl RuntimeArgs {
             threads: self.threads,
             device,
             library: self.ort_lib.clone(),
+            profile: None,
         };
         (runtime, options)
     }

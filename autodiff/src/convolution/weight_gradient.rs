@@ -1,6 +1,6 @@
 //! W̄[k] = Σ ȳ[o]·x[o·s + k·d − p] over batch and output positions.
 
-use updp_ir::ValueId;
+use updp_ir::{Node, ValueId};
 
 use super::choice::{WeightForm, weight_form};
 use super::geometry::{Geometry, Slide, convolve, one_hot};
@@ -10,11 +10,21 @@ use crate::error::Result;
 impl Geometry {
     /// W̄ [O, I/g, kernel] of x [N, I, input] and ȳ [N, O, output].
     pub fn weight_gradient(&self, emit: &mut Emit<'_>, x: ValueId, dy: ValueId) -> Result<ValueId> {
-        match weight_form(self) {
+        let gradient = match weight_form(self) {
             WeightForm::Unrolled => self.unrolled(emit, x, dy),
             WeightForm::CotangentKernel => self.cotangent_kernel(emit, x, dy),
             WeightForm::RowProducts => self.row_products(emit, x, dy),
+        }?;
+        if self.space() == 2 {
+            let node = Node::new("ConvWeightGradient")
+                .with("group", self.group as i64)
+                .with("kernel_shape", self.kernel.as_slice())
+                .with("strides", self.strides.as_slice())
+                .with("dilations", self.dilations.as_slice())
+                .with("begin", self.begin.as_slice());
+            emit.or_by(node, &[x, dy], &[gradient])?;
         }
+        Ok(gradient)
     }
 
     fn weight_dims(&self) -> Vec<usize> {

@@ -6,10 +6,15 @@
 mod blocked;
 mod cuda;
 mod migraphx;
+mod operators;
 
 use updp_ir::{Model, Node};
 
 use crate::error::{AutodiffError, Result};
+use crate::step::TrainingStep;
+
+pub(crate) use operators::Alternative;
+pub use operators::OPERATORS;
 
 /// Where a model is to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +56,24 @@ impl Target {
     }
 }
 
+impl TrainingStep {
+    /// The step for a target, and how many nodes were replaced: what [`lower`] does, and for a processor also the
+    /// operators of the domain [`OPERATORS`], which only `updp-exec` runs.
+    ///
+    /// # Errors
+    /// What the graph refuses.
+    pub fn lowered(&self, target: Target) -> Result<(Model, usize)> {
+        let mut model = self.model.clone();
+        // First: it goes by shapes, which nothing knows behind an operator of ours.
+        let mut replaced = lower(&mut model, target)?;
+        if matches!(target, Target::Cpu { .. }) {
+            replaced += operators::place(&mut model, &self.alternatives)?;
+        }
+        model.validate()?;
+        Ok((model, replaced))
+    }
+}
+
 /// Rewrites a model, such as [`crate::TrainingStep::model`], for a target; gives how many nodes it replaced.
 ///
 /// Shapes must be numbers where something is to be replaced: an operator of unknown size stays as it is.
@@ -67,12 +90,12 @@ pub fn lower(model: &mut Model, target: Target) -> Result<usize> {
 }
 
 /// Holds every node of a model against what a target takes, without running anything: standard operators everywhere but on the
-/// processor, where the runtime's own domain is allowed; for [`Target::MiGraphX`] what [`lower`] leaves.
+/// processor, where the runtime's own domain and ours are allowed; for [`Target::MiGraphX`] what [`lower`] leaves.
 ///
 /// # Errors
 /// T0311 with the first node that the target does not take.
 pub fn check(model: &Model, target: Target) -> Result<()> {
-    let (name, allows_blocks) = match target {
+    let (name, is_processor) = match target {
         Target::MiGraphX => return migraphx::check(model),
         Target::Portable => ("a portable step", false),
         Target::Cuda => ("the CUDA form", false),
@@ -80,8 +103,8 @@ pub fn check(model: &Model, target: Target) -> Result<()> {
     };
     for id in model.graph.nodes() {
         let node = model.graph.node(id);
-        let is_blocked = allows_blocks && node.domain() == blocked::DOMAIN;
-        if !model.is_standard(node) && !is_blocked {
+        let is_own = is_processor && [blocked::DOMAIN, OPERATORS].contains(&node.domain());
+        if !model.is_standard(node) && !is_own {
             let detail = format!("it is of the domain {:?}", node.domain());
             return Err(refused(name, Some(node), detail));
         }

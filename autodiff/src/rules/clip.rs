@@ -1,5 +1,7 @@
 //! `Clip`: y = min(max(x, low), high); x̄ = ȳ ⊙ [low < x < high]: 0 at the kinks.
 
+use updp_ir::Node;
+
 use super::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
@@ -10,6 +12,8 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     }
     let x = site.operand(emit, 0)?;
     let dy = site.dy(emit)?;
+    let bounds =
+        [1, 2].map(|slot| Some(emit.constant_of(site.optional(slot)?)?.scalar_f64()? as f32));
     let mut inside = None;
     for (slot, comparison) in [(1, "Greater"), (2, "Less")] {
         if let Some(bound) = site.optional(slot) {
@@ -23,5 +27,10 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let Some(inside) = inside else { return Ok(first(dy)) };
     let dtype = emit.dtype(x)?;
     let inside = emit.cast(inside, dtype)?;
-    Ok(first(emit.mul(dy, inside)?))
+    let dx = emit.mul(dy, inside)?;
+    if let [Some(low), Some(high)] = bounds {
+        let node = Node::new("ClipGradient").with("low", low).with("high", high);
+        emit.or_by(node, &[dy, x], &[dx])?;
+    }
+    Ok(first(dx))
 }

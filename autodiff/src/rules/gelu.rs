@@ -2,35 +2,47 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
-use updp_ir::ValueId;
+use updp_ir::{Node, ValueId};
 
 use super::{Cotangent, Site, first};
+use crate::composite::Gelu;
 use crate::emit::Emit;
 use crate::error::Result;
 
 pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let x = site.operand(emit, 0)?;
-    let slope = match site.read(emit).string("approximate") {
-        None | Some("none") => exact(emit, x)?,
-        Some("tanh") => approximate(emit, x)?,
-        Some(_) => return Err(site.refuse(emit, "the approximation is unknown")),
-    };
     let dy = site.dy(emit)?;
-    Ok(first(emit.mul(dy, slope)?))
+    Ok(first(match site.read(emit).string("approximate") {
+        None | Some("none") => exact_gradient(emit, x, dy)?,
+        Some("tanh") => {
+            let slope = approximate(emit, x)?;
+            emit.mul(dy, slope)?
+        }
+        Some(_) => return Err(site.refuse(emit, "the approximation is unknown")),
+    }))
 }
 
-/// Φ(x) + x·φ(x), Φ = ½·(1 + erf(x/√2)), φ = exp(−x²/2)/√(2π).
-fn exact(emit: &mut Emit<'_>, x: ValueId) -> Result<ValueId> {
+/// x̄ of the exact function.
+fn exact_gradient(emit: &mut Emit<'_>, x: ValueId, dy: ValueId) -> Result<ValueId> {
     let inner = emit.scale(x, FRAC_1_SQRT_2)?;
     let erf = emit.call("Erf", &[inner])?;
-    let half = emit.scale(erf, 0.5)?;
-    let phi = emit.shift(half, 0.5)?;
+    let sum = emit.shift(erf, 1.0)?;
+    gradient(emit, Gelu { x, inner, sum }, dy)
+}
+
+/// x̄ = ȳ ⊙ (Φ(x) + x·φ(x)), Φ = ½·(1 + erf(x/√2)), φ = exp(−x²/2)/√(2π).
+pub(crate) fn gradient(emit: &mut Emit<'_>, gelu: Gelu, dy: ValueId) -> Result<ValueId> {
+    let Gelu { x, inner, sum } = gelu;
+    let phi = emit.scale(sum, 0.5)?;
     let square = emit.mul(inner, inner)?;
     let negative = emit.neg(square)?;
     let bell = emit.call("Exp", &[negative])?;
     let density = emit.scale(bell, 0.5 * FRAC_1_SQRT_2 * FRAC_2_SQRT_PI)?;
     let bend = emit.mul(x, density)?;
-    emit.add(phi, bend)
+    let slope = emit.add(phi, bend)?;
+    let dx = emit.mul(dy, slope)?;
+    emit.or_by(Node::new("GeluGradient"), &[dy, x], &[dx])?;
+    Ok(dx)
 }
 
 /// ½·(1 + t) + ½·x·(1 − t²)·u′ of t = tanh u, u = √(2/π)·(x + 0.044715·x³).

@@ -1,7 +1,7 @@
 //! `LayerNormalization`: x̂ = (x − mean)·r, r = 1/√(var + ε) over the axes from `axis` on, y = x̂ ⊙ γ + β;
 //! x̄ = r·(g − mean g − x̂ ⊙ mean(g⊙x̂)) with g = ȳ ⊙ γ, γ̄ = Σ ȳ⊙x̂, β̄ = Σ ȳ.
 
-use updp_ir::ValueId;
+use updp_ir::{Node, ValueId};
 
 use super::{Cotangent, Site, axis_of};
 use crate::emit::Emit;
@@ -30,7 +30,31 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
         }
     }
     back[2] = Cotangent::Value(dy);
+    if axis + 1 == rank && rank > 1 && (0..3).all(|slot| site.wants(slot)) {
+        at_once(emit, site, &mut back, epsilon)?;
+    }
     Ok(back)
+}
+
+/// Sums γ̄ and β̄ here and not in the driver, and notes that one operator makes all three.
+fn at_once(emit: &mut Emit<'_>, site: &Site, back: &mut [Cotangent], epsilon: f64) -> Result<()> {
+    let (x, scale, bias) = (site.operand(emit, 0)?, site.operand(emit, 1)?, site.operand(emit, 2)?);
+    let dims = emit.dims(scale)?;
+    if dims.len() != 1 || emit.dims(bias)? != dims {
+        return Ok(());
+    }
+    let dy = site.dy(emit)?;
+    let mut made = Vec::with_capacity(3);
+    for (slot, cotangent) in back.iter_mut().enumerate() {
+        if let Cotangent::Value(value) = cotangent {
+            if slot > 0 {
+                *value = emit.sum_to(*value, &dims)?;
+            }
+            made.push(*value);
+        }
+    }
+    let node = Node::new("LayerNormGradient").with("epsilon", epsilon as f32);
+    emit.or_by(node, &[x, scale, dy], &made)
 }
 
 /// x̂ of a value over some axes.

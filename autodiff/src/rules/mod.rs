@@ -20,7 +20,7 @@ mod exp;
 mod expand;
 mod flatten;
 mod gather;
-mod gelu;
+pub(crate) mod gelu;
 mod gemm;
 mod global_average_pool;
 mod global_max_pool;

@@ -1,5 +1,7 @@
 //! `Relu`: y = max(x, 0); x̄ = ȳ ⊙ [y > 0]: 0 at the kink.
 
+use updp_ir::Node;
+
 use super::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
@@ -8,5 +10,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let y = site.y(emit)?;
     let dy = site.dy(emit)?;
     let is_open = emit.mask_against("Greater", y, 0.0)?;
-    Ok(first(emit.mul(dy, is_open)?))
+    let dx = emit.mul(dy, is_open)?;
+    emit.or_by(Node::new("ReluGradient"), &[dy, y], &[dx])?;
+    Ok(first(dx))
 }

@@ -1,5 +1,7 @@
 //! `Softmax`: y = eˣ / Σeˣ along an axis; x̄ = y ⊙ (ȳ − Σ ȳ⊙y).
 
+use updp_ir::Node;
+
 use super::{Cotangent, Site, axis_of, first};
 use crate::emit::Emit;
 use crate::error::Result;
@@ -11,7 +13,11 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let product = emit.mul(dy, y)?;
     let sum = emit.reduce_sum(product, &axes, true)?;
     let centred = emit.sub(dy, sum)?;
-    Ok(first(emit.mul(y, centred)?))
+    let dx = emit.mul(y, centred)?;
+    if axes == [emit.dims(y)?.len() - 1] {
+        emit.or_by(Node::new("SoftmaxGradient"), &[dy, y], &[dx])?;
+    }
+    Ok(first(dx))
 }
 
 /// The axes over which probabilities sum to 1: one from opset 13 on, all from `axis` on before.

@@ -24,6 +24,7 @@ use updp_ir::{DataType, Model, NodeId, Tensor, TensorType, ValueId, order, view}
 use crate::driver::gradients;
 use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
+use crate::lower::Alternative;
 use crate::train_form::{self, TrainForm};
 use loss::Loss;
 use optimizer::{Controls, Trained, Update};
@@ -88,6 +89,8 @@ pub struct TrainingStep {
     pub correct: Option<String>,
     /// Norm of all gradients together before clipping, f32 `[]`.
     pub gradient_norm: String,
+    /// What operators of ours compute as well.
+    pub(crate) alternatives: Vec<Alternative>,
 }
 
 impl TrainingStep {
@@ -127,8 +130,10 @@ impl TrainingStep {
         for (value, ty) in next {
             emit.graph_mut().add_output(value, &ty)?;
         }
+        let alternatives = emit.take_alternatives();
         let name = |value: ValueId| emit.name(value);
         let step = Self {
+            alternatives,
             states,
             network_inputs,
             network_outputs,
@@ -219,6 +224,7 @@ fn as_input(emit: &mut Emit<'_>, value: ValueId) -> Result<(String, Tensor, Valu
     let input = graph.add_input(&format!("current.{name}"), &ty);
     graph.redirect_uses(value, input)?;
     graph.remove_initializer(value)?;
+    emit.renamed(&name, input);
     Ok((name, tensor, input))
 }
 

@@ -1,14 +1,16 @@
 //! Lowered models against the portable ones they were made from.
 
+use std::collections::BTreeMap;
+
 use updp_autodiff::step::Objective;
-use updp_autodiff::{StepSpec, Target, TrainingStep, lower};
+use updp_autodiff::{OPERATORS, StepSpec, Target, TrainingStep, lower};
 use updp_ir::{DataType, Model, ModelBuilder, Node};
 use updp_testkit::{
     ConvSpec, Inputs, Micro, Outputs, Random, Session, Val, conv, encode, gemm, known, ops, skip,
     tensor,
 };
 
-use crate::networks::{BATCH, CLASSES, Training, batch, has_runtime};
+use crate::networks::{BATCH, CLASSES, Training, batch, conv_net, has_runtime, transformer};
 
 /// A convolution x [2, `channels`, 9, 9] with weight and bias as inputs.
 struct Layer {
@@ -222,6 +224,120 @@ fn lowered_steps_train_as_portable_ones() {
     // Every convolution forward; the depthwise one also to its input and its weight.
     assert!(lower(&mut lowered.model, target).expect("lowered") >= 6);
     train_alike(step(), lowered, &[2, 8, 8]);
+}
+
+/// Nodes of the domain of our own operators, by name.
+fn own_operators(model: &Model) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for node in model.graph.nodes() {
+        let node = model.graph.node(node);
+        if node.domain() == OPERATORS {
+            *found.entry(node.op_type().to_owned()).or_default() += 1;
+        }
+    }
+    found
+}
+
+/// A step with the operators of ours in it, and which they are.
+fn with_operators(
+    mut step: TrainingStep,
+    target: Target,
+) -> (TrainingStep, BTreeMap<String, usize>) {
+    let (model, replaced) = step.lowered(target).unwrap_or_else(|error| panic!("{error}"));
+    let found = own_operators(&model);
+    assert!(replaced >= found.values().sum(), "{replaced}: {found:?}");
+    assert!(own_operators(&step.model).is_empty(), "the step itself stays portable");
+    step.model = model;
+    (step, found)
+}
+
+#[test]
+fn steps_with_our_operators_train_as_portable_ones() {
+    let test = "steps_with_our_operators";
+    let Some(target) = this_cpu(test).filter(|_| has_runtime(test)) else { return };
+    let sgd = StepSpec::new(Objective::Labels { smoothing: 0.1 });
+    let nets = [
+        (
+            conv_net("Relu"),
+            [2, 8, 8],
+            vec!["BatchNormGradient", "ConvWeightGradient", "ReluGradient"],
+        ),
+        (conv_net("HardSwish"), [2, 8, 8], vec!["BatchStatistics", "ConvWeightGradient"]),
+        (
+            transformer(),
+            [2, 4, 4],
+            vec![
+                "ConvWeightGradient",
+                "Gelu",
+                "GeluGradient",
+                "LayerNormGradient",
+                "SoftmaxGradient",
+            ],
+        ),
+    ];
+    for (net, image, expected) in nets {
+        let step = || TrainingStep::build(net.build(), &sgd).expect("a step");
+        let (lowered, found) = with_operators(step(), target);
+        for name in expected {
+            assert!(found.contains_key(name), "{name} is not among {found:?}");
+        }
+        let nodes = step().model.graph.node_count();
+        assert!(lowered.model.graph.node_count() < nodes, "what nothing reads is gone");
+        train_alike(step(), lowered, &image);
+    }
+}
+
+#[test]
+fn every_form_of_gelu_is_one_function() {
+    let test = "every_form_of_gelu";
+    let Some(target) = this_cpu(test).filter(|_| has_runtime(test)) else { return };
+    let spec = StepSpec::new(Objective::Labels { smoothing: 0.0 });
+    for form in 0..4 {
+        let step = || {
+            let mut m = Micro::new(3).batch(BATCH);
+            let x = m.input("images", &[2, 4, 4]);
+            let x = m.conv(&x, &conv(4).kernel(3).pad(1));
+            let name = gelu(&mut m, &x.name, form);
+            let x = m.unary("GlobalAveragePool", &Val { name, ..x });
+            let x = m.apply(Node::new("Flatten"), &[&x]);
+            let x = m.gemm(&Val { rank: 2, ..x }, &gemm(CLASSES));
+            m.output(&x);
+            TrainingStep::build(m.build(), &spec).unwrap_or_else(|error| panic!("{error}"))
+        };
+        let (lowered, found) = with_operators(step(), target);
+        assert_eq!(found.get("Gelu"), Some(&1), "form {form}");
+        assert!(!ops(&lowered.model.graph).contains(&"Erf"), "form {form}");
+        train_alike(step(), lowered, &[2, 4, 4]);
+    }
+}
+
+/// ½·x·(1 + erf(x/√2)) with its factors in one of four orders.
+fn gelu(m: &mut Micro, x: &str, form: usize) -> String {
+    let mut number = |name: &str, value: f64| m.weight(name, &[], &[value]);
+    let (root, inverse) = (number("root", 2.0_f64.sqrt()), number("inverse", 0.5_f64.sqrt()));
+    let (one, half) = (number("one", 1.0), number("half", 0.5));
+    let mut call = |op: &str, operands: &[&str]| m.node(Node::new(op), operands);
+    let inner = if form == 0 { call("Div", &[x, &root]) } else { call("Mul", &[&inverse, x]) };
+    let erf = call("Erf", &[&inner]);
+    let sum = if form == 1 { call("Add", &[&one, &erf]) } else { call("Add", &[&erf, &one]) };
+    match form {
+        0 => {
+            let product = call("Mul", &[x, &sum]);
+            call("Mul", &[&product, &half])
+        }
+        1 => {
+            let product = call("Mul", &[&half, x]);
+            call("Mul", &[&product, &sum])
+        }
+        2 => {
+            let product = call("Mul", &[&sum, &half]);
+            call("Mul", &[x, &product])
+        }
+        _ => {
+            let product = call("Mul", &[&sum, x]);
+            call("Mul", &[&half, &product])
+        }
+    }
 }
 
 /// Five steps of both have the same losses and end with the same states.

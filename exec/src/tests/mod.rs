@@ -3,7 +3,7 @@
 //! Those of ONNX Runtime look for the library and are skipped by name where there is none.
 
 mod library;
-mod models;
+pub(crate) mod models;
 mod ort;
 mod step;
 mod tract;
@@ -31,7 +31,7 @@ fn ort_library(test: &str) -> Option<PathBuf> {
 }
 
 /// Options that take the library found for `test`.
-fn ort_options(test: &str) -> Option<Options> {
+pub(crate) fn ort_options(test: &str) -> Option<Options> {
     let library = Some(ort_library(test)?);
     Some(Options { library, ..Options::default() })
 }
@@ -52,7 +52,7 @@ fn assert_close(found: &[f64], expected: &[f64]) {
     }
 }
 
-fn code<T>(result: Result<T, ExecError>) -> &'static str {
+pub(crate) fn code<T>(result: Result<T, ExecError>) -> &'static str {
     result.err().map_or("no error", |error| error.code())
 }
 

@@ -11,12 +11,12 @@ use updp_ir::{DataType, Tensor};
 
 /// A dim of an input or output: number or name.
 #[derive(Clone, Copy)]
-pub(super) enum D {
+pub(crate) enum D {
     N(i64),
     S(&'static str),
 }
 
-pub(super) fn value(name: &str, dtype: DataType, dims: &[D]) -> ValueInfoProto {
+pub(crate) fn value(name: &str, dtype: DataType, dims: &[D]) -> ValueInfoProto {
     let dim = dims.iter().map(|dim| tensor_shape_proto::Dimension {
         value: Some(match dim {
             D::N(size) => tensor_shape_proto::dimension::Value::DimValue(*size),
@@ -39,7 +39,7 @@ pub(super) fn value_of(name: &str, value: type_proto::Value) -> ValueInfoProto {
     }
 }
 
-pub(super) fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+pub(crate) fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     NodeProto {
         input: owned(inputs),
@@ -50,7 +50,7 @@ pub(super) fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     }
 }
 
-pub(super) fn with_ints(mut node: NodeProto, name: &str, ints: &[i64]) -> NodeProto {
+pub(crate) fn with_ints(mut node: NodeProto, name: &str, ints: &[i64]) -> NodeProto {
     node.attribute.push(AttributeProto {
         name: Some(name.to_owned()),
         r#type: Some(AttributeType::Ints as i32),
@@ -60,7 +60,7 @@ pub(super) fn with_ints(mut node: NodeProto, name: &str, ints: &[i64]) -> NodePr
     node
 }
 
-pub(super) fn with_int(mut node: NodeProto, name: &str, int: i64) -> NodeProto {
+pub(crate) fn with_int(mut node: NodeProto, name: &str, int: i64) -> NodeProto {
     node.attribute.push(AttributeProto {
         name: Some(name.to_owned()),
         r#type: Some(AttributeType::Int as i32),
@@ -71,12 +71,22 @@ pub(super) fn with_int(mut node: NodeProto, name: &str, int: i64) -> NodeProto {
 }
 
 /// An f32 weight.
+pub(crate) fn with_float(mut node: NodeProto, name: &str, float: f32) -> NodeProto {
+    node.attribute.push(AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Float as i32),
+        f: Some(float),
+        ..Default::default()
+    });
+    node
+}
+
 pub(super) fn weight(name: &str, dims: &[usize], values: &[f32]) -> TensorProto {
     let tensor = Tensor::from_f32(dims.to_vec(), values).expect("well formed");
     TensorProto { name: Some(name.to_owned()), ..tensor.proto().clone() }
 }
 
-pub(super) fn model(
+pub(crate) fn model(
     nodes: Vec<NodeProto>,
     inputs: Vec<ValueInfoProto>,
     outputs: Vec<ValueInfoProto>,
@@ -101,7 +111,7 @@ pub(super) fn model(
     }
 }
 
-pub(super) fn bytes(model: &ModelProto) -> Bytes {
+pub(crate) fn bytes(model: &ModelProto) -> Bytes {
     model.encode_to_vec().into()
 }
 

@@ -1,7 +1,7 @@
 //! The step in the runtime, in the form that the device runs fast where that is proved to compute the same.
 
+use updp_autodiff::Target;
 use updp_autodiff::step::TrainingStep;
-use updp_autodiff::{Target, lower};
 use updp_exec::{Device, ModelSource, Options, StateSpec, StepSession};
 use updp_ir::{DataPlacement, DataType, Model, Tensor, TensorType};
 
@@ -40,13 +40,13 @@ pub(super) fn open(
         Ok((session, Fnv::of(&bytes)))
     };
     let session = |model: &Model| on(model, options);
-    let mut lowered = step.model.clone();
     let target = match options.device {
         Device::Cpu => Target::this_cpu(),
         Device::Cuda | Device::TensorRt => Target::Cuda,
         Device::MiGraphX => Target::MiGraphX,
     };
-    if lower(&mut lowered, target)? == 0 {
+    let (lowered, replaced) = step.lowered(target)?;
+    if replaced == 0 {
         let (session, hash) = session(&step.model)?;
         return Ok(Opened { session, hash, notice: None });
     }

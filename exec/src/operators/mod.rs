@@ -1,0 +1,52 @@
+//! Operators of our own for ONNX Runtime's CPU provider, in the domain [`DOMAIN`].
+//!
+//! Each computes what a run of standard operators computes, in fewer passes over memory. A training step has them in place of
+//! those runs where `updp-autodiff` lowers it for a processor; nothing that is written to a file has them. All are
+//! deterministic, whatever the number of threads.
+//!
+//! An operator that does not fit its operands is an error of the run (X0403), and a panic in one is one too (X0402).
+
+mod batch_norm;
+mod call;
+mod conv_weight_gradient;
+mod dense;
+mod depthwise;
+mod elementwise;
+mod gelu;
+mod lanes;
+mod layer_norm;
+mod scratch;
+mod softmax;
+mod sums;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use ort::operator::OperatorDomain;
+
+use batch_norm::{BatchNormGradient, BatchStatistics};
+use call::Entry;
+pub(crate) use call::{PANICKED, REFUSED};
+use conv_weight_gradient::ConvWeightGradient;
+use elementwise::{ClipGradient, Elementwise, ReluGradient};
+use gelu::{Gelu, GeluGradient};
+use layer_norm::LayerNormGradient;
+use softmax::SoftmaxGradient;
+
+/// The domain of these operators; version 1.
+pub const DOMAIN: &str = "updp";
+
+/// The domain with every operator, for one session.
+pub(crate) fn domain() -> ort::Result<OperatorDomain> {
+    OperatorDomain::new(DOMAIN)?
+        .add(Entry::<BatchNormGradient>::new())?
+        .add(Entry::<BatchStatistics>::new())?
+        .add(Entry::<Elementwise<ClipGradient, 2>>::new())?
+        .add(Entry::<ConvWeightGradient>::new())?
+        .add(Entry::<Elementwise<Gelu, 1>>::new())?
+        .add(Entry::<Elementwise<GeluGradient, 2>>::new())?
+        .add(Entry::<LayerNormGradient>::new())?
+        .add(Entry::<Elementwise<ReluGradient, 2>>::new())?
+        .add(Entry::<SoftmaxGradient>::new())
+}
