@@ -144,12 +144,7 @@ impl Recover<'_> {
             working: &working,
             is_opened,
         };
-        if let Some(plan) = &self.training {
-            self.check_training(plan, &ground)?;
-        }
-        if let Some(plan) = &self.supernet {
-            self.check_supernet(plan, &ground)?;
-        }
+        self.check_trainings(&ground)?;
         drop(bar);
         if self.is_dry {
             terminal::say(&self.dry_run((&data, aim), &ground, &recovery, pass)?);
@@ -162,13 +157,9 @@ impl Recover<'_> {
                 .explanation
                 .push("the batch of the model is fixed, and it is run so".to_owned());
         }
-        if let Some(plan) = &self.supernet {
-            let told = self.train_supernet(plan, &ground, &mut market, &model)?;
-            outcome.explanation.extend(supernet::explanation(&told));
-            outcome.supernet = Some(told);
-            if self.stops_after(Stage::Supernet, &outcome.explanation) {
-                return Ok(None);
-            }
+        self.enter_supernet(&ground, (&mut market, &mut outcome), &model)?;
+        if self.stops_after(Stage::Supernet, &outcome.explanation) {
+            return Ok(None);
         }
         let (choice, start) = choose(&mut market, aim)?;
         self.tell_start(&mut outcome, &market, &start);

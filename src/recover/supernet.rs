@@ -6,7 +6,7 @@ use updp_passes::surgery::{self, Fitted, Form, Site};
 use updp_trainer::hash::Fnv;
 use updp_trainer::images::Images;
 use updp_trainer::judge::Judge;
-use updp_trainer::outcome::{Score, SubnetOutcome, SupernetOutcome};
+use updp_trainer::outcome::{Outcome, Score, SubnetOutcome, SupernetOutcome};
 use updp_trainer::recovery::hard_loss;
 use updp_trainer::run::Runner;
 use updp_trainer::search::{Genome, Offer};
@@ -72,10 +72,24 @@ impl SupernetPlan<'_> {
 }
 
 impl Recover<'_> {
+    /// Trains the supernet, where one is asked for, and says how it came out.
+    pub(super) fn enter_supernet<'b>(
+        &self,
+        ground: &Ground<'b>,
+        (market, outcome): (&mut Market<'b>, &mut Outcome),
+        model: &Model,
+    ) -> Result<(), CliError> {
+        let Some(plan) = &self.supernet else { return Ok(()) };
+        let told = self.train_supernet(plan, ground, market, model)?;
+        outcome.explanation.extend(explanation(&told));
+        outcome.supernet = Some(told);
+        Ok(())
+    }
+
     /// Trains the supernet of all blocks that have an offer, and has the market's sets tried in it.
     ///
     /// Each block is in it in the form of the lowest price, and only these forms are left to choose from.
-    pub(super) fn train_supernet<'b>(
+    fn train_supernet<'b>(
         &self,
         plan: &SupernetPlan<'_>,
         ground: &Ground<'b>,
@@ -120,14 +134,21 @@ impl Recover<'_> {
         Ok(outcome)
     }
 
-    /// Refuses what training the supernet would refuse, before anything is fitted.
-    pub(super) fn check_supernet(
-        &self,
-        plan: &SupernetPlan<'_>,
-        ground: &Ground<'_>,
-    ) -> Result<(), CliError> {
-        let settings = plan.settings(ground.working, ground, self.images.seed)?;
-        Ok(ground.tuning(&settings).check(ground.working)?)
+    /// Refuses what training would refuse, of the supernet and of the pruned network, before anything is fitted.
+    pub(super) fn check_trainings(&self, ground: &Ground<'_>) -> Result<(), CliError> {
+        let Ground { working, .. } = *ground;
+        if let Some(plan) = &self.training {
+            let images = Images::new(working, ground.dataset.clone(), ground.preprocess)?;
+            let times = (plan.epochs, self.images.seed);
+            let mut settings = plan.arguments.settings(working, &images, times);
+            settings.shrink = plan.shrink();
+            ground.tuning(&settings).check(working)?;
+        }
+        if let Some(plan) = &self.supernet {
+            let settings = plan.settings(working, ground, self.images.seed)?;
+            ground.tuning(&settings).check(working)?;
+        }
+        Ok(())
     }
 }
 
@@ -188,7 +209,7 @@ fn told(
 }
 
 /// How the supernet came out, in sentences.
-pub(super) fn explanation(outcome: &SupernetOutcome) -> Vec<String> {
+fn explanation(outcome: &SupernetOutcome) -> Vec<String> {
     let SupernetOutcome { baseline, all_pruned, .. } = outcome;
     let words = training::words;
     let mut told = vec![format!(

@@ -122,20 +122,6 @@ pub(super) struct Trained {
 }
 
 impl Recover<'_> {
-    /// Refuses what training would refuse, before anything is fitted.
-    pub(super) fn check_training(
-        &self,
-        plan: &Plan<'_>,
-        ground: &Ground<'_>,
-    ) -> Result<(), CliError> {
-        let network = ground.working;
-        let images = Images::new(network, ground.dataset.clone(), ground.preprocess)?;
-        let seed = self.images.seed;
-        let mut settings = plan.arguments.settings(network, &images, (plan.epochs, seed));
-        settings.shrink = plan.shrink();
-        Ok(ground.tuning(&settings).check(network)?)
-    }
-
     /// Trains what is left of `model`, which is the prepared original, when the chosen blocks are pruned.
     pub(super) fn train(
         &self,
