@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 use updp_autodiff::step::{
     Distance, Objective, Optimizer, Settled, StateKind, StepSpec, TrainingStep,
 };
+use updp_autodiff::{Precision, set_precision};
 use updp_exec::{StateSpec, find_library};
 use updp_ir::{Model, Tensor};
 
@@ -65,6 +66,8 @@ pub struct TuneSettings {
     pub frozen: Vec<String>,
     /// Whether activations are computed again in the backward pass instead of being kept for it.
     pub recompute: bool,
+    /// In which numbers convolutions and matrix products are computed.
+    pub precision: Precision,
     /// λ of each block at the end, 0 or 1; empty for a network without λ.
     pub pruned: Vec<f32>,
     /// K: λ has reached its end after 1/K of the epochs; ∞ = from the first step on.
@@ -164,6 +167,7 @@ impl Tuning<'_> {
         if self.settings.recompute {
             step.recompute()?;
         }
+        set_precision(&mut step.model, self.settings.precision)?;
         Ok(step)
     }
 
@@ -195,6 +199,7 @@ impl Tuning<'_> {
             clip_norm: settings.clip_norm,
             average: settings.average,
             accumulates: settings.accumulate > 1,
+            scales_loss: self.scales_loss(),
             frozen: settings.frozen.clone(),
             ..StepSpec::new(objective)
         }
@@ -236,7 +241,9 @@ impl Tuning<'_> {
                 format!("names its results {results:?}: the network has values of such names");
             return Err(TrainError::Step { detail }.into());
         }
-        let opened = session::open(&self.runner.options, &step, &states, &results)?;
+        let is_rounded = self.settings.precision != Precision::Single;
+        let ground = (&self.runner.options, is_rounded);
+        let opened = session::open(ground, &step, &states, &results)?;
         if let Some(notice) = &opened.notice {
             observer.notice(notice);
         }
@@ -317,7 +324,13 @@ impl Tuning<'_> {
             images: images.input().to_owned(),
             pruned: self.settings.pruned.clone(),
             accumulate: self.settings.accumulate.max(1) as u64,
+            scales_loss: self.scales_loss(),
         }
+    }
+
+    /// f16 loses small gradients and overflows early.
+    fn scales_loss(&self) -> bool {
+        self.settings.precision == Precision::Half
     }
 
     /// Which states come out.
