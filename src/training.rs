@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use updp_autodiff::Precision;
 use updp_autodiff::step::Optimizer;
 use updp_ir::Model;
 use updp_passes::surgery;
@@ -12,7 +13,7 @@ use updp_trainer::outcome::{EpochOutcome, Moment, Score};
 use updp_trainer::train::{Augment, ClassWeights, Progress, Ramp, Row, Shrink};
 use updp_trainer::tune::{Observer, TuneSettings};
 
-use crate::cli::{AugmentChoice, OptimizerChoice, TrainingArgs};
+use crate::cli::{AugmentChoice, OptimizerChoice, PrecisionChoice, TrainingArgs};
 use crate::interrupt;
 use crate::terminal::{self, Bar};
 
@@ -72,6 +73,11 @@ impl TrainingArgs {
             },
             frozen: self.freeze.clone(),
             recompute: self.recompute,
+            precision: match self.precision {
+                PrecisionChoice::F32 => Precision::Single,
+                PrecisionChoice::F16 => Precision::Half,
+                PrecisionChoice::Bf16 => Precision::Brain,
+            },
             pruned: Vec::new(),
             speed: f64::INFINITY,
             ramp: Ramp::Linear,

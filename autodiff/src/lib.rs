@@ -39,7 +39,7 @@ mod train_form;
 pub use driver::{backward, backward_through};
 pub use emit::OLDEST_OPSET;
 pub use error::{AutodiffError, Result};
-pub use lower::{OPERATORS, Target, check, lower};
+pub use lower::{OPERATORS, Precision, Target, check, lower, set_precision};
 pub use rules::{GRADIENT_OPERATORS, NO_GRADIENT_OPERATORS, has_gradient};
 pub use step::{StepSpec, TrainingStep};
 pub use train_form::{BatchStatistics, TrainForm, train_form};

@@ -17,7 +17,8 @@ pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
 pub use search::{SearchArgs, SearchChoice, StartChoice};
 pub use tools::{BenchArgs, InspectArgs, VerifyArgs};
 pub use train::{
-    AugmentChoice, Method, OptimizerChoice, RampForm, ShrinkAt, TrainArgs, TrainingArgs,
+    AugmentChoice, Method, OptimizerChoice, PrecisionChoice, RampForm, ShrinkAt, TrainArgs,
+    TrainingArgs,
 };
 pub use values::BlockList;
 use values::{at_least_one, share, shrink_at};

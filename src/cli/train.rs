@@ -55,6 +55,17 @@ pub enum RampForm {
     Cosine,
 }
 
+/// In which numbers convolutions and matrix products are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionChoice {
+    /// f32
+    F32,
+    /// f16, with a scaled loss
+    F16,
+    /// bf16; convolutions from opset 22 on
+    Bf16,
+}
+
 /// When the kernels of pruned blocks shrink.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ShrinkAt {
@@ -112,6 +123,9 @@ pub struct TrainingArgs {
     /// Computes activations again in the backward pass instead of keeping all of them: less memory, up to a third more time
     #[arg(long)]
     pub recompute: bool,
+    /// Numbers that convolutions and matrix products are computed in; all else, and the weights, stay f32
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: PrecisionChoice,
     /// Initializers that stay as they are, by name
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub freeze: Vec<String>,

@@ -5,10 +5,11 @@
 
 mod blocked;
 mod cuda;
+mod half;
 mod migraphx;
 mod operators;
 
-use updp_ir::{Model, Node};
+use updp_ir::{DataType, Model, Node};
 
 use crate::error::{AutodiffError, Result};
 use crate::step::TrainingStep;
@@ -53,6 +54,39 @@ impl Target {
             }
         }
         Self::Portable
+    }
+}
+
+/// In which numbers convolutions and matrix products are computed; everything else is computed in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f32.
+    #[default]
+    Single,
+    /// f16: the step has to be built with [`crate::StepSpec::scales_loss`].
+    Half,
+    /// bf16.
+    Brain,
+}
+
+/// Lets convolutions and matrix products of f32 be computed in another precision; gives how many. Inputs, outputs and states stay f32.
+/// Convolutions of bf16 came with opset 22: below it they stay in f32.
+/// Before [`lower`].
+///
+/// # Errors
+/// T0304 for bf16 below opset 13, which has no such operators; what the graph refuses.
+pub fn set_precision(model: &mut Model, precision: Precision) -> Result<usize> {
+    match precision {
+        Precision::Single => Ok(0),
+        Precision::Half => half::lower(model, DataType::Float16),
+        Precision::Brain => {
+            let found = model.opset("").unwrap_or(0);
+            let needed = 13;
+            if found < needed {
+                return Err(AutodiffError::Opset { found, needed });
+            }
+            half::lower(model, DataType::Bfloat16)
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod optimizer;
 mod parameters;
 mod prepare;
 mod recompute;
+mod scale;
 mod settle;
 mod spec;
 
@@ -28,6 +29,7 @@ use crate::lower::Alternative;
 use crate::train_form::{self, TrainForm};
 use loss::Loss;
 use optimizer::{Controls, Trained, Update};
+use scale::Scale;
 
 /// What a state is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +44,8 @@ pub enum StateKind {
     Average,
     /// Gradients of batches that have made no update yet.
     Gradient,
+    /// The scale of the loss, or what it goes by.
+    Scale,
 }
 
 /// A tensor that goes from step to step.
@@ -116,15 +120,28 @@ impl TrainingStep {
         };
         let outputs = float_outputs(&emit);
         let loss = Loss::write(&mut emit, &spec.objective, &outputs)?;
-        let one = emit.scalar(loss.value, 1.0)?;
-        let found = gradients(&mut emit, &form, &[(loss.value, one)], &candidates)?;
+        let scale = spec.scales_loss.then(|| Scale::write(&mut emit));
+        let seed = match scale {
+            Some(scale) => {
+                let dtype = emit.dtype(loss.value)?;
+                emit.cast(scale.value, dtype)?
+            }
+            None => emit.scalar(loss.value, 1.0)?,
+        };
+        let found = gradients(&mut emit, &form, &[(loss.value, seed)], &candidates)?;
         let mut trained = trained(&mut emit, &candidates, &found)?;
+        if let Some(scale) = scale {
+            scale.unscale(&mut emit, &mut trained)?;
+        }
         let controls = Controls::write(&mut emit, spec);
-        let mut update =
-            Update { emit: &mut emit, spec, controls, states: Vec::new(), outputs: Vec::new() };
+        let (states, outputs) = (Vec::new(), Vec::new());
+        let mut update = Update { emit: &mut emit, spec, controls, is_bad: None, states, outputs };
         let norm = update.gradients(&mut trained)?;
         update.parameters(&trained)?;
         statistics(&mut update, &form)?;
+        if let (Some(scale), Some(is_bad)) = (scale, update.is_bad) {
+            scale.next(&mut update, is_bad)?;
+        }
         let Update { states, outputs: next, .. } = update;
         let reported = report(&mut emit, &loss, norm)?;
         for (value, ty) in next {

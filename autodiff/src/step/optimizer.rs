@@ -9,6 +9,7 @@ use std::collections::btree_map::Entry;
 
 use updp_ir::{DataType, Tensor, TensorType, ValueId};
 
+use super::scale::Scale;
 use super::spec::{Optimizer, StepSpec};
 use super::{State, StateKind};
 use crate::emit::Emit;
@@ -62,6 +63,8 @@ pub(super) struct Update<'a, 'b> {
     pub emit: &'a mut Emit<'b>,
     pub spec: &'a StepSpec,
     pub controls: Controls,
+    /// Whether the gradients of this batch are of no use; where the loss is scaled.
+    pub is_bad: Option<ValueId>,
     pub states: Vec<State>,
     /// Next value of each state, to become graph outputs.
     pub outputs: Vec<(ValueId, TensorType)>,
@@ -82,9 +85,41 @@ impl Update<'_, '_> {
     /// Gradients with those of earlier batches, and their common norm, clipped.
     pub fn gradients(&mut self, trained: &mut [Trained]) -> Result<ValueId> {
         self.emit.set_scope("update");
+        if self.spec.scales_loss {
+            let name = if self.spec.accumulates { "batch_grad_norm" } else { "grad_norm" };
+            let norm = self.norm(trained, name)?;
+            self.judge(trained, norm)?;
+            if !self.spec.accumulates {
+                self.clip(trained, norm)?;
+                return Ok(norm);
+            }
+        }
         for parameter in trained.iter_mut() {
             self.accumulate(parameter)?;
         }
+        let norm = self.norm(trained, "grad_norm")?;
+        self.clip(trained, norm)?;
+        Ok(norm)
+    }
+
+    /// Sees by their norm whether the gradients of this batch are finite. Where several batches make an update, those of a batch that are not
+    /// count as 0.
+    fn judge(&mut self, trained: &mut [Trained], norm: ValueId) -> Result<()> {
+        let is_bad = Scale::is_bad(self.emit, norm)?;
+        self.emit.set_scope("update");
+        self.is_bad = Some(is_bad);
+        if self.spec.accumulates {
+            for parameter in trained.iter_mut() {
+                let zero = self.emit.scalar(parameter.gradient, 0.0)?;
+                parameter.gradient =
+                    self.emit.call("Where", &[is_bad, zero, parameter.gradient])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The common norm of the gradients, under this name.
+    fn norm(&mut self, trained: &[Trained], name: &str) -> Result<ValueId> {
         let mut squares = Vec::with_capacity(trained.len());
         for parameter in trained.iter() {
             let axes: Vec<usize> = (0..parameter.initial.dims().len()).collect();
@@ -95,8 +130,12 @@ impl Update<'_, '_> {
             [one] => one,
             _ => self.emit.call("Sum", &squares)?,
         };
-        self.emit.name_next("grad_norm");
-        let norm = self.emit.call("Sqrt", &[sum])?;
+        self.emit.name_next(name);
+        self.emit.call("Sqrt", &[sum])
+    }
+
+    /// Scales gradients of a larger norm down to the limit.
+    fn clip(&mut self, trained: &mut [Trained], norm: ValueId) -> Result<()> {
         if let Some(limit) = self.spec.clip_norm {
             let safe = self.emit.shift(norm, 1e-6)?;
             let limit = self.emit.scalar(norm, limit)?;
@@ -108,7 +147,7 @@ impl Update<'_, '_> {
                 parameter.gradient = self.emit.mul(parameter.gradient, factor)?;
             }
         }
-        Ok(norm)
+        Ok(())
     }
 
     /// Adds what earlier batches left: g ← held + share·g, held ← (1 − apply)·g.
@@ -327,8 +366,17 @@ impl Update<'_, '_> {
         self.emit.name_next(&name);
     }
 
-    /// The next value of the state noted last.
+    /// The next value of the state noted last; it stays as it was where the gradients are of no use.
     pub fn give(&mut self, next: ValueId) -> Result<()> {
+        let mut next = next;
+        if let (Some(is_bad), Some(state)) = (self.is_bad, self.states.last())
+            && (!self.spec.accumulates || state.kind == StateKind::Statistic)
+            && let Some(current) = self.emit.graph().find(&state.input)
+        {
+            let name = self.emit.name(next);
+            self.emit.name_next(&format!("{name}.kept"));
+            next = self.emit.call("Where", &[is_bad, current, next])?;
+        }
         let ty = TensorType::fixed(self.emit.dtype(next)?, &self.emit.dims(next)?);
         if let Some(state) = self.states.last_mut() {
             state.output = self.emit.name(next);

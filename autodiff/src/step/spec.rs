@@ -80,6 +80,8 @@ pub struct StepSpec {
     pub average: Option<f64>,
     /// Whether several batches may make one update: the step gets the inputs `apply` and `share`.
     pub accumulates: bool,
+    /// Whether the loss is scaled, and updates left out whose gradients are not finite, as f16 needs it.
+    pub scales_loss: bool,
     /// Names of initializers that stay as they are, as [`super::State::source`] gives them; the running statistics of a BatchNormalization named here stay
     /// in use.
     pub frozen: Vec<String>,
@@ -97,6 +99,7 @@ impl StepSpec {
             batch_norm_momentum: Some(0.1),
             average: None,
             accumulates: false,
+            scales_loss: false,
             frozen: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@ mod driver;
 mod elementwise;
 mod exporters;
 mod gradcheck;
+mod half;
 mod layout;
 mod lower;
 mod lower_migraphx;

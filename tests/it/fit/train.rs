@@ -153,6 +153,19 @@ fn lambda_rises_along_half_a_cosine_when_asked_to() {
 }
 
 #[test]
+fn a_step_of_f16_is_written_with_its_scale_as_a_state() {
+    let (folder, input, _) = scene("fmnist_resnet.bn");
+    let (step, data) = (folder.path().join("step.onnx"), data());
+    let step_text = step.display().to_string();
+    let all = ["train", &input, "--data", &data, "--preprocess", "fashion-mnist"];
+    succeeds(&[all.as_slice(), &["--precision", "f16", "--emit-step", &step_text]].concat());
+    let described = json(&step.with_extension("json"));
+    let states = described["states"].as_array().expect("states");
+    assert!(states.iter().any(|state| state["input"] == "current.loss_scale"), "{states:?}");
+    assert!(read_model(&step).graph.find("next.loss_scale").is_some());
+}
+
+#[test]
 fn computing_activations_again_changes_no_loss() {
     let (folder, input, output) = scene("fmnist_convnext.bn");
     let data = data();

@@ -37,7 +37,12 @@ pub struct TrainOptions {
     pub pruned: Vec<f32>,
     /// Batches whose gradients make one update, at least 1; above 1 the step has the inputs `apply` and `share`.
     pub accumulate: u64,
+    /// Whether the step scales its loss and leaves out updates whose gradients are not finite.
+    pub scales_loss: bool,
 }
+
+/// Updates in a row that a step which scales its loss may leave out: its scale is 1 long before.
+const MOST_LEFT_OUT: u32 = 40;
 
 /// Where a training is, after each step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -159,6 +164,7 @@ pub fn train(
         done,
         validations,
         last_good,
+        left_out: 0,
     }
     .finish(hooks)
 }
@@ -178,6 +184,8 @@ struct Run<'a> {
     done: u64,
     validations: Vec<Validation>,
     last_good: Option<PathBuf>,
+    /// Updates left out in a row.
+    left_out: u32,
 }
 
 impl Run<'_> {
@@ -216,7 +224,10 @@ impl Run<'_> {
             correct = number("correct").map(|more| correct.unwrap_or(0.0) + more);
             norm = number("grad_norm");
         }
-        if !loss.is_finite() || norm.is_some_and(|norm| !norm.is_finite()) {
+        let is_finite = loss.is_finite() && norm.is_none_or(f64::is_finite);
+        let is_left_out = !is_finite && self.options.scales_loss;
+        self.left_out = if is_left_out { self.left_out + 1 } else { 0 };
+        if !is_finite && (!is_left_out || self.left_out > MOST_LEFT_OUT) {
             let state = self.session.state()?;
             return Err(self.diverged(&self.row(&point, loss, None, norm), &state).into());
         }

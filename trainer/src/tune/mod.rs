@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 use updp_autodiff::step::{
     Distance, Objective, Optimizer, Settled, StateKind, StepSpec, TrainingStep,
 };
+use updp_autodiff::{Precision, set_precision};
 use updp_exec::{StateSpec, find_library};
 use updp_ir::{Model, Tensor};
 
@@ -66,6 +67,8 @@ pub struct TuneSettings {
     pub frozen: Vec<String>,
     /// Whether activations are computed again in the backward pass instead of being kept for it.
     pub recompute: bool,
+    /// In which numbers convolutions and matrix products are computed.
+    pub precision: Precision,
     /// λ of each block at the end, 0 or 1; empty for a network without λ.
     pub pruned: Vec<f32>,
     /// K: λ has reached its end after 1/K of the epochs; ∞ = from the first step on.
@@ -168,6 +171,7 @@ impl Tuning<'_> {
         if self.settings.recompute {
             step.recompute()?;
         }
+        set_precision(&mut step.model, self.settings.precision)?;
         Ok(step)
     }
 
@@ -200,6 +204,7 @@ impl Tuning<'_> {
             clip_norm: settings.clip_norm,
             average: settings.average,
             accumulates: self.accumulate() > 1,
+            scales_loss: self.scales_loss(),
             frozen: settings.frozen.clone(),
             batch_norm_momentum: plain.batch_norm_momentum.filter(|_| !settings.is_sandwich),
             ..plain
@@ -242,7 +247,9 @@ impl Tuning<'_> {
                 format!("names its results {results:?}: the network has values of such names");
             return Err(TrainError::Step { detail }.into());
         }
-        let opened = session::open(&self.runner.options, &step, &states, &results)?;
+        let is_rounded = self.settings.precision != Precision::Single;
+        let ground = (&self.runner.options, is_rounded);
+        let opened = session::open(ground, &step, &states, &results)?;
         if let Some(notice) = &opened.notice {
             observer.notice(notice);
         }
@@ -324,12 +331,18 @@ impl Tuning<'_> {
             images: images.input().to_owned(),
             pruned: self.settings.pruned.clone(),
             accumulate: self.accumulate() as u64,
+            scales_loss: self.scales_loss(),
         }
     }
 
     /// Batches of an update.
     fn accumulate(&self) -> usize {
         if self.settings.is_sandwich { SUBNETS as usize } else { self.settings.accumulate.max(1) }
+    }
+
+    /// f16 loses small gradients and overflows early.
+    fn scales_loss(&self) -> bool {
+        self.settings.precision == Precision::Half
     }
 
     /// Which states come out.

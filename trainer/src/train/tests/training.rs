@@ -145,6 +145,7 @@ pub(super) fn options(folder: Option<&Path>) -> TrainOptions {
         images: "x".to_owned(),
         pruned: vec![1.0, 0.5],
         accumulate: 1,
+        scales_loss: false,
     }
 }
 
