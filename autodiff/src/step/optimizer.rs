@@ -121,7 +121,7 @@ impl Update<'_, '_> {
     /// The common norm of the gradients, under this name.
     fn norm(&mut self, trained: &[Trained], name: &str) -> Result<ValueId> {
         let mut squares = Vec::with_capacity(trained.len());
-        for parameter in trained.iter() {
+        for parameter in trained {
             let axes: Vec<usize> = (0..parameter.initial.dims().len()).collect();
             let square = self.emit.reduce("ReduceSumSquare", parameter.gradient, &axes, false)?;
             squares.push(self.emit.cast(square, DataType::Float)?);

@@ -227,7 +227,8 @@ fn against(model: &Model, shapes: &Shapes, id: NodeId) -> Option<String> {
             return Some(format!("{name:?} is of type {dtype}"));
         }
     }
-    attributes(node, graph.operand(id, 1).and_then(|value| shapes.known_dims(value)))
+    let second = graph.operand(id, 1).and_then(|value| shapes.known_dims(value));
+    attributes(node, second.as_deref())
 }
 
 /// Operators of which other results than the first are not there or mean training.
@@ -236,7 +237,7 @@ fn gives_one(op: &str) -> bool {
 }
 
 /// What speaks against attributes; `second` are the dims of operand 1.
-fn attributes(node: &Node, second: Option<Vec<usize>>) -> Option<String> {
+fn attributes(node: &Node, second: Option<&[usize]>) -> Option<String> {
     let int = |name: &str| node.int(name).unwrap_or(0);
     let text = |name: &str, fits: &[&str]| {
         node.string(name)
@@ -253,7 +254,7 @@ fn attributes(node: &Node, second: Option<Vec<usize>>) -> Option<String> {
         }
         "GroupNormalization" => {
             let groups = usize::try_from(int("num_groups")).ok();
-            (second != groups.map(|groups| vec![groups]))
+            (second != groups.as_ref().map(std::slice::from_ref))
                 .then(|| "its scale is none of groups, as opset 18 has it".to_owned())
         }
         "MaxPool" => {
