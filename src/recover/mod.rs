@@ -184,19 +184,7 @@ impl Recover<'_> {
         let network = written.map_or(start.network(), |trained| &trained.network);
         outcome.speed = Some(self.speed(&mut market, network)?);
         drop(bar);
-        match trained {
-            Some(Trained { model: trained, outcome: told, refused: None, .. }) => {
-                outcome.after = told.after;
-                outcome.training = Some(told);
-                model = trained;
-            }
-            other => {
-                model = start.model(&model)?;
-                let (told, refused) = other.map(|t| (t.outcome, t.refused)).unzip();
-                outcome.training = told;
-                outcome.explanation.extend(refused.flatten());
-            }
-        }
+        let model = written_of(trained, &start, &model, &mut outcome)?;
         self.finish(&mut outcome, &market, &choice, &start, aim);
         let bytes = encode(&model)?;
         let found = market.offers.len();
@@ -427,6 +415,25 @@ impl Recover<'_> {
             outcome.missed.push("nothing can be pruned within that bound".to_owned());
         }
     }
+}
+
+/// What is written, told in `outcome`: what was trained, or what it started from.
+fn written_of(
+    trained: Option<Trained>,
+    start: &Start,
+    prepared: &Model,
+    outcome: &mut Outcome,
+) -> Result<Model, CliError> {
+    let Some(Trained { model, outcome: told, refused, .. }) = trained else {
+        return start.model(prepared);
+    };
+    let is_written = told.is_written;
+    if is_written {
+        outcome.after = told.after;
+    }
+    outcome.training = Some(told);
+    outcome.explanation.extend(refused);
+    if is_written { Ok(model) } else { start.model(prepared) }
 }
 
 /// Chooses the blocks and fits them.

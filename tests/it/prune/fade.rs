@@ -32,7 +32,7 @@ fn at(expanded: &Model, lambda: f32, s: f32) -> Model {
 fn unmasked(expanded: &Model) -> Model {
     let mut model = expanded.clone();
     for node in model.graph.nodes() {
-        if model.graph.node(node).name().ends_with(".faded") {
+        if model.graph.node(node).name().strip_suffix(".faded").is_some() {
             let weight = model.graph.operand(node, 0).expect("the weight");
             let result = model.graph.sole_result(node).expect("one result");
             model.graph.redirect_uses(result, weight).expect("it can be bypassed");
