@@ -6,9 +6,10 @@ use std::error::Error;
 use std::time::Instant;
 
 use updp_autodiff::step::Objective;
-use updp_autodiff::{StepSpec, Target, TrainingStep, lower};
-use updp_exec::{ModelSource, Options, StateSpec, StepSession};
+use updp_autodiff::{StepSpec, Target, TrainingStep};
+use updp_exec::{ModelSource, Options, StepSession};
 use updp_ir::{DataPlacement, Model, Tensor, TensorType};
+use updp_trainer::tune::states_of;
 
 /// Steps that are run.
 const STEPS: usize = 4;
@@ -30,19 +31,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if has("--recompute") {
         println!("{:?}", step.recompute()?);
     }
-    if !has("--plain") {
-        lower(&mut step.model, Target::this_cpu())?;
-    }
-    let states: Vec<StateSpec> = step
-        .states
-        .iter()
-        .map(|state| StateSpec {
-            input: state.input.clone(),
-            output: state.output.clone(),
-            initial: state.initial.clone(),
-        })
-        .collect();
-    let bytes = step.model.encode(&DataPlacement::Inline)?.model_to_bytes();
+    let model =
+        if has("--plain") { step.model.clone() } else { step.lowered(Target::this_cpu())?.0 };
+    let states = states_of(&step);
+    let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
     let before = peak_mib()?;
     let results = [step.loss.as_str(), step.gradient_norm.as_str()];
     let source = ModelSource::Bytes(&bytes);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use updp_autodiff::step::{
-    Distance, Objective, Optimizer, Settled, StateKind, StepSpec, TrainingStep,
+    Distance, Objective, Optimizer, Settled, State, StateKind, StepSpec, TrainingStep,
 };
 use updp_autodiff::{Precision, set_precision};
 use updp_exec::{StateSpec, find_library};
@@ -231,15 +231,7 @@ impl Tuning<'_> {
         let (bound, images) = self.bound(network)?;
         let step = self.built(bound)?;
         let loader = self.loader(&images)?;
-        let states: Vec<StateSpec> = step
-            .states
-            .iter()
-            .map(|state| StateSpec {
-                input: state.input.clone(),
-                output: state.output.clone(),
-                initial: state.initial.clone(),
-            })
-            .collect();
+        let states = states_of(&step);
         let given = [Some(&step.loss), step.correct.as_ref(), Some(&step.gradient_norm)];
         let results: Vec<&str> = given.into_iter().flatten().map(String::as_str).collect();
         if !results.iter().all(|name| RESULTS.contains(name)) {
@@ -349,6 +341,17 @@ impl Tuning<'_> {
     fn settled(&self) -> Settled {
         if self.settings.average.is_some() { Settled::Average } else { Settled::Current }
     }
+}
+
+/// The states of a step, as a session takes them.
+#[must_use]
+pub fn states_of(step: &TrainingStep) -> Vec<StateSpec> {
+    let spec = |state: &State| StateSpec {
+        input: state.input.clone(),
+        output: state.output.clone(),
+        initial: state.initial.clone(),
+    };
+    step.states.iter().map(spec).collect()
 }
 
 /// Trained tensors and their elements.

@@ -116,6 +116,7 @@ mod tests {
     use updp_ir::{ModelBuilder, Node};
     use updp_testkit::{find_ort, known, skip, tensor};
 
+    use super::super::states_of;
     use super::*;
 
     /// The step of a layer behind one operator on the images.
@@ -146,15 +147,7 @@ mod tests {
             (step(20, Node::new("Gelu")), "X0201"),
         ];
         for (step, code) in cases {
-            let states: Vec<StateSpec> = step
-                .states
-                .iter()
-                .map(|state| StateSpec {
-                    input: state.input.clone(),
-                    output: state.output.clone(),
-                    initial: state.initial.clone(),
-                })
-                .collect();
+            let states = states_of(&step);
             let options =
                 Options { library: find_ort(), device: Device::MiGraphX, ..Options::default() };
             let results = [step.loss.as_str(), step.gradient_norm.as_str()];
