@@ -22,8 +22,14 @@ const TRIALS: (u64, u64) = (6, 32);
 /// A latency is aimed at so much below the goal: measuring the result again gives another number.
 const MARGIN: f64 = 0.97;
 
-/// Times a goal of latency or accuracy is aimed at anew, because sums of blocks are not the network.
+/// Times a goal of accuracy is aimed at anew, because sums of blocks are not the network.
 const ROUNDS: usize = 5;
+
+/// Times a goal of latency is.
+const AIMS: usize = 8;
+
+/// So much more is saved the next time at most: a measurement in a slow spell must not prune half of the network.
+const MOST_MORE: f64 = 1.5;
 
 /// What was chosen, with what was tried on the way.
 pub(super) struct Choice {
@@ -74,7 +80,7 @@ impl Market<'_> {
         let mut explanation = Vec::new();
         let mut best: Option<(f64, Genome)> = None;
         let mut fitted: Option<(f64, Genome, Start)> = None;
-        for _ in 0..ROUNDS {
+        for _ in 0..AIMS {
             let whole = self.whole_ms()?;
             let wanted_ms = aim.latency_ms(whole);
             let needed = whole - wanted_ms * MARGIN;
@@ -107,7 +113,7 @@ impl Market<'_> {
             }
             // As much more as was missing, and a little.
             let got = (whole - after).max(needed * 0.1);
-            saving = Some(aimed * (needed / got).clamp(1.0, 3.0) + 0.02 * needed);
+            saving = Some(aimed * (needed / got).clamp(1.0, MOST_MORE) + 0.02 * needed);
         }
         let (genome, start) = match (fitted, best) {
             (Some((_, genome, start)), _) => (genome, start),
