@@ -85,6 +85,12 @@ impl Row {
         self.forms.get(&form)?.as_ref().ok()
     }
 
+    /// Time of the block in one form; of the block as it is where it cannot be had in that.
+    #[must_use]
+    pub fn time_ms(&self, form: Form) -> f64 {
+        self.variant(form).unwrap_or(&self.baseline).time_ms()
+    }
+
     /// The fastest form; `None` when there is none.
     #[must_use]
     pub fn fastest(&self) -> Option<(Form, &Variant)> {

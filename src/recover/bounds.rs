@@ -59,11 +59,7 @@ pub(super) fn alone(
     row: &Row,
     sites: &[Site],
 ) -> Result<Vec<Scored>, CliError> {
-    let latency = |site: &Site| {
-        let variant = row.variant(site.form).unwrap_or(&row.baseline);
-        variant.time_ms()
-    };
-    let latencies: Vec<f64> = sites.iter().map(latency).collect();
+    let latencies: Vec<f64> = sites.iter().map(|site| row.time_ms(site.form)).collect();
     Ok(recovery.alone(stage, sites, is_costly(recovery).then_some(&latencies[..]))?)
 }
 

@@ -208,10 +208,9 @@ impl Offers {
         baseline: &Score,
     ) -> Result<Item, CliError> {
         let baseline_ms = self.row.baseline.time_ms();
-        let latency = |form: Form| self.row.variant(form).map_or(baseline_ms, Variant::time_ms);
         self.scored = bounds::alone(recovery, stage, &self.row, &self.sites)?;
         let offer = |Scored { candidate, score }: &Scored| {
-            let latency_ms = latency(candidate.site.form);
+            let latency_ms = self.row.time_ms(candidate.site.form);
             Offer { latency_ms, price: price(baseline, score) }
         };
         Ok(Item { baseline_ms, offers: self.scored.iter().map(offer).collect() })

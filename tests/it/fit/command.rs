@@ -1,7 +1,6 @@
 //! Pruning with data from the command line.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -9,7 +8,7 @@ use updp_ir::{DataPlacement, DataType, Dim, ModelBuilder, Node};
 use updp_testkit::{op_counts, read_model};
 
 use crate::fixtures::folder;
-use crate::prune::command::{ends, json, run, scene, succeeds};
+use crate::prune::command::{ends, json, run, scene, started, succeeds};
 
 pub(super) fn data() -> String {
     folder().join("fmnist_test_1000.npz").display().to_string()
@@ -71,12 +70,7 @@ fn the_same_command_gives_the_same_bytes_also_after_it_was_killed() {
 
     std::fs::remove_file(&output).expect("it is there");
     let kept = [all.as_slice(), &["--work", &work_text]].concat();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_updp-compile"))
-        .args(&kept)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
+    let mut child = started(&kept);
     let entries = || -> usize {
         let folders = std::fs::read_dir(&work).into_iter().flatten().flatten();
         folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten()).count()

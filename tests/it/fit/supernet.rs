@@ -1,14 +1,14 @@
 //! The supernet from the command line: trained, searched, stopped and taken up again.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use updp_testkit::read_model;
 
 use super::command::{arguments, data};
-use crate::prune::command::{ends, json, run, scene, succeeds};
+use crate::prune::command::{ends, json, run, scene, started, succeeds};
 
 /// Options of a small search in a supernet.
 const SEARCH: [&str; 12] = [
@@ -139,12 +139,7 @@ fn a_supernet_that_was_interrupted_ends_with_the_same_bytes() {
     options[at + 1] = "6";
     let more = [&options[..], &place.options(), &["--form", "conv"]].concat();
     let all = arguments(&input, &output, &data, &more);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_updp-compile"))
-        .args(&all)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
+    let mut child = started(&all);
     let start = Instant::now();
     while kept(&place.work, "steps.csv") < 1 && start.elapsed() < Duration::from_mins(5) {
         std::thread::sleep(Duration::from_millis(5));

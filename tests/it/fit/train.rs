@@ -1,7 +1,6 @@
 //! Training from the command line: models as they are, and pruned networks.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
@@ -10,7 +9,7 @@ use updp_ir::{Model, Tensor};
 use updp_testkit::{Session, find_ort, op_counts, read_model, signature, skip};
 
 use super::command::{arguments, data};
-use crate::prune::command::{ends, json, scene, succeeds};
+use crate::prune::command::{ends, json, scene, started, succeeds};
 
 /// Arguments of `train` on the Fashion-MNIST fixture, and more.
 fn training<'a>(input: &'a str, output: &'a str, data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -242,12 +241,7 @@ fn a_training_that_was_killed_ends_with_the_same_bytes() {
             folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten());
         files.flatten().filter(|f| f.path().extension().is_some_and(|e| e == "safetensors")).count()
     };
-    let mut child = Command::new(env!("CARGO_BIN_EXE_updp-compile"))
-        .args(&all)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
+    let mut child = started(&all);
     let start = Instant::now();
     while checkpoints() < 1 && start.elapsed() < Duration::from_mins(20) {
         std::thread::sleep(Duration::from_millis(5));

@@ -1,13 +1,23 @@
 //! Pruning from the command line: files, reports, exit codes.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 use updp_testkit::{Micro, conv, encode, find_ort, op_counts, read_model};
 
 use super::fixture;
+
+/// The program under way, which says nothing.
+pub(crate) fn started(arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_updp-compile"))
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts")
+}
 
 pub(crate) fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_updp-compile"))
