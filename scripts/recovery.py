@@ -16,13 +16,16 @@ cifar10_resnet20.folded.onnx. Every network is pruned at two depths, a third and
 
 The first table has top 1 on test images, ± the standard deviation over seeds, with operators and measured speed of the
 fitted network. The second has the points lost against the better of the original and the trained original of the same
-seed, with the 95 % interval of their mean (t distribution over the seeds). Runs that --work holds are not made again.
+seed, with the 95 % interval of their mean (t distribution over the seeds). With --choices a third compares what was chosen: the
+blocks of the default search, of the genetic and the greedy one, and for each seed as many blocks drawn at random, each fitted and trained.
+Runs that --work holds are not made again.
 """
 
 import argparse
 import concurrent.futures
 import gzip
 import json
+import random
 import statistics
 import struct
 import subprocess
@@ -52,6 +55,9 @@ ARMS = {
     "blend": ["--method", "blend"],
     "fit, trained": ["--method", "fit"],
 }
+# Searches that are compared with --choices, and the arms that each is compared in.
+SEARCHES = ["fit", "genetic", "greedy"]
+TRAINED = ["fit", "fit, trained"]
 
 
 def subset(source, folder, count):
@@ -106,13 +112,21 @@ class Runs:
         return [self.model(net), "--data", *self.data(net), "--seed", seed, "--form", "conv", "--force", "--no-verify",
                 "--probe-seconds", "0.02", "--latency-table", folder / "latency.json", "--work", folder / "work"]
 
-    def blocks(self, net, count):
-        """The blocks that are pruned, the same for every seed and arm."""
+    def choice(self, net, count, search="fit"):
+        """What a search says of the blocks; the seeds and arms all have those of the default one."""
         folder = self.folder / net / f"choose{count}"
         folder.mkdir(parents=True, exist_ok=True)
-        report = self.tool(folder, "choose", [*self.pruning(net, folder, 0), "--prune", count])
-        chosen = [block["index"] for block in report["pruning"]["fit"]["blocks"] if block["chosen"]]
-        return ",".join(map(str, chosen))
+        name = "choose" if search == "fit" else search
+        options = [] if search == "fit" else ["--search", search]
+        return self.tool(folder, name, [*self.pruning(net, folder, 0), "--prune", count, *options])["pruning"]["fit"]["blocks"]
+
+    def blocks(self, net, count, search="fit"):
+        return named(block["index"] for block in self.choice(net, count, search) if block["chosen"])
+
+    def drawn(self, net, count, seed):
+        """As many of the blocks that can be pruned, at random."""
+        prunable = [block["index"] for block in self.choice(net, count) if block["offers"]]
+        return named(random.Random(seed).sample(prunable, count))
 
     def run(self, net, blocks, arm, seed):
         """What the tool says of one run: accuracy before and after, operators, speed, seconds."""
@@ -136,9 +150,24 @@ class Runs:
                 "seconds": found["seconds"]}
 
 
+def named(blocks):
+    return ",".join(map(str, sorted(blocks)))
+
+
 def arms_of(runs, net, blocks, seed):
     """Every arm of one network and seed, the fit first: what it fitted is used by the others."""
     return {arm: runs.run(net, blocks, arm, seed) for arm in sorted(ARMS, key=lambda arm: arm != "fit")}
+
+
+def choices(runs, net, count, seeds):
+    """A row of the third table."""
+    cells = []
+    for search in [*SEARCHES, "random"]:
+        of_seeds = [runs.drawn(net, count, seed) if search == "random" else runs.blocks(net, count, search) for seed in range(seeds)]
+        found = [[100 * runs.run(net, blocks, arm, seed)["after"] for seed, blocks in enumerate(of_seeds)] for arm in TRAINED]
+        numbers = " → ".join(f"{statistics.mean(values):.2f}{spread(values)}" for values in found)
+        cells.append(numbers if search == "random" else f"{of_seeds[0]}: {numbers}")
+    return f"| {net} | {' | '.join(cells)} |"
 
 
 def spread(values):
@@ -183,6 +212,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
+    parser.add_argument("--choices", action="store_true", help="compare searches, too")
     parser.add_argument("--option", action="append", default=[], help="given to every training, such as --option=--lr=0.05")
     arguments = parser.parse_args()
     temporary = None if arguments.work else tempfile.TemporaryDirectory()
@@ -191,7 +221,7 @@ def main():
     runs = Runs(arguments, folder)
     depths = [depth == "half" for depth in arguments.depth or ["third", "half"]]
     start = time.monotonic()
-    lost, failed = [], False
+    lost, chosen, failed = [], [], False
     print(f"| network | blocks | operators | speed-up | original | {' | '.join(ARMS)} |\n|{'---|' * (len(ARMS) + 5)}", flush=True)
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         for net in arguments.net or NETS:
@@ -199,6 +229,8 @@ def main():
                 try:
                     blocks = runs.blocks(net, NETS[net][depth])
                     found = list(pool.map(lambda seed: arms_of(runs, net, blocks, seed), range(arguments.seeds)))
+                    if arguments.choices:
+                        chosen.append(choices(runs, net, NETS[net][depth], arguments.seeds))
                 except (RuntimeError, json.JSONDecodeError, KeyError) as error:
                     failed = True
                     print(f"{net}: {error}", file=sys.stderr)
@@ -209,6 +241,9 @@ def main():
     losing = [arm for arm in ARMS if arm != "trained"]
     print(f"\n| network | blocks | baseline | {' | '.join(losing)} |\n|{'---|' * (len(losing) + 3)}")
     print("\n".join(lost))
+    if chosen:
+        print(f"\n| network | {' | '.join(SEARCHES)} | random |\n|{'---|' * (len(SEARCHES) + 2)}")
+        print("\n".join(chosen))
     print(f"\n{(time.monotonic() - start) / 60:.0f} minutes")
     return 1 if failed else 0
 

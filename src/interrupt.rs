@@ -68,9 +68,13 @@ pub fn install() {
 pub fn uninterrupted<T, E>(rename: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let held = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
     let outcome = rename();
-    HAS_WRITTEN.fetch_or(outcome.is_ok(), Ordering::SeqCst);
     drop(held);
     outcome
+}
+
+/// Notes, within [`uninterrupted`], that the model has its name.
+pub fn note_written() {
+    HAS_WRITTEN.store(true, Ordering::SeqCst);
 }
 
 /// Has `folder` removed when the program is interrupted.

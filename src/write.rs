@@ -119,14 +119,18 @@ impl Staged {
     /// # Errors
     /// C0003.
     pub fn commit(self) -> Result<(), CliError> {
+        self.place(interrupt::note_written)
+    }
+
+    /// Gives the files their names and calls `placed` before a signal can come.
+    fn place(self, placed: impl FnOnce()) -> Result<(), CliError> {
         interrupt::uninterrupted(|| {
             if let Some(data) = &self.data_name {
                 fs::rename(self.folder.place(data), folder_of(&self.target).join(data))?;
             }
-            fs::rename(self.model_path(), &self.target)
+            fs::rename(self.model_path(), &self.target).inspect(|()| placed())
         })
-        .map_err(|error| failed(&self.target, &error))?;
-        Ok(())
+        .map_err(|error| failed(&self.target, &error))
     }
 }
 
@@ -156,7 +160,7 @@ pub fn text(target: &Path, content: &str) -> Result<(), CliError> {
     if is_special(target) {
         return special(target, content.as_bytes());
     }
-    Staged::copy(target, content.as_bytes())?.commit()
+    Staged::copy(target, content.as_bytes())?.place(|| {})
 }
 
 /// Writes the bytes of a whole model to a file, a device, or (`-`) standard output.

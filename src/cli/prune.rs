@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::search::SearchArgs;
-use super::values::{BlockList, above_one, block_list, positive, size};
+use super::values::{BlockList, above_one, block_list, positive, share, size};
 
 /// What a pruned block becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -81,6 +81,10 @@ pub struct PruneArgs {
     /// Prunes until the model takes so many milliseconds
     #[arg(long, value_name = "T", value_parser = positive, conflicts_with_all = ["blocks", "prune", "speedup"])]
     pub latency_ms: Option<f64>,
+    /// Prunes until at most this share of the multiply-adds is left, such as 0.7: counted, not measured, so every machine
+    /// chooses alike
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["blocks", "prune", "speedup", "latency_ms"])]
+    pub macs: Option<f64>,
     /// Most points of accuracy (without labels: of agreement) that may be lost; alone: prunes as much as that allows
     #[arg(long, value_name = "P", value_parser = positive)]
     pub max_drop: Option<f64>,
@@ -115,6 +119,7 @@ impl PruneArgs {
             || self.prune.is_some()
             || self.speedup.is_some()
             || self.latency_ms.is_some()
+            || self.macs.is_some()
             || self.max_drop.is_some()
             || self.recover.is_some()
             || self.until.is_some()

@@ -99,6 +99,11 @@ impl<'a> Search<'a> {
         Ok(Self { strategy, evaluations, seed, archive: Archive::new(items), trials })
     }
 
+    /// Goes by the costs of these items from now on, with what was evaluated before.
+    pub(super) fn count_by(&mut self, items: &[Item]) {
+        self.archive = self.archive.over(items);
+    }
+
     /// The trained supernet; `None` without one.
     pub(super) fn supernet(&self) -> Option<&Supernet<'a>> {
         self.trials.supernet.as_ref()
@@ -165,7 +170,7 @@ impl<'a> Market<'a> {
             found.joint_price,
             found.best.price
         );
-        Ok(Choice { genome: found.best.genome, tried, explanation: vec![explanation] })
+        Ok(Choice::new(found.best.genome, tried, vec![explanation]))
     }
 
     /// What was searched, for the report; `None` for the search by prices.

@@ -1,6 +1,7 @@
 //! From goals to a choice of blocks, aimed at anew until the network itself has what was asked for.
 
 use updp_ir::Model;
+use updp_passes::pipeline;
 use updp_trainer::outcome::Score;
 use updp_trainer::recovery::{hard_loss, place, price};
 use updp_trainer::search::{self, Genome, Goal};
@@ -22,6 +23,9 @@ const TRIALS: (u64, u64) = (6, 32);
 /// A latency is aimed at so much below the goal: measuring the result again gives another number.
 const MARGIN: f64 = 0.97;
 
+/// Unit that multiply-adds are counted in.
+pub(super) const MACS: f64 = 1e6;
+
 /// Times a goal of accuracy is aimed at anew, because sums of blocks are not the network.
 const ROUNDS: usize = 5;
 
@@ -36,6 +40,14 @@ pub(super) struct Choice {
     pub(super) genome: Genome,
     pub(super) tried: Vec<(Genome, f64)>,
     pub(super) explanation: Vec<String>,
+    /// Multiply-adds that are left of those of the original, where they were the goal.
+    pub(super) macs_share: Option<f64>,
+}
+
+impl Choice {
+    pub(super) fn new(genome: Genome, tried: Vec<(Genome, f64)>, explanation: Vec<String>) -> Self {
+        Self { genome, tried, explanation, macs_share: None }
+    }
 }
 
 /// Sets of blocks that can be tried together with so many multiply-adds, within bounds.
@@ -124,7 +136,56 @@ impl Market<'_> {
                 (genome, start)
             }
         };
-        Ok((Choice { genome, tried, explanation }, start))
+        Ok((Choice::new(genome, tried, explanation), start))
+    }
+
+    /// The blocks that lose least with at most this share of the multiply-adds of the compiled original left.
+    pub(super) fn light(&mut self, share: f64) -> Result<(Choice, Start), CliError> {
+        let counted = self.offers.iter().zip(&self.items);
+        let counted: Vec<_> = counted.map(|(offers, item)| offers.counted(item)).collect();
+        let by_time = std::mem::replace(&mut self.items, counted);
+        self.search.count_by(&self.items);
+        let found = self.lightest(share);
+        self.items = by_time;
+        self.search.count_by(&self.items);
+        found
+    }
+
+    /// With items whose latencies are [`MACS`] multiply-adds each.
+    fn lightest(&mut self, share: f64) -> Result<(Choice, Start), CliError> {
+        let all: f64 = self.items.iter().map(|item| item.baseline_ms).sum();
+        let least = search::fastest(&self.items).latency_ms;
+        let whole = Facts::of(&self.compiled, 0).macs as f64 / MACS;
+        let wanted = whole * share;
+        let (mut tried, mut explanation) = (Vec::new(), Vec::new());
+        let mut bound = all - (whole - wanted);
+        loop {
+            let is_last = bound <= least;
+            let choice = self.refine(Goal::Latency(bound.max(least)), false)?;
+            tried.extend(choice.tried);
+            let left = self.pruned_macs(&choice.genome)?;
+            explanation.push(format!(
+                "{wanted:.2} million of {whole:.2} million multiply-adds may be left; of the set chosen for that {left:.2} million are"
+            ));
+            if left > wanted && !is_last {
+                // Blocks beside each other are merged with each other: the sums are not quite the network.
+                bound -= (left - wanted).max(0.001 * whole);
+                continue;
+            }
+            explanation.extend(choice.explanation);
+            let start = self.start(&choice.genome)?;
+            let mut choice = Choice::new(choice.genome, tried, explanation);
+            choice.macs_share = Some(left / whole.max(f64::MIN_POSITIVE));
+            return Ok((choice, start));
+        }
+    }
+
+    /// Multiply-adds of the network with these blocks pruned, in [`MACS`].
+    fn pruned_macs(&self, genome: &Genome) -> Result<f64, CliError> {
+        let mut network = self.recovery.original.clone();
+        place(&mut network, candidates(&self.offers, genome))?;
+        pipeline::compile(&mut network, self.options, &mut |_, _| {})?;
+        Ok(Facts::of(&network, 0).macs as f64 / MACS)
     }
 
     /// Prunes as much as the bound on what is lost allows, aiming anew by what the fitted network really loses.
@@ -164,12 +225,12 @@ impl Market<'_> {
             }
         }
         if let Some((_, genome, start)) = best {
-            return Ok((Choice { genome, tried, explanation }, start));
+            return Ok((Choice::new(genome, tried, explanation), start));
         }
         explanation.push("no set of blocks loses so little: none is pruned".to_owned());
         let genome: Genome = vec![None; self.items.len()];
         let start = self.start(&genome)?;
-        Ok((Choice { genome, tried, explanation }, start))
+        Ok((Choice::new(genome, tried, explanation), start))
     }
 
     /// Which blocks, by prices and by trying sets together.
@@ -197,7 +258,7 @@ impl Market<'_> {
             refined.joint_price,
             refined.best.price
         )];
-        Ok(Choice { genome: refined.best.genome, tried: refined.tried, explanation })
+        Ok(Choice::new(refined.best.genome, refined.tried, explanation))
     }
 
     /// Latency of the original, compiled.

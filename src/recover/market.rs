@@ -15,6 +15,7 @@ use updp_trainer::search::{Genome, Item, Offer, Solution};
 use updp_trainer::stage::Stage;
 
 use super::explore::Search;
+use super::goals::MACS;
 use super::start::Start;
 use super::supernet::cheapest;
 use super::{Recover, bounds};
@@ -52,7 +53,7 @@ pub(super) struct Market<'a> {
     /// What the network of the chosen blocks may start from.
     start: StartChoice,
     /// Options of the merge.
-    options: &'a Options,
+    pub(super) options: &'a Options,
     /// The original, compiled, for measuring whole networks.
     pub(super) compiled: Model,
 }
@@ -214,6 +215,17 @@ impl Offers {
             Offer { latency_ms, price: price(baseline, score) }
         };
         Ok(Item { baseline_ms, offers: self.scored.iter().map(offer).collect() })
+    }
+
+    /// The item with multiply-adds, in [`MACS`], in place of milliseconds.
+    pub(super) fn counted(&self, item: &Item) -> Item {
+        let counted = |(scored, offer): (&Scored, &Offer)| {
+            let variant = self.row.variant(scored.candidate.site.form);
+            let macs = variant.map_or(f64::NAN, |variant| variant.macs as f64 / MACS);
+            Offer { latency_ms: macs, price: offer.price }
+        };
+        let offers = self.scored.iter().zip(&item.offers).map(counted).collect();
+        Item { baseline_ms: self.row.baseline.macs as f64 / MACS, offers }
     }
 
     pub(super) fn refusal(&self) -> String {

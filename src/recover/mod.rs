@@ -80,6 +80,8 @@ enum Aim {
     Count(usize),
     Speedup(f64),
     LatencyMs(f64),
+    /// This share of the multiply-adds.
+    Macs(f64),
     MaxDrop(f64),
 }
 
@@ -89,7 +91,7 @@ impl Aim {
         match self {
             Self::Speedup(speedup) => whole / speedup,
             Self::LatencyMs(ms) => ms,
-            Self::Blocks | Self::Count(_) | Self::MaxDrop(_) => whole,
+            Self::Blocks | Self::Count(_) | Self::Macs(_) | Self::MaxDrop(_) => whole,
         }
     }
 }
@@ -202,8 +204,9 @@ impl Recover<'_> {
             (Some(count), ..) => Aim::Count(count.get()),
             (_, Some(speedup), _) => Aim::Speedup(speedup),
             (.., Some(latency_ms)) => Aim::LatencyMs(latency_ms),
+            _ if arguments.macs.is_some() => Aim::Macs(arguments.macs.unwrap_or(1.0)),
             _ => Aim::MaxDrop(drop.ok_or_else(|| CliError::Usage {
-                detail: "--data needs a goal: --prune N, --blocks LIST, --speedup X, --latency-ms T or --max-drop P".into(),
+                detail: "--data needs a goal: --prune N, --blocks LIST, --speedup X, --latency-ms T, --macs SHARE or --max-drop P".into(),
             })?),
         })
     }
@@ -334,6 +337,7 @@ impl Recover<'_> {
             Aim::Count(count) => counted(count, "block", "blocks"),
             Aim::Speedup(speedup) => format!("{speedup} times as fast"),
             Aim::LatencyMs(ms) => format!("{ms} ms"),
+            Aim::Macs(share) => format!("{share} of the multiply-adds"),
             Aim::MaxDrop(points) => return format!("as fast as {points} points allow"),
         };
         match self.request.arguments.max_drop {
@@ -403,6 +407,13 @@ impl Recover<'_> {
             }
             _ => {}
         }
+        if let (Aim::Macs(wanted), Some(found)) = (aim, choice.macs_share)
+            && found > wanted
+        {
+            outcome
+                .missed
+                .push(format!("{found:.3} of the multiply-adds are left instead of {wanted}"));
+        }
         let lost = 100.0 * hard_loss(&outcome.before, &outcome.after);
         if let Some(most) = self.request.arguments.max_drop
             && lost > most
@@ -444,6 +455,7 @@ fn choose(market: &mut Market<'_>, aim: Aim) -> Result<(Choice, Start), CliError
         }
         Aim::Count(count) => market.count(count),
         Aim::Speedup(_) | Aim::LatencyMs(_) => market.fast(aim),
+        Aim::Macs(share) => market.light(share),
         Aim::MaxDrop(points) => market.cheap(points),
     }
 }

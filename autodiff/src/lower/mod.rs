@@ -100,8 +100,8 @@ impl TrainingStep {
         let mut model = self.model.clone();
         // First: it goes by shapes, which nothing knows behind an operator of ours.
         let mut replaced = lower(&mut model, target)?;
-        if matches!(target, Target::Cpu { .. }) {
-            replaced += operators::place(&mut model, &self.alternatives)?;
+        if let Target::Cpu { block } = target {
+            replaced += operators::place(&mut model, &self.alternatives, block)?;
         }
         model.validate()?;
         Ok((model, replaced))

@@ -23,6 +23,9 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let dy = emit.reshape(dy, &y_full)?;
     let wants = [site.wants(0), site.wants(1)];
     let (da, db) = if b_full.len() == 2 {
+        if a_dims.len() > 1 && b_dims.len() == 2 {
+            or_by_product(emit, [a, b], None, site.y(emit)?)?;
+        }
         of_rows(emit, (a, &a_full), b, (dy, n), wants)?
     } else {
         of_batches(emit, a, b, dy, wants)?
@@ -58,7 +61,30 @@ pub(super) fn gemm(
     if alpha != 1.0 {
         node = node.with("alpha", alpha);
     }
-    emit.node(node, &[Some(a), Some(b)])
+    let product = emit.node(node, &[Some(a), Some(b)])?;
+    if alpha == 1.0 {
+        let node = own_product("Product", is_a_transposed, is_b_transposed);
+        emit.or_by(node, &[a, b], &[product])?;
+    }
+    Ok(product)
+}
+
+/// An operator of ours for A'·B'.
+fn own_product(op: &str, is_a_transposed: bool, is_b_transposed: bool) -> Node {
+    let node = Node::new(op).with("trans_a", i64::from(is_a_transposed));
+    node.with("trans_b", i64::from(is_b_transposed))
+}
+
+/// Notes that one operator makes `y`, the product of two values, the second of them a matrix, plus a bias where there is one.
+pub(super) fn or_by_product(
+    emit: &mut Emit<'_>,
+    [a, b]: [ValueId; 2],
+    bias: Option<ValueId>,
+    y: ValueId,
+) -> Result<()> {
+    let op = if bias.is_some() { "ProductBias" } else { "Product" };
+    let operands: Vec<ValueId> = [a, b].into_iter().chain(bias).collect();
+    emit.or_by(own_product(op, false, false), &operands, &[y])
 }
 
 fn of_rows(

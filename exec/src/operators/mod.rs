@@ -15,6 +15,7 @@ mod elementwise;
 mod gelu;
 mod lanes;
 mod layer_norm;
+mod product;
 mod scratch;
 mod softmax;
 mod sums;
@@ -32,6 +33,7 @@ use conv_weight_gradient::ConvWeightGradient;
 use elementwise::{ClipGradient, Elementwise, ReluGradient};
 use gelu::{Gelu, GeluGradient};
 use layer_norm::LayerNormGradient;
+use product::Product;
 use softmax::SoftmaxGradient;
 
 /// The domain of these operators; version 1.
@@ -47,6 +49,8 @@ pub(crate) fn domain() -> ort::Result<OperatorDomain> {
         .add(Entry::<Elementwise<Gelu, 1>>::new())?
         .add(Entry::<Elementwise<GeluGradient, 2>>::new())?
         .add(Entry::<LayerNormGradient>::new())?
+        .add(Entry::<Product<false>>::new())?
+        .add(Entry::<Product<true>>::new())?
         .add(Entry::<Elementwise<ReluGradient, 2>>::new())?
         .add(Entry::<SoftmaxGradient>::new())
 }

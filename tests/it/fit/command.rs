@@ -114,6 +114,39 @@ fn a_genetic_search_keeps_its_goal_and_gives_the_same_bytes_twice() {
 }
 
 #[test]
+fn a_share_of_the_multiply_adds_is_kept_to_by_every_search() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let report = folder.path().join("r.json");
+    let (report_text, data) = (report.display().to_string(), data());
+    let macs = |report: &Value, side: &str| report[side]["macs"].as_f64().expect("a number");
+    let blocks = |report: &Value| -> Vec<Value> {
+        let all = report["pruning"]["fit"]["blocks"].as_array().expect("a list").clone();
+        all.into_iter().filter(|block| !block["chosen"].is_null()).collect()
+    };
+    let mut pruned = Vec::new();
+    for (share, search) in [("0.8", "fit"), ("0.6", "fit"), ("0.6", "greedy")] {
+        let more = ["--macs", share, "--search", search, "--evaluations", "12", "--force"];
+        let more = [&more[..], &["--report", &report_text]].concat();
+        succeeds(&arguments(&input, &output, &data, &more));
+        let report = json(&report);
+        let left = macs(&report, "output") / macs(&report, "input");
+        let most: f64 = share.parse().expect("a number");
+        assert!(left <= most + 1e-3, "{search}: {left} of {most} is left");
+        let goal = report["pruning"]["fit"]["goal"].as_str().expect("a text");
+        assert_eq!(goal, format!("{share} of the multiply-adds"));
+        // Latencies of the sets are still milliseconds.
+        let front = report["pruning"]["fit"]["front"].as_array().expect("a list").clone();
+        assert!(front.iter().all(|set| set["latency_ms"].as_f64().is_some_and(|ms| ms < 1e3)));
+        pruned.push(blocks(&report).len());
+    }
+    assert!(0 < pruned[0] && pruned[0] < pruned[1], "{pruned:?}");
+    let more = ["--macs", "0.01", "--force", "--report", &report_text];
+    ends(&arguments(&input, &output, &data, &more), 7, "of the multiply-adds are left instead of");
+    ends(&arguments(&input, &output, &data, &["--macs", "1.5"]), 2, "no share between 0 and 1");
+    ends(&[&input, "-o", &output, "--macs", "0.5"], 2, "a goal needs images");
+}
+
+#[test]
 fn labels_are_not_needed() {
     let (folder, input, output) = scene("fmnist_convnext.bn");
     let images = folder.path().join("images.npy");

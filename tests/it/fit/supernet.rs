@@ -161,13 +161,18 @@ fn a_supernet_that_was_interrupted_ends_with_the_same_bytes() {
 }
 
 #[test]
-fn a_run_in_steps_ends_with_the_bytes_of_one_run() {
+fn a_run_in_steps_or_killed_again_and_again_ends_with_the_bytes_of_one_run() {
     let (folder, input, output) = scene("fmnist_convnext.bn");
     let (data, place) = (data(), Place::new(folder.path()));
     let training = ["--epochs", "1", "--lr", "0.0005"];
     let more = [&SEARCH[..11], &place.options(), &training].concat();
     let all = arguments(&input, &output, &data, &more);
     succeeds(&all);
+    // Again, so that the time is one with the latency table at hand.
+    std::fs::remove_dir_all(&place.work).expect("it is there");
+    let start = Instant::now();
+    succeeds(&all);
+    let time = start.elapsed();
     let whole = std::fs::read(&output).expect("written");
     std::fs::remove_dir_all(&place.work).expect("it is there");
     std::fs::remove_file(&output).expect("it is there");
@@ -183,6 +188,21 @@ fn a_run_in_steps_ends_with_the_bytes_of_one_run() {
     succeeds(&all);
     assert_eq!(whole, std::fs::read(&output).expect("written"), "the steps differ");
     assert_eq!(read_model(Path::new(&output)).graph.required_inputs().count(), 1);
+
+    std::fs::remove_dir_all(&place.work).expect("it is there");
+    std::fs::remove_file(&output).expect("it is there");
+    for part in [0.05, 0.17, 0.23, 0.31, 0.37, 0.43] {
+        let mut child = started(&all);
+        std::thread::sleep(time.mul_f64(part));
+        child.kill().expect("it can be killed");
+        child.wait().expect("it has ended");
+        let beside = std::fs::read_dir(folder.path()).expect("readable").flatten();
+        let half = beside.filter(|it| it.file_name().to_string_lossy().ends_with(".onnx"));
+        let is_whole = |path: std::path::PathBuf| std::fs::read(path).expect("readable") == whole;
+        assert!(half.map(|it| it.path()).all(is_whole), "a part of a model is left");
+    }
+    succeeds(&all);
+    assert_eq!(whole, std::fs::read(&output).expect("written"), "after {time:?}");
 }
 
 #[test]

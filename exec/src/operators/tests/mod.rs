@@ -2,6 +2,7 @@
 
 mod functions;
 mod panics;
+mod product;
 mod weight_gradient;
 
 use bytes::Bytes;

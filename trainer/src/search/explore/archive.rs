@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::super::{Genome, Goal, Item, Solution, choices, solution};
+use super::super::{Genome, Goal, Item, Solution, choices, solution, sum};
 
 /// A choice with what it loses.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +38,18 @@ impl Archive {
         let solution = solution(vec![None; items.len()], latency, 0);
         let unpruned = Evaluated { solution, joint_price: 0.0 };
         Self { unpruned, entries: Vec::new(), index: BTreeMap::new() }
+    }
+
+    /// The same evaluations of the same blocks with the costs of `items`; what does not fit them is left out.
+    #[must_use]
+    pub fn over(&self, items: &[Item]) -> Self {
+        let mut own = Self::new(items);
+        for it in &self.entries {
+            if let Some(solution) = sum(items, &it.solution.genome) {
+                own.add(Evaluated { solution, joint_price: it.joint_price });
+            }
+        }
+        own
     }
 
     /// What was evaluated, in order, without the unpruned network.
