@@ -66,10 +66,21 @@ fn a_fixed_batch_of_one_is_trained_in_batches_and_written_as_it_was() {
     succeeds(&training(&input, &output, &data, &more));
     let report = json(&report);
     assert!(report["steps"].as_u64().expect("a number") < 20, "{report:#}");
-    let model = read_model(Path::new(&output));
-    let input = model.graph.required_inputs().next().expect("an input");
-    let declared = model.graph.value(input).declared().expect("typed");
-    assert_eq!(declared.known_dims(), Some(vec![1, 1, 28, 28]));
+    let dims = |path: &str| {
+        let model = read_model(Path::new(path));
+        let input = model.graph.required_inputs().next().expect("an input");
+        model.graph.value(input).declared().and_then(updp_ir::TensorType::known_dims)
+    };
+    assert_eq!(dims(&output), Some(vec![1, 1, 28, 28]));
+
+    // The same of networks that take λ, too.
+    let pruned = folder.path().join("pruned.onnx").display().to_string();
+    let methods = ["blend", "progressive"].map(|method| vec!["--epochs", "1", "--method", method]);
+    for more in methods.into_iter().chain([vec!["--supernet-epochs", "1"]]) {
+        let more = [&["--blocks", "4,7", "--force", "--batch-size", "16"], &more[..]].concat();
+        succeeds(&arguments(&output, &pruned, &data, &more));
+        assert_eq!(dims(&pruned), Some(vec![1, 1, 28, 28]), "{more:?}");
+    }
 }
 
 #[test]
