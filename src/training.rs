@@ -60,7 +60,7 @@ impl TrainingArgs {
             floor: peak / 100.0,
             warm_up_epochs: self.warm_up.unwrap_or(epochs as f64 / 20.0),
             weight_decay: self.weight_decay.unwrap_or(decay),
-            clip_norm: Some(self.clip.unwrap_or(5.0)),
+            clip_norm: Some(self.clip.unwrap_or(if is_adamw { 5.0 } else { 1.0 })),
             smoothing: self.label_smoothing,
             distill: self.distill,
             temperature: self.temperature,

@@ -96,7 +96,7 @@ pub struct TrainingArgs {
     /// Decay of weights; norms and biases have none [default: 0.0005 of sgd, 0.05 of adamw]
     #[arg(long, value_name = "X", value_parser = not_negative)]
     pub weight_decay: Option<f64>,
-    /// Largest norm of all gradients together [default: 5]
+    /// Largest norm of all gradients together [default: 1 of sgd, 5 of adamw]
     #[arg(long, value_name = "NORM", value_parser = positive)]
     pub clip: Option<f64>,
     /// Share of a label that goes to all classes alike
