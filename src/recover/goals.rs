@@ -182,8 +182,7 @@ impl Market<'_> {
 
     /// Multiply-adds of the network with these blocks pruned, in [`MACS`].
     fn pruned_macs(&self, genome: &Genome) -> Result<f64, CliError> {
-        let mut network = self.recovery.original.clone();
-        place(&mut network, candidates(&self.offers, genome))?;
+        let mut network = self.placed(genome)?;
         pipeline::compile(&mut network, self.options, &mut |_, _| {})?;
         Ok(Facts::of(&network, 0).macs as f64 / MACS)
     }
@@ -268,8 +267,13 @@ impl Market<'_> {
 
     /// Latency of the network with these blocks pruned.
     fn pruned_ms(&mut self, genome: &Genome) -> Result<f64, CliError> {
+        Ok(self.latencies(self.placed(genome)?)?.1)
+    }
+
+    /// The original with these blocks pruned, as they were fitted alone.
+    fn placed(&self, genome: &Genome) -> Result<Model, CliError> {
         let mut network = self.recovery.original.clone();
         place(&mut network, candidates(&self.offers, genome))?;
-        Ok(self.latencies(network)?.1)
+        Ok(network)
     }
 }

@@ -199,12 +199,12 @@ impl Recover<'_> {
     fn aim(&self) -> Result<Aim, CliError> {
         let arguments = self.request.arguments;
         let drop = arguments.max_drop;
-        Ok(match (arguments.prune, arguments.speedup, arguments.latency_ms) {
+        Ok(match (arguments.prune, arguments.speedup, arguments.latency_ms, arguments.macs) {
             _ if arguments.blocks.is_some() => Aim::Blocks,
             (Some(count), ..) => Aim::Count(count.get()),
-            (_, Some(speedup), _) => Aim::Speedup(speedup),
-            (.., Some(latency_ms)) => Aim::LatencyMs(latency_ms),
-            _ if arguments.macs.is_some() => Aim::Macs(arguments.macs.unwrap_or(1.0)),
+            (_, Some(speedup), ..) => Aim::Speedup(speedup),
+            (.., Some(latency_ms), _) => Aim::LatencyMs(latency_ms),
+            (.., Some(share)) => Aim::Macs(share),
             _ => Aim::MaxDrop(drop.ok_or_else(|| CliError::Usage {
                 detail: "--data needs a goal: --prune N, --blocks LIST, --speedup X, --latency-ms T, --macs SHARE or --max-drop P".into(),
             })?),

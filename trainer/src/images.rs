@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
 use updp_exec::{Executor, compare_tensors};
-use updp_ir::{DataType, Dim, Model, Tensor, ValueId};
-use updp_passes::surgery::{LAMBDA_INPUT, SHRINK_INPUT};
+use updp_ir::{DataType, Dim, Model, Tensor};
+use updp_passes::surgery;
 
 use crate::data::{self, Dataset, InputSpec, Preprocess};
 use crate::error::TrainerError;
@@ -41,11 +41,7 @@ impl Images {
         dataset: Dataset,
         preprocess: &Preprocess,
     ) -> Result<Self, TrainerError> {
-        let is_factor = |value: &ValueId| {
-            [LAMBDA_INPUT, SHRINK_INPUT].contains(&model.graph.value(*value).name())
-        };
-        let inputs: Vec<_> =
-            model.graph.required_inputs().filter(|value| !is_factor(value)).collect();
+        let inputs = surgery::data_inputs(model);
         let [input] = inputs[..] else {
             let found = format!("has {} inputs", inputs.len());
             return Err(TrainerError::Inputs { found });

@@ -26,8 +26,10 @@ fn biased(emit: &Emit<'_>, product: ValueId, bias: ValueId) -> Result<Option<[Va
     let Some((node, _)) = graph.producer(product) else { return Ok(None) };
     let [Some(a), Some(b)] = graph.operands(node)[..] else { return Ok(None) };
     let is_meant = graph.node(node).domain().is_empty() && graph.node(node).is("MatMul");
+    if !is_meant || graph.sole_use(product).is_none() {
+        return Ok(None);
+    }
     let (rows, matrix) = (emit.dims(a)?, emit.dims(b)?);
-    let is_alone = graph.sole_use(product).is_some();
     let fits = rows.len() > 1 && matrix.len() == 2 && emit.dims(bias)? == matrix[1..];
-    Ok((is_meant && is_alone && fits).then_some([a, b]))
+    Ok(fits.then_some([a, b]))
 }

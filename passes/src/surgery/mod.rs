@@ -26,7 +26,7 @@ pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
 pub use fade::{SHRINK_INPUT, fade_kernels};
 pub use form::{Form, forms};
 pub use geometry::{ConvGeometry, Geometry, Shrink, move_geometry, moved, with_context};
-pub use open_batch::open_batch;
+pub use open_batch::{data_inputs, open_batch};
 pub use settle::{
     drop_baseline, entries as lambda_entries, fix_lambda, fix_shrink, settle, subnet,
 };

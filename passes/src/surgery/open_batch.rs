@@ -10,18 +10,22 @@ use crate::error::PassError;
 /// Name of the opened axis.
 const SYMBOL: &str = "updp_batch";
 
-/// Makes axis 0 of the only input but for λ and the shrinking factor symbolic, and lets every Reshape to constant dims that start with the old size
+/// The required inputs but for λ and the shrinking factor.
+#[must_use]
+pub fn data_inputs(model: &Model) -> Vec<ValueId> {
+    let is_factor =
+        |input: &ValueId| [LAMBDA_INPUT, SHRINK_INPUT].contains(&model.graph.value(*input).name());
+    model.graph.required_inputs().filter(|input| !is_factor(input)).collect()
+}
+
+/// Makes axis 0 of the only one of [`data_inputs`] symbolic, and lets every Reshape to constant dims that start with the old size
 /// take any. Returns whether there was a fixed batch to open; whether the network computes each image by itself
 /// is found out by running it.
 ///
 /// # Errors
 /// What the primitives of the graph refuse.
 pub fn open_batch(model: &mut Model) -> Result<bool, PassError> {
-    let is_factor =
-        |input: &ValueId| [LAMBDA_INPUT, SHRINK_INPUT].contains(&model.graph.value(*input).name());
-    let inputs: Vec<ValueId> =
-        model.graph.required_inputs().filter(|input| !is_factor(input)).collect();
-    let [input] = inputs[..] else { return Ok(false) };
+    let [input] = data_inputs(model)[..] else { return Ok(false) };
     let declared = model.graph.value(input).declared();
     if declared.and_then(|ty| ty.known_dim(0)).is_none() {
         return Ok(false);
