@@ -1,5 +1,7 @@
 //! ONNX Runtime through its shared library.
 
+use std::sync::{Mutex, PoisonError};
+
 use indexmap::IndexMap;
 use ort::ep;
 use ort::logging::LogLevel;
@@ -128,11 +130,17 @@ pub(crate) fn open_session(
                 .with_optimized_model_path(saved)
                 .map_err(|error| rejected(&runtime, error.message()))?;
         }
-        match source {
+        // The runtime adds our domain to its own list with the first session, and not safely from two threads.
+        let first = HAS_OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = (!*first).then_some(first);
+        let session = match source {
             ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
             ModelSource::Path(path) => builder.commit_from_file(path),
+        };
+        if let Some(mut has_opened) = first {
+            *has_opened = session.is_ok();
         }
-        .map_err(|error| not_loaded(&runtime, options.device, error.message()))
+        session.map_err(|error| not_loaded(&runtime, options.device, error.message()))
     })
     .map_err(|detail| ExecError::Panicked { runtime: runtime.clone(), detail })??;
     Ok((runtime, session))
@@ -198,6 +206,9 @@ fn configure(
         detail: error.message().to_owned(),
     })
 }
+
+/// Whether a session was opened in this process.
+static HAS_OPENED: Mutex<bool> = Mutex::new(false);
 
 fn rejected(runtime: &str, detail: &str) -> ExecError {
     ExecError::ModelRejected { runtime: runtime.to_owned(), detail: detail.to_owned() }
