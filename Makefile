@@ -39,11 +39,11 @@ export UPDP_NO_SKIP := 1
 # `$(call step,TEXT)` prints the header of a step.
 step = @printf '\n== %s\n' '$(1)'
 # `$(call apt_install,PACKAGE)` installs a Debian package, as root or through sudo, or says what is missing.
-apt_install = if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y $(1); \
-	elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo apt-get install -y $(1); \
+apt_install = if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y --no-install-recommends $(1); \
+	elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo apt-get install -y --no-install-recommends $(1); \
 	else echo 'missing Debian package: $(1). As root: apt-get install $(1)' >&2; exit 1; fi
 
-.PHONY: help setup tools ort test fmt lint demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
+.PHONY: help setup tools ort browser test fmt lint demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -83,7 +83,10 @@ $(VENV)/.check $(VENV)/.bench: $(VENV)/.%: scripts/requirements-%.txt | $(VENV_R
 	$(PIP) install --quiet --only-binary :all: --require-hashes -r $<
 	@touch $@
 
-test: setup ## format, lints, every test, documentation; nothing is skipped
+browser: ## bring a Chromium: the tests open the pages of reports in it
+	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || { $(call apt_install,chromium); }
+
+test: setup browser ## format, lints, every test, documentation; nothing is skipped
 	$(call step,format)
 	cargo fmt --all --check
 	$(call step,clippy)

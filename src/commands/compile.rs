@@ -6,7 +6,6 @@ use bytes::Bytes;
 use updp_exec::ModelSource;
 use updp_ir::{DataPlacement, Encoded, IrError, Model, text};
 use updp_passes::{Log, Options, pipeline, surgery};
-use updp_trainer::outcome::Outcome as Fitted;
 
 use crate::block_report;
 use crate::cli::CompileArgs;
@@ -291,8 +290,16 @@ impl Job<'_> {
                 Some(fitted) => {
                     let name = |path: &Path| path.display().to_string();
                     let (input, output) = (name(&self.source.path), name(self.target));
-                    let fitted = Fitted { missed: missed.clone(), ..fitted.clone() };
-                    write::text(path, &report_page::page(&input, &output, &fitted))?;
+                    let run = report_page::Run {
+                        input: (&input, outcome.before),
+                        output: (&output, &outcome.after),
+                        log: outcome.log,
+                        verified: outcome.verified.as_ref(),
+                        status: outcome.status,
+                        outcome: fitted,
+                        missed: &missed,
+                    };
+                    write::text(path, &report_page::page(&run))?;
                 }
                 None => write::text(path, &format!("{:#}\n", self.json(outcome, &versions)))?,
             }

@@ -62,7 +62,7 @@ pub(super) fn prices(html: &mut String, outcome: &Outcome) {
 }
 
 /// One line of bars; `part` of the whole width.
-fn bar(html: &mut String, label: &str, class: &str, part: f64, value: &str, tip: &str) {
+pub(crate) fn bar(html: &mut String, label: &str, class: &str, part: f64, value: &str, tip: &str) {
     let width = if part.is_finite() { (98.0 * part).max(0.4) } else { 0.0 };
     put(
         html,

@@ -1,14 +1,17 @@
 //! What pruning found out as a page: one self-contained HTML file with charts, for a desk, a phone, day and night.
 
-mod chart;
+pub(crate) mod chart;
 mod curves;
+mod network;
 
 use std::fmt::{Display, Write};
 use std::path::Path;
 
+use updp_passes::Log;
 use updp_trainer::outcome::{BlockOutcome, DataOutcome, OfferOutcome, Outcome, Score};
 
-use crate::block_map::escape;
+use crate::report::Facts;
+use crate::verify::Verification;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--back:#fff;--card:#f4f6f8;--text:#1f2933;--dim:#5f6c78;--line:#d5dce2;\
@@ -26,8 +29,8 @@ p{margin:4px 0 8px}ul{margin:4px 0;padding-left:20px}li,dd{overflow-wrap:anywher
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(165px,1fr));gap:12px;margin:16px 0}\
 .card{background:var(--card);border-radius:8px;padding:10px 14px}\
 .card b{display:block;font-size:clamp(1.05rem,4.4vw,1.35rem);font-variant-numeric:tabular-nums}\
-.bars{display:grid;grid-template-columns:minmax(90px,32%) 1fr 74px;gap:4px 10px;align-items:center}\
-.bars h3{grid-column:1/-1;font-size:.95rem;font-weight:600;margin:8px 0 0;overflow-wrap:anywhere}\
+.bars{display:grid;grid-template-columns:minmax(90px,32%) 1fr minmax(74px,max-content);gap:4px 10px;align-items:center}\
+.bars p{grid-column:1/-1;margin:0}.bars h3{grid-column:1/-1;font-size:.95rem;font-weight:600;margin:8px 0 0;overflow-wrap:anywhere}\
 .bars span{overflow-wrap:anywhere;line-height:1.2}.bars i{font-style:normal;text-align:right}\
 .bars i,td.n{font-variant-numeric:tabular-nums;white-space:nowrap}\
 svg{display:block}svg text{font-size:12px;fill:var(--dim)}svg line{stroke:var(--line)}\
@@ -35,12 +38,18 @@ svg .front{stroke:var(--is);stroke-width:2}svg .tie{stroke:var(--joint);stroke-d
 svg .curve{fill:none;stroke:var(--is);stroke-width:2;vector-effect:non-scaling-stroke}\
 .curves{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr));gap:8px 20px}\
 .curves h3{font-size:.95rem;font-weight:600;margin:8px 0 4px}\
-.fill-was{fill:var(--was)}.fill-is{fill:var(--is)}.fill-gain{fill:none;stroke:var(--is)}\
+.fill-was{fill:var(--was)}.fill-is{fill:var(--is)}.fill-no{fill:var(--line)}.fill-gain{fill:none;stroke:var(--is)}\
 .ring{fill:var(--back);stroke:var(--joint);stroke-width:2}.mark{fill:none;stroke:var(--bad);stroke-width:2.5}\
 .key{display:flex;flex-wrap:wrap;gap:4px 18px;padding:0;list-style:none}.key li{display:flex;gap:6px;align-items:center}\
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}\
 th{text-align:left;font-weight:600;color:var(--dim);vertical-align:bottom}\
 th,td{padding:4px 8px;vertical-align:top}td.n,th.n{text-align:right}\
+table.ops{width:auto}table.ops td,table.ops th{padding:1px 18px 1px 0}\
+.map{display:grid;grid-template-columns:max-content 1fr;gap:4px 10px;align-items:center}\
+.map div{display:flex;gap:1px;height:30px}\
+.map b{font-size:11px;font-weight:600;min-width:0;overflow:hidden;display:flex;align-items:center;justify-content:center;\
+background:var(--card);border:1px solid var(--was)}\
+.map b.is{background:var(--soft);border-color:var(--is)}\
 tbody{border-top:1px solid var(--line)}td.name{min-width:150px;max-width:320px;overflow-wrap:anywhere}\
 td.f{white-space:nowrap}tr.chosen td.f{background:var(--soft)}\
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 14px;margin:4px 0}dt{color:var(--dim)}dd{margin:0}";
@@ -51,47 +60,86 @@ pub fn is_page(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html"))
 }
 
-/// The page about one run: `model` and `output` are the names of the files read and written.
+/// What a page is about: one run that read a model, pruned it and wrote another.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// The model that was read, as it was named, and what it holds.
+    pub input: (&'a str, &'a Facts),
+    /// The model that was written.
+    pub output: (&'a str, &'a Facts),
+    /// What merging did and declined.
+    pub log: &'a Log,
+    /// How the written model compares with the pruned network before merging; `None` where they were not run.
+    pub verified: Option<&'a Verification>,
+    /// How verifying went, in the word of the JSON report: `passed`, `local`, `unchanged` or `skipped`.
+    pub status: &'a str,
+    /// What pruning found.
+    pub outcome: &'a Outcome,
+    /// Gates that were missed, in words; empty = all held.
+    pub missed: &'a [String],
+}
+
+/// The page about one run.
 ///
 /// Needs nothing from outside. Numbers have three significant digits; one that is not finite shows as a dash.
 #[must_use]
-pub fn page(model: &str, output: &str, outcome: &Outcome) -> String {
-    let mut html = String::new();
-    let title = escape(model);
+pub fn page(run: &Run<'_>) -> String {
+    let outcome = run.outcome;
+    let mut html = head(&format!("{} pruned", run.input.0));
     put(
         &mut html,
         format_args!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-             <title>{title} pruned</title>\n<style>{STYLE}</style></head><body><main>\n\
-             <h1>{title}, pruned</h1>\n<p class=\"dim\">Written to {}. Goal: {}.</p>\n",
-            escape(output),
+            "<h1>{}, pruned</h1>\n<p class=\"dim\">Written to {}. Goal: {}.</p>\n",
+            escape(run.input.0),
+            escape(run.output.0),
             escape(&outcome.goal)
         ),
     );
-    missed(&mut html, outcome);
+    missed(&mut html, run.missed);
     cards(&mut html, outcome);
+    network::verification(&mut html, run);
     list(&mut html, "How it was chosen", &outcome.explanation);
     chart::latency(&mut html, outcome);
+    network::map(&mut html, outcome);
     chart::prices(&mut html, outcome);
     chart::front(&mut html, outcome);
     curves::trainings(&mut html, outcome);
     table(&mut html, outcome);
+    network::operators(&mut html, run);
+    network::declined(&mut html, run.log);
     data(&mut html, &outcome.data);
-    html.push_str("</main></body></html>\n");
+    html.push_str(TAIL);
     html
 }
 
-fn put(html: &mut String, text: impl Display) {
+/// The start of a page of this title, up to its content; [`TAIL`] is its end.
+pub(crate) fn head(title: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
+         <title>{}</title>\n<style>{STYLE}</style></head><body><main>\n",
+        escape(title)
+    )
+}
+
+/// The end of a page.
+pub(crate) const TAIL: &str = "</main></body></html>\n";
+
+/// The text as HTML text or attribute value.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+pub(crate) fn put(html: &mut String, text: impl Display) {
     let _ = write!(html, "{text}");
 }
 
-fn missed(html: &mut String, outcome: &Outcome) {
-    if outcome.missed.is_empty() {
+fn missed(html: &mut String, missed: &[String]) {
+    if missed.is_empty() {
         return;
     }
     html.push_str("<section class=\"missed\"><h2>Missed</h2><ul>\n");
-    for gate in &outcome.missed {
+    for gate in missed {
         put(html, format_args!("<li>{}</li>\n", escape(gate)));
     }
     html.push_str("</ul></section>\n");
@@ -280,7 +328,7 @@ fn fold(html: &mut String, title: &str, entries: &[String]) {
 }
 
 /// Three significant digits; a dash when it is not finite.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "–".to_owned();
     }

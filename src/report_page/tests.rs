@@ -4,7 +4,10 @@ use updp_trainer::outcome::{
     EpochOutcome, Moment, Speed, SubnetOutcome, SupernetOutcome, TrainingOutcome, Tried,
 };
 
+use updp_passes::{Declined, Refusal};
+
 use super::*;
+use crate::verify::OutputResult;
 
 fn offer(form: &str, latency_ms: f64, price: f64) -> OfferOutcome {
     let score = Score {
@@ -94,6 +97,54 @@ fn outcome() -> Outcome {
     }
 }
 
+fn facts(convs: usize) -> Facts {
+    let ops = [("Conv".to_owned(), convs), ("Relu".to_owned(), 4)].into_iter().collect();
+    Facts { nodes: convs + 4, ops, parameters: 1000 * convs, macs: 1_234_567, bytes: 4321 }
+}
+
+fn verified() -> Verification {
+    let output = OutputResult {
+        name: "scores <1>".to_owned(),
+        relative: 3.1e-7,
+        rms: 2e-7,
+        cosine: 1.0,
+        top1_agreement: Some(1.0),
+        limit: 1e-4,
+        undecided: 0,
+        is_telling: true,
+        failure: None,
+    };
+    let runtime = "ONNX Runtime 1.22".to_owned();
+    Verification { runtime, runs: 3, outputs: vec![output], ..Verification::default() }
+}
+
+fn log() -> Log {
+    let declined = Declined { reason: "slower", detail: "2 operators <in> a row".into() };
+    let refusal = Refusal { rule: "merge-chain", node: "/head/Conv".to_owned(), declined };
+    Log { refusals: vec![refusal], ..Log::default() }
+}
+
+fn page(model: &str, output: &str, outcome: &Outcome) -> String {
+    page_with(model, output, outcome, Some(&verified()))
+}
+
+fn page_with(
+    model: &str,
+    output: &str,
+    outcome: &Outcome,
+    verified: Option<&Verification>,
+) -> String {
+    super::page(&Run {
+        input: (model, &facts(9)),
+        output: (output, &facts(5)),
+        log: &log(),
+        verified,
+        status: if verified.is_some() { "passed" } else { "unchanged" },
+        outcome,
+        missed: &outcome.missed,
+    })
+}
+
 fn bare() -> Outcome {
     let score = Score { images: 0, accuracy: None, top5: None, agreement: None, overlap: 1.0 };
     let mut outcome = outcome();
@@ -148,6 +199,10 @@ fn the_page_shows_every_part_of_a_run_with_names_escaped() {
         "✓ merged-3x3",
         "&lt;bird&gt;",
         "broken.jpg",
+        "ONNX Runtime 1.22, 3 inputs each, the runtime's own optimizer off: equal",
+        "scores &lt;1&gt;",
+        "<td>Conv</td><td class=\"n\">9</td><td class=\"n\">5</td>",
+        "merge-chain at /head/Conv: slower (2 operators &lt;in&gt; a row)",
     ] {
         assert!(html.contains(text), "{text}");
     }
@@ -155,6 +210,22 @@ fn the_page_shows_every_part_of_a_run_with_names_escaped() {
     assert_eq!(html.matches("<tr class=\"chosen\"").count(), 2);
     assert_eq!(html.matches("<circle class=\"ring\" cx=\"9\"").count(), 1);
     assert_eq!(html.matches("<circle class=\"ring\"").count(), 3 + 1);
+    // Only what changed is counted by operator.
+    assert!(!html.contains("<td>Relu</td>"));
+    let [before, after] = [1, 2].map(|at| html.split("<div style=\"width:").nth(at).unwrap());
+    assert_eq!(before.split("</div>").next().unwrap().matches("<b style").count(), 5);
+    assert_eq!(after.split("</div>").next().unwrap().matches("<b class=\"is\"").count(), 2);
+}
+
+#[test]
+fn a_network_that_was_not_run_or_differs_is_told_so() {
+    let html = page_with("a", "b", &outcome(), None);
+    assert_well_formed(&html);
+    assert!(html.contains("nothing to compare"), "{html}");
+    let mut wrong = verified();
+    wrong.outputs[0].failure = Some("by 0.3".to_owned());
+    let html = page_with("a", "b", &outcome(), Some(&wrong));
+    assert!(html.contains("<b class=\"bad\">different</b>"), "{html}");
 }
 
 #[test]

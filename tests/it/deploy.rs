@@ -520,8 +520,7 @@ fn a_refused_model_is_written_and_the_exit_code_says_so() {
     assert_eq!(ran.status.code(), Some(4), "{text}");
     assert!(text.contains("C0012"), "{text}");
     assert!(output.exists(), "it is written all the same");
-    let report: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(&report).expect("written")).expect("JSON");
+    let report = crate::prune::command::json(&report);
     assert_eq!(report["deploy"]["target"], "migraphx");
     assert_eq!(report["deploy"]["findings"][0]["rule"], "operator");
     let shown = run(&["inspect", input.to_str().expect("text"), "--target", "tensorrt"]);

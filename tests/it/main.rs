@@ -1,5 +1,6 @@
 //! Integration tests: micro-models, fixtures, full-size networks, the command line.
 
+mod browser;
 mod command_line;
 mod compile;
 mod deploy;
@@ -10,6 +11,7 @@ mod fuzz_replay;
 mod micro;
 mod nothing_lost;
 mod prune;
+mod schemas;
 mod second_reader;
 mod steps;
 mod zoo;

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use updp_testkit::{Micro, conv, encode, find_ort, op_counts, read_model};
 
 use super::fixture;
+use crate::schemas::assert_valid;
 
 /// The program under way, which says nothing.
 pub(crate) fn started(arguments: &[&str]) -> Child {
@@ -49,9 +50,13 @@ pub(crate) fn scene(model: &str) -> (TempDir, String, String) {
     (folder, fixture(model).display().to_string(), output)
 }
 
+/// What was written to this file, held against its schema.
+#[track_caller]
 pub(crate) fn json(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).expect("written");
-    serde_json::from_str(&text).expect("JSON")
+    let document = serde_json::from_str(&text).expect("JSON");
+    assert_valid(&document);
+    document
 }
 
 #[test]
@@ -295,6 +300,8 @@ fn inspect_shows_blocks_as_table_json_and_page() {
         "--map",
         &page.display().to_string(),
     ]);
+    let headings = crate::browser::headings(&page);
+    assert!(headings.len() < 2, "{headings:?}");
     let page = std::fs::read_to_string(&page).expect("written");
     assert!(
         page.contains("<svg") && page.contains("blocks.0.0") && page.contains("measured"),
@@ -317,6 +324,7 @@ fn bench_prints_json() {
     let (_folder, input, _) = scene("fmnist_vgg.bn");
     let text = succeeds(&["bench", &input, &input, "--seconds", "0.2", "--batch", "2", "--json"]);
     let value: Value = serde_json::from_str(&text).expect("JSON");
+    assert_valid(&value);
     assert_eq!(value["schema"], "updp-bench/1");
     assert_eq!(value["models"].as_array().map(Vec::len), Some(2));
     let is_ort =
