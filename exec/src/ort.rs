@@ -124,6 +124,10 @@ pub(crate) fn open_session(
     let session = quiet::catch(|| -> Result<Session, ExecError> {
         let mut builder = configure(&loaded, &runtime, options, purpose)?
             .with_deterministic_compute(purpose != Purpose::Inference)
+            .map_err(|error| rejected(&runtime, error.message()))?
+            // With a pattern all activations of a step get one block beside what the arena took for the first step: twice
+            // the memory, and no time won (docs/results.md, "Memory of a step").
+            .with_memory_pattern(purpose != Purpose::Training)
             .map_err(|error| rejected(&runtime, error.message()))?;
         if let Some(saved) = saved {
             builder = builder

@@ -233,7 +233,8 @@ impl Recover<'_> {
         }
         let images = Images::new(&network, ground.dataset.clone(), ground.preprocess)?;
         let seed = self.images.seed;
-        let mut settings = plan.arguments.settings(&network, &images, (plan.epochs, seed));
+        let mut settings =
+            plan.arguments.settings_of_pruned(&network, &images, (plan.epochs, seed));
         settings.pruned = vec![1.0; surgery::lambda_entries(&network)];
         rehearse(&ground.tuning(&settings), &network)
     }

@@ -148,7 +148,8 @@ impl Recover<'_> {
         let network = ground.opened(&start)?;
         let images = Images::new(&network, ground.dataset.clone(), ground.preprocess)?;
         let seed = self.images.seed;
-        let mut settings = plan.arguments.settings(&network, &images, (plan.epochs, seed));
+        let mut settings =
+            plan.arguments.settings_of_pruned(&network, &images, (plan.epochs, seed));
         if has_lambda {
             settings.pruned = vec![1.0; surgery::lambda_entries(&network)];
             settings.speed = match (plan.method, plan.ramp) {
