@@ -61,14 +61,16 @@ TRAINED = ["fit", "fit, trained"]
 
 
 def subset(source, folder, count):
-    """The first `count` training images of an IDX folder, as IDX."""
+    """The first `count` training images of an IDX folder, as IDX. Written once: a training goes on with files that are as they were."""
+    folder = folder / str(count)
     folder.mkdir(parents=True, exist_ok=True)
-    for part, size in (("images-idx3", 28 * 28), ("labels-idx1", 1)):
+    images = folder / "train-images-idx3-ubyte"
+    for part, size in () if images.exists() else (("labels-idx1", 1), ("images-idx3", 28 * 28)):
         with gzip.open(source / f"train-{part}-ubyte.gz") as file:
             header = file.read(16 if size > 1 else 8)
             (folder / f"train-{part}-ubyte").write_bytes(
                 header[:4] + struct.pack(">I", count) + header[8:] + file.read(count * size))
-    return folder / "train-images-idx3-ubyte"
+    return images
 
 
 class Runs:

@@ -21,14 +21,6 @@ use crate::terminal::{self, Bar};
 const ADAMW_OPERATORS: [&str; 6] =
     ["LayerNormalization", "Erf", "Gelu", "Attention", "MultiHeadAttention", "GroupNormalization"];
 
-/// Learning rate of SGD, and the one for pruned networks where a training is long enough to come down from it again
-/// (docs/results.md, "Learning rate of pruned networks").
-const RATE: f64 = 0.02;
-const LONG_RATE: f64 = 0.05;
-
-/// Updates of a long training.
-const LONG: usize = 1000;
-
 /// Most steps of a training that are told.
 const COURSE: usize = 300;
 
@@ -57,7 +49,7 @@ impl TrainingArgs {
         } else {
             Optimizer::Sgd { momentum: 0.9, nesterov: true }
         };
-        let (peak, decay) = if is_adamw { (5e-4, 0.05) } else { (RATE, 5e-4) };
+        let (peak, decay) = if is_adamw { (5e-4, 0.05) } else { (0.02, 5e-4) };
         let peak = self.lr.unwrap_or(peak);
         TuneSettings {
             epochs,
@@ -94,25 +86,6 @@ impl TrainingArgs {
             seed,
             folder: None,
         }
-    }
-
-    /// Settings for a pruned network: the same, with a larger rate of SGD where none is given and the training is long. A network whose
-    /// blocks were just replaced has further to go than one that works already.
-    #[must_use]
-    pub fn settings_of_pruned(
-        &self,
-        network: &Model,
-        images: &Images,
-        times: (usize, u64),
-    ) -> TuneSettings {
-        let mut settings = self.settings(network, images, times);
-        let updates = times.0 * images.dataset().len() / (settings.batch * settings.accumulate);
-        let is_sgd = matches!(settings.optimizer, Optimizer::Sgd { .. });
-        if self.lr.is_none() && is_sgd && updates >= LONG {
-            settings.peak = LONG_RATE;
-            settings.floor = LONG_RATE / 100.0;
-        }
-        settings
     }
 }
 

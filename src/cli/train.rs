@@ -87,7 +87,7 @@ pub struct TrainingArgs {
     /// Rule that turns gradients into weights
     #[arg(long, value_enum, default_value = "auto")]
     pub optimizer: OptimizerChoice,
-    /// Learning rate after the warm-up, falling along half a cosine [default: 0.0005 of adamw, 0.02 of sgd, and 0.05 where a pruned network is trained 1000 steps or more]
+    /// Learning rate after the warm-up, falling along half a cosine [default: 0.0005 of adamw, 0.02 of sgd; of sgd 0.05 where a pruned network is trained for 1000 steps or more, or by progressive or direct]
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub lr: Option<f64>,
     /// Epochs in which the learning rate rises from 0 [default: a twentieth of them]

@@ -232,9 +232,7 @@ impl Recover<'_> {
             surgery::expand(&mut network, &choices, shrink)?;
         }
         let images = Images::new(&network, ground.dataset.clone(), ground.preprocess)?;
-        let seed = self.images.seed;
-        let mut settings =
-            plan.arguments.settings_of_pruned(&network, &images, (plan.epochs, seed));
+        let mut settings = plan.settings(&network, &images, self.images.seed);
         settings.pruned = vec![1.0; surgery::lambda_entries(&network)];
         rehearse(&ground.tuning(&settings), &network)
     }

@@ -1,5 +1,6 @@
 //! Training the pruned network: fitted and merged already, or with both flows of its blocks side by side.
 
+use updp_autodiff::step::Optimizer;
 use updp_ir::Model;
 use updp_passes::surgery::{self, Choice, Form};
 use updp_trainer::data::{Dataset, Preprocess};
@@ -23,6 +24,11 @@ use crate::training::{self, Shown};
 /// Batches that statistics of inserted norms are estimated with.
 const CALIBRATION_BATCHES: usize = 16;
 
+/// Learning rate of SGD for networks that have far to go: trained from blocks that were not fitted, or for so many updates that there is time
+/// to come down from it again (docs/results.md, "Learning rate of pruned networks").
+const LARGE_RATE: f64 = 0.05;
+const LONG: usize = 1000;
+
 /// What training is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
@@ -41,6 +47,19 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Settings for a pruned network.
+    pub(super) fn settings(&self, network: &Model, images: &Images, seed: u64) -> TuneSettings {
+        let mut settings = self.arguments.settings(network, images, (self.epochs, seed));
+        let updates = self.epochs * images.dataset().len() / (settings.batch * settings.accumulate);
+        let is_fitted = matches!(self.method, Method::Fit | Method::Blend);
+        let is_sgd = matches!(settings.optimizer, Optimizer::Sgd { .. });
+        if self.arguments.lr.is_none() && is_sgd && (updates >= LONG || !is_fitted) {
+            settings.peak = LARGE_RATE;
+            settings.floor = LARGE_RATE / 100.0;
+        }
+        settings
+    }
+
     /// When kernels shrink, as the schedule takes it.
     pub(super) fn shrink(&self) -> Shrink {
         match self.shrink_at {
@@ -147,9 +166,7 @@ impl Recover<'_> {
         };
         let network = ground.opened(&start)?;
         let images = Images::new(&network, ground.dataset.clone(), ground.preprocess)?;
-        let seed = self.images.seed;
-        let mut settings =
-            plan.arguments.settings_of_pruned(&network, &images, (plan.epochs, seed));
+        let mut settings = plan.settings(&network, &images, self.images.seed);
         if has_lambda {
             settings.pruned = vec![1.0; surgery::lambda_entries(&network)];
             settings.speed = match (plan.method, plan.ramp) {

@@ -107,6 +107,16 @@ fn a_pruned_network_is_trained_by_every_method() {
             let (before, after) = (accuracy(&trained["before"]), accuracy(&trained["after"]));
             assert!(after > 0.3, "{name} {method}: {before} -> {after}");
             let is_fitted = ["fit", "blend"].contains(method);
+            // What was not fitted has further to go, and takes larger steps of SGD.
+            let course = trained["course"].as_array().expect("a list");
+            let rates = course.iter().filter_map(|it| it["learning_rate"].as_f64());
+            let expected = match (name, is_fitted) {
+                ("fmnist_resnet.bn", true) => 0.02,
+                ("fmnist_resnet.bn", false) => 0.05,
+                _ => 5e-4,
+            };
+            let largest = rates.fold(0.0, f64::max);
+            assert!((largest / expected - 1.0).abs() < 1e-6, "{name} {method}: {largest}");
             assert!(is_fitted || after > before, "{name} {method}: {before} -> {after}");
             let curves = std::fs::read_to_string(&page).expect("written");
             let count = if *method == "fit" { 3 } else { 4 };
