@@ -127,6 +127,7 @@ fn looked_at(browser: &Path, folder: &Path, harness: &Path, is_dark: bool) -> Ve
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
+            "--disable-dev-shm-usage",
             "--hide-scrollbars",
             "--window-size=1400,2000",
             "--virtual-time-budget=20000",
