@@ -65,7 +65,9 @@ def subset(source, folder, count):
     folder = folder / str(count)
     folder.mkdir(parents=True, exist_ok=True)
     images = folder / "train-images-idx3-ubyte"
-    for part, size in () if images.exists() else (("labels-idx1", 1), ("images-idx3", 28 * 28)):
+    if images.exists():
+        return images
+    for part, size in (("labels-idx1", 1), ("images-idx3", 28 * 28)):
         with gzip.open(source / f"train-{part}-ubyte.gz") as file:
             header = file.read(16 if size > 1 else 8)
             (folder / f"train-{part}-ubyte").write_bytes(

@@ -104,6 +104,17 @@ pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
+/// Operator types whose number changed, by name, with the numbers before and after.
+#[must_use]
+pub fn changed_ops<'a>(before: &'a Facts, after: &'a Facts) -> Vec<(&'a str, usize, usize)> {
+    let mut names: Vec<&String> = before.ops.keys().chain(after.ops.keys()).collect();
+    names.sort();
+    names.dedup();
+    let count = |facts: &Facts, name: &String| facts.ops.get(name).copied().unwrap_or(0);
+    let counts = names.into_iter().map(|it| (it.as_str(), count(before, it), count(after, it)));
+    counts.filter(|(_, was, is)| was != is).collect()
+}
+
 /// The table of a model before and after.
 #[must_use]
 pub fn table(before: &Facts, after: &Facts) -> String {
@@ -113,14 +124,8 @@ pub fn table(before: &Facts, after: &Facts) -> String {
     };
     row("", "before".into(), "after".into());
     row("nodes", before.nodes.to_string(), after.nodes.to_string());
-    let mut names: Vec<&String> = before.ops.keys().chain(after.ops.keys()).collect();
-    names.sort();
-    names.dedup();
-    for name in names {
-        let count = |facts: &Facts| facts.ops.get(name).copied().unwrap_or(0);
-        if count(before) != count(after) {
-            row(&format!("  {name}"), count(before).to_string(), count(after).to_string());
-        }
+    for (name, was, is) in changed_ops(before, after) {
+        row(&format!("  {name}"), was.to_string(), is.to_string());
     }
     row("parameters", grouped(before.parameters as u64), grouped(after.parameters as u64));
     row("multiply-adds", grouped(before.macs), grouped(after.macs));

@@ -65,8 +65,7 @@ impl SupernetPlan<'_> {
         let mut settings = self.arguments.settings(network, &images, (self.epochs, seed));
         settings.pruned = vec![1.0; surgery::lambda_entries(network)];
         settings.is_sandwich = true;
-        settings.peak *= RATE;
-        settings.floor *= RATE;
+        settings.scale_rate(RATE);
         Ok(settings)
     }
 }

@@ -24,9 +24,10 @@ use crate::training::{self, Shown};
 /// Batches that statistics of inserted norms are estimated with.
 const CALIBRATION_BATCHES: usize = 16;
 
-/// Learning rate of SGD for networks that have far to go: trained from blocks that were not fitted, or for so many updates that there is time
-/// to come down from it again (docs/results.md, "Learning rate of pruned networks").
-const LARGE_RATE: f64 = 0.05;
+/// As many times the default rate of SGD networks take that have far to go: trained from blocks that were not fitted, or for so many
+/// updates that there is time to come down from it again (docs/results.md, "Learning rate of pruned networks").
+const FAR: f64 = 2.5;
+/// Such a number of updates.
 const LONG: usize = 1000;
 
 /// What training is asked for.
@@ -54,8 +55,7 @@ impl Plan<'_> {
         let is_fitted = matches!(self.method, Method::Fit | Method::Blend);
         let is_sgd = matches!(settings.optimizer, Optimizer::Sgd { .. });
         if self.arguments.lr.is_none() && is_sgd && (updates >= LONG || !is_fitted) {
-            settings.peak = LARGE_RATE;
-            settings.floor = LARGE_RATE / 100.0;
+            settings.scale_rate(FAR);
         }
         settings
     }

@@ -2,7 +2,7 @@
 
 use updp_trainer::outcome::{BlockOutcome, Outcome, Tried};
 
-use super::{escape, is_chosen, number, put};
+use super::{after_ms, escape, is_chosen, number, put};
 
 /// Height of the plot and its margins, in pixels.
 const HEIGHT: f64 = 320.0;
@@ -131,9 +131,8 @@ pub(super) fn front(html: &mut String, outcome: &Outcome) {
 fn chosen(outcome: &Outcome) -> Tried {
     let mut sum = Tried { blocks: Vec::new(), latency_ms: 0.0, price: 0.0, joint_price: None };
     for block in &outcome.blocks {
-        let offer = block.offers.iter().find(|offer| is_chosen(block, offer));
-        sum.latency_ms += offer.map_or(block.baseline_ms, |offer| offer.latency_ms);
-        sum.price += offer.map_or(0.0, |offer| offer.price.max(0.0));
+        sum.latency_ms += after_ms(block);
+        sum.price += super::chosen(block).map_or(0.0, |offer| offer.price.max(0.0));
         sum.blocks.extend(form_of(block));
     }
     let mut pruned = sum.blocks.clone();

@@ -191,7 +191,7 @@ fn share(
     of: fn(&Score) -> Option<f64>,
 ) {
     let Some(now) = of(&after) else { return };
-    let mut value = format!("{}\u{a0}%", number(100.0 * now));
+    let mut value = percent(now);
     let mut detail = String::new();
     if let Some(was) = of(&before) {
         value = format!("{} → {value}", number(100.0 * was));
@@ -286,6 +286,16 @@ fn row_class(block: &BlockOutcome, at: usize) -> &'static str {
     if is_it { " class=\"chosen\"" } else { "" }
 }
 
+/// The form that a block was pruned to.
+fn chosen(block: &BlockOutcome) -> Option<&OfferOutcome> {
+    block.offers.iter().find(|offer| is_chosen(block, offer))
+}
+
+/// What a block takes in the form that it was pruned to, or as it is.
+fn after_ms(block: &BlockOutcome) -> f64 {
+    chosen(block).map_or(block.baseline_ms, |offer| offer.latency_ms)
+}
+
 fn is_chosen(block: &BlockOutcome, offer: &OfferOutcome) -> bool {
     block.chosen.as_ref() == Some(&offer.form)
 }
@@ -340,6 +350,10 @@ pub(crate) fn number(value: f64) -> String {
     }
     let decimals = (2 - value.abs().log10().floor() as i64).max(0) as usize;
     format!("{value:.decimals$}").replace('-', "−")
+}
+
+fn percent(share: f64) -> String {
+    format!("{}\u{a0}%", number(100.0 * share))
 }
 
 fn signed(value: f64) -> String {

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use updp_passes::Log;
-use updp_trainer::outcome::{BlockOutcome, Outcome};
+use updp_trainer::outcome::Outcome;
 
-use super::{Run, escape, fold, is_chosen, number, put};
-use crate::report::{Facts, counted, grouped};
+use super::{Run, after_ms, escape, fold, number, percent, put};
+use crate::report::{changed_ops, counted, grouped};
 
 /// Whether the written model was run, on how many inputs and how far its outputs are off.
 pub(super) fn verification(html: &mut String, run: &Run<'_>) {
@@ -54,14 +54,10 @@ pub(super) fn verification(html: &mut String, run: &Run<'_>) {
     html.push_str("</tbody></table></div>\n");
 }
 
-fn percent(share: f64) -> String {
-    format!("{}\u{a0}%", number(100.0 * share))
-}
-
 /// The blocks along the network, as long as they take; pruned ones in their form.
 pub(super) fn map(html: &mut String, outcome: &Outcome) {
-    let total = |of: fn(&BlockOutcome) -> f64| outcome.blocks.iter().map(of).sum::<f64>();
-    let (before, after) = (total(|block| block.baseline_ms), total(after_ms));
+    let before: f64 = outcome.blocks.iter().map(|block| block.baseline_ms).sum();
+    let after: f64 = outcome.blocks.iter().map(after_ms).sum();
     let longest = before.max(after);
     if !(longest.is_finite() && longest > 0.0) {
         return;
@@ -70,22 +66,19 @@ pub(super) fn map(html: &mut String, outcome: &Outcome) {
         "<h2>Blocks along the network</h2>\n<p class=\"dim\">As long as each takes by itself; green: pruned. Their \
          names are in the table below.</p>\n<div class=\"map\">\n",
     );
-    for (label, all, of) in [
-        ("Before", before, (|block| block.baseline_ms) as fn(&BlockOutcome) -> f64),
-        ("After", after, after_ms),
-    ] {
+    for (label, all, is_after) in [("Before", before, false), ("After", after, true)] {
         let width = 100.0 * all / longest;
         put(html, format_args!("<span>{label}</span><div style=\"width:{width:.2}%\">"));
         for block in &outcome.blocks {
-            let form = block.chosen.as_deref().filter(|_| label == "After");
-            let tip =
-                format!("{} {}: {} ms", block.name, form.unwrap_or("as it is"), number(of(block)));
+            let form = block.chosen.as_deref().filter(|_| is_after);
+            let ms = if is_after { after_ms(block) } else { block.baseline_ms };
+            let tip = format!("{} {}: {} ms", block.name, form.unwrap_or("as it is"), number(ms));
             put(
                 html,
                 format_args!(
                     "<b{} style=\"flex:{:.4} 1 0\" title=\"{}\">{}</b>",
                     if form.is_some() { " class=\"is\"" } else { "" },
-                    of(block).max(0.0) / longest,
+                    ms.max(0.0) / longest,
                     escape(&tip),
                     block.index
                 ),
@@ -94,12 +87,6 @@ pub(super) fn map(html: &mut String, outcome: &Outcome) {
         html.push_str("</div>\n");
     }
     html.push_str("</div>\n");
-}
-
-/// What a block takes in the form that it was pruned to, or as it is.
-fn after_ms(block: &BlockOutcome) -> f64 {
-    let offer = block.offers.iter().find(|offer| is_chosen(block, offer));
-    offer.map_or(block.baseline_ms, |offer| offer.latency_ms)
 }
 
 /// Counts before and after, of operators those that changed.
@@ -117,14 +104,8 @@ pub(super) fn operators(html: &mut String, run: &Run<'_>) {
         );
     };
     row("Operators", before.nodes as u64, after.nodes as u64);
-    let mut names: Vec<&String> = before.ops.keys().chain(after.ops.keys()).collect();
-    names.sort();
-    names.dedup();
-    for name in names {
-        let count = |facts: &Facts| facts.ops.get(name).copied().unwrap_or(0) as u64;
-        if count(before) != count(after) {
-            row(name, count(before), count(after));
-        }
+    for (name, was, is) in changed_ops(before, after) {
+        row(name, was as u64, is as u64);
     }
     row("Parameters", before.parameters as u64, after.parameters as u64);
     row("Multiply-adds", before.macs, after.macs);

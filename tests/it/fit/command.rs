@@ -7,6 +7,7 @@ use serde_json::Value;
 use updp_ir::{DataPlacement, DataType, Dim, ModelBuilder, Node};
 use updp_testkit::{op_counts, read_model};
 
+use crate::browser::assert_shows;
 use crate::fixtures::folder;
 use crate::prune::command::{ends, json, run, scene, started, succeeds};
 
@@ -187,8 +188,7 @@ fn a_goal_out_of_reach_ends_with_7_and_the_best_network() {
         7,
         "bytes instead of 1000; the result is written",
     );
-    let headings = crate::browser::headings(&page);
-    assert!(headings.is_empty() || headings.iter().any(|it| it == "Missed"), "{headings:?}");
+    assert_shows(&page, &["Missed"]);
     let page = std::fs::read_to_string(page).expect("written");
     assert!(page.contains("instead of 50<") && page.contains("instead of 1000<"), "{page}");
     assert!(Path::new(&output).exists());

@@ -86,6 +86,14 @@ pub struct TuneSettings {
     pub folder: Option<PathBuf>,
 }
 
+impl TuneSettings {
+    /// Multiplies the learning rate, at its peak and at its end.
+    pub fn scale_rate(&mut self, factor: f64) {
+        self.peak *= factor;
+        self.floor *= factor;
+    }
+}
+
 /// A network, its teacher and the images.
 pub struct Tuning<'a> {
     /// How networks are run; training needs ONNX Runtime.
