@@ -55,6 +55,9 @@ ARMS = {
     "blend": ["--method", "blend"],
     "fit, trained": ["--method", "fit"],
 }
+# Without these no table: what is compared against, and what starts the others.
+ALWAYS = ["trained", "fit"]
+PRUNED = [arm for arm in ARMS if arm != "trained"]
 # Searches that are compared with --choices, and the arms that each is compared in.
 SEARCHES = ["fit", "genetic", "greedy"]
 TRAINED = ["fit", "fit, trained"]
@@ -79,6 +82,7 @@ class Runs:
     def __init__(self, arguments, folder):
         self.arguments, self.folder = arguments, folder
         (folder / "cifar.json").write_text(json.dumps(CIFAR))
+        self.arms = [arm for arm in ARMS if arm in (arguments.arm or ARMS) or arm in ALWAYS]
         self.fmnist = subset(Path(arguments.fmnist), folder / "fmnist", arguments.images)
 
     def data(self, net):
@@ -160,15 +164,16 @@ def named(blocks):
 
 def arms_of(runs, net, blocks, seed):
     """Every arm of one network and seed, the fit first: what it fitted is used by the others."""
-    return {arm: runs.run(net, blocks, arm, seed) for arm in sorted(ARMS, key=lambda arm: arm != "fit")}
+    return {arm: runs.run(net, blocks, arm, seed) for arm in sorted(runs.arms, key=lambda arm: arm != "fit")}
 
 
-def choices(runs, net, count, seeds):
+def choices(runs, pool, net, count, seeds):
     """A row of the third table."""
     cells = []
     for search in [*SEARCHES, "random"]:
         of_seeds = [runs.drawn(net, count, seed) if search == "random" else runs.blocks(net, count, search) for seed in range(seeds)]
-        found = [[100 * runs.run(net, blocks, arm, seed)["after"] for seed, blocks in enumerate(of_seeds)] for arm in TRAINED]
+        of_seed = lambda seed: [100 * runs.run(net, of_seeds[seed], arm, seed)["after"] for arm in TRAINED]
+        found = list(zip(*pool.map(of_seed, range(seeds))))
         numbers = " → ".join(f"{statistics.mean(values):.2f}{spread(values)}" for values in found)
         cells.append(numbers if search == "random" else f"{of_seeds[0]}: {numbers}")
     return f"| {net} | {' | '.join(cells)} |"
@@ -188,14 +193,14 @@ def interval(values):
 
 def rows(net, blocks, found):
     """A row of each table."""
-    after = {arm: [100 * own[arm]["after"] for own in found] for arm in ARMS}
+    after = {arm: [100 * own[arm]["after"] for own in found] for arm in found[0]}
     original = 100 * found[0]["fit"]["before"]
-    cells = " | ".join(f"{statistics.mean(after[arm]):.2f}{spread(after[arm])}" for arm in ARMS)
+    cells = " | ".join(f"{statistics.mean(after[arm]):.2f}{spread(after[arm])}" for arm in ARMS if arm in after)
     fit = [own["fit"] for own in found]
     speed = statistics.median(own["speedup"] for own in fit)
     accuracy = f"| {net} | {blocks} | {fit[0]['nodes']} | {speed:.2f} | {original:.2f} | {cells} |"
     best = [max(original, trained) for trained in after["trained"]]
-    lost = {arm: [a - b for a, b in zip(best, after[arm])] for arm in ARMS if arm != "trained"}
+    lost = {arm: [a - b for a, b in zip(best, after[arm])] for arm in ARMS if arm in PRUNED and arm in after}
     cells = " | ".join(f"{statistics.mean(own):.2f}{interval(own)}" for own in lost.values())
     return accuracy, f"| {net} | {blocks} | {statistics.mean(best):.2f} | {cells} |"
 
@@ -209,6 +214,7 @@ def main():
     parser.add_argument("--work")
     parser.add_argument("--net", choices=NETS, action="append")
     parser.add_argument("--depth", choices=["third", "half"], action="append")
+    parser.add_argument("--arm", choices=ARMS, action="append", help="besides trained and fit; all of them without this")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3, help="of Fashion-MNIST")
     parser.add_argument("--images", type=int, default=12000, help="of Fashion-MNIST")
@@ -226,7 +232,7 @@ def main():
     depths = [depth == "half" for depth in arguments.depth or ["third", "half"]]
     start = time.monotonic()
     lost, chosen, failed = [], [], False
-    print(f"| network | blocks | operators | speed-up | original | {' | '.join(ARMS)} |\n|{'---|' * (len(ARMS) + 5)}", flush=True)
+    print(f"| network | blocks | operators | speed-up | original | {' | '.join(runs.arms)} |\n|{'---|' * (len(runs.arms) + 5)}", flush=True)
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         for net in arguments.net or NETS:
             for depth in depths:
@@ -234,7 +240,7 @@ def main():
                     blocks = runs.blocks(net, NETS[net][depth])
                     found = list(pool.map(lambda seed: arms_of(runs, net, blocks, seed), range(arguments.seeds)))
                     if arguments.choices:
-                        chosen.append(choices(runs, net, NETS[net][depth], arguments.seeds))
+                        chosen.append(choices(runs, pool, net, NETS[net][depth], arguments.seeds))
                 except (RuntimeError, json.JSONDecodeError, KeyError) as error:
                     failed = True
                     print(f"{net}: {error}", file=sys.stderr)
@@ -242,7 +248,7 @@ def main():
                 accuracy, points = rows(net, blocks, found)
                 print(accuracy, flush=True)
                 lost.append(points)
-    losing = [arm for arm in ARMS if arm != "trained"]
+    losing = [arm for arm in PRUNED if arm in runs.arms]
     print(f"\n| network | blocks | baseline | {' | '.join(losing)} |\n|{'---|' * (len(losing) + 3)}")
     print("\n".join(lost))
     if chosen:

@@ -4,6 +4,8 @@ mod command;
 mod supernet;
 mod train;
 
+use std::num::NonZeroUsize;
+
 use indexmap::IndexMap;
 use updp_exec::{Optimizer, Runtime};
 use updp_ir::Model;
@@ -99,7 +101,8 @@ fn layers_put_back_with_their_own_weights_change_nothing() {
 }
 
 pub(crate) fn runner() -> Runner {
-    let options = updp_exec::Options { optimizer: Optimizer::All, ..updp_exec::Options::default() };
+    let (optimizer, threads) = (Optimizer::All, NonZeroUsize::new(1));
+    let options = updp_exec::Options { optimizer, threads, ..updp_exec::Options::default() };
     Runner { runtime: Runtime::Auto, options }
 }
 

@@ -8,15 +8,15 @@ use serde_json::Value;
 use updp_ir::{Model, Tensor};
 use updp_testkit::{Session, find_ort, op_counts, read_model, signature, skip};
 
-use super::command::{arguments, data};
+use super::command::{arguments, data, with_threads};
 use crate::prune::command::{ends, json, scene, started, succeeds};
 
 /// Arguments of `train` on the Fashion-MNIST fixture, and more.
 fn training<'a>(input: &'a str, output: &'a str, data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut all = vec!["train", input, "-o", output, "--data", data];
-    all.extend(["--preprocess", "fashion-mnist", "--val-split", "0.3", "--threads", "2"]);
+    all.extend(["--preprocess", "fashion-mnist", "--val-split", "0.3"]);
     all.extend(more);
-    all
+    with_threads(all)
 }
 
 fn accuracy(score: &Value) -> f64 {
@@ -134,7 +134,7 @@ fn the_fitted_network_is_written_where_training_spoils_it() {
     let report = folder.path().join("r.json");
     let (report_text, data) = (report.display().to_string(), data());
     let work = folder.path().join("work").display().to_string();
-    let blocks = ["--blocks", "4", "--force", "--work", &work, "--threads", "1"];
+    let blocks = ["--blocks", "4", "--force", "--work", &work];
     succeeds(&arguments(&input, &output, &data, &blocks));
     let fitted = std::fs::read(&output).expect("written");
     let much = ["--epochs", "1", "--lr", "0.5", "--optimizer", "sgd", "--report", &report_text];
@@ -254,7 +254,8 @@ fn a_training_that_was_killed_ends_with_the_same_bytes() {
     let (folder, input, output) = scene("fmnist_resnet.bn");
     let (data, work) = (data(), folder.path().join("work"));
     let work_text = work.display().to_string();
-    let more = ["--epochs", "11", "--batch-size", "32", "--work", &work_text, "-q"];
+    let more =
+        ["--epochs", "11", "--batch-size", "32", "--threads", "2", "--work", &work_text, "-q"];
     let all = training(&input, &output, &data, &more);
     let checkpoints = || {
         let folders = std::fs::read_dir(&work).into_iter().flatten().flatten();

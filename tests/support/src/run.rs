@@ -1,5 +1,6 @@
 //! Runs models in every runtime at hand, the runtime's own optimizer off.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -51,15 +52,18 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
+    /// Options of every session: one thread, because tests already keep every core busy and a pool of threads would only
+    /// wait in a loop for the others.
+    fn options(library: Option<PathBuf>) -> Options {
+        Options { library, threads: NonZeroUsize::new(1), ..Options::default() }
+    }
+
     /// Loads a model, optimizer off.
     ///
     /// # Errors
     /// What the runtime refuses.
     pub fn open(model: &Model, runtime: Runtime) -> Result<Self, ExecError> {
-        let options = Options {
-            library: if runtime == Runtime::Ort { find_ort() } else { None },
-            ..Options::default()
-        };
+        let options = Self::options(if runtime == Runtime::Ort { find_ort() } else { None });
         let bytes = encode(model);
         let executor = open(ModelSource::Bytes(&bytes), runtime, &options)?;
         Ok(Self { runtime, executor })
@@ -78,8 +82,7 @@ impl Session {
     /// # Errors
     /// As [`Session::ort`].
     pub fn ort_optimized(model: &Model) -> Result<Self, ExecError> {
-        let options =
-            Options { library: find_ort(), optimizer: Optimizer::All, ..Options::default() };
+        let options = Options { optimizer: Optimizer::All, ..Self::options(find_ort()) };
         let bytes = encode(model);
         let executor = open(ModelSource::Bytes(&bytes), Runtime::Ort, &options)?;
         Ok(Self { runtime: Runtime::Ort, executor })
