@@ -37,6 +37,9 @@ pub struct SearchArgs {
     /// Most sets tried together [default: by the size of the model, 6 to 32 of fit, 32 to 256 of the others]
     #[arg(long, value_name = "N", requires = "data")]
     pub evaluations: Option<NonZeroUsize>,
+    /// Sets that lose least together and are fitted as a whole; the best of them is taken [default: 4, of a large model 2]
+    #[arg(long, value_name = "N", requires = "data")]
+    pub finalists: Option<NonZeroUsize>,
     /// Trains a supernet, every block as it is and pruned, so many epochs, and tries sets in it; 0 = sets are tried as fitted
     #[arg(long, value_name = "N", default_value = "0", requires = "data")]
     pub supernet_epochs: usize,
@@ -62,6 +65,7 @@ impl SearchArgs {
     /// Whether anything but the default was asked for.
     #[must_use]
     pub fn is_asked_for(&self) -> bool {
-        self.choice() != SearchChoice::Fit || self.evaluations.is_some() || self.has_supernet()
+        let has_numbers = self.evaluations.is_some() || self.finalists.is_some();
+        self.choice() != SearchChoice::Fit || has_numbers || self.has_supernet()
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn alone(
 }
 
 /// Whether scoring every form of every block takes minutes.
-fn is_costly(recovery: &Recovery<'_>) -> bool {
+pub(super) fn is_costly(recovery: &Recovery<'_>) -> bool {
     held_out_macs(recovery) > COSTLY_MACS
 }
 

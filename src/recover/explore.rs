@@ -32,6 +32,8 @@ pub(super) struct Search<'a> {
     strategy: Option<Strategy>,
     /// Sets tried at most, as asked for.
     pub(super) evaluations: Option<usize>,
+    /// Sets fitted as a whole at most, as asked for.
+    pub(super) finalists: Option<usize>,
     seed: u64,
     archive: Archive,
     pub(super) trials: Trials<'a>,
@@ -95,8 +97,9 @@ impl<'a> Search<'a> {
             None => Ledger::default(),
         };
         let evaluations = arguments.evaluations.map(usize::from);
+        let finalists = arguments.finalists.map(usize::from);
         let trials = Trials { ledger, supernet: None };
-        Ok(Self { strategy, evaluations, seed, archive: Archive::new(items), trials })
+        Ok(Self { strategy, evaluations, finalists, seed, archive: Archive::new(items), trials })
     }
 
     /// Goes by the costs of these items from now on, with what was evaluated before.
@@ -178,7 +181,7 @@ impl<'a> Market<'a> {
         let strategy = self.search.strategy?;
         let archive = &self.search.archive;
         let sets = |front: Vec<Evaluated>| {
-            front.iter().map(|it| self.tried(&it.solution, Some(it.joint_price))).collect()
+            front.iter().map(|it| self.tried(&it.solution, Some(it.joint_price), None)).collect()
         };
         Some(SearchOutcome {
             strategy: name(strategy).to_owned(),

@@ -7,6 +7,7 @@ use updp_trainer::recovery::{hard_loss, place, price};
 use updp_trainer::search::{self, Genome, Goal};
 
 use super::Aim;
+use super::bounds;
 use super::market::{Market, WHOLE_SECONDS, candidates};
 use super::start::Start;
 use crate::error::CliError;
@@ -22,6 +23,13 @@ const TRIALS: (u64, u64) = (6, 32);
 
 /// A latency is aimed at so much below the goal: measuring the result again gives another number.
 const MARGIN: f64 = 0.97;
+
+/// Sets that are fitted as a whole by default, and those of a network whose blocks take minutes.
+const FINALISTS: usize = 4;
+const FEW_FINALISTS: usize = 2;
+
+/// A set is not fitted as a whole when it loses, together, more than twice the points of the best one and so many more.
+const RIVAL: f64 = 2.0;
 
 /// Unit that multiply-adds are counted in.
 pub(super) const MACS: f64 = 1e6;
@@ -39,6 +47,8 @@ const MOST_MORE: f64 = 1.5;
 pub(super) struct Choice {
     pub(super) genome: Genome,
     pub(super) tried: Vec<(Genome, f64)>,
+    /// Those of them that were fitted as a whole, with the points that they lose then.
+    pub(super) finalists: Vec<(Genome, f64)>,
     pub(super) explanation: Vec<String>,
     /// Multiply-adds that are left of those of the original, where they were the goal.
     pub(super) macs_share: Option<f64>,
@@ -46,7 +56,12 @@ pub(super) struct Choice {
 
 impl Choice {
     pub(super) fn new(genome: Genome, tried: Vec<(Genome, f64)>, explanation: Vec<String>) -> Self {
-        Self { genome, tried, explanation, macs_share: None }
+        Self { genome, tried, finalists: Vec::new(), explanation, macs_share: None }
+    }
+
+    /// What a set loses once it is fitted as a whole; `None` where it was not.
+    pub(super) fn fitted_price(&self, genome: &Genome) -> Option<f64> {
+        self.finalists.iter().find(|(own, _)| own == genome).map(|(_, price)| *price)
     }
 }
 
@@ -80,8 +95,7 @@ impl Market<'_> {
     /// This many blocks, those that lose least.
     pub(super) fn count(&mut self, count: usize) -> Result<(Choice, Start), CliError> {
         let choice = self.refine(Goal::Count(count), false)?;
-        let start = self.start(&choice.genome)?;
-        Ok((choice, start))
+        self.settle(choice, |_, _| Ok(true))
     }
 
     /// Aims at a latency until the measured network has it.
@@ -89,7 +103,7 @@ impl Market<'_> {
         let all: f64 = self.items.iter().map(|item| item.baseline_ms).sum();
         let mut saving: Option<f64> = None;
         let mut tried = Vec::new();
-        let mut explanation = Vec::new();
+        let (mut explanation, mut finalists) = (Vec::new(), Vec::new());
         let mut best: Option<(f64, Genome)> = None;
         let mut fitted: Option<(f64, Genome, Start)> = None;
         for _ in 0..AIMS {
@@ -100,7 +114,7 @@ impl Market<'_> {
             let least = search::fastest(&self.items);
             let bound = (all - aimed).max(least.latency_ms);
             let choice = self.refine(Goal::Latency(bound), false)?;
-            tried.extend(choice.tried);
+            tried.extend(choice.tried.iter().cloned());
             let mut after = self.pruned_ms(&choice.genome)?;
             explanation.push(format!(
                 "a sum of {bound:.3} ms of the blocks was aimed at (they take {all:.3} ms as they are); the network was measured at {after:.3} ms of {whole:.3} ms"
@@ -108,14 +122,19 @@ impl Market<'_> {
             let is_last = bound <= least.latency_ms;
             if after <= wanted_ms * MARGIN || is_last {
                 // What is written may differ from what was tried, and every measurement from the one before.
-                let start = self.start(&choice.genome)?;
+                let reached = |market: &mut Self, genome: &Genome| {
+                    Ok(market.pruned_ms(genome)? <= wanted_ms * MARGIN)
+                };
+                let (choice, start) = self.settle(choice, reached)?;
+                explanation.extend(choice.explanation);
+                finalists.extend(choice.finalists);
                 after = self.latencies(start.network().clone())?.1;
                 let holds = after <= wanted_ms;
                 if !holds {
                     explanation.push(format!("fitted, it was measured at {after:.3} ms"));
                 }
                 if fitted.as_ref().is_none_or(|(known, ..)| after < *known) {
-                    fitted = Some((after, choice.genome.clone(), start));
+                    fitted = Some((after, choice.genome, start));
                 }
                 if holds || is_last {
                     break;
@@ -136,7 +155,8 @@ impl Market<'_> {
                 (genome, start)
             }
         };
-        Ok((Choice::new(genome, tried, explanation), start))
+        let choice = Choice::new(genome, tried, explanation);
+        Ok((Choice { finalists, ..choice }, start))
     }
 
     /// The blocks that lose least with at most this share of the multiply-adds of the compiled original left.
@@ -162,7 +182,7 @@ impl Market<'_> {
         loop {
             let is_last = bound <= least;
             let choice = self.refine(Goal::Latency(bound.max(least)), false)?;
-            tried.extend(choice.tried);
+            tried.extend(choice.tried.iter().cloned());
             let left = self.pruned_macs(&choice.genome)?;
             explanation.push(format!(
                 "{wanted:.2} million of {whole:.2} million multiply-adds may be left; of the set chosen for that {left:.2} million are"
@@ -172,12 +192,58 @@ impl Market<'_> {
                 bound -= (left - wanted).max(0.001 * whole);
                 continue;
             }
-            explanation.extend(choice.explanation);
-            let start = self.start(&choice.genome)?;
-            let mut choice = Choice::new(choice.genome, tried, explanation);
-            choice.macs_share = Some(left / whole.max(f64::MIN_POSITIVE));
-            return Ok((choice, start));
+            let (mut choice, start) = self.settle(choice, |market, genome| {
+                Ok(market.pruned_macs(genome)? <= wanted.max(left))
+            })?;
+            explanation.append(&mut choice.explanation);
+            let left = self.pruned_macs(&choice.genome)?;
+            let macs_share = Some(left / whole.max(f64::MIN_POSITIVE));
+            return Ok((Choice { tried, explanation, macs_share, ..choice }, start));
         }
+    }
+
+    /// Of the sets that lose least together the one that loses least once it is fitted as a whole: the layers behind make
+    /// up for some blocks better than for others, and that shows only then. The set chosen so far is the first of them;
+    /// the others must reach the goal and not lose far more together ([`RIVAL`]).
+    fn settle(
+        &mut self,
+        mut choice: Choice,
+        mut reaches: impl FnMut(&mut Self, &Genome) -> Result<bool, CliError>,
+    ) -> Result<(Choice, Start), CliError> {
+        let default = if bounds::is_costly(&self.recovery) { FEW_FINALISTS } else { FINALISTS };
+        let most = self.search.finalists.unwrap_or(default);
+        let mut best = self.start(&choice.genome)?;
+        let mut least = price(&self.baseline, best.score());
+        choice.finalists.push((choice.genome.clone(), least));
+        let own = choice.tried.iter().find(|(genome, _)| *genome == choice.genome);
+        let most_lost = own.map_or(f64::NEG_INFINITY, |(_, joint)| 2.0 * joint.max(0.0) + RIVAL);
+        let mut rivals = choice.tried.clone();
+        rivals.retain(|(genome, joint)| *genome != choice.genome && *joint <= most_lost);
+        rivals.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        rivals.dedup_by(|(a, _), (b, _)| a == b);
+        for (genome, _) in rivals {
+            if choice.finalists.len() >= most {
+                break;
+            }
+            if !reaches(self, &genome)? {
+                continue;
+            }
+            let start = self.start(&genome)?;
+            let lost = price(&self.baseline, start.score());
+            choice.finalists.push((genome.clone(), lost));
+            if lost < least {
+                (least, best, choice.genome) = (lost, start, genome);
+            }
+        }
+        if choice.finalists.len() > 1 {
+            let lost = choice.finalists.iter().map(|(_, lost)| format!("{lost:.2}"));
+            choice.explanation.push(format!(
+                "the {} sets that lose least together, fitted as a whole, lose {} points: the one with {least:.2} is taken",
+                choice.finalists.len(),
+                lost.collect::<Vec<_>>().join(", ")
+            ));
+        }
+        Ok((choice, best))
     }
 
     /// Multiply-adds of the network with these blocks pruned, in [`MACS`].

@@ -347,7 +347,12 @@ impl Market<'_> {
         Ok((times[0], times[1]))
     }
 
-    pub(super) fn tried(&self, solution: &Solution, joint_price: Option<f64>) -> Tried {
+    pub(super) fn tried(
+        &self,
+        solution: &Solution,
+        joint_price: Option<f64>,
+        fitted_price: Option<f64>,
+    ) -> Tried {
         let blocks = self.offers.iter().zip(&solution.genome).filter_map(|(offers, choice)| {
             let site = &offers.scored[(*choice)?].candidate.site;
             Some((site.block, site.form.name().to_owned()))
@@ -357,6 +362,7 @@ impl Market<'_> {
             latency_ms: solution.latency_ms,
             price: solution.price,
             joint_price,
+            fitted_price,
         }
     }
 }

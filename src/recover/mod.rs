@@ -369,10 +369,11 @@ impl Recover<'_> {
         let sequence = &start.sequence;
         outcome.blocks = market.offers.iter().map(|o| o.outcome(market, start)).collect();
         outcome.front =
-            search::front(&market.items).iter().map(|s| market.tried(s, None)).collect();
+            search::front(&market.items).iter().map(|s| market.tried(s, None, None)).collect();
         for (genome, joint) in &choice.tried {
             if let Some(solution) = search::sum(&market.items, genome) {
-                outcome.tried.push(market.tried(&solution, Some(*joint)));
+                let fitted = choice.fitted_price(genome);
+                outcome.tried.push(market.tried(&solution, Some(*joint), fitted));
             }
         }
         outcome.search = market.searched();

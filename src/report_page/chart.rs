@@ -129,7 +129,9 @@ pub(super) fn front(html: &mut String, outcome: &Outcome) {
 
 /// The chosen set by the table, with its joint price where it was tried.
 fn chosen(outcome: &Outcome) -> Tried {
-    let mut sum = Tried { blocks: Vec::new(), latency_ms: 0.0, price: 0.0, joint_price: None };
+    let (joint_price, fitted_price) = (None, None);
+    let mut sum =
+        Tried { blocks: Vec::new(), latency_ms: 0.0, price: 0.0, joint_price, fitted_price };
     for block in &outcome.blocks {
         sum.latency_ms += after_ms(block);
         sum.price += super::chosen(block).map_or(0.0, |offer| offer.price.max(0.0));

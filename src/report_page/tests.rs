@@ -35,7 +35,7 @@ fn block(index: usize, offers: Vec<OfferOutcome>, chosen: Option<&str>) -> Block
 
 fn tried(blocks: &[(usize, &str)], latency_ms: f64, price: f64, joint: Option<f64>) -> Tried {
     let blocks = blocks.iter().map(|&(at, form)| (at, form.to_owned())).collect();
-    Tried { blocks, latency_ms, price, joint_price: joint }
+    Tried { blocks, latency_ms, price, joint_price: joint, fitted_price: None }
 }
 
 fn outcome() -> Outcome {

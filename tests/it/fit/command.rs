@@ -124,6 +124,53 @@ fn a_genetic_search_keeps_its_goal_and_gives_the_same_bytes_twice() {
 }
 
 #[test]
+fn of_the_sets_that_lose_least_the_best_as_a_whole_is_taken() {
+    let (folder, input, output) = scene("fmnist_resnet.bn");
+    let (report, work) = (folder.path().join("r.json"), folder.path().join("work"));
+    let table = folder.path().join("t.json").display().to_string();
+    let (report_text, work_text) = (report.display().to_string(), work.display().to_string());
+    let data = data();
+    let kept = ["--work", &work_text, "--latency-table", &table, "--report", &report_text];
+    let number = |set: &Value, name: &str| set[name].as_f64();
+    let least = |sets: &[Value], name: &str| {
+        sets.iter().filter_map(|set| number(set, name)).fold(f64::INFINITY, f64::min)
+    };
+    for (goal, count) in [(["--prune", "2"], 1), (["--prune", "2"], 3), (["--macs", "0.8"], 3)] {
+        let finalists = count.to_string();
+        let more = ["--force", "--form", "conv", "--finalists", &finalists];
+        let more = [&goal[..], &more, &kept].concat();
+        let text = succeeds(&arguments(&input, &output, &data, &more));
+        let found = &json(&report)["pruning"]["fit"];
+        let tried = found["tried"].as_array().expect("a list");
+        let fitted: Vec<Value> =
+            tried.iter().filter(|set| number(set, "fitted_price").is_some()).cloned().collect();
+        assert_eq!(fitted.len(), count, "{goal:?}");
+        // Each of them loses no more together than any that was passed over.
+        let passed: Vec<Value> =
+            tried.iter().filter(|set| number(set, "fitted_price").is_none()).cloned().collect();
+        if goal[0] == "--prune" {
+            let most = fitted.iter().filter_map(|set| number(set, "joint_price"));
+            let most = most.fold(f64::NEG_INFINITY, f64::max);
+            assert!(most <= least(&passed, "joint_price"), "{tried:?}");
+        }
+        assert_eq!(text.contains("fitted as a whole, lose"), count > 1, "{text}");
+        // The result is the best of them; its price is on the same images.
+        let best = least(&fitted, "fitted_price");
+        let of = |when: &str, what: &str| found[when][what].as_f64().expect("a number");
+        let lost = |what: &str| of("before", what) - of("after", what);
+        let price = 50.0 * (lost("accuracy") + lost("overlap"));
+        assert!((price - best).abs() < 1e-3, "{goal:?}: {price} and {best}");
+        let chosen = found["blocks"].as_array().expect("a list").iter();
+        let chosen: Vec<Value> = chosen
+            .filter(|block| !block["chosen"].is_null())
+            .map(|block| serde_json::json!([block["index"], block["chosen"]]))
+            .collect();
+        let own = fitted.iter().find(|set| number(set, "fitted_price") == Some(best));
+        assert_eq!(own.map(|set| &set["blocks"]), Some(&Value::from(chosen)), "{goal:?}");
+    }
+}
+
+#[test]
 fn a_share_of_the_multiply_adds_is_kept_to_by_every_search() {
     let (folder, input, output) = scene("fmnist_resnet.bn");
     let report = folder.path().join("r.json");
@@ -234,7 +281,7 @@ fn says_what_is_missing() {
     ends(
         &arguments(&input, &output, &data, &none),
         2,
-        "--search, --evaluations and --supernet-epochs choose",
+        "--search, --evaluations, --finalists and --supernet-epochs choose",
     );
     let page = folder.path().join("r.html").display().to_string();
     ends(&[&input, "-o", &output, "--report", &page], 2, "a page is made of pruning with --data");

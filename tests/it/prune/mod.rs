@@ -2,6 +2,7 @@
 
 mod blend;
 pub(crate) mod command;
+mod expanded;
 mod fade;
 mod nets;
 
