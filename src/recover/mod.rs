@@ -152,14 +152,26 @@ impl Recover<'_> {
             terminal::say(&self.dry_run((&data, aim), &ground, &recovery, pass)?);
             return Ok(None);
         }
-        let mut market = self.market(&working, recovery)?;
-        let mut outcome = self.start(&market, &data, &judge, aim)?;
+        self.carry_out(&ground, recovery, (&data, aim), &model)
+    }
+
+    /// Prices, choice, training, measuring; `None` when it was to stop early. `prepared` is the input model.
+    fn carry_out(
+        &self,
+        ground: &Ground<'_>,
+        recovery: Recovery<'_>,
+        (data, aim): (&Data, Aim),
+        prepared: &Model,
+    ) -> Result<Option<Pruned>, CliError> {
+        let Ground { runner, validation, is_opened, .. } = *ground;
+        let mut market = self.market(ground.working, recovery)?;
+        let mut outcome = self.start(&market, data, ground.judge, aim)?;
         if !is_opened {
             outcome
                 .explanation
                 .push("the batch of the model is fixed, and it is run so".to_owned());
         }
-        self.enter_supernet(&ground, (&mut market, &mut outcome), &model)?;
+        self.enter_supernet(ground, (&mut market, &mut outcome), prepared)?;
         if self.stops_after(Stage::Supernet, &outcome.explanation) {
             return Ok(None);
         }
@@ -170,11 +182,11 @@ impl Recover<'_> {
         }
         let bar = Bar::new("measuring the result", 0);
         outcome.before = validation.baseline();
-        outcome.after = validation.score(&runner, start.network())?;
+        outcome.after = validation.score(runner, start.network())?;
         drop(bar);
         let trained = match &self.training {
             Some(plan) if !start.pruned().is_empty() => {
-                Some(self.train(plan, &ground, &market, &model, &start)?)
+                Some(self.train(plan, ground, &market, prepared, &start)?)
             }
             _ => None,
         };
@@ -186,7 +198,7 @@ impl Recover<'_> {
         let network = written.map_or(start.network(), |trained| &trained.network);
         outcome.speed = Some(self.speed(&mut market, network)?);
         drop(bar);
-        let model = written_of(trained, &start, &model, &mut outcome)?;
+        let model = written_of(trained, &start, prepared, &mut outcome)?;
         self.finish(&mut outcome, &market, &choice, &start, aim);
         let bytes = encode(&model)?;
         let found = market.offers.len();

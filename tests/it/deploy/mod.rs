@@ -5,6 +5,7 @@ mod vectors;
 use std::process::{Command, Output};
 
 use onnx_protobuf::{FunctionProto, ModelProto, NodeProto};
+use protobuf::Message;
 use updp_compile::cli::TargetChoice;
 use updp_compile::deploy::{Severity, check};
 use updp_ir::{AttributeValue, DataType, Dim, Model, ModelBuilder, Node, Tensor};

@@ -7,7 +7,7 @@ use std::process::Output;
 use onnx_protobuf::TensorProto;
 use protobuf::Message;
 use updp_ir::Tensor;
-use updp_testkit::{conv, encode, find_ort, read_model, skip};
+use updp_testkit::{Micro, conv, encode, find_ort, read_model, skip};
 
 use super::{micro, run};
 use crate::fixtures::folder;
