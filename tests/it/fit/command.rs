@@ -17,7 +17,7 @@ pub(super) fn data() -> String {
 
 /// One thread where no number is asked for: tests already keep every core busy, and the threads of several would wait for
 /// each other in loops.
-pub(super) fn with_threads<'a>(mut all: Vec<&'a str>) -> Vec<&'a str> {
+pub(super) fn with_threads(mut all: Vec<&str>) -> Vec<&str> {
     if !all.contains(&"--threads") {
         all.extend(["--threads", "1"]);
     }
