@@ -101,7 +101,8 @@ pub enum Runtime {
 pub struct Options {
     /// Graph rewriting by the runtime.
     pub optimizer: Optimizer,
-    /// Threads inside an operator; `None` leaves it to the runtime. tract always uses one.
+    /// Threads inside an operator; `None` leaves it to the runtime, which takes one a core, or where fewer may be used takes
+    /// so many. tract always uses one.
     pub threads: Option<NonZeroUsize>,
     /// What computes; tract knows the processor only.
     pub device: Device,

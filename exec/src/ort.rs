@@ -1,5 +1,6 @@
 //! ONNX Runtime through its shared library.
 
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
 use indexmap::IndexMap;
@@ -179,7 +180,7 @@ fn configure(
         .map_err(|error| rejected(runtime, error.message()))?
         .with_log_level(LogLevel::Error)
         .map_err(|error| rejected(runtime, error.message()))?;
-    if let Some(threads) = options.threads {
+    if let Some(threads) = options.threads.or_else(allowed_below_cores) {
         builder = builder
             .with_intra_threads(threads.get())
             .map_err(|error| rejected(runtime, error.message()))?;
@@ -209,6 +210,13 @@ fn configure(
         device: options.device,
         detail: error.message().to_owned(),
     })
+}
+
+/// Threads that are allowed where those are fewer than the cores there are, by an affinity or a container's quota: the
+/// runtime starts one a core, and they would wait for each other in loops.
+fn allowed_below_cores() -> Option<NonZeroUsize> {
+    let allowed = std::thread::available_parallelism().ok()?;
+    (allowed.get() < num_cpus::get_physical()).then_some(allowed)
 }
 
 /// Whether a session was opened in this process.

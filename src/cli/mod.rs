@@ -130,7 +130,7 @@ pub struct RuntimeArgs {
     /// Path of libonnxruntime
     #[arg(long, value_name = "FILE")]
     pub ort_lib: Option<PathBuf>,
-    /// Threads inside an operator
+    /// Threads inside an operator [default: one a core, or as many as a container or an affinity allows]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 }
