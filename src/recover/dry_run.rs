@@ -14,7 +14,7 @@ use updp_trainer::run::Feed;
 use updp_trainer::stage::Stage;
 
 use super::explore::{EVALUATIONS, SEARCH_MACS};
-use super::goals::affordable;
+use super::goals::{self, affordable};
 use super::supernet::SupernetPlan;
 use super::train::{Ground, Plan};
 use super::{Aim, Data, Recover, bounds};
@@ -27,8 +27,11 @@ use crate::survey::{Row, SHORT_EFFORT};
 /// Fitting for the estimate ends after this long; blocks not reached are taken from those that were.
 const MOST: Duration = Duration::from_secs(30);
 
-/// Of the time that pricing takes, what choosing sets of blocks and fitting them one after the other takes on top of it, about.
+/// Of the time that pricing takes, what choosing sets of blocks and fitting one of them as a whole takes on top of it, about.
 const CHOOSING: f64 = 1.5;
+
+/// The same of fitting another one.
+const ANOTHER: f64 = 0.4;
 
 /// A block with the forms that would be fitted.
 struct Candidate {
@@ -100,7 +103,11 @@ impl Recover<'_> {
             pass.as_secs_f64()
         );
         let times = self.times(recovery, &prunable)?;
-        let choosing = CHOOSING * times.pricing;
+        let finalists = match aim {
+            Aim::MaxDrop(_) => 1,
+            _ => goals::finalists(self.request.arguments.search.finalists, recovery),
+        };
+        let choosing = (CHOOSING + ANOTHER * (finalists - 1) as f64) * times.pricing;
         let _ = writeln!(
             text,
             "  measuring blocks: {}\n  pricing blocks: {} ({} of {} fitted for this, the others after those of their kind or the cost model)\n  \

@@ -1,6 +1,7 @@
 //! Choosing blocks by sets that are tried together, through the searches of [`updp_trainer::search::explore`].
 
 use std::fmt::Write;
+use std::num::NonZeroUsize;
 
 use updp_trainer::checkpoint::Checkpoint;
 use updp_trainer::hash::Fnv;
@@ -33,7 +34,7 @@ pub(super) struct Search<'a> {
     /// Sets tried at most, as asked for.
     pub(super) evaluations: Option<usize>,
     /// Sets fitted as a whole at most, as asked for.
-    pub(super) finalists: Option<usize>,
+    pub(super) finalists: Option<NonZeroUsize>,
     seed: u64,
     archive: Archive,
     pub(super) trials: Trials<'a>,
@@ -97,7 +98,7 @@ impl<'a> Search<'a> {
             None => Ledger::default(),
         };
         let evaluations = arguments.evaluations.map(usize::from);
-        let finalists = arguments.finalists.map(usize::from);
+        let finalists = arguments.finalists;
         let trials = Trials { ledger, supernet: None };
         Ok(Self { strategy, evaluations, finalists, seed, archive: Archive::new(items), trials })
     }

@@ -1,9 +1,11 @@
 //! From goals to a choice of blocks, aimed at anew until the network itself has what was asked for.
 
+use std::num::NonZeroUsize;
+
 use updp_ir::Model;
 use updp_passes::pipeline;
 use updp_trainer::outcome::Score;
-use updp_trainer::recovery::{hard_loss, place, price};
+use updp_trainer::recovery::{Recovery, hard_loss, place, price};
 use updp_trainer::search::{self, Genome, Goal};
 
 use super::Aim;
@@ -75,6 +77,12 @@ pub(super) fn affordable(
     let one = Facts::of(network, 0).macs.max(1);
     let images = (images as u64).max(1);
     (macs / one.saturating_mul(images)).clamp(least, most) as usize
+}
+
+/// Sets that are fitted as a whole at most.
+pub(super) fn finalists(asked: Option<NonZeroUsize>, recovery: &Recovery<'_>) -> usize {
+    let default = if bounds::is_costly(recovery) { FEW_FINALISTS } else { FINALISTS };
+    asked.map_or(default, usize::from)
 }
 
 /// Points that a set loses: of what people count where a bound is on that, else the price.
@@ -210,8 +218,11 @@ impl Market<'_> {
         mut choice: Choice,
         mut reaches: impl FnMut(&mut Self, &Genome) -> Result<bool, CliError>,
     ) -> Result<(Choice, Start), CliError> {
-        let default = if bounds::is_costly(&self.recovery) { FEW_FINALISTS } else { FINALISTS };
-        let most = self.search.finalists.unwrap_or(default);
+        // What a subnet of the supernet loses is known from trying it there.
+        let most = match self.is_subnet_set() {
+            true => 1,
+            false => finalists(self.search.finalists, &self.recovery),
+        };
         let mut best = self.start(&choice.genome)?;
         let mut least = price(&self.baseline, best.score());
         choice.finalists.push((choice.genome.clone(), least));

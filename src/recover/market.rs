@@ -294,6 +294,11 @@ impl Market<'_> {
         self.offers.iter().zip(&self.items).map(form).collect()
     }
 
+    /// Whether the network of the chosen blocks is cut out of the supernet in any case.
+    pub(super) fn is_subnet_set(&self) -> bool {
+        self.search.supernet().is_some() && self.start == StartChoice::Supernet
+    }
+
     /// The network of the chosen blocks: fitted, or cut out of the supernet.
     pub(super) fn start(&self, genome: &Genome) -> Result<Start, CliError> {
         let sequence = self.fit(genome)?;
@@ -302,8 +307,7 @@ impl Market<'_> {
         let Some(supernet) = supernet.filter(|_| genome.iter().any(Option::is_some)) else {
             return Ok(Start::fitted(sequence));
         };
-        let is_set = self.start == StartChoice::Supernet;
-        Ok(Start::of(sequence, supernet.cut(genome)?, &self.baseline, is_set))
+        Ok(Start::of(sequence, supernet.cut(genome)?, &self.baseline, self.is_subnet_set()))
     }
 
     /// Fits the chosen blocks one after the other.

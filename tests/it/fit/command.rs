@@ -105,7 +105,7 @@ fn a_genetic_search_keeps_its_goal_and_gives_the_same_bytes_twice() {
     let table = folder.path().join("t.json").display().to_string();
     let report = folder.path().join("r.json");
     let (report_text, data) = (report.display().to_string(), data());
-    let more = ["--prune", "3", "--force", "--latency-table", &table];
+    let more = ["--prune", "3", "--force", "--finalists", "1", "--latency-table", &table];
     let search = ["--search", "genetic", "--evaluations", "20", "--report", &report_text];
     let all = arguments(&input, &output, &data, &[more.as_slice(), &search].concat());
     succeeds(&all);
@@ -183,7 +183,7 @@ fn a_share_of_the_multiply_adds_is_kept_to_by_every_search() {
     let mut pruned = Vec::new();
     for (share, search) in [("0.8", "fit"), ("0.6", "fit"), ("0.6", "greedy")] {
         let more = ["--macs", share, "--search", search, "--evaluations", "12", "--force"];
-        let more = [&more[..], &["--report", &report_text]].concat();
+        let more = [&more[..], &["--finalists", "1", "--report", &report_text]].concat();
         succeeds(&arguments(&input, &output, &data, &more));
         let report = json(&report);
         let left = macs(&report, "output") / macs(&report, "input");
@@ -197,7 +197,7 @@ fn a_share_of_the_multiply_adds_is_kept_to_by_every_search() {
         pruned.push(blocks(&report).len());
     }
     assert!(0 < pruned[0] && pruned[0] < pruned[1], "{pruned:?}");
-    let more = ["--macs", "0.01", "--force", "--report", &report_text];
+    let more = ["--macs", "0.01", "--force", "--finalists", "1", "--report", &report_text];
     ends(&arguments(&input, &output, &data, &more), 7, "of the multiply-adds are left instead of");
     ends(&arguments(&input, &output, &data, &["--macs", "1.5"]), 2, "no share between 0 and 1");
     ends(&[&input, "-o", &output, "--macs", "0.5"], 2, "a goal needs images");

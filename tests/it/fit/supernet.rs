@@ -11,7 +11,7 @@ use super::command::{arguments, data};
 use crate::prune::command::{ends, json, run, scene, started, succeeds};
 
 /// Options of a small search in a supernet.
-const SEARCH: [&str; 10] = [
+const SEARCH: [&str; 12] = [
     "--prune",
     "3",
     "--force",
@@ -19,6 +19,8 @@ const SEARCH: [&str; 10] = [
     "1",
     "--evaluations",
     "12",
+    "--finalists",
+    "2",
     "--batch-size",
     "16",
     "--quiet",
@@ -164,7 +166,7 @@ fn a_run_in_steps_or_killed_again_and_again_ends_with_the_bytes_of_one_run() {
     let (folder, input, output) = scene("fmnist_convnext.bn");
     let (data, place) = (data(), Place::new(folder.path()));
     let training = ["--epochs", "1", "--lr", "0.0005"];
-    let more = [&SEARCH[..9], &place.options(), &training].concat();
+    let more = [&SEARCH[..11], &place.options(), &training].concat();
     let all = arguments(&input, &output, &data, &more);
     let start = Instant::now();
     succeeds(&all);
