@@ -102,8 +102,13 @@ pub(super) fn told(choice: &Choice, start: &Start) -> Vec<String> {
 impl Market<'_> {
     /// This many blocks, those that lose least.
     pub(super) fn count(&mut self, count: usize) -> Result<(Choice, Start), CliError> {
-        let choice = self.refine(Goal::Count(count), false)?;
-        self.settle(choice, |_, _| Ok(true))
+        let goal = Goal::Count(count);
+        let choice = self.refine(goal, false)?;
+        // Searches try sets on their way that do not reach the goal.
+        let reaches = |market: &mut Self, genome: &Genome| {
+            Ok(search::sum(&market.items, genome).is_some_and(|sum| goal.is_reached_by(&sum)))
+        };
+        self.settle(choice, reaches)
     }
 
     /// Aims at a latency until the measured network has it.
