@@ -224,10 +224,8 @@ impl Market<'_> {
         mut reaches: impl FnMut(&mut Self, &Genome) -> Result<bool, CliError>,
     ) -> Result<(Choice, Start), CliError> {
         // What a subnet of the supernet loses is known from trying it there.
-        let most = match self.is_subnet_set() {
-            true => 1,
-            false => finalists(self.search.finalists, &self.recovery),
-        };
+        let is_known = self.is_subnet_set();
+        let most = if is_known { 1 } else { finalists(self.search.finalists, &self.recovery) };
         let mut best = self.start(&choice.genome)?;
         let mut least = price(&self.baseline, best.score());
         choice.finalists.push((choice.genome.clone(), least));
