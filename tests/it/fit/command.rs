@@ -184,6 +184,8 @@ fn a_share_of_the_multiply_adds_is_kept_to_by_every_search() {
     let (folder, input, output) = scene("fmnist_resnet.bn");
     let report = folder.path().join("r.json");
     let (report_text, data) = (report.display().to_string(), data());
+    // Blocks are fitted once for all goals.
+    let work = folder.path().join("work").display().to_string();
     let macs = |report: &Value, side: &str| report[side]["macs"].as_f64().expect("a number");
     let blocks = |report: &Value| -> Vec<Value> {
         let all = report["pruning"]["fit"]["blocks"].as_array().expect("a list").clone();
@@ -192,7 +194,8 @@ fn a_share_of_the_multiply_adds_is_kept_to_by_every_search() {
     let mut pruned = Vec::new();
     for (share, search) in [("0.8", "fit"), ("0.6", "fit"), ("0.6", "greedy")] {
         let more = ["--macs", share, "--search", search, "--evaluations", "12", "--force"];
-        let more = [&more[..], &["--finalists", "1", "--report", &report_text]].concat();
+        let kept = ["--finalists", "1", "--work", &work, "--report", &report_text];
+        let more = [&more[..], &kept].concat();
         succeeds(&arguments(&input, &output, &data, &more));
         let report = json(&report);
         let left = macs(&report, "output") / macs(&report, "input");
@@ -206,7 +209,7 @@ fn a_share_of_the_multiply_adds_is_kept_to_by_every_search() {
         pruned.push(blocks(&report).len());
     }
     assert!(0 < pruned[0] && pruned[0] < pruned[1], "{pruned:?}");
-    let more = ["--macs", "0.01", "--force", "--finalists", "1", "--report", &report_text];
+    let more = ["--macs", "0.01", "--force", "--work", &work, "--report", &report_text];
     ends(&arguments(&input, &output, &data, &more), 7, "of the multiply-adds are left instead of");
     ends(&arguments(&input, &output, &data, &["--macs", "1.5"]), 2, "no share between 0 and 1");
     ends(&[&input, "-o", &output, "--macs", "0.5"], 2, "a goal needs images");

@@ -75,9 +75,11 @@ fn a_fixed_batch_of_one_is_trained_in_batches_and_written_as_it_was() {
 
     // The same of networks that take λ, too.
     let pruned = folder.path().join("pruned.onnx").display().to_string();
+    let work = folder.path().join("work").display().to_string();
     let methods = ["blend", "progressive"].map(|method| vec!["--epochs", "1", "--method", method]);
     for more in methods.into_iter().chain([vec!["--supernet-epochs", "1"]]) {
-        let more = [&["--blocks", "4,7", "--force", "--batch-size", "16"], &more[..]].concat();
+        let kept = ["--blocks", "4,7", "--force", "--batch-size", "16", "--work", &work];
+        let more = [&kept, &more[..]].concat();
         succeeds(&arguments(&output, &pruned, &data, &more));
         assert_eq!(dims(&pruned), Some(vec![1, 1, 28, 28]), "{more:?}");
     }
