@@ -215,8 +215,8 @@ impl Market<'_> {
         }
     }
 
-    /// Of the sets that lose least together the one that loses least once it is fitted as a whole: the layers behind make
-    /// up for some blocks better than for others, and that shows only then. The set chosen so far is the first of them;
+    /// Of the sets that lose least together the one that loses least once it is fitted as a whole, by more than noise: the
+    /// layers behind make up for some blocks better than for others, and that shows only then. The set chosen so far is the first of them;
     /// the others must reach the goal and not lose far more together ([`RIVAL`]).
     fn settle(
         &mut self,
@@ -245,7 +245,7 @@ impl Market<'_> {
             let start = self.start(&genome)?;
             let lost = price(&self.baseline, start.score());
             choice.finalists.push((genome.clone(), lost));
-            if lost < least {
+            if lost + self.noise(&start) < least {
                 (least, best, choice.genome) = (lost, start, genome);
             }
         }
@@ -258,6 +258,14 @@ impl Market<'_> {
             ));
         }
         Ok((choice, best))
+    }
+
+    /// Points within which two prices are even: one standard error of the half of a price that counts images, were d of
+    /// the n held-out images answered otherwise, `50·√(d/n)`.
+    fn noise(&self, start: &Start) -> f64 {
+        let images = self.recovery.judge.images().max(1) as f64;
+        let share = hard_loss(&self.baseline, start.score()).max(1.0 / images);
+        50.0 * (share / images).sqrt()
     }
 
     /// Multiply-adds of the network with these blocks pruned, in [`MACS`].

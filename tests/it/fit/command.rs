@@ -163,19 +163,22 @@ fn of_the_sets_that_lose_least_the_best_as_a_whole_is_taken() {
             assert!(most <= least(&passed, "joint_price"), "{tried:?}");
         }
         assert_eq!(text.contains("fitted as a whole, lose"), count > 1, "{text}");
-        // The result is the best of them; its price is on the same images.
-        let best = least(&fitted, "fitted_price");
+        // The result is the best of them but for the noise of so few images; its price is on the same ones.
         let of = |when: &str, what: &str| found[when][what].as_f64().expect("a number");
         let lost = |what: &str| of("before", what) - of("after", what);
         let price = 50.0 * (lost("accuracy") + lost("overlap"));
-        assert!((price - best).abs() < 1e-3, "{goal:?}: {price} and {best}");
+        let images = found["data"]["held_out"].as_f64().expect("a number");
+        let noise = 50.0 * (lost("accuracy").max(0.05) / images).sqrt();
+        let best = least(&fitted, "fitted_price");
+        assert!(price < best + noise + 1e-3, "{goal:?}: {price} and {best}");
         let chosen = found["blocks"].as_array().expect("a list").iter();
         let chosen: Vec<Value> = chosen
             .filter(|block| !block["chosen"].is_null())
             .map(|block| serde_json::json!([block["index"], block["chosen"]]))
             .collect();
-        let own = fitted.iter().find(|set| number(set, "fitted_price") == Some(best));
-        assert_eq!(own.map(|set| &set["blocks"]), Some(&Value::from(chosen)), "{goal:?}");
+        let own = fitted.iter().find(|set| set["blocks"] == Value::from(chosen.clone()));
+        let own = own.and_then(|set| number(set, "fitted_price")).expect("it is one of them");
+        assert!((price - own).abs() < 1e-3, "{goal:?}: {price} and {own}");
     }
 }
 
