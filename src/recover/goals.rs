@@ -260,12 +260,13 @@ impl Market<'_> {
         Ok((choice, best))
     }
 
-    /// Points within which two prices are even: one standard error of the half of a price that counts images, were d of
-    /// the n held-out images answered otherwise, `50·√(d/n)`.
+    /// Points within which two prices are even: one standard error of the half of a price that counts images, d being the
+    /// share of the n held-out images that the network answers otherwise than the original, `50·√(d/n)`.
     fn noise(&self, start: &Start) -> f64 {
         let images = self.recovery.judge.images().max(1) as f64;
-        let share = hard_loss(&self.baseline, start.score()).max(1.0 / images);
-        50.0 * (share / images).sqrt()
+        let score = start.score();
+        let share = 1.0 - score.agreement.unwrap_or(score.overlap);
+        50.0 * (share.max(1.0 / images) / images).sqrt()
     }
 
     /// Multiply-adds of the network with these blocks pruned, in [`MACS`].

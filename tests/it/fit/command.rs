@@ -168,7 +168,8 @@ fn of_the_sets_that_lose_least_the_best_as_a_whole_is_taken() {
         let lost = |what: &str| of("before", what) - of("after", what);
         let price = 50.0 * (lost("accuracy") + lost("overlap"));
         let images = found["data"]["held_out"].as_f64().expect("a number");
-        let noise = 50.0 * (lost("accuracy").max(0.05) / images).sqrt();
+        let share = 1.0 - of("after", "agreement");
+        let noise = 50.0 * (share.max(0.05) / images).sqrt();
         let best = least(&fitted, "fitted_price");
         assert!(price < best + noise + 1e-3, "{goal:?}: {price} and {best}");
         let chosen = found["blocks"].as_array().expect("a list").iter();
