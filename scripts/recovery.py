@@ -200,7 +200,7 @@ def rows(net, blocks, found):
     speed = statistics.median(own["speedup"] for own in fit)
     accuracy = f"| {net} | {blocks} | {fit[0]['nodes']} | {speed:.2f} | {original:.2f} | {cells} |"
     best = [max(original, trained) for trained in after["trained"]]
-    lost = {arm: [a - b for a, b in zip(best, after[arm])] for arm in ARMS if arm in PRUNED and arm in after}
+    lost = {arm: [a - b for a, b in zip(best, after[arm])] for arm in PRUNED if arm in after}
     cells = " | ".join(f"{statistics.mean(own):.2f}{interval(own)}" for own in lost.values())
     return accuracy, f"| {net} | {blocks} | {statistics.mean(best):.2f} | {cells} |"
 

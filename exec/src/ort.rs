@@ -1,7 +1,7 @@
 //! ONNX Runtime through its shared library.
 
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use indexmap::IndexMap;
 use ort::ep;
@@ -180,7 +180,7 @@ fn configure(
         .map_err(|error| rejected(runtime, error.message()))?
         .with_log_level(LogLevel::Error)
         .map_err(|error| rejected(runtime, error.message()))?;
-    if let Some(threads) = options.threads.or_else(allowed_below_cores) {
+    if let Some(threads) = options.threads.or(*ALLOWED_BELOW_CORES) {
         builder = builder
             .with_intra_threads(threads.get())
             .map_err(|error| rejected(runtime, error.message()))?;
@@ -213,11 +213,11 @@ fn configure(
 }
 
 /// Threads that are allowed where those are fewer than the cores there are, by an affinity or a container's quota: the
-/// runtime starts one a core, and they would wait for each other in loops.
-fn allowed_below_cores() -> Option<NonZeroUsize> {
+/// runtime starts one a core, and they would wait for each other in loops. Looked up once, as the system's files are read for it.
+static ALLOWED_BELOW_CORES: LazyLock<Option<NonZeroUsize>> = LazyLock::new(|| {
     let allowed = std::thread::available_parallelism().ok()?;
     (allowed.get() < num_cpus::get_physical()).then_some(allowed)
-}
+});
 
 /// Whether a session was opened in this process.
 static HAS_OPENED: Mutex<bool> = Mutex::new(false);

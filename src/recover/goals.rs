@@ -224,17 +224,17 @@ impl Market<'_> {
         mut reaches: impl FnMut(&mut Self, &Genome) -> Result<bool, CliError>,
     ) -> Result<(Choice, Start), CliError> {
         // What a subnet of the supernet loses is known from trying it there.
-        let is_known = self.is_subnet_set();
-        let most = if is_known { 1 } else { finalists(self.search.finalists, &self.recovery) };
+        let most =
+            if self.is_subnet_set() { 1 } else { finalists(self.search.finalists, &self.recovery) };
         let mut best = self.start(&choice.genome)?;
         let mut least = price(&self.baseline, best.score());
         choice.finalists.push((choice.genome.clone(), least));
         let own = choice.tried.iter().find(|(genome, _)| *genome == choice.genome);
         let most_lost = own.map_or(f64::NEG_INFINITY, |(_, joint)| 2.0 * joint.max(0.0) + RIVAL);
-        let mut rivals = choice.tried.clone();
-        rivals.retain(|(genome, joint)| *genome != choice.genome && *joint <= most_lost);
+        let is_rival =
+            |(genome, joint): &&(Genome, f64)| *genome != choice.genome && *joint <= most_lost;
+        let mut rivals: Vec<_> = choice.tried.iter().filter(is_rival).cloned().collect();
         rivals.sort_by(|(_, a), (_, b)| a.total_cmp(b));
-        rivals.dedup_by(|(a, _), (b, _)| a == b);
         for (genome, _) in rivals {
             if choice.finalists.len() >= most {
                 break;

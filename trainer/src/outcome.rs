@@ -65,7 +65,7 @@ pub struct Tried {
     pub latency_ms: f64,
     /// Sum of the single prices, in points.
     pub price: f64,
-    /// What all of them together lose on the held-out images as they were fitted alone, in points; `None` when not tried.
+    /// What all of them together lose on the held-out images, as they were fitted alone or in the supernet, in points; `None` when not tried.
     pub joint_price: Option<f64>,
     /// What the network loses once they are fitted one after the other and kept layers solved for anew; `None` when it was not.
     pub fitted_price: Option<f64>,

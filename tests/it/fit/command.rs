@@ -37,6 +37,20 @@ pub(super) fn arguments<'a>(
     with_threads(all)
 }
 
+/// Blocks that were pruned with their forms, as the report lists a set.
+pub(super) fn chosen_set(fit: &Value) -> Vec<Value> {
+    let blocks = fit["blocks"].as_array().expect("a list").iter();
+    let pruned = blocks.filter(|block| !block["chosen"].is_null());
+    pruned.map(|block| serde_json::json!([block["index"], block["chosen"]])).collect()
+}
+
+/// Points that the result loses on the images it is reported on.
+pub(super) fn price(fit: &Value) -> f64 {
+    let of = |when: &str, what: &str| fit[when][what].as_f64().expect("a number");
+    let lost = |what: &str| of("before", what) - of("after", what);
+    50.0 * (lost("accuracy") + lost("overlap"))
+}
+
 fn accuracy(report: &Value, when: &str) -> f64 {
     report["pruning"]["fit"][when]["accuracy"].as_f64().expect("labelled data")
 }
@@ -150,34 +164,25 @@ fn of_the_sets_that_lose_least_the_best_as_a_whole_is_taken() {
         let is_goal =
             |set: &Value| goal[0] != "--prune" || set["blocks"].as_array().map(Vec::len) == Some(2);
         let tried = found["tried"].as_array().expect("a list").iter().cloned();
-        let tried: Vec<Value> = tried.filter(is_goal).collect();
-        let fitted: Vec<Value> =
-            tried.iter().filter(|set| number(set, "fitted_price").is_some()).cloned().collect();
+        let (fitted, passed): (Vec<Value>, Vec<Value>) =
+            tried.filter(is_goal).partition(|set| number(set, "fitted_price").is_some());
         assert_eq!(fitted.len(), count, "{goal:?}");
         // Each of them loses no more together than any that was passed over.
-        let passed: Vec<Value> =
-            tried.iter().filter(|set| number(set, "fitted_price").is_none()).cloned().collect();
         if goal[0] == "--prune" {
             let most = fitted.iter().filter_map(|set| number(set, "joint_price"));
             let most = most.fold(f64::NEG_INFINITY, f64::max);
-            assert!(most <= least(&passed, "joint_price"), "{tried:?}");
+            assert!(most <= least(&passed, "joint_price"), "{fitted:?} {passed:?}");
         }
         assert_eq!(text.contains("fitted as a whole, lose"), count > 1, "{text}");
         // The result is the best of them but for the noise of so few images; its price is on the same ones.
-        let of = |when: &str, what: &str| found[when][what].as_f64().expect("a number");
-        let lost = |what: &str| of("before", what) - of("after", what);
-        let price = 50.0 * (lost("accuracy") + lost("overlap"));
+        let price = price(found);
         let images = found["data"]["held_out"].as_f64().expect("a number");
-        let share = 1.0 - of("after", "agreement");
+        let share = 1.0 - found["after"]["agreement"].as_f64().expect("a number");
         let noise = 50.0 * (share.max(0.05) / images).sqrt();
         let best = least(&fitted, "fitted_price");
         assert!(price < best + noise + 1e-3, "{goal:?}: {price} and {best}");
-        let chosen = found["blocks"].as_array().expect("a list").iter();
-        let chosen: Vec<Value> = chosen
-            .filter(|block| !block["chosen"].is_null())
-            .map(|block| serde_json::json!([block["index"], block["chosen"]]))
-            .collect();
-        let own = fitted.iter().find(|set| set["blocks"] == Value::from(chosen.clone()));
+        let chosen = Value::from(chosen_set(found));
+        let own = fitted.iter().find(|set| set["blocks"] == chosen);
         let own = own.and_then(|set| number(set, "fitted_price")).expect("it is one of them");
         assert!((price - own).abs() < 1e-3, "{goal:?}: {price} and {own}");
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use updp_testkit::read_model;
 
-use super::command::{arguments, data};
+use super::command::{arguments, chosen_set, data, price};
 use crate::prune::command::{ends, json, run, scene, started, succeeds};
 
 /// Options of a small search in a supernet.
@@ -108,13 +108,7 @@ fn the_subnet_that_is_written_scores_what_the_search_saw() {
         let report = json(Path::new(&place.texts[2]));
         let fit = &report["pruning"]["fit"];
         assert_eq!(fit["supernet"]["start"], "supernet");
-        let chosen: Vec<Value> = fit["blocks"]
-            .as_array()
-            .expect("a list")
-            .iter()
-            .filter(|block| !block["chosen"].is_null())
-            .map(|block| serde_json::json!([block["index"], block["chosen"]]))
-            .collect();
+        let chosen = chosen_set(fit);
         assert_eq!(chosen.len(), 3, "{search}");
         let tried = fit["tried"].as_array().expect("a list");
         let own = tried.iter().find(|set| set["blocks"] == Value::from(chosen.clone()));
@@ -124,9 +118,7 @@ fn the_subnet_that_is_written_scores_what_the_search_saw() {
             of_three.filter_map(|set| set["joint_price"].as_f64()).fold(f64::INFINITY, f64::min);
         assert_eq!(seen, least, "{search}");
         // The price of what is written, on the same images.
-        let (before, after) = (&fit["before"], &fit["after"]);
-        let overlap = |score: &Value| score["overlap"].as_f64().expect("a number");
-        let price = 50.0 * (accuracy(before) - accuracy(after) + overlap(before) - overlap(after));
+        let price = price(fit);
         assert!((price - seen).abs() < 1e-3, "{search}: {price} and {seen}");
     }
 }

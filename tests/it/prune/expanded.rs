@@ -1,18 +1,24 @@
 //! Expanded networks: settled from their files, with what files declare, and what is refused of them.
 
 use updp_ir::{DataType, Model, Node};
-use updp_passes::surgery::{self, Form, Shrink};
+use updp_passes::surgery::{self, Choice, Form, Shrink};
 use updp_testkit::{Micro, Proof, conv};
 
 use super::nets::{around, basic, choices, prepared};
 
+/// A network with a basic block, expanded, and what was chosen for that.
+fn expanded(seed: u64) -> (Model, Vec<Choice>) {
+    let k3 = conv(6).kernel(3).pad(1);
+    let micro = around(seed, 6, |m, x| basic(m, x, &k3, &k3));
+    let mut model = prepared(&micro);
+    let choices = choices(&model, Form::Conv);
+    surgery::expand(&mut model, &choices, Shrink::Auto).expect("expands");
+    (model, choices)
+}
+
 #[test]
 fn an_expanded_network_can_be_settled_from_its_file() {
-    let k3 = conv(6).kernel(3).pad(1);
-    let micro = around(96, 6, |m, x| basic(m, x, &k3, &k3));
-    let mut expanded = prepared(&micro);
-    let choices = choices(&expanded, Form::Conv);
-    surgery::expand(&mut expanded, &choices, Shrink::Auto).expect("expands");
+    let (mut expanded, choices) = expanded(96);
     let bytes = updp_testkit::encode(&expanded);
     let mut read = Model::decode(bytes.clone(), &mut updp_ir::no_external_data).expect("valid");
     assert_eq!(surgery::settle(&mut read).expect("settles"), 2);
@@ -64,11 +70,7 @@ fn what_a_file_declares_of_inner_sizes_goes_when_paddings_move() {
 
 #[test]
 fn a_lambda_that_something_else_reads_is_refused() {
-    let k3 = conv(6).kernel(3).pad(1);
-    let micro = around(97, 6, |m, x| basic(m, x, &k3, &k3));
-    let mut expanded = prepared(&micro);
-    let choices = choices(&expanded, Form::Conv);
-    surgery::expand(&mut expanded, &choices, Shrink::Auto).expect("expands");
+    let (mut expanded, _) = expanded(97);
     let lambda = expanded.graph.find(surgery::LAMBDA_INPUT).expect("there");
     let (anchor, _) = expanded
         .graph
