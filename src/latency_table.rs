@@ -156,7 +156,8 @@ impl LatencyTable {
     }
 
     fn place(&self, runtime: &str) -> String {
-        let threads = self.conditions.runtime.threads.map_or(0, usize::from);
+        let threads =
+            updp_exec::ort::threads(self.conditions.runtime.threads).map_or(0, usize::from);
         format!("{runtime} threads {threads} batch {}", self.conditions.batch)
     }
 }

@@ -180,7 +180,7 @@ fn configure(
         .map_err(|error| rejected(runtime, error.message()))?
         .with_log_level(LogLevel::Error)
         .map_err(|error| rejected(runtime, error.message()))?;
-    if let Some(threads) = options.threads.or(*ALLOWED_BELOW_CORES) {
+    if let Some(threads) = threads(options.threads) {
         builder = builder
             .with_intra_threads(threads.get())
             .map_err(|error| rejected(runtime, error.message()))?;
@@ -210,6 +210,12 @@ fn configure(
         device: options.device,
         detail: error.message().to_owned(),
     })
+}
+
+/// Threads a session gets where this many are asked for; `None`: the runtime starts one a core.
+#[must_use]
+pub fn threads(asked: Option<NonZeroUsize>) -> Option<NonZeroUsize> {
+    asked.or(*ALLOWED_BELOW_CORES)
 }
 
 /// Threads that are allowed where those are fewer than the cores there are, by an affinity or a container's quota: the

@@ -18,7 +18,7 @@ use super::goals::{self, affordable};
 use super::supernet::SupernetPlan;
 use super::train::{Ground, Plan};
 use super::{Aim, Data, Recover, bounds};
-use crate::cli::Method;
+use crate::cli::{Method, StartChoice};
 use crate::error::CliError;
 use crate::rehearsal::{Rehearsed, about, rehearse};
 use crate::report::Facts;
@@ -103,9 +103,11 @@ impl Recover<'_> {
             pass.as_secs_f64()
         );
         let times = self.times(recovery, &prunable)?;
+        let search = &self.request.arguments.search;
         let finalists = match aim {
             Aim::MaxDrop(_) => 1,
-            _ => goals::finalists(self.request.arguments.search.finalists, recovery),
+            _ if search.has_supernet() && search.start == StartChoice::Supernet => 1,
+            _ => goals::finalists(search.finalists, recovery),
         };
         let choosing = (CHOOSING + ANOTHER * (finalists - 1) as f64) * times.pricing;
         let _ = writeln!(

@@ -251,8 +251,16 @@ impl Market<'_> {
         }
         if choice.finalists.len() > 1 {
             let lost = choice.finalists.iter().map(|(_, lost)| format!("{lost:.2}"));
+            // Those with less are as good as it, for all these images say.
+            let is_even = choice.finalists.iter().any(|(_, lost)| *lost < least);
+            let images = self.recovery.judge.images();
+            let why = if is_even {
+                format!(": what less others lose is within the noise of {images} held-out images")
+            } else {
+                String::new()
+            };
             choice.explanation.push(format!(
-                "the {} sets that lose least together, fitted as a whole, lose {} points: the one with {least:.2} is taken",
+                "the {} sets that lose least together, fitted as a whole, lose {} points: the one with {least:.2} is taken{why}",
                 choice.finalists.len(),
                 lost.collect::<Vec<_>>().join(", ")
             ));
@@ -280,6 +288,7 @@ impl Market<'_> {
     pub(super) fn cheap(&mut self, points: f64) -> Result<(Choice, Start), CliError> {
         let mut bound = points;
         let (mut tried, mut explanation) = (Vec::new(), Vec::new());
+        let mut finalists = Vec::new();
         let mut best: Option<(f64, Genome, Start)> = None;
         let mut seen: Vec<Genome> = Vec::new();
         for _ in 0..ROUNDS {
@@ -291,6 +300,7 @@ impl Market<'_> {
             }
             seen.push(choice.genome.clone());
             let start = self.start(&choice.genome)?;
+            finalists.push((choice.genome.clone(), price(&self.baseline, start.score())));
             let lost = 100.0 * hard_loss(&self.baseline, start.score());
             let sum = search::sum(&self.items, &choice.genome);
             let latency = sum.map_or(f64::INFINITY, |sum| sum.latency_ms);
@@ -312,13 +322,16 @@ impl Market<'_> {
                 break;
             }
         }
-        if let Some((_, genome, start)) = best {
-            return Ok((Choice::new(genome, tried, explanation), start));
-        }
-        explanation.push("no set of blocks loses so little: none is pruned".to_owned());
-        let genome: Genome = vec![None; self.items.len()];
-        let start = self.start(&genome)?;
-        Ok((Choice::new(genome, tried, explanation), start))
+        let (genome, start) = if let Some((_, genome, start)) = best {
+            (genome, start)
+        } else {
+            explanation.push("no set of blocks loses so little: none is pruned".to_owned());
+            let genome: Genome = vec![None; self.items.len()];
+            let start = self.start(&genome)?;
+            (genome, start)
+        };
+        let choice = Choice::new(genome, tried, explanation);
+        Ok((Choice { finalists, ..choice }, start))
     }
 
     /// Which blocks, by prices and by trying sets together.

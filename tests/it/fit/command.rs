@@ -181,6 +181,7 @@ fn of_the_sets_that_lose_least_the_best_as_a_whole_is_taken() {
         let noise = 50.0 * (share.max(0.05) / images).sqrt();
         let best = least(&fitted, "fitted_price");
         assert!(price < best + noise + 1e-3, "{goal:?}: {price} and {best}");
+        assert_eq!(text.contains("is within the noise of 20 held-out images"), price > best + 1e-3);
         let chosen = Value::from(chosen_set(found));
         let own = fitted.iter().find(|set| set["blocks"] == chosen);
         let own = own.and_then(|set| number(set, "fitted_price")).expect("it is one of them");
@@ -282,6 +283,12 @@ fn as_much_is_pruned_as_the_bound_allows() {
     assert!(accuracy(&report, "after") >= accuracy(&report, "before") - 0.04);
     let blocks = report["pruning"]["fit"]["blocks"].as_array().expect("a list").clone();
     assert!(blocks.iter().any(|block| !block["chosen"].is_null()));
+    let found = &report["pruning"]["fit"];
+    let chosen = Value::from(chosen_set(found));
+    let mut tried = found["tried"].as_array().expect("a list").iter();
+    let own = tried.find(|set| set["blocks"] == chosen).expect("it was tried");
+    let own = own["fitted_price"].as_f64().expect("it was fitted as a whole");
+    assert!((price(found) - own).abs() < 1e-3, "{} and {own}", price(found));
 }
 
 #[test]
