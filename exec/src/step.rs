@@ -182,8 +182,20 @@ impl StepSession {
     /// # Errors
     /// X0401, X0402 when it cannot be copied from the device.
     pub fn state(&self) -> Result<IndexMap<String, Tensor>, ExecError> {
+        self.read(&self.sets[self.current])
+    }
+
+    /// The state that the last step read, likewise; before the first step, and after [`Self::set_state`], of no meaning.
+    ///
+    /// # Errors
+    /// As [`Self::state`].
+    pub fn previous_state(&self) -> Result<IndexMap<String, Tensor>, ExecError> {
+        self.read(&self.sets[1 - self.current])
+    }
+
+    fn read(&self, set: &[DynTensor]) -> Result<IndexMap<String, Tensor>, ExecError> {
         let read = || {
-            let values = self.states.iter().zip(&self.sets[self.current]);
+            let values = self.states.iter().zip(set);
             values
                 .map(|(state, value)| {
                     let (runtime, name) = (&self.runtime, &state.input);

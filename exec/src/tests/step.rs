@@ -110,11 +110,14 @@ fn ten_steps_give_what_a_loop_gives() {
             loss += d * d / 4.0;
             g = [g[0] + d * row[0] / 2.0, g[1] + d * row[1] / 2.0];
         }
+        let read = w;
         for k in 0..2 {
             m[k] = 0.9 * m[k] + g[k];
             w[k] -= 0.1 * m[k];
         }
         close(step(&mut session, at), loss);
+        let previous = session.previous_state().expect("state");
+        (0..2).for_each(|k| close(values(&previous, "w")[k], read[k]));
         let state = session.state().expect("state");
         for k in 0..2 {
             close(values(&state, "w")[k], w[k]);

@@ -1,6 +1,36 @@
 //! Errors of training, with stable `T04` codes.
 
+use std::fmt;
 use std::path::PathBuf;
+
+/// What one operator gave in a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Activation {
+    /// The tensor.
+    pub name: String,
+    /// The operator that gives it.
+    pub op: String,
+    /// The largest magnitude of its finite elements.
+    pub magnitude: f64,
+}
+
+/// What is known of the activations of a step that diverged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Activations {
+    /// The largest of all finite ones.
+    pub largest: Activation,
+    /// The first, in the order of computation, with elements that are not finite.
+    pub spoilt: Option<Activation>,
+}
+
+impl fmt::Display for Activations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Activation { name, op, magnitude } = &self.largest;
+        write!(f, "largest activation {magnitude:.3e} in {name:?} ({op})")?;
+        let Some(Activation { name, op, .. }) = &self.spoilt else { return Ok(()) };
+        write!(f, ", the first not finite in {name:?} ({op})")
+    }
+}
 
 /// A training that cannot start, go on, or be taken up again.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -13,7 +43,8 @@ pub enum TrainError {
     Step { detail: String },
     #[error(
         "training diverged at step {step} (loss {loss}, λ {lambda}, learning rate {learning_rate}, gradient norm \
-         {gradient_norm}); not finite: {}; last good state: {}",
+         {gradient_norm}{}); not finite: {}; last good state: {}",
+        .activations.as_ref().map_or_else(String::new, |found| format!(", {found}")),
         if .states.is_empty() { "no state".to_owned() } else { .states.join(", ") },
         .checkpoint.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
     )]
@@ -23,6 +54,7 @@ pub enum TrainError {
         lambda: f64,
         learning_rate: f64,
         gradient_norm: f64,
+        activations: Option<Box<Activations>>,
         states: Vec<String>,
         checkpoint: Option<PathBuf>,
     },

@@ -9,7 +9,7 @@ use updp_exec::StepSession;
 use updp_ir::Tensor;
 use updp_passes::surgery::{LAMBDA_INPUT, SHRINK_INPUT};
 
-use super::error::TrainError;
+use super::error::{Activations, TrainError};
 use super::journal::{Journal, Row};
 use super::loader::{Loader, Stream};
 use super::schedule::{Point, Schedule};
@@ -97,6 +97,12 @@ pub trait Hooks {
     ) -> Result<Option<f64>, TrainerError> {
         Ok(None)
     }
+
+    /// Asked when a training diverges, for its diagnosis: what the activations were, from the inputs of the last run of the step and
+    /// the state it read, by name; `None` = not looked at.
+    fn activations(&mut self, _given: &IndexMap<String, Tensor>) -> Option<Activations> {
+        None
+    }
 }
 
 /// How a training ended.
@@ -165,6 +171,7 @@ pub fn train(
         validations,
         last_good,
         left_out: 0,
+        given: IndexMap::new(),
     }
     .finish(hooks)
 }
@@ -186,6 +193,8 @@ struct Run<'a> {
     last_good: Option<PathBuf>,
     /// Updates left out in a row.
     left_out: u32,
+    /// Inputs of the last run of the step.
+    given: IndexMap<String, Tensor>,
 }
 
 impl Run<'_> {
@@ -202,7 +211,7 @@ impl Run<'_> {
             let is_stopped = hooks.is_stopped() && self.done < steps;
             let every = self.options.checkpoint_every;
             if is_stopped || self.done == steps || self.done.is_multiple_of(every) {
-                self.save(&row)?;
+                self.save(&row, hooks)?;
             }
             if is_stopped {
                 return self.end(End::Stopped);
@@ -229,7 +238,7 @@ impl Run<'_> {
         self.left_out = if is_left_out { self.left_out + 1 } else { 0 };
         if !is_finite && (!is_left_out || self.left_out > MOST_LEFT_OUT) {
             let state = self.session.state()?;
-            return Err(self.diverged(&self.row(&point, loss, None, norm), &state).into());
+            return Err(self.diverged(&self.row(&point, loss, None, norm), &state, hooks)?);
         }
         let images = self.batch as u64 * batches;
         let accuracy = correct.map(|correct| correct / images as f64);
@@ -285,7 +294,9 @@ impl Run<'_> {
             .filter(|(name, _)| wanted.contains(&name.as_str()))
             .map(|(name, tensor)| (name.as_str(), tensor))
             .collect();
-        Ok(self.session.step(&given)?)
+        let results = self.session.step(&given)?;
+        self.given = inputs;
+        Ok(results)
     }
 
     /// At the end of an epoch.
@@ -312,14 +323,14 @@ impl Run<'_> {
 
     /// Writes a checkpoint, unless the step just done has spoilt the state. The journal goes first: a checkpoint never
     /// knows of steps that the journal does not.
-    fn save(&mut self, row: &Row) -> Result<(), TrainerError> {
+    fn save(&mut self, row: &Row, hooks: &mut dyn Hooks) -> Result<(), TrainerError> {
         if let Some(journal) = &mut self.journal {
             journal.flush()?;
         }
         let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
         let snapshot = self.snapshot()?;
         if snapshot.state.values().any(is_spoilt) {
-            return Err(self.diverged(row, &snapshot.state).into());
+            return Err(self.diverged(row, &snapshot.state, hooks)?);
         }
         self.last_good = Some(checkpoints.save(&snapshot)?);
         Ok(())
@@ -343,17 +354,26 @@ impl Run<'_> {
         }
     }
 
-    fn diverged(&self, row: &Row, state: &IndexMap<String, Tensor>) -> TrainError {
+    fn diverged(
+        &self,
+        row: &Row,
+        state: &IndexMap<String, Tensor>,
+        hooks: &mut dyn Hooks,
+    ) -> Result<TrainerError, TrainerError> {
         let spoilt = state.iter().filter(|(_, tensor)| is_spoilt(tensor));
-        TrainError::Diverged {
+        let mut given = self.session.previous_state()?;
+        given.extend(self.given.clone());
+        let found = TrainError::Diverged {
             step: row.step,
             loss: row.loss,
             lambda: row.lambda,
             learning_rate: row.learning_rate,
             gradient_norm: row.gradient_norm.unwrap_or(f64::NAN),
+            activations: hooks.activations(&given).map(Box::new),
             states: spoilt.map(|(name, _)| name.clone()).collect(),
             checkpoint: self.last_good.clone(),
-        }
+        };
+        Ok(found.into())
     }
 }
 

@@ -6,9 +6,11 @@ use updp_exec::Executor;
 use updp_ir::{Model, Tensor};
 use updp_passes::surgery::LAMBDA_INPUT;
 
+use super::diagnosis::activations;
 use super::{Observer, TuneSettings, Tuning};
 use crate::error::TrainerError;
 use crate::outcome::Score;
+use crate::train::error::Activations;
 use crate::train::sandwich::sandwich;
 use crate::train::{Hooks, Point, Progress, TrainError};
 
@@ -91,5 +93,10 @@ impl Hooks for Watch<'_> {
         self.observer.epoch(epoch, &score);
         self.last = Some((model, score));
         Ok(Some(score.accuracy.or(score.agreement).unwrap_or(score.overlap)))
+    }
+
+    fn activations(&mut self, given: &IndexMap<String, Tensor>) -> Option<Activations> {
+        // The error that is reported is that of the training, whatever becomes of this.
+        activations(self.tuning.runner, self.network, self.step, given).ok().flatten()
     }
 }

@@ -1,5 +1,6 @@
 //! Training a network on images: from the network to the trained network, through one training step.
 
+mod diagnosis;
 mod hooks;
 mod session;
 
