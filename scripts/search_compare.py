@@ -20,14 +20,14 @@ from recovery import subset
 SEARCHES = ["fit", "genetic", "random", "greedy"]
 
 
-def run(arguments, folder, seed, search, supernet):
+def run(arguments, images, folder, seed, search, supernet):
     """What one run found."""
     where = folder / f"{arguments.net}-{seed}"
     where.mkdir(parents=True, exist_ok=True)
     report = where / f"{search}-{supernet}.json"
     model = Path(__file__).parent.parent / f"fixtures/trained/fmnist_{arguments.net}.bn.onnx"
     test = Path(arguments.fmnist) / "t10k-images-idx3-ubyte.gz"
-    command = [arguments.binary, model, "-o", where / "out.onnx", "--data", folder / "fmnist/train-images-idx3-ubyte", "--val", test,
+    command = [arguments.binary, model, "-o", where / "out.onnx", "--data", images, "--val", test,
                "--preprocess", "fashion-mnist", "--prune", arguments.prune, "--force", "--no-verify", "--seed", seed, "--threads",
                arguments.threads, "--probe-seconds", "0.02", "--latency-table", where / "latency.json", "--work", where / "work",
                "--search", search, "--evaluations", arguments.evaluations, "--supernet-epochs", supernet, "--report", report, "-q"]
@@ -61,11 +61,11 @@ def main():
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments.work or temporary)
-        subset(Path(arguments.fmnist), folder / "fmnist", arguments.images)
+        images = subset(Path(arguments.fmnist), folder / "fmnist", arguments.images)
         print("| supernet epochs | search | sets | lost | top 1 before training | top 1 |\n|---|---|---|---|---|---|")
         for supernet in sorted({0, arguments.supernet_epochs}):
             for search in SEARCHES:
-                runs = [run(arguments, folder, seed, search, supernet) for seed in range(arguments.seeds)]
+                runs = [run(arguments, images, folder, seed, search, supernet) for seed in range(arguments.seeds)]
                 sets = {len(found["tried"]) for found in runs}
                 lost = [min(it["joint_price"] for it in found["tried"] if len(it["blocks"]) == int(arguments.prune)) for found in runs]
                 first = [100 * (found["training"]["before"] if found["training"] else found["after"])["accuracy"] for found in runs]
