@@ -127,6 +127,8 @@ pub(super) fn operators(
 ) -> Result<Operand, PassError> {
     let features = find(cx, &site.features)?;
     let dtype = cx.shapes.dtype(features).ok_or(IrError::StaleId)?;
+    // A Gemm takes matrices only, and broadcasts its bias from opset 7 on.
+    let is_matrix = cx.shapes.rank(features) == Some(2) && cx.opset >= 7;
     let mut x: Operand = features.into();
     for (at, map) in maps.iter().enumerate() {
         let name = format!("{}.fitted{at}", site.output);
@@ -147,11 +149,16 @@ pub(super) fn operators(
             );
             let bias =
                 patch.constant(format!("{name}.bias"), store(vec![outputs], &map.bias)?, None);
-            let product = Out::Fresh(format!("{name}_product"));
-            let mat_mul = Node::new("MatMul").named(&name);
-            let product = patch.node(mat_mul, producer, vec![x, weight], product);
-            let add = Node::new("Add").named(&format!("{name}.add"));
-            patch.node(add, producer, vec![product, bias], out)
+            if is_matrix {
+                let gemm = Node::new("Gemm").named(&name);
+                patch.node(gemm, producer, vec![x, weight, bias], out)
+            } else {
+                let product = Out::Fresh(format!("{name}_product"));
+                let mat_mul = Node::new("MatMul").named(&name);
+                let product = patch.node(mat_mul, producer, vec![x, weight], product);
+                let add = Node::new("Add").named(&format!("{name}.add"));
+                patch.node(add, producer, vec![product, bias], out)
+            }
         } else {
             super::plan_conv(patch, producer, (dtype, &name), (x, map), out)
                 .map_err(|declined| refused(site, declined))?

@@ -97,6 +97,17 @@ fn layers_put_back_with_their_own_weights_change_nothing() {
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
         }
         networks(1).check(&model, &placed).unwrap_or_else(|report| panic!("{name}: {report}"));
+        // A head that is one operator stays one.
+        let gemms = |model: &Model| {
+            model
+                .graph
+                .nodes()
+                .into_iter()
+                .filter(|node| model.graph.node(*node).is("Gemm"))
+                .count()
+        };
+        assert_eq!(gemms(&placed), gemms(&model), "{name}");
+        assert!(gemms(&model) > 0, "{name}");
     }
 }
 
