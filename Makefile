@@ -94,7 +94,8 @@ test: setup browser ## format, lints, every test, documentation; nothing is skip
 	$(call step,tests)
 	cargo test --locked --workspace
 	$(call step,documentation)
-	cargo doc --locked --no-deps --workspace
+	@# With the examples, so that dependencies have the features they were checked with for clippy: without, tract is checked again.
+	cargo doc --locked --no-deps --workspace --lib --examples
 
 fmt: ## format the Rust sources
 	cargo fmt --all
