@@ -103,11 +103,11 @@ impl Recover<'_> {
             pass.as_secs_f64()
         );
         let times = self.times(recovery, &prunable)?;
-        let search = &self.request.arguments.search;
-        let finalists = match aim {
-            Aim::MaxDrop(_) => 1,
-            _ if search.has_supernet() && search.start == StartChoice::Supernet => 1,
-            _ => goals::finalists(search.finalists, recovery),
+        let is_subnet = self.supernet.is_some() && self.start_choice() == StartChoice::Supernet;
+        let finalists = if is_subnet || matches!(aim, Aim::MaxDrop(_)) {
+            1
+        } else {
+            goals::finalists(self.request.arguments.search.finalists, recovery)
         };
         let choosing = (CHOOSING + ANOTHER * (finalists - 1) as f64) * times.pricing;
         let _ = writeln!(

@@ -134,13 +134,13 @@ impl Market<'_> {
                 // Another aim, the same network: the last line says all of it.
                 explanation.pop();
             }
-            last = Some(choice.genome.clone());
             explanation.push(format!(
                 "a sum of {bound:.3} ms of the blocks was aimed at (they take {all:.3} ms as they are); the network was measured at {after:.3} ms of {whole:.3} ms"
             ));
             let is_last = bound <= least.latency_ms;
-            if after <= wanted_ms * MARGIN || is_last {
-                last = None;
+            let is_reached = after <= wanted_ms * MARGIN || is_last;
+            last = (!is_reached).then(|| choice.genome.clone());
+            if is_reached {
                 // What is written may differ from what was tried, and every measurement from the one before.
                 let reached = |market: &mut Self, genome: &Genome| {
                     Ok(market.pruned_ms(genome)? <= wanted_ms * MARGIN)

@@ -11,7 +11,7 @@ use updp_exec::{Optimizer, Runtime};
 use updp_ir::Model;
 use updp_passes::pipeline;
 use updp_passes::surgery::{self, Form, Shrink, Site};
-use updp_testkit::read_model;
+use updp_testkit::{op_counts, read_model};
 use updp_trainer::fit::{Fit, Settings};
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::judge::Judge;
@@ -98,14 +98,7 @@ fn layers_put_back_with_their_own_weights_change_nothing() {
         }
         networks(1).check(&model, &placed).unwrap_or_else(|report| panic!("{name}: {report}"));
         // A head that is one operator stays one.
-        let gemms = |model: &Model| {
-            model
-                .graph
-                .nodes()
-                .into_iter()
-                .filter(|node| model.graph.node(*node).is("Gemm"))
-                .count()
-        };
+        let gemms = |model: &Model| op_counts(&model.graph)["Gemm"];
         assert_eq!(gemms(&placed), gemms(&model), "{name}");
         assert!(gemms(&model) > 0, "{name}");
     }

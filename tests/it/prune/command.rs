@@ -36,12 +36,13 @@ pub(crate) fn succeeds(arguments: &[&str]) -> String {
 }
 
 #[track_caller]
-pub(crate) fn ends(arguments: &[&str], code: i32, message: &str) {
+pub(crate) fn ends(arguments: &[&str], code: i32, message: &str) -> String {
     let output = run(arguments);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{text}");
     assert!(text.contains(message), "no {message:?} in {text:?}");
     assert!(!text.contains("panicked"), "{text}");
+    text
 }
 
 pub(crate) fn scene(model: &str) -> (TempDir, String, String) {

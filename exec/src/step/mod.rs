@@ -7,11 +7,13 @@
 //! of it. One buffer as both input and output would be smaller and wrong: the runtime does not know of the alias and
 //! may still read the old value.
 
+mod recording;
+
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::{IoBinding, RunOptions, Session};
+use ort::session::{IoBinding, Session};
 use ort::value::DynTensor;
 use updp_ir::{DataType, Tensor};
 
@@ -20,6 +22,7 @@ use crate::executor::{Declared, Device, ModelSource, Optimizer, Options};
 use crate::ort::{Purpose, declared, open_session};
 use crate::ort_value::{element_type, from_value, unsupported, write_into};
 use crate::quiet;
+use recording::Recording;
 
 /// One value that lives from step to step.
 #[derive(Clone, Debug)]
@@ -52,16 +55,6 @@ pub struct StepSession {
     /// Present where the card records the step.
     recording: Option<Recording>,
     session: Session,
-}
-
-/// What a recorded step needs: all it reads and writes stays where it is.
-struct Recording {
-    /// Name the record of each binding.
-    options: [RunOptions; 2],
-    /// The inputs on the device; `fed` holds what is copied there.
-    inputs: IndexMap<String, DynTensor>,
-    /// The results on the device, in graph order.
-    results: Vec<DynTensor>,
 }
 
 /// What a state is, without its value.
@@ -300,74 +293,6 @@ impl StepSession {
 
     fn panicked(&self, detail: String) -> ExecError {
         ExecError::Panicked { runtime: self.runtime.clone(), detail }
-    }
-}
-
-impl std::fmt::Debug for Recording {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recording").field("inputs", &self.inputs).finish_non_exhaustive()
-    }
-}
-
-impl Recording {
-    /// Binds buffers of the device to the results, which are numbers: dims that are not known are taken for 1.
-    fn of(
-        runtime: &str,
-        device: Device,
-        session: &Session,
-        outputs: &[Declared],
-        bindings: &mut [IoBinding; 2],
-    ) -> Result<Self, ExecError> {
-        let failed = |error: ort::Error| failed(runtime, &error);
-        let allocator = allocator(device, session).map_err(failed)?;
-        let options = |id: &str| -> ort::Result<RunOptions> {
-            let mut options = RunOptions::new()?;
-            options.set("gpu_graph_id", id)?;
-            Ok(options)
-        };
-        let options = [options("1").map_err(failed)?, options("2").map_err(failed)?];
-        let mut results = Vec::new();
-        for declared in outputs {
-            let name = &declared.name;
-            let dtype = declared.dtype.unwrap_or(DataType::Float);
-            // No dims are those of a number.
-            let dims: Vec<usize> =
-                declared.dims.iter().flatten().map(|dim| dim.unwrap_or(1)).collect();
-            let ty = element_type(dtype).ok_or_else(|| unsupported(runtime, name, dtype))?;
-            let mut value = DynTensor::new(&allocator, ty, dims).map_err(failed)?;
-            for binding in bindings.iter_mut() {
-                binding.bind_output(name.as_str(), &mut value).map_err(failed)?;
-            }
-            results.push(value);
-        }
-        Ok(Self { options, inputs: IndexMap::new(), results })
-    }
-
-    /// Copies an input from the host to where the record reads it.
-    fn feed(
-        &mut self,
-        (runtime, device): (&str, Device),
-        session: &Session,
-        bindings: &mut [IoBinding; 2],
-        (name, tensor): (&str, &Tensor),
-        host: &DynTensor,
-    ) -> Result<(), ExecError> {
-        let failed = |error: ort::Error| failed(runtime, &error);
-        if !self.inputs.contains_key(name) {
-            let allocator = allocator(device, session).map_err(failed)?;
-            let value = buffer(runtime, name, &allocator, tensor)?;
-            for binding in bindings.iter_mut() {
-                binding.bind_input(name, &value).map_err(failed)?;
-            }
-            self.inputs.insert(name.to_owned(), value);
-        }
-        match self.inputs.get_mut(name) {
-            Some(value) if has_dims(value, tensor) => host.copy_into(value).map_err(failed),
-            _ => Err(ExecError::RunFailed {
-                runtime: runtime.to_owned(),
-                detail: format!("the dims of {name:?} changed, and the step is recorded"),
-            }),
-        }
     }
 }
 
