@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use updp_exec::{Budget, Executor, ModelSource, Optimizer, measure, open, sample_inputs};
+use updp_exec::{
+    Budget, Executor, ModelSource, Optimizer, batch_plan, input_specs, measure, open, sample_inputs,
+};
 use updp_ir::{DataPlacement, Graph};
 
 use crate::cli::{GateArgs, RuntimeArgs};
 use crate::commands::fix_shapes;
 use crate::error::CliError;
-use crate::latency_table::batch_plan;
 use crate::model_file::{ModelFile, Source};
-use crate::verify::input_specs;
 
 /// Seconds to measure both models together.
 const SECONDS: f64 = 4.0;

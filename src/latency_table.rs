@@ -11,7 +11,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 use updp_exec::{
-    Budget, Executor, ModelSource, Optimizer, measure, open, sample_inputs, symbol_plans,
+    Budget, Executor, ModelSource, Optimizer, batch_plan, input_specs, measure, open, sample_inputs,
 };
 use updp_ir::infer::Shapes;
 use updp_ir::{DataPlacement, Model, order};
@@ -20,7 +20,6 @@ use updp_trainer::hash::Fnv;
 use crate::cli::RuntimeArgs;
 use crate::error::CliError;
 use crate::model_file;
-use crate::verify::input_specs;
 use crate::write;
 
 /// Version of the file.
@@ -160,24 +159,6 @@ impl LatencyTable {
             updp_exec::ort::threads(self.conditions.runtime.threads).map_or(0, usize::from);
         format!("{runtime} threads {threads} batch {}", self.conditions.batch)
     }
-}
-
-/// Sizes of open dims: the batch as asked, others as usual.
-#[must_use]
-pub fn batch_plan(specs: &[updp_exec::InputSpec], batch: usize) -> updp_exec::SymbolSizes {
-    let mut plan = symbol_plans(specs).into_iter().next().unwrap_or_default();
-    for spec in specs {
-        match spec.dims.first() {
-            Some(updp_exec::Dim::Symbol(name)) => {
-                plan.symbols.insert(name.clone(), batch);
-            }
-            Some(updp_exec::Dim::Unknown) => {
-                plan.unknown.insert((spec.name.clone(), 0), batch);
-            }
-            _ => {}
-        }
-    }
-    plan
 }
 
 /// What a model computes apart from its weights and names, as a short hash.

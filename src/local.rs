@@ -7,13 +7,12 @@
 //! equality cannot, up to rounding and the inputs drawn.
 
 use indexmap::{IndexMap, IndexSet};
-use updp_exec::ModelSource;
+use updp_exec::{InputData, ModelSource};
 use updp_ir::infer::Shapes;
 use updp_ir::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use updp_ir::{DataPlacement, Model, no_external_data};
 
 use crate::cli::RuntimeArgs;
-use crate::data::InputData;
 use crate::error::CliError;
 use crate::verify::{Oracle, Verification};
 

@@ -4,17 +4,15 @@ use std::path::Path;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use updp_exec::{ModelSource, Optimizer, open, sample_inputs};
+use updp_exec::{InputData, ModelSource, Optimizer, batch_plan, input_specs, open, sample_inputs};
 use updp_ir::{DataPlacement, Model, Tensor};
 use updp_passes::surgery::{self, Choice, Expansion, Form, Shrink, Statistics};
 use updp_passes::{Options, pipeline};
 
 use crate::cli::{BlockList, FormChoice, PruneArgs, RuntimeArgs, ShrinkChoice};
-use crate::data::InputData;
 use crate::error::CliError;
-use crate::latency_table::{Conditions, LatencyTable, batch_plan};
+use crate::latency_table::{Conditions, LatencyTable};
 use crate::survey::{Row, Survey, wanted};
-use crate::verify::input_specs;
 
 /// Rows run at once through the calibration network.
 const CALIBRATION_BATCH: usize = 100;

@@ -10,8 +10,8 @@ use updp_passes::{Options, cost, pipeline};
 
 use crate::error::CliError;
 use crate::latency_table::{LatencyTable, signature};
-use crate::report::Facts;
 use crate::terminal::Bar;
+use updp_passes::ModelSummary;
 
 /// A form counts as slower when it takes this much longer than the baseline: less is noise.
 const NOISE: f64 = 1.02;
@@ -35,12 +35,12 @@ pub struct Variant {
 
 impl Variant {
     fn of(model: &Model) -> Self {
-        let facts = Facts::of(model, 0);
-        let count = |op: &str| facts.ops.get(op).copied().unwrap_or(0);
+        let summary = ModelSummary::of(model, 0);
+        let count = |op: &str| summary.ops.get(op).copied().unwrap_or(0);
         Self {
-            parameters: facts.parameters,
-            macs: facts.macs,
-            nodes: facts.nodes,
+            parameters: summary.parameters,
+            macs: summary.macs,
+            nodes: summary.nodes,
             layers: count("Conv") + count("Gemm") + count("MatMul") + count("ConvTranspose"),
             estimate_ms: surgery::with_context(model, cost::graph_ns) / 1e6,
             latency_ms: None,

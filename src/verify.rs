@@ -4,13 +4,12 @@ use std::ops::Range;
 
 use indexmap::IndexMap;
 use updp_exec::{
-    Comparison, Dim, ExecError, Executor, InputSpec, ModelSource, Optimizer, Runtime, SymbolSizes,
-    open, sample_inputs_in, symbol_plans,
+    Comparison, ExecError, Executor, InputData, InputSpec, ModelSource, Optimizer, Runtime,
+    SymbolSizes, input_specs, open, sample_inputs_in, symbol_plans,
 };
-use updp_ir::{Graph, Tensor};
+use updp_ir::{Dim, Graph, Tensor};
 
 use crate::cli::RuntimeArgs;
-use crate::data::InputData;
 use crate::doubt;
 use crate::error::CliError;
 
@@ -125,24 +124,6 @@ impl Verification {
         };
         row.failure = row.failure.take().or(failure);
     }
-}
-
-/// What the graph asks to be fed; `None` when an input has no known rank or is no tensor.
-#[must_use]
-pub fn input_specs(graph: &Graph) -> Option<Vec<InputSpec>> {
-    graph
-        .required_inputs()
-        .map(|id| {
-            let value = graph.value(id);
-            let ty = value.declared()?;
-            let dims = ty.shape.as_ref()?.iter().map(|dim| match dim {
-                updp_ir::Dim::Known(size) => Dim::Fixed(*size),
-                updp_ir::Dim::Symbol(name) => Dim::Symbol(name.to_string()),
-                updp_ir::Dim::Unknown => Dim::Unknown,
-            });
-            Some(InputSpec { name: value.name().to_owned(), dtype: ty.dtype, dims: dims.collect() })
-        })
-        .collect()
 }
 
 /// Inputs with the outputs of the reference.
@@ -341,7 +322,7 @@ fn reference_runs(
         return drawn_runs(executor, specs, count);
     }
     let fixed = specs.and_then(|specs| match specs.first()?.dims.first()? {
-        Dim::Fixed(size) => Some(*size),
+        Dim::Known(size) => Some(*size),
         _ => None,
     });
     let mut runs = Vec::new();
@@ -367,7 +348,7 @@ fn drawn_runs(
     count: usize,
 ) -> Result<Runs, CliError> {
     let usual = symbol_plans(specs);
-    let has_open_dims = specs.iter().flat_map(|s| &s.dims).any(|d| !matches!(d, Dim::Fixed(_)));
+    let has_open_dims = specs.iter().flat_map(|s| &s.dims).any(|d| !matches!(d, Dim::Known(_)));
     let has_integers = specs.iter().any(|spec| spec.dtype.is_integer());
     let sizes: &[usize] = if has_open_dims { &OTHER_SIZES } else { &[] };
     let ranges = if has_integers { &INTEGER_RANGES[..] } else { &INTEGER_RANGES[..1] };

@@ -12,6 +12,7 @@ mod train;
 mod values;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use updp_exec::{Device, Runtime, RuntimeOptions};
 
 pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
 pub use search::{SearchArgs, SearchChoice, StartChoice};
@@ -138,29 +139,29 @@ pub struct RuntimeArgs {
 impl RuntimeArgs {
     /// As the executors take it.
     #[must_use]
-    pub fn split(
-        &self,
-        optimizer: updp_exec::Optimizer,
-    ) -> (updp_exec::Runtime, updp_exec::Options) {
-        let runtime = match self.runtime {
-            RuntimeChoice::Auto => updp_exec::Runtime::Auto,
-            RuntimeChoice::Ort => updp_exec::Runtime::Ort,
-            RuntimeChoice::Tract => updp_exec::Runtime::Tract,
-        };
-        let device = match self.device {
-            DeviceChoice::Cpu => updp_exec::Device::Cpu,
-            DeviceChoice::Cuda => updp_exec::Device::Cuda,
-            DeviceChoice::Tensorrt => updp_exec::Device::TensorRt,
-            DeviceChoice::Rocm => updp_exec::Device::MiGraphX,
-        };
-        let options = updp_exec::Options {
-            optimizer,
-            threads: self.threads,
-            device,
+    pub fn options(&self) -> RuntimeOptions {
+        RuntimeOptions {
+            runtime: match self.runtime {
+                RuntimeChoice::Auto => Runtime::Auto,
+                RuntimeChoice::Ort => Runtime::Ort,
+                RuntimeChoice::Tract => Runtime::Tract,
+            },
+            device: match self.device {
+                DeviceChoice::Cpu => Device::Cpu,
+                DeviceChoice::Cuda => Device::Cuda,
+                DeviceChoice::Tensorrt => Device::TensorRt,
+                DeviceChoice::Rocm => Device::MiGraphX,
+            },
             library: self.ort_lib.clone(),
-            profile: None,
-        };
-        (runtime, options)
+            threads: self.threads,
+        }
+    }
+
+    /// Runtime and options of one session.
+    #[must_use]
+    pub fn split(&self, optimizer: updp_exec::Optimizer) -> (Runtime, updp_exec::Options) {
+        let options = self.options();
+        (options.runtime, options.session(optimizer))
     }
 }
 

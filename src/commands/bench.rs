@@ -4,17 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use updp_exec::{Budget, Executor, Measurement, Optimizer, measure, open, sample_inputs};
+use updp_exec::{
+    Budget, Executor, Measurement, Optimizer, batch_plan, input_specs, measure, open, sample_inputs,
+};
 use updp_passes::{Options, pipeline, surgery};
 
 use crate::block_report;
 use crate::cli::{BenchArgs, MergePolicy};
 use crate::error::CliError;
-use crate::latency_table::{Conditions, LatencyTable, batch_plan};
+use crate::latency_table::{Conditions, LatencyTable};
 use crate::model_file::ModelFile;
 use crate::survey::Survey;
 use crate::terminal::say;
-use crate::verify::input_specs;
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {

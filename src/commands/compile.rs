@@ -16,12 +16,13 @@ use crate::gates::{self, Gates};
 use crate::local;
 use crate::model_file::{ModelFile, Source, folder_of, is_pipe};
 use crate::prune::Pruned;
-use crate::report::{self, Facts};
+use crate::report;
 use crate::report_page;
 use crate::terminal::{self, Bar, Verbosity, note, say};
 use crate::test_vectors::{self, StagedVectors};
 use crate::verify::{Oracle, Verification};
 use crate::write::{self, Staged};
+use updp_passes::ModelSummary;
 
 /// Runs the compilation.
 pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
@@ -57,7 +58,7 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
         return super::prune::run(arguments, source, model, target);
     }
-    let before = Facts::of(&model, source.total_bytes());
+    let before = ModelSummary::of(&model, source.total_bytes());
     Job { arguments, source, target, before, pruned: None, input: None }.run(model)
 }
 
@@ -103,8 +104,8 @@ pub(super) struct Job<'a> {
     pub(super) arguments: &'a CompileArgs,
     pub(super) source: Source,
     pub(super) target: &'a PathBuf,
-    /// Facts of the input model; the source is the settled network where blocks were pruned.
-    pub(super) before: Facts,
+    /// ModelSummary of the input model; the source is the settled network where blocks were pruned.
+    pub(super) before: ModelSummary,
     pub(super) pruned: Option<Pruned>,
     /// The input file, where the settled network stands in its place.
     pub(super) input: Option<Source>,
@@ -112,8 +113,8 @@ pub(super) struct Job<'a> {
 
 /// What a run did, to be told at the end.
 struct Outcome<'a> {
-    before: &'a Facts,
-    after: Facts,
+    before: &'a ModelSummary,
+    after: ModelSummary,
     log: &'a Log,
     is_unchanged: bool,
     verified: Option<Verification>,
@@ -193,7 +194,7 @@ impl Job<'_> {
             ModelFile::read(self.target, bytes)?
         };
         let (verified, status) = self.verified(&written, &log, is_unchanged)?;
-        let after = Facts::of(&written.model, written.total_bytes());
+        let after = ModelSummary::of(&written.model, written.total_bytes());
         let hint = self.hint(&written.model);
         let has_data = !written.source.data_files.is_empty();
         let findings = self.arguments.target;

@@ -10,10 +10,11 @@ use crate::deploy;
 use crate::error::CliError;
 use crate::latency_table::{Conditions, LatencyTable};
 use crate::model_file::ModelFile;
-use crate::report::{self, Facts};
+use crate::report;
 use crate::survey::{Row, SHORT_EFFORT, Survey, wanted};
 use crate::terminal::say;
 use crate::write;
+use updp_passes::ModelSummary;
 
 /// Seconds for each form of a block.
 const PROBE_SECONDS: f64 = 0.25;
@@ -46,7 +47,7 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
         say(&format!("{value:#}"));
         return Ok(());
     }
-    let before = Facts::of(&file.model, file.total_bytes());
+    let before = ModelSummary::of(&file.model, file.total_bytes());
     let (producer, version) = file.model.producer();
     say(&format!(
         "{}: ir {}, producer {producer} {version}",
@@ -70,7 +71,7 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     if log.rewrites.is_empty() {
         say("  nothing to merge: the model is compiled already");
     }
-    say(&report::table(&before, &Facts::of(&model, before.bytes)));
+    say(&report::table(&before, &ModelSummary::of(&model, before.bytes)));
     for (rule, count) in report::by_rule(&log) {
         say(&format!("  {rule}: {count}"));
     }

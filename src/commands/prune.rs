@@ -14,11 +14,12 @@ use crate::error::CliError;
 use crate::model_file::{ModelFile, Source, is_pipe};
 use crate::prune::{Pruned, Request};
 use crate::recover::{self, Plan, Recover, SupernetPlan};
-use crate::report::{self, Facts};
+use crate::report;
 use crate::report_page;
 use crate::terminal::{Verbosity, note, say};
 use crate::verify::Oracle;
 use crate::write;
+use updp_passes::ModelSummary;
 
 /// Prunes, then goes on as ever with the settled network in place of the input.
 pub(super) fn run(
@@ -45,7 +46,7 @@ pub(super) fn run(
         refuse_without_data(arguments)?;
         super::compile::refuse_dry(arguments)?;
     }
-    let before = Facts::of(&model, source.total_bytes());
+    let before = ModelSummary::of(&model, source.total_bytes());
     fix_shapes(&arguments.input_shape, &mut model)?;
     let options = super::pass_options(&arguments.rules, source.total_bytes());
     let data = data::read(&arguments.input_data)?;
@@ -183,7 +184,7 @@ struct Expanded<'a> {
     arguments: &'a CompileArgs,
     source: Source,
     target: &'a PathBuf,
-    before: Facts,
+    before: ModelSummary,
 }
 
 impl Expanded<'_> {
@@ -209,7 +210,7 @@ impl Expanded<'_> {
             verified = Some(result);
         }
         let written = ModelFile::read(self.target, expanded.bytes.clone())?;
-        let after = Facts::of(&written.model, written.total_bytes());
+        let after = ModelSummary::of(&written.model, written.total_bytes());
         write::model(self.target, &expanded.bytes)?;
         if self.arguments.verbosity() == Verbosity::Quiet {
             return Ok(());

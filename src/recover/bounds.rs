@@ -8,8 +8,8 @@ use updp_trainer::run::Held;
 use updp_trainer::stage::Stage;
 
 use crate::error::CliError;
-use crate::report::Facts;
 use crate::survey::Row;
+use updp_passes::ModelSummary;
 
 /// One run over the held-out images of more multiply-adds takes seconds.
 const COSTLY_MACS: u64 = 100_000_000_000;
@@ -69,7 +69,7 @@ pub(super) fn is_costly(recovery: &Recovery<'_>) -> bool {
 }
 
 fn held_out_macs(recovery: &Recovery<'_>) -> u64 {
-    Facts::of(recovery.original, 0).macs.saturating_mul(recovery.judge.images() as u64)
+    ModelSummary::of(recovery.original, 0).macs.saturating_mul(recovery.judge.images() as u64)
 }
 
 /// Takes the layers out of kept blocks that there is no time for: those nearest behind a pruned block are solved for first.

@@ -21,8 +21,8 @@ use super::{Aim, Data, Recover, bounds};
 use crate::cli::{Method, StartChoice};
 use crate::error::CliError;
 use crate::rehearsal::{Rehearsed, about, rehearse};
-use crate::report::Facts;
 use crate::survey::{Row, SHORT_EFFORT};
+use updp_passes::ModelSummary;
 
 /// Fitting for the estimate ends after this long; blocks not reached are taken from those that were.
 const MOST: Duration = Duration::from_secs(30);
@@ -215,7 +215,8 @@ impl Recover<'_> {
         let rehearsed = rehearse(&ground.tuning(&settings), &network)?;
         let default = affordable(&network, ground.judge.images(), SEARCH_MACS, EVALUATIONS);
         let sets = self.request.arguments.search.evaluations.map_or(default, usize::from);
-        let [whole, plain] = [&network, ground.working].map(|it| Facts::of(it, 0).macs.max(1));
+        let [whole, plain] =
+            [&network, ground.working].map(|it| ModelSummary::of(it, 0).macs.max(1));
         Ok((rehearsed, pass.as_secs_f64() * sets as f64 * whole as f64 / plain as f64))
     }
 

@@ -13,9 +13,10 @@ use super::bounds;
 use super::market::{Market, WHOLE_SECONDS, candidates};
 use super::start::Start;
 use crate::error::CliError;
-use crate::report::{Facts, counted};
+use crate::report::counted;
 use crate::terminal::Bar;
 use crate::training;
+use updp_passes::ModelSummary;
 
 /// Multiply-adds spent on trying sets of blocks together.
 const TRIAL_MACS: u64 = 3_000_000_000_000;
@@ -74,7 +75,7 @@ pub(super) fn affordable(
     macs: u64,
     (least, most): (u64, u64),
 ) -> usize {
-    let one = Facts::of(network, 0).macs.max(1);
+    let one = ModelSummary::of(network, 0).macs.max(1);
     let images = (images as u64).max(1);
     (macs / one.saturating_mul(images)).clamp(least, most) as usize
 }
@@ -195,7 +196,7 @@ impl Market<'_> {
     fn lightest(&mut self, share: f64) -> Result<(Choice, Start), CliError> {
         let all: f64 = self.items.iter().map(|item| item.baseline_ms).sum();
         let least = search::fastest(&self.items).latency_ms;
-        let whole = Facts::of(&self.compiled, 0).macs as f64 / MACS;
+        let whole = ModelSummary::of(&self.compiled, 0).macs as f64 / MACS;
         let wanted = whole * share;
         let (mut tried, mut explanation) = (Vec::new(), Vec::new());
         let mut bound = all - (whole - wanted);
@@ -288,7 +289,7 @@ impl Market<'_> {
     fn pruned_macs(&self, genome: &Genome) -> Result<f64, CliError> {
         let mut network = self.placed(genome)?;
         pipeline::compile(&mut network, self.options, &mut |_, _| {})?;
-        Ok(Facts::of(&network, 0).macs as f64 / MACS)
+        Ok(ModelSummary::of(&network, 0).macs as f64 / MACS)
     }
 
     /// Prunes as much as the bound on what is lost allows, aiming anew by what the fitted network really loses.

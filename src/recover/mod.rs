@@ -31,7 +31,7 @@ use updp_trainer::search;
 use crate::cli::{DataArgs, Stage};
 use crate::error::CliError;
 use crate::prune::{Pruned, Request, StatisticsSource, encode};
-use crate::report::{Facts, counted};
+use crate::report::counted;
 use crate::terminal::{self, Bar};
 use goals::Choice;
 use market::{Market, chosen};
@@ -39,6 +39,7 @@ use start::Start;
 pub use supernet::SupernetPlan;
 pub use train::Plan;
 use train::{Ground, Trained};
+use updp_passes::ModelSummary;
 pub use work::{mark_work, remove_empty_work, remove_work, work_folder};
 
 /// Multiply-adds that one run over the calibration images takes by default, about a minute's on two cores.
@@ -231,7 +232,7 @@ impl Recover<'_> {
     ) -> Result<Data, CliError> {
         let seed = self.images.seed;
         let (rest, held_out) = all.split(self.images.val_split, seed);
-        let macs = Facts::of(working, 0).macs.max(1);
+        let macs = ModelSummary::of(working, 0).macs.max(1);
         let default = (PASS_MACS / macs).clamp(500, 4000) as usize;
         let count = self.images.images.map_or(default, usize::from);
         let held_count = (count / 2).clamp(50, MOST_HELD_OUT);

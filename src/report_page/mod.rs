@@ -10,8 +10,8 @@ use std::path::Path;
 use updp_passes::Log;
 use updp_trainer::outcome::{BlockOutcome, DataOutcome, OfferOutcome, Outcome, Score};
 
-use crate::report::Facts;
 use crate::verify::Verification;
+use updp_passes::ModelSummary;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--back:#fff;--card:#f4f6f8;--text:#1f2933;--dim:#5f6c78;--line:#d5dce2;\
@@ -64,9 +64,9 @@ pub fn is_page(path: &Path) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
     /// The model that was read, as it was named, and what it holds.
-    pub input: (&'a str, &'a Facts),
+    pub input: (&'a str, &'a ModelSummary),
     /// The model that was written.
-    pub output: (&'a str, &'a Facts),
+    pub output: (&'a str, &'a ModelSummary),
     /// What merging did and declined.
     pub log: &'a Log,
     /// How the written model compares with the pruned network before merging; `None` where they were not run.

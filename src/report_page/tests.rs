@@ -97,9 +97,9 @@ fn outcome() -> Outcome {
     }
 }
 
-fn facts(convs: usize) -> Facts {
+fn facts(convs: usize) -> ModelSummary {
     let ops = [("Conv".to_owned(), convs), ("Relu".to_owned(), 4)].into_iter().collect();
-    Facts { nodes: convs + 4, ops, parameters: 1000 * convs, macs: 1_234_567, bytes: 4321 }
+    ModelSummary { nodes: convs + 4, ops, parameters: 1000 * convs, macs: 1_234_567, bytes: 4321 }
 }
 
 fn verified() -> Verification {
