@@ -60,7 +60,7 @@ pub enum Optimizer {
 }
 
 /// What computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub enum Device {
     /// The processor.
     #[default]
@@ -85,7 +85,7 @@ impl fmt::Display for Device {
 }
 
 /// Which runtime to take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub enum Runtime {
     /// ONNX Runtime where its library is found and loads the model, else tract.
     #[default]

@@ -3,13 +3,15 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use crate::error::ExecError;
 use crate::executor::{Device, Executor, ModelSource, Optimizer, Options, Runtime, open};
 use crate::ort;
 
 /// Runtime, device, threads and library. The graph optimizer is no part of it: verification turns it off and
 /// measuring turns it on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RuntimeOptions {
     /// Which runtime runs models.
     pub runtime: Runtime,

@@ -9,7 +9,7 @@ use updp_passes::surgery;
 
 use crate::data::{self, Dataset, InputSpec, Preprocess};
 use crate::error::TrainerError;
-use crate::run::{Batch, Batches, Feed, Runner};
+use crate::run::{Batch, BatchSource, Batches, Runner};
 
 /// Images a run where the model leaves the batch open; fewer where they are large.
 const BATCH: usize = 64;
@@ -139,7 +139,7 @@ impl Iterator for Reading {
     }
 }
 
-impl Feed for Images {
+impl BatchSource for Images {
     fn images(&self) -> usize {
         if self.is_fixed {
             self.dataset.len() / self.batch * self.batch
@@ -169,7 +169,7 @@ pub fn is_same_by_image(
     runner: &Runner,
     fixed: &Model,
     opened: &Model,
-    images: &dyn Feed,
+    images: &dyn BatchSource,
 ) -> Result<bool, TrainerError> {
     let runs: Vec<Batch> = images.batches()?.take(2).collect::<Result<_, _>>()?;
     let [first, second] = &runs[..] else { return Ok(false) };

@@ -58,7 +58,7 @@ impl Target {
 }
 
 /// In which numbers convolutions and matrix products are computed; everything else is computed in f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub enum Precision {
     /// f32.
     #[default]
