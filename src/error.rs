@@ -8,6 +8,7 @@ use updp_ir::IrError;
 use updp_passes::PassError;
 use updp_trainer::data::DataError;
 use updp_trainer::error::TrainerError;
+use updp_verify::VerifyError;
 
 /// What ends a command.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,18 @@ impl From<TrainerError> for CliError {
             TrainerError::Pass(error) => Self::Pass(error),
             TrainerError::Exec(error) => Self::Exec(error),
             other => Self::Trainer(other),
+        }
+    }
+}
+
+impl From<VerifyError> for CliError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::VerificationFailed { detail } => Self::VerificationFailed { detail },
+            VerifyError::Ir(error) => Self::Ir(error),
+            VerifyError::Exec(error) => Self::Exec(error),
+            VerifyError::Unverifiable { detail } => Self::Unverifiable { detail },
+            other => Self::Unverifiable { detail: other.to_string() },
         }
     }
 }
@@ -140,10 +153,12 @@ impl CliError {
             Self::Unverifiable { .. } => 8,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
-            Self::Exec(error) => match error.code() {
-                "X0301" | "X0302" | "X0303" => 2,
-                _ => 8,
-            },
+            Self::Exec(
+                ExecError::InputMissing { .. }
+                | ExecError::InputUnknown { .. }
+                | ExecError::InputMismatch { .. },
+            ) => 2,
+            Self::Exec(_) => 8,
         }
     }
 

@@ -8,12 +8,10 @@ pub mod cli;
 pub mod commands;
 pub mod data;
 pub mod deploy;
-pub mod doubt;
 pub mod error;
 pub mod gates;
 pub mod interrupt;
 pub mod latency_table;
-pub mod local;
 pub mod model_file;
 pub mod prune;
 pub mod recover;
@@ -24,7 +22,6 @@ pub mod survey;
 pub mod terminal;
 pub mod test_vectors;
 pub mod training;
-pub mod verify;
 pub mod write;
 
 /// Runs the command line and returns the exit code.

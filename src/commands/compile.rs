@@ -13,16 +13,15 @@ use crate::data;
 use crate::deploy::{self, Finding};
 use crate::error::CliError;
 use crate::gates::{self, Gates};
-use crate::local;
 use crate::model_file::{ModelFile, Source, folder_of, is_pipe};
 use crate::prune::Pruned;
 use crate::report;
 use crate::report_page;
 use crate::terminal::{self, Bar, Verbosity, note, say};
 use crate::test_vectors::{self, StagedVectors};
-use crate::verify::{Oracle, Verification};
 use crate::write::{self, Staged};
 use updp_passes::ModelSummary;
+use updp_verify::{Oracle, Verification, VerifyError};
 
 /// Runs the compilation.
 pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
@@ -269,8 +268,9 @@ impl Job<'_> {
             Err(CliError::Unverifiable { detail }) if self.arguments.input_data.is_empty() => {
                 let (before, after) = (self.reference()?, &written.model);
                 let count = self.arguments.check.get();
-                match local::compare(&before, after, count, &self.arguments.runtime) {
-                    Err(CliError::Unverifiable { detail: part }) => {
+                let runtime = self.arguments.runtime.options();
+                match updp_verify::regions::compare(&before, after, count, &runtime) {
+                    Err(VerifyError::Unverifiable { detail: part }) => {
                         let detail = format!("{detail}; nor part by part: {part}");
                         Err(CliError::Unverifiable { detail })
                     }
@@ -401,7 +401,8 @@ impl Job<'_> {
         let model = self.reference()?;
         let count = self.arguments.check.get();
         let source = self.source.for_runtime();
-        Oracle::new(source, &model.graph, &data, count, &self.arguments.runtime)
+        let runtime = self.arguments.runtime.options();
+        Ok(Oracle::new(source, &model.graph, &data, count, &runtime)?)
     }
 
     /// Runs the result against the input model.

@@ -17,9 +17,9 @@ use crate::recover::{self, Plan, Recover, SupernetPlan};
 use crate::report;
 use crate::report_page;
 use crate::terminal::{Verbosity, note, say};
-use crate::verify::Oracle;
 use crate::write;
 use updp_passes::ModelSummary;
+use updp_verify::Oracle;
 
 /// Prunes, then goes on as ever with the settled network in place of the input.
 pub(super) fn run(
@@ -200,8 +200,13 @@ impl Expanded<'_> {
             let data = data::read(&self.arguments.input_data)?;
             let count = self.arguments.check.get();
             let source = self.source.for_runtime();
-            let oracle =
-                Oracle::new(source, &reference.graph, &data, count, &self.arguments.runtime)?;
+            let oracle = Oracle::new(
+                source,
+                &reference.graph,
+                &data,
+                count,
+                &self.arguments.runtime.options(),
+            )?;
             let result = oracle.compare(ModelSource::Bytes(&bytes))?;
             if let Some(failure) = result.failure() {
                 let detail = format!("at λ = 0 {failure}");

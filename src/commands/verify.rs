@@ -6,8 +6,8 @@ use crate::cli::VerifyArgs;
 use crate::error::CliError;
 use crate::model_file::ModelFile;
 use crate::terminal::say;
-use crate::verify::Oracle;
 use crate::{data, report};
+use updp_verify::Oracle;
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &VerifyArgs) -> Result<(), CliError> {
@@ -18,9 +18,14 @@ pub(super) fn run(arguments: &VerifyArgs) -> Result<(), CliError> {
     let data = data::read(&arguments.input_data)?;
     let count = arguments.check.get();
     let graph = &reference.model.graph;
-    let oracle =
-        Oracle::new(reference.source.for_runtime(), graph, &data, count, &arguments.runtime)?
-            .with_limit(arguments.limit);
+    let oracle = Oracle::new(
+        reference.source.for_runtime(),
+        graph,
+        &data,
+        count,
+        &arguments.runtime.options(),
+    )?
+    .with_limit(arguments.limit);
     let result = oracle.compare(model.source.for_runtime())?;
     say(&report::verification(&result));
     match result.failure() {
