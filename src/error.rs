@@ -53,6 +53,8 @@ pub enum CliError {
     Config { path: PathBuf, line: Option<usize>, detail: String, cure: String },
     #[error("interrupted; what was trained is kept")]
     Interrupted,
+    #[error("cancelled")]
+    Cancelled,
     #[error("there is no error code {code:?}")]
     UnknownCode { code: String },
     #[error(transparent)]
@@ -115,7 +117,7 @@ impl CliError {
             Self::LatencyTable { .. } => "C0015",
             Self::Calibration { .. } => "C0016",
             Self::GoalMissed { .. } => "C0017",
-            Self::Interrupted => "C0011",
+            Self::Interrupted | Self::Cancelled => "C0011",
             Self::Config { .. } => "C0018",
             Self::Trainer(error) => error.code(),
             Self::Ir(error) => error.code(),
@@ -149,7 +151,7 @@ impl CliError {
             | Self::Different { .. } => 5,
             Self::TargetRefuses { .. } => 4,
             Self::GoalMissed { .. } => 7,
-            Self::Interrupted => 130,
+            Self::Interrupted | Self::Cancelled => 130,
             Self::Unverifiable { .. } => 8,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
@@ -180,7 +182,9 @@ impl CliError {
             Self::VerificationFailed { .. } => {
                 "nothing was written; --skip RULE leaves a rule out; please report the model".into()
             }
-            Self::Different { .. } => "--limit X allows a larger difference".into(),
+            Self::Different { .. } => {
+                "--limit X allows a larger difference; a pruned or trained model is another function: updp-compile evaluate A B --data PATH compares what both say of images".into()
+            }
             Self::UnknownCode { .. } => "updp-compile errors lists them all".into(),
             Self::NoSuchBlock { .. } | Self::NothingToPrune { .. } => {
                 "updp-compile inspect MODEL lists the blocks, and why one cannot be pruned".into()

@@ -240,7 +240,7 @@ impl Request<'_> {
     /// The latency table of a file, for the conditions asked for.
     pub(crate) fn open_table(&self, path: Option<&Path>) -> Result<LatencyTable, CliError> {
         let conditions = Conditions {
-            runtime: self.runtime.clone(),
+            runtime: self.runtime.options(),
             batch: self.arguments.batch.get(),
             seconds: self.arguments.probe_seconds,
         };

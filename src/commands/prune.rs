@@ -6,7 +6,8 @@ use updp_exec::ModelSource;
 use updp_ir::{DataPlacement, Model};
 use updp_passes::surgery;
 
-use super::compile::{Job, fix_shapes};
+use super::compile::Job;
+use crate::api::shapes::fix_shapes;
 use crate::block_report;
 use crate::cli::{CompileArgs, Method, Recovery, ShrinkAt, Stage, StartChoice};
 use crate::data;
@@ -48,7 +49,7 @@ pub(super) fn run(
     }
     let before = ModelSummary::of(&model, source.total_bytes());
     fix_shapes(&arguments.input_shape, &mut model)?;
-    let options = super::pass_options(&arguments.rules, source.total_bytes());
+    let options = arguments.rules.options().passes(source.total_bytes());
     let data = data::read(&arguments.input_data)?;
     let request = Request {
         arguments: &arguments.prune,
