@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use updp_ir::Model;
 use updp_passes::{Log, ModelSummary};
 
-use crate::verify::Verification;
+use updp_verify::Verification;
 
 /// Versions a model is written in; compiling changes neither.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::api::Observer;
 use crate::error::CliError;
 
 /// How much is printed.
@@ -52,13 +53,13 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// Begins work of so many steps; 0 where that is not known.
     #[must_use]
-    pub fn new(what: &'static str, steps: usize) -> Self {
+    pub fn new(what: &str, steps: usize) -> Self {
         let is_shown = std::io::stderr().is_terminal() && !IS_QUIET.load(Ordering::Relaxed);
         let target =
             if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target((steps > 0).then_some(steps as u64), target);
         bar.set_style(style(steps > 0));
-        bar.set_message(what);
+        bar.set_message(what.to_owned());
         if is_shown {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
@@ -92,6 +93,41 @@ impl Bar {
         }
         self.0.set_position(at as u64);
         self.say(what);
+    }
+}
+
+/// Shows the progress of a library call: a bar on a terminal, lines elsewhere. The bar goes when this is dropped.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bar: Option<Bar>,
+    /// Prints messages even with `--quiet`, because an option asks for them.
+    has_wanted_messages: bool,
+}
+
+impl Progress {
+    /// Prints messages even with `--quiet` where `is_wanted`.
+    #[must_use]
+    pub fn with_messages(is_wanted: bool) -> Self {
+        Self { bar: None, has_wanted_messages: is_wanted }
+    }
+}
+
+impl Observer for Progress {
+    fn progress(&mut self, what: &str, done: usize, total: usize) {
+        let bar = self.bar.get_or_insert_with(|| Bar::new(what, total));
+        if total == 0 { bar.say(what) } else { bar.set(what, done, total) }
+    }
+
+    fn message(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.above(text),
+            None if self.has_wanted_messages => note(text),
+            None => remark(text),
+        }
+    }
+
+    fn warning(&mut self, text: &str) {
+        self.message(&format!("warning: {text}"));
     }
 }
 

@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 use updp_exec::{
     Budget, Executor, ModelSource, Optimizer, RuntimeOptions, batch_plan, input_specs, measure,
-    open, sample_inputs,
+    sample_inputs,
 };
 use updp_ir::infer::Shapes;
 use updp_ir::{DataPlacement, Model, order};
@@ -112,13 +112,12 @@ impl LatencyTable {
     pub fn latencies_in(&mut self, models: &[&Model], seconds: f64) -> Result<Vec<f64>> {
         let mut keys = Vec::new();
         let mut opened: Vec<(usize, Box<dyn Executor>)> = Vec::new();
-        let RuntimeOptions { runtime, .. } = self.conditions.runtime;
-        let options = self.conditions.runtime.session(Optimizer::All);
+        let runtime = &self.conditions.runtime;
         let mut encoded: Vec<Bytes> = Vec::new();
         for model in models {
             encoded.push(model.encode(&DataPlacement::Inline)?.model_to_bytes());
         }
-        let mut first = open(ModelSource::Bytes(&encoded[0]), runtime, &options)?;
+        let mut first = runtime.open(ModelSource::Bytes(&encoded[0]), Optimizer::All)?;
         self.runtime = first.name();
         let place = self.place(&self.runtime);
         for model in models {
@@ -130,7 +129,7 @@ impl LatencyTable {
         for (at, bytes) in encoded.iter().enumerate().skip(1) {
             // Two forms may come to the same: one is measured.
             if !keys[..at].contains(&keys[at]) {
-                opened.push((at, open(ModelSource::Bytes(bytes), runtime, &options)?));
+                opened.push((at, runtime.open(ModelSource::Bytes(bytes), Optimizer::All)?));
             }
         }
         let specs = input_specs(&models[0].graph).ok_or(PruneError::InputShape)?;

@@ -24,6 +24,8 @@ pub use train::{
 pub use values::BlockList;
 use values::{at_least_one, share, shrink_at};
 
+use crate::api::RuleOptions;
+use crate::deploy::DeployTarget;
 use crate::terminal::Verbosity;
 
 const EXAMPLES: &str = "\
@@ -177,6 +179,30 @@ pub struct RuleArgs {
     /// The only rules to run
     #[arg(long, value_delimiter = ',', value_name = "RULES")]
     pub only: Vec<String>,
+}
+
+impl RuleArgs {
+    /// As the library takes it.
+    #[must_use]
+    pub fn options(&self) -> RuleOptions {
+        RuleOptions {
+            merge_all: self.merge == MergePolicy::All,
+            skip: self.skip.clone(),
+            only: self.only.clone(),
+        }
+    }
+}
+
+impl TargetChoice {
+    /// As the library takes it.
+    #[must_use]
+    pub fn target(self) -> DeployTarget {
+        match self {
+            Self::Ort => DeployTarget::Ort,
+            Self::Tensorrt => DeployTarget::Tensorrt,
+            Self::Migraphx => DeployTarget::Migraphx,
+        }
+    }
 }
 
 /// Epochs of `--recover train` without a number.

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::search::SearchArgs;
 use super::values::{BlockList, above_one, block_list, positive, share, size};
+use crate::gates::GateOptions;
 
 /// What a pruned block becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -136,4 +137,18 @@ pub struct GateArgs {
     /// Ends with exit 7 when the result takes more bytes, external data included: 500000, 10MB, 1.5GiB
     #[arg(long, value_name = "N", value_parser = size)]
     pub max_bytes: Option<u64>,
+}
+
+impl GateArgs {
+    /// Whether anything is asked for.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        self.options() != GateOptions::default()
+    }
+
+    /// As the library takes it.
+    #[must_use]
+    pub fn options(&self) -> GateOptions {
+        GateOptions { min_speedup: self.min_speedup, max_bytes: self.max_bytes }
+    }
 }

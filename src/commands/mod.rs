@@ -8,12 +8,8 @@ mod reference;
 mod train;
 mod verify;
 
-use updp_passes::Options;
-
-use crate::cli::{Cli, Command, MergePolicy, RuleArgs};
+use crate::cli::{Cli, Command};
 use crate::error::CliError;
-
-pub(crate) use compile::fix_shapes;
 
 /// Runs what the arguments ask for.
 ///
@@ -32,16 +28,5 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
             Ok(())
         }
         Some(Command::Man) => reference::man(),
-    }
-}
-
-/// Options of the passes as the arguments give them.
-fn pass_options(rules: &RuleArgs, model_bytes: u64) -> Options {
-    Options {
-        merge_all: rules.merge == MergePolicy::All,
-        skip: rules.skip.iter().cloned().collect(),
-        only: rules.only.iter().cloned().collect(),
-        model_bytes: usize::try_from(model_bytes).unwrap_or(usize::MAX),
-        ..Options::default()
     }
 }

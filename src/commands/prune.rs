@@ -6,7 +6,8 @@ use updp_exec::ModelSource;
 use updp_ir::{DataPlacement, Model};
 use updp_passes::surgery;
 
-use super::compile::{Job, fix_shapes};
+use super::compile::Job;
+use crate::api::shapes::fix_shapes;
 use crate::block_report;
 use crate::cli::{CompileArgs, Method, Recovery, ShrinkAt, Stage, StartChoice};
 use crate::data;
@@ -17,9 +18,9 @@ use crate::recover::{self, Plan, Recover, SupernetPlan};
 use crate::report;
 use crate::report_page;
 use crate::terminal::{Verbosity, note, say};
-use crate::verify::Oracle;
 use crate::write;
 use updp_passes::ModelSummary;
+use updp_verify::Oracle;
 
 /// Prunes, then goes on as ever with the settled network in place of the input.
 pub(super) fn run(
@@ -48,7 +49,7 @@ pub(super) fn run(
     }
     let before = ModelSummary::of(&model, source.total_bytes());
     fix_shapes(&arguments.input_shape, &mut model)?;
-    let options = super::pass_options(&arguments.rules, source.total_bytes());
+    let options = arguments.rules.options().passes(source.total_bytes());
     let data = data::read(&arguments.input_data)?;
     let request = Request {
         arguments: &arguments.prune,
@@ -200,8 +201,13 @@ impl Expanded<'_> {
             let data = data::read(&self.arguments.input_data)?;
             let count = self.arguments.check.get();
             let source = self.source.for_runtime();
-            let oracle =
-                Oracle::new(source, &reference.graph, &data, count, &self.arguments.runtime)?;
+            let oracle = Oracle::new(
+                source,
+                &reference.graph,
+                &data,
+                count,
+                &self.arguments.runtime.options(),
+            )?;
             let result = oracle.compare(ModelSource::Bytes(&bytes))?;
             if let Some(failure) = result.failure() {
                 let detail = format!("at λ = 0 {failure}");

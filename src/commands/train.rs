@@ -16,7 +16,7 @@ use updp_trainer::run::{Feed, Runner};
 use updp_trainer::train::End;
 use updp_trainer::tune::{Tuned, Tuning};
 
-use super::compile::fix_shapes;
+use crate::api::shapes::fix_shapes;
 use crate::cli::TrainArgs;
 use crate::error::CliError;
 use crate::model_file::{ModelFile, is_pipe};

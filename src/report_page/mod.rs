@@ -10,8 +10,8 @@ use std::path::Path;
 use updp_passes::Log;
 use updp_trainer::outcome::{BlockOutcome, DataOutcome, OfferOutcome, Outcome, Score};
 
-use crate::verify::Verification;
 use updp_passes::ModelSummary;
+use updp_verify::Verification;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--back:#fff;--card:#f4f6f8;--text:#1f2933;--dim:#5f6c78;--line:#d5dce2;\

@@ -7,7 +7,7 @@ use updp_trainer::outcome::{
 use updp_passes::{Declined, Refusal};
 
 use super::*;
-use crate::verify::OutputResult;
+use updp_verify::OutputResult;
 
 fn offer(form: &str, latency_ms: f64, price: f64) -> OfferOutcome {
     let score = Score {

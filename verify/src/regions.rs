@@ -7,14 +7,13 @@
 //! equality cannot, up to rounding and the inputs drawn.
 
 use indexmap::{IndexMap, IndexSet};
-use updp_exec::{InputData, ModelSource};
+use updp_exec::{InputData, ModelSource, RuntimeOptions};
 use updp_ir::infer::Shapes;
 use updp_ir::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use updp_ir::{DataPlacement, Model, no_external_data};
 
-use crate::cli::RuntimeArgs;
-use crate::error::CliError;
-use crate::verify::{Oracle, Verification};
+use crate::error::VerifyError;
+use crate::oracle::{Oracle, Verification};
 
 /// IR versions every supported runtime reads.
 const IR_VERSIONS: std::ops::RangeInclusive<i64> = 4..=10;
@@ -27,8 +26,8 @@ pub fn compare(
     before: &Model,
     after: &Model,
     count: usize,
-    arguments: &RuntimeArgs,
-) -> Result<Verification, CliError> {
+    options: &RuntimeOptions,
+) -> Result<Verification, VerifyError> {
     let sides = [Side::of(before)?, Side::of(after)?];
     if sides[0].defaults() != sides[1].defaults() {
         return Err(unverifiable("the default of an input differs".into()));
@@ -38,13 +37,13 @@ pub fn compare(
         let Some([first, second]) = region.models(&sides)? else { continue };
         let model = Model::decode(first.clone(), &mut no_external_data)?;
         let (source, data) = (ModelSource::Bytes(&first), InputData::default());
-        let oracle = Oracle::new(source, &model.graph, &data, count, arguments)
+        let oracle = Oracle::new(source, &model.graph, &data, count, options)
             .map_err(|error| region.fail(&sides, &error.to_string()))?;
         let part = oracle.compare(ModelSource::Bytes(&second))?;
         if let Some(failure) = part.failure() {
             let place = region.name(&sides);
             let detail = format!("in the part around {place:?}, run by itself, {failure}");
-            return Err(CliError::VerificationFailed { detail });
+            return Err(VerifyError::VerificationFailed { detail });
         }
         whole.runtime = part.runtime;
         whole.runs += part.runs;
@@ -54,8 +53,8 @@ pub fn compare(
     Ok(whole)
 }
 
-fn unverifiable(detail: String) -> CliError {
-    CliError::Unverifiable { detail }
+fn unverifiable(detail: String) -> VerifyError {
+    VerifyError::Unverifiable { detail }
 }
 
 /// One of the two models, indexed by name.
@@ -73,7 +72,7 @@ struct Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn of(model: &'a Model) -> Result<Self, CliError> {
+    fn of(model: &'a Model) -> Result<Self, VerifyError> {
         let mut header = model.to_proto()?;
         let graph = header.graph.take().unwrap_or_default();
         if !graph.sparse_initializer.is_empty() {
@@ -213,7 +212,7 @@ impl Region {
         })
     }
 
-    fn fail(&self, sides: &[Side<'_>; 2], detail: &str) -> CliError {
+    fn fail(&self, sides: &[Side<'_>; 2], detail: &str) -> VerifyError {
         unverifiable(format!("the part around {:?}: {detail}", self.name(sides)))
     }
 
@@ -224,7 +223,7 @@ impl Region {
 
     /// The region of both sides as models with the same inputs and outputs; `None` when nothing
     /// outside reads it: it was dead.
-    fn models(&self, sides: &[Side<'_>; 2]) -> Result<Option<[bytes::Bytes; 2]>, CliError> {
+    fn models(&self, sides: &[Side<'_>; 2]) -> Result<Option<[bytes::Bytes; 2]>, VerifyError> {
         let made = [self.made(sides, 0), self.made(sides, 1)];
         let mut inputs: IndexSet<&str> = IndexSet::new();
         for side in 0..2 {
@@ -253,7 +252,7 @@ impl Region {
         inputs: &IndexSet<&str>,
         outputs: &IndexSet<&str>,
         made: &IndexSet<&str>,
-    ) -> Result<bytes::Bytes, CliError> {
+    ) -> Result<bytes::Bytes, VerifyError> {
         let own = &sides[side];
         let mut graph = GraphProto { name: Some("part".to_owned()), ..GraphProto::default() };
         graph.node = self.nodes[side].iter().map(|at| own.graph.node[*at].clone()).collect();

@@ -5,13 +5,12 @@ use std::ops::Range;
 use indexmap::IndexMap;
 use updp_exec::{
     Comparison, ExecError, Executor, InputData, InputSpec, ModelSource, Optimizer, Runtime,
-    SymbolSizes, input_specs, open, sample_inputs_in, symbol_plans,
+    RuntimeOptions, SymbolSizes, input_specs, open, sample_inputs_in, symbol_plans,
 };
 use updp_ir::{Dim, Graph, Tensor};
 
-use crate::cli::RuntimeArgs;
-use crate::doubt;
-use crate::error::CliError;
+use crate::error::VerifyError;
+use crate::nondeterminism;
 
 /// Sizes tried for symbolic dims when the model refuses the usual ones.
 const OTHER_SIZES: [usize; 6] = [1, 2, 4, 16, 32, 224];
@@ -136,7 +135,8 @@ type Failing = Vec<(usize, String, Tensor)>;
 /// Runs a reference once and any number of models against it.
 pub struct Oracle<'a> {
     source: ModelSource<'a>,
-    arguments: RuntimeArgs,
+    options: RuntimeOptions,
+    /// Name and version of the runtime that ran the reference.
     runtime: String,
     /// Inputs with the reference's outputs.
     runs: Runs,
@@ -154,15 +154,14 @@ impl<'a> Oracle<'a> {
         graph: &Graph,
         data: &InputData,
         count: usize,
-        arguments: &RuntimeArgs,
-    ) -> Result<Self, CliError> {
-        let (runtime, options) = arguments.split(Optimizer::Off);
+        options: &RuntimeOptions,
+    ) -> Result<Self, VerifyError> {
         let specs = input_specs(graph);
-        let mut executor = open(source, runtime, &options).map_err(unverifiable)?;
+        let mut executor = options.open(source, Optimizer::Off).map_err(unverifiable)?;
         let mut runs = reference_runs(executor.as_mut(), specs.as_deref(), data, count);
-        if runs.is_err() && runtime == Runtime::Auto && !is_tract(&executor.name()) {
+        if runs.is_err() && options.runtime == Runtime::Auto && !is_tract(&executor.name()) {
             // A runtime may load a model and still lack a kernel; its own error is the one to show.
-            if let Ok(mut other) = open(source, Runtime::Tract, &options)
+            if let Ok(mut other) = open(source, Runtime::Tract, &options.session(Optimizer::Off))
                 && let Ok(others) = reference_runs(other.as_mut(), specs.as_deref(), data, count)
             {
                 (executor, runs) = (other, Ok(others));
@@ -170,11 +169,11 @@ impl<'a> Oracle<'a> {
         }
         let runs = runs?;
         if runs.is_empty() {
-            return Err(CliError::Unverifiable { detail: "there is no input to run".into() });
+            return Err(VerifyError::Unverifiable { detail: "there is no input to run".into() });
         }
         Ok(Self {
             source,
-            arguments: arguments.clone(),
+            options: options.clone(),
             runtime: executor.name(),
             runs,
             labels: data.labels.clone(),
@@ -184,13 +183,12 @@ impl<'a> Oracle<'a> {
 
     /// The runtime the reference ran in; a fallback would hide a model that runtime rejects.
     fn runtime(&self) -> (Runtime, updp_exec::Options) {
-        let (runtime, options) = self.arguments.split(Optimizer::Off);
-        let runtime = match runtime {
+        let runtime = match self.options.runtime {
             Runtime::Auto if is_tract(&self.runtime) => Runtime::Tract,
             Runtime::Auto => Runtime::Ort,
             chosen => chosen,
         };
-        (runtime, options)
+        (runtime, self.options.session(Optimizer::Off))
     }
 
     /// Holds every output against this limit instead of that of its dtype.
@@ -210,9 +208,9 @@ impl<'a> Oracle<'a> {
     ///
     /// # Errors
     /// C0008 when the runtime that ran the reference cannot run the model.
-    pub fn compare(&self, source: ModelSource<'_>) -> Result<Verification, CliError> {
+    pub fn compare(&self, source: ModelSource<'_>) -> Result<Verification, VerifyError> {
         let (runtime, options) = self.runtime();
-        let rejected = |error: ExecError| CliError::VerificationFailed {
+        let rejected = |error: ExecError| VerifyError::VerificationFailed {
             detail: format!("{} ran the reference but not the result: {error}", self.runtime),
         };
         let mut executor = open(source, runtime, &options).map_err(rejected)?;
@@ -254,7 +252,7 @@ impl<'a> Oracle<'a> {
         self.limit.unwrap_or(limit)
     }
 
-    /// Takes back failures that are the reference's own doing (see [`doubt`]).
+    /// Takes back failures that are the reference's own doing (see [`nondeterminism`]).
     ///
     /// # Errors
     /// C0009 when every output is random.
@@ -262,7 +260,7 @@ impl<'a> Oracle<'a> {
         &self,
         verification: &mut Verification,
         failing: &Failing,
-    ) -> Result<(), CliError> {
+    ) -> Result<(), VerifyError> {
         let (runtime, options) = self.runtime();
         let mut executor = open(self.source, runtime, &options)?;
         let mut standing: IndexMap<&str, bool> = IndexMap::new();
@@ -273,12 +271,17 @@ impl<'a> Oracle<'a> {
             if verification.random.contains(name) {
                 continue;
             }
-            if doubt::is_random(executor.as_mut(), inputs, name, limit)? {
+            if nondeterminism::is_random(executor.as_mut(), inputs, name, limit)? {
                 verification.random.push(name.clone());
                 continue;
             }
-            let split =
-                doubt::split_differences(executor.as_mut(), inputs, name, reference, result)?;
+            let split = nondeterminism::split_differences(
+                executor.as_mut(),
+                inputs,
+                name,
+                reference,
+                result,
+            )?;
             let row = verification.outputs.iter_mut().find(|row| row.name == *name);
             if let (Some((0, undecided)), Some(row)) = (split, row) {
                 row.undecided += undecided;
@@ -295,7 +298,7 @@ impl<'a> Oracle<'a> {
         let random = verification.random.clone();
         verification.outputs.retain(|row| !random.contains(&row.name));
         if verification.outputs.is_empty() {
-            return Err(CliError::Unverifiable {
+            return Err(VerifyError::Unverifiable {
                 detail: "every output of the model is random: it gives other values each time"
                     .into(),
             });
@@ -314,9 +317,9 @@ fn reference_runs(
     specs: Option<&[InputSpec]>,
     data: &InputData,
     count: usize,
-) -> Result<Runs, CliError> {
+) -> Result<Runs, VerifyError> {
     if data.arrays.is_empty() {
-        let specs = specs.ok_or_else(|| CliError::Unverifiable {
+        let specs = specs.ok_or_else(|| VerifyError::Unverifiable {
             detail: "an input has no known shape; give one with --input-data".into(),
         })?;
         return drawn_runs(executor, specs, count);
@@ -333,10 +336,15 @@ fn reference_runs(
     Ok(runs)
 }
 
-fn unverifiable(error: ExecError) -> CliError {
-    match error.code() {
-        "X0001" | "X0002" | "X0003" | "X0004" | "X0005" | "X0201" => error.into(),
-        _ => CliError::Unverifiable { detail: error.to_string() },
+fn unverifiable(error: ExecError) -> VerifyError {
+    match error {
+        ExecError::LibraryNotFound { .. }
+        | ExecError::LibraryUnusable { .. }
+        | ExecError::LibraryTooOld { .. }
+        | ExecError::LibraryAlreadyLoaded { .. }
+        | ExecError::RuntimeStart { .. }
+        | ExecError::DeviceUnavailable { .. } => error.into(),
+        _ => VerifyError::Unverifiable { detail: error.to_string() },
     }
 }
 
@@ -346,7 +354,7 @@ fn drawn_runs(
     executor: &mut dyn Executor,
     specs: &[InputSpec],
     count: usize,
-) -> Result<Runs, CliError> {
+) -> Result<Runs, VerifyError> {
     let usual = symbol_plans(specs);
     let has_open_dims = specs.iter().flat_map(|s| &s.dims).any(|d| !matches!(d, Dim::Known(_)));
     let has_integers = specs.iter().any(|spec| spec.dtype.is_integer());
@@ -362,7 +370,7 @@ fn drawn_runs(
         }
     }
     let detail = first_error.map_or_else(String::new, |error| error.to_string());
-    Err(CliError::Unverifiable {
+    Err(VerifyError::Unverifiable {
         detail: format!("the model does not run on drawn inputs: {detail}"),
     })
 }

@@ -1,16 +1,18 @@
-//! Differences that are the reference's own: outputs it draws at random, and elements of integer
+//! Differences that come from the reference itself: outputs that it draws at random, and elements of integer
 //! outputs (classes of an `ArgMax`, indices of a `TopK`) that rounding alone decides.
 //!
-//! Asked only after a comparison has failed, so that the common case costs nothing.
+//! This runs only after a comparison has failed, so that the common case costs nothing.
 
 use indexmap::IndexMap;
+use rand_pcg::Pcg64Mcg;
+use rand_pcg::rand_core::Rng;
 use updp_exec::{ExecError, Executor, compare_tensors};
 use updp_ir::Tensor;
 
 /// Relative change of the float inputs under which an integer element must hold to count as
 /// decided: the limit of one rewrite.
 const NUDGE: f64 = updp_exec::ONE_REWRITE_LIMIT;
-/// Nudges tried. Each flips a near tie with chance one half.
+/// Nudges tried. Each flips a near tie with a chance of at least one quarter.
 const NUDGES: u64 = 8;
 
 /// Whether the reference gives another value of output `name` each time it runs.
@@ -70,7 +72,7 @@ pub fn split_differences(
 
 /// Float inputs times 1 ± [`NUDGE`], the sign drawn by element; `None` without float inputs.
 fn nudged(inputs: &IndexMap<String, Tensor>, seed: u64) -> Option<IndexMap<String, Tensor>> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = Pcg64Mcg::new(0x9e37_79b9_7f4a_7c15 << 64 | u128::from(seed));
     let mut any = false;
     let nudged = inputs.iter().map(|(name, tensor)| {
         if !tensor.dtype().is_foldable_float() {
@@ -79,11 +81,7 @@ fn nudged(inputs: &IndexMap<String, Tensor>, seed: u64) -> Option<IndexMap<Strin
         any = true;
         let mut values = tensor.to_f64()?;
         for value in &mut values {
-            // xorshift64: signs need no better generator.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            *value *= if state & 1 == 0 { 1.0 + NUDGE } else { 1.0 - NUDGE };
+            *value *= if random.next_u32() & 1 == 0 { 1.0 + NUDGE } else { 1.0 - NUDGE };
         }
         let tensor = Tensor::from_f64(tensor.dtype(), tensor.dims().to_vec(), &values).ok()?;
         Some((name.clone(), tensor))
