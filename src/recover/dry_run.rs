@@ -107,7 +107,7 @@ impl Recover<'_> {
         let finalists = if is_subnet || matches!(aim, Aim::MaxDrop(_)) {
             1
         } else {
-            goals::finalists(self.request.arguments.search.finalists, recovery)
+            goals::finalists(self.request.arguments.search.shortlist, recovery)
         };
         let choosing = (CHOOSING + ANOTHER * (finalists - 1) as f64) * times.pricing;
         let _ = writeln!(

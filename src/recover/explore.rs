@@ -98,7 +98,7 @@ impl<'a> Search<'a> {
             None => Ledger::default(),
         };
         let evaluations = arguments.evaluations.map(usize::from);
-        let finalists = arguments.finalists;
+        let finalists = arguments.shortlist;
         let trials = Trials { ledger, supernet: None };
         Ok(Self { strategy, evaluations, finalists, seed, archive: Archive::new(items), trials })
     }

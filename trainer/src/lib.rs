@@ -9,6 +9,7 @@ pub mod images;
 pub mod judge;
 pub mod ledger;
 pub mod outcome;
+pub mod predictions;
 pub mod recovery;
 mod rivals;
 pub mod run;
