@@ -8,6 +8,7 @@
 //! | [`compile`] | merges layers without changing the function, and verifies the result by running it |
 //! | [`inspect`] | says what is in a model and what compiling it would do |
 //! | [`verify`] | compares two models by running both |
+//! | [`evaluate`] | runs one or two models over images: accuracy, agreement, images that change their class |
 //! | [`bench`] | measures one or two models in turns; [`bench_blocks`] measures the blocks of one |
 //!
 //! ```
@@ -55,8 +56,9 @@ mod write;
 
 pub use api::{
     BenchOptions, BenchReport, BenchedModel, BlockBenchOptions, BlockBenchReport, BlockCount,
-    CompileOptions, CompileReport, Error, InspectOptions, InspectReport, Observer, RuleOptions,
-    Silent, Source, VerificationStatus, VerifyOptions, VerifyReport, bench, bench_blocks, compile,
+    ClassScore, CompileOptions, CompileReport, Error, EvaluateOptions, EvaluateReport,
+    FlippedImage, InspectOptions, InspectReport, ModelScore, Observer, RuleOptions, Silent, Source,
+    VerificationStatus, VerifyOptions, VerifyReport, bench, bench_blocks, compile, evaluate,
     inspect, verify,
 };
 pub use deploy::{DeployTarget, Finding, Severity};

@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod compile;
 pub mod error;
+pub mod evaluate;
 pub mod inspect;
 pub mod observer;
 pub mod shapes;
@@ -20,6 +21,9 @@ pub use bench::{
 };
 pub use compile::{BlockCount, CompileOptions, CompileReport, VerificationStatus, compile};
 pub use error::Error;
+pub use evaluate::{
+    ClassScore, EvaluateOptions, EvaluateReport, FlippedImage, ModelScore, evaluate,
+};
 pub use inspect::{InspectOptions, InspectReport, inspect};
 pub use observer::{Observer, Silent};
 pub use source::Source;

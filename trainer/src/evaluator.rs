@@ -14,7 +14,7 @@ use crate::fit::floats;
 use crate::run::{BatchSource, Runner};
 
 /// Classes above which it is told how often the label is among the first five.
-const FEW_CLASSES: usize = 10;
+pub const FEW_CLASSES: usize = 10;
 
 /// How near a network is to the labels or to the original, over one set of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -240,7 +240,7 @@ impl Evaluator {
 }
 
 /// The output to compare: the first one with a row of floats an image, else the first of floats.
-fn main_output(outputs: &IndexMap<String, Tensor>, images: usize) -> Option<String> {
+pub(crate) fn main_output(outputs: &IndexMap<String, Tensor>, images: usize) -> Option<String> {
     let is_float = |t: &Tensor| t.dtype().is_foldable_float() && t.dims().first() == Some(&images);
     let is_row = |t: &Tensor| is_float(t) && t.dims().len() == 2 && t.dims()[1] > 1;
     let found = outputs
@@ -311,7 +311,7 @@ impl Sums {
 }
 
 /// Index of the largest; NaN is never that.
-fn first_class(row: &[f32]) -> usize {
+pub(crate) fn first_class(row: &[f32]) -> usize {
     let mut best = (0, f32::NEG_INFINITY);
     for (at, value) in row.iter().enumerate() {
         if *value > best.1 {
@@ -322,7 +322,7 @@ fn first_class(row: &[f32]) -> usize {
 }
 
 /// Whether fewer than five classes come before this one: larger ones, and equal ones of a lower index; NaN comes last.
-fn is_among_five(row: &[f32], label: usize) -> bool {
+pub(crate) fn is_among_five(row: &[f32], label: usize) -> bool {
     let Some(own) = row.get(label).filter(|own| !own.is_nan()) else { return false };
     let is_before = |(at, value): &(usize, &f32)| *value > own || (*value == own && *at < label);
     row.iter().enumerate().filter(is_before).count() < 5

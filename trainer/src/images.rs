@@ -113,6 +113,19 @@ impl Images {
         Ok(self.skipped.get().map_or(&[], Vec::as_slice))
     }
 
+    /// Images of one run: the batch that the model fixes, or the one chosen for its input size.
+    pub(crate) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// All images in batches, the last of which may be smaller than the batch that the model fixes.
+    ///
+    /// # Errors
+    /// What opening the data refuses.
+    pub(crate) fn all(&self) -> Result<data::Batches, TrainerError> {
+        Ok(self.dataset.batches(&self.preprocess, &self.spec, self.batch)?)
+    }
+
     fn read(&self) -> Result<Reading, TrainerError> {
         let batches = self.dataset.batches(&self.preprocess, &self.spec, self.batch)?;
         Ok(Reading { batches, skipped: Arc::clone(&self.skipped) })

@@ -12,6 +12,7 @@ pub mod fit;
 pub mod hash;
 pub mod images;
 pub mod observer;
+pub mod predictions;
 pub mod run;
 pub mod seed;
 pub mod train;
