@@ -6,6 +6,7 @@ use updp_autodiff::AutodiffError;
 use updp_exec::ExecError;
 use updp_ir::IrError;
 use updp_passes::PassError;
+use updp_prune::PruneError;
 use updp_trainer::data::DataError;
 use updp_trainer::error::TrainerError;
 use updp_verify::VerifyError;
@@ -74,6 +75,27 @@ impl From<TrainerError> for CliError {
             TrainerError::Pass(error) => Self::Pass(error),
             TrainerError::Exec(error) => Self::Exec(error),
             other => Self::Trainer(other),
+        }
+    }
+}
+
+impl From<PruneError> for CliError {
+    fn from(error: PruneError) -> Self {
+        match error {
+            PruneError::Write { path, detail } => Self::Write { path, detail },
+            PruneError::NoSuchBlock { index, count } => Self::NoSuchBlock { index, count },
+            PruneError::NothingToPrune { detail } => Self::NothingToPrune { detail },
+            PruneError::LatencyTable { path, detail } => Self::LatencyTable { path, detail },
+            PruneError::Calibration { name } => Self::Calibration { name },
+            PruneError::Interrupted => Self::Interrupted,
+            PruneError::InputShape => {
+                Self::Unverifiable { detail: "an input has no known shape".to_owned() }
+            }
+            PruneError::Ir(error) => Self::Ir(error),
+            PruneError::Pass(error) => Self::Pass(error),
+            PruneError::Exec(error) => Self::Exec(error),
+            PruneError::Trainer(error) => error.into(),
+            other => Self::Unverifiable { detail: other.to_string() },
         }
     }
 }

@@ -42,16 +42,10 @@ mod commands;
 mod data;
 mod error;
 mod gates;
-mod latency_table;
 mod model_file;
-mod prune;
-mod recover;
-mod rehearsal;
 mod report;
 mod report_page;
-mod survey;
 mod test_vectors;
-mod training;
 mod write;
 
 pub use api::{

@@ -25,12 +25,6 @@ impl Versions {
     }
 }
 
-/// A number with its noun.
-#[must_use]
-pub fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
 /// A summary as it stands in a report.
 fn summary_json(summary: &ModelSummary) -> Value {
     json!({

@@ -10,8 +10,8 @@ use updp_exec::{
 use updp_passes::{Options, pipeline, surgery};
 
 use super::{Error, Observer, Source, error::check_cancelled};
-use crate::latency_table::{Conditions, LatencyTable};
-use crate::survey::{Row, Survey};
+use updp_prune::latency_table::{Conditions, LatencyTable};
+use updp_prune::profile::{BlockProfile, Profiler};
 
 /// How latencies are measured.
 #[derive(Clone, Debug)]
@@ -128,7 +128,7 @@ impl Default for BlockBenchOptions {
 #[derive(Debug)]
 pub struct BlockBenchReport {
     /// One entry a block.
-    pub blocks: Vec<Row>,
+    pub blocks: Vec<BlockProfile>,
     /// Name and version of the runtime that measured; empty where everything was in the table.
     pub runtime: String,
 }
@@ -152,14 +152,19 @@ pub fn bench_blocks<'a>(
         seconds: options.seconds,
     };
     let mut table = LatencyTable::open(options.latency_table.as_deref(), conditions)?;
-    let survey = Survey {
+    let profiler = Profiler {
         model: &model,
         shrink: surgery::Shrink::Auto,
         options: &passes,
         is_fitted: false,
         effort: f64::INFINITY,
     };
-    let blocks = survey.rows(surgery::blocks_of(&model)?, surgery::forms, Some(&mut table))?;
+    let blocks = profiler.profiles(
+        surgery::blocks_of(&model)?,
+        surgery::forms,
+        Some(&mut table),
+        observer,
+    )?;
     table.save()?;
     Ok(BlockBenchReport { blocks, runtime: table.runtime().to_owned() })
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use updp_exec::{Optimizer, RuntimeOptions};
 use updp_trainer::data::{Dataset, Preprocess};
+use updp_trainer::evaluator::FEW_CLASSES;
 use updp_trainer::images::Images;
-use updp_trainer::judge::FEW_CLASSES;
 use updp_trainer::predictions::{Prediction, Predictions};
 
 use super::{Error, Observer, Source};

@@ -9,9 +9,10 @@ use updp_passes::{Log, ModelSummary, Options, pipeline};
 
 use super::{Error, Observer, RuleOptions, Source, error::check_cancelled};
 use crate::deploy::{self, DeployTarget, Finding};
-use crate::latency_table::{Conditions, LatencyTable};
 use crate::model_file::ModelFile;
-use crate::survey::{Row, SHORT_EFFORT, Survey, wanted};
+use updp_prune::latency_table::{Conditions, LatencyTable};
+use updp_prune::profile::{BlockProfile, Profiler, SHORT_EFFORT};
+use updp_prune::structure::wanted_forms;
 
 /// Seconds for each form of a block.
 const PROBE_SECONDS: f64 = 0.25;
@@ -63,7 +64,7 @@ pub struct InspectReport {
     /// Its sizes.
     pub before: ModelSummary,
     /// The blocks that pruning decides on.
-    pub blocks: Vec<Row>,
+    pub blocks: Vec<BlockProfile>,
     /// What compiling did, and the sizes afterwards; `None` where that was not asked for.
     pub compiled: Option<(Log, ModelSummary)>,
     /// What the target does not take; `None` where no target is given.
@@ -81,7 +82,7 @@ pub fn inspect<'a>(
 ) -> Result<InspectReport, Error> {
     let file = model.into().open()?;
     let passes = options.rules.passes(file.total_bytes());
-    let blocks = blocks(&file, options, &passes)?;
+    let blocks = blocks(observer, &file, options, &passes)?;
     check_cancelled(observer)?;
     let has_data = !file.source.data_files.is_empty();
     let findings = options.target.map(|target| deploy::check(&file.model, has_data, target));
@@ -97,7 +98,12 @@ pub fn inspect<'a>(
 }
 
 /// The blocks with the forms asked for, measured when that is asked for.
-fn blocks(file: &ModelFile, options: &InspectOptions, passes: &Options) -> Result<Vec<Row>, Error> {
+fn blocks(
+    observer: &mut dyn Observer,
+    file: &ModelFile,
+    options: &InspectOptions,
+    passes: &Options,
+) -> Result<Vec<BlockProfile>, Error> {
     let mut model = file.source.again()?;
     pipeline::prepare(&mut model)?;
     let conditions = Conditions {
@@ -108,7 +114,7 @@ fn blocks(file: &ModelFile, options: &InspectOptions, passes: &Options) -> Resul
     let path = options.latency_table.as_deref();
     let mut table =
         options.is_measured.then(|| LatencyTable::open(path, conditions)).transpose()?;
-    let survey = Survey {
+    let profiler = Profiler {
         is_fitted: false,
         model: &model,
         shrink: options.shrink,
@@ -116,9 +122,14 @@ fn blocks(file: &ModelFile, options: &InspectOptions, passes: &Options) -> Resul
         effort: if options.is_measured { f64::INFINITY } else { SHORT_EFFORT },
     };
     let blocks = surgery::blocks_of(&model)?;
-    let rows = survey.rows(blocks, |block| wanted(block, options.form), table.as_mut())?;
+    let profiles = profiler.profiles(
+        blocks,
+        |block| wanted_forms(block, options.form),
+        table.as_mut(),
+        observer,
+    )?;
     if let Some(table) = &table {
         table.save()?;
     }
-    Ok(rows)
+    Ok(profiles)
 }

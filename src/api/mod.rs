@@ -6,14 +6,16 @@ pub mod bench;
 pub mod compile;
 pub mod error;
 pub mod evaluate;
+pub mod finetune;
 pub mod inspect;
-pub mod observer;
+pub mod prune;
 pub mod shapes;
 pub mod source;
 mod verification;
 pub mod verify;
 
 use updp_passes::Options;
+pub use updp_prune::{Goal, Observer, Silent, TrainingEvent};
 
 pub use bench::{
     BenchOptions, BenchReport, BenchedModel, BlockBenchOptions, BlockBenchReport, bench,
@@ -24,8 +26,13 @@ pub use error::Error;
 pub use evaluate::{
     ClassScore, EvaluateOptions, EvaluateReport, FlippedImage, ModelScore, evaluate,
 };
+pub use finetune::{
+    FinetuneEstimate, FinetuneOptions, FinetuneReport, estimate_finetune, finetune, training_step,
+};
 pub use inspect::{InspectOptions, InspectReport, inspect};
-pub use observer::{Observer, Silent};
+pub use prune::{
+    ExpandReport, PruneOptions, PruneReport, estimate, expand, prune, prune_structure,
+};
 pub use source::Source;
 pub use verify::{VerifyOptions, VerifyReport, verify};
 

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 mod compile;
 mod config;
 mod help;
+mod options;
 mod prune;
 mod reference;
 mod runtime;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use updp_exec::InputData;
-use updp_ir::Model;
-use updp_passes::{ModelSummary, pipeline};
+use updp_passes::pipeline;
+use updp_prune::Pruned;
 
 use crate::api::{self, CompileOptions, CompileReport, VerificationStatus};
 use crate::block_report;
@@ -12,8 +12,7 @@ use crate::cli::{CompileArgs, TargetChoice};
 use crate::data;
 use crate::deploy;
 use crate::error::CliError;
-use crate::model_file::{ModelFile, Source, is_pipe};
-use crate::prune::Pruned;
+use crate::model_file::is_pipe;
 use crate::report;
 use crate::report_page;
 use crate::terminal::{self, Progress, Verbosity, note, say};
@@ -49,12 +48,15 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
         super::prune::refuse_page(arguments)?;
         refuse_dry(arguments)?;
     }
-    let ModelFile { source, model } = ModelFile::open(input)?;
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
-        return super::prune::run(arguments, source, model, target);
+        return super::prune::run(arguments, input, target);
     }
-    let before = ModelSummary::of(&model, source.total_bytes());
-    Job { arguments, source, target, before, pruned: None, input: None }.run(model)
+    let output = Output { arguments, input, target };
+    let options = output.options(false)?;
+    let mut progress = Progress::with_messages(options.dump_after.is_some());
+    let report = api::compile(input, &options, &mut progress)?;
+    drop(progress);
+    output.finish(&report, None)
 }
 
 /// Without images there is nothing that takes long.
@@ -66,20 +68,16 @@ pub(super) fn refuse_dry(arguments: &CompileArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// One run of the compilation, and how it is told.
-pub(super) struct Job<'a> {
+/// The written model, and how it is told.
+pub(super) struct Output<'a> {
     pub(super) arguments: &'a CompileArgs,
-    pub(super) source: Source,
-    pub(super) target: &'a PathBuf,
-    /// Sizes of the input model; the source is the pruned network where blocks were pruned.
-    pub(super) before: ModelSummary,
-    pub(super) pruned: Option<Pruned>,
-    /// The input file, where the pruned network stands in its place.
-    pub(super) input: Option<Source>,
+    /// The model that was given.
+    pub(super) input: &'a Path,
+    pub(super) target: &'a Path,
 }
 
-impl Job<'_> {
-    fn print(&self, text: &str) {
+impl Output<'_> {
+    pub(super) fn print(&self, text: &str) {
         if self.arguments.verbosity() == Verbosity::Quiet {
             return;
         }
@@ -87,14 +85,15 @@ impl Job<'_> {
         if is_pipe(self.target) { note(text) } else { say(text) }
     }
 
-    fn options(&self) -> Result<CompileOptions, CliError> {
+    /// How the model is compiled, or merged after pruning.
+    pub(super) fn options(&self, is_pruned: bool) -> Result<CompileOptions, CliError> {
         let arguments = self.arguments;
-        let has_inputs = !arguments.no_verify || arguments.test_vectors.is_some();
+        let has_inputs = is_pruned || !arguments.no_verify || arguments.test_vectors.is_some();
         let input_data =
             if has_inputs { data::read(&arguments.input_data)? } else { InputData::default() };
         let is_quiet = arguments.verbosity() == Verbosity::Quiet;
         Ok(CompileOptions {
-            output: (!is_pipe(self.target)).then(|| self.target.clone()),
+            output: (!is_pipe(self.target)).then(|| self.target.to_owned()),
             external_data: arguments.external_data,
             rules: arguments.rules.options(),
             max_rewrites: arguments.stop_after,
@@ -107,48 +106,46 @@ impl Job<'_> {
             target: arguments.target.map(TargetChoice::target),
             test_vectors: arguments.test_vectors.clone(),
             dump_after: arguments.dump_after.clone(),
-            has_block_count: self.pruned.is_none() && !is_pipe(self.target) && !is_quiet,
+            has_block_count: !is_pruned && !is_pipe(self.target) && !is_quiet,
             runtime: arguments.runtime.options(),
         })
     }
 
-    /// Compiles, writes and tells.
-    pub(super) fn run(&self, model: Model) -> Result<(), CliError> {
-        let options = self.options()?;
-        let mut progress = Progress::with_messages(options.dump_after.is_some());
-        let job = api::compile::Job {
-            options: &options,
-            source: &self.source,
-            input: self.input.as_ref(),
-            before: self.before.clone(),
-        };
-        let report = job.run(model, &mut progress)?;
-        drop(progress);
+    /// Writes a model for standard output, prints what was done and writes the reports.
+    pub(super) fn finish(
+        &self,
+        report: &CompileReport,
+        pruned: Option<&Pruned>,
+    ) -> Result<(), CliError> {
         if let Some(bytes) = &report.model {
             write::model(self.target, bytes)?;
         }
-        self.tell(&report);
-        self.write_reports(&report)?;
-        self.refuse_for_target(&report)
+        self.tell(report, pruned);
+        self.write_reports(report, pruned)?;
+        self.refuse_for_target(report)
     }
 
     /// What the result misses of what was asked for.
-    fn missed(&self, report: &CompileReport) -> Vec<String> {
-        let fitted = self.pruned.as_ref().and_then(|pruned| pruned.outcome.as_ref());
+    fn missed(report: &CompileReport, pruned: Option<&Pruned>) -> Vec<String> {
+        let fitted = pruned.and_then(|pruned| pruned.outcome.as_ref());
         let mut missed = fitted.map(|fitted| fitted.missed.clone()).unwrap_or_default();
         missed.extend(report.gates.missed());
         missed
     }
 
     /// Writes the reports asked for.
-    fn write_reports(&self, report: &CompileReport) -> Result<(), CliError> {
-        let fitted = self.pruned.as_ref().and_then(|pruned| pruned.outcome.as_ref());
-        let missed = self.missed(report);
+    fn write_reports(
+        &self,
+        report: &CompileReport,
+        pruned: Option<&Pruned>,
+    ) -> Result<(), CliError> {
+        let fitted = pruned.and_then(|pruned| pruned.outcome.as_ref());
+        let missed = Self::missed(report, pruned);
         for path in &self.arguments.report {
             match fitted.filter(|_| report_page::is_page(path)) {
                 Some(fitted) => {
                     let name = |path: &Path| path.display().to_string();
-                    let (input, output) = (name(&self.source.path), name(self.target));
+                    let (input, output) = (name(self.input), name(self.target));
                     let run = report_page::Run {
                         input: (&input, &report.before),
                         output: (&output, &report.after),
@@ -160,7 +157,7 @@ impl Job<'_> {
                     };
                     write::text(path, &report_page::page(&run))?;
                 }
-                None => write::text(path, &format!("{:#}\n", self.json(report)))?,
+                None => write::text(path, &format!("{:#}\n", self.json(report, pruned)))?,
             }
         }
         if missed.is_empty() {
@@ -169,9 +166,9 @@ impl Job<'_> {
         Err(CliError::GoalMissed { detail: missed.join("; ") })
     }
 
-    fn json(&self, report: &CompileReport) -> serde_json::Value {
-        let input = (self.source.path.as_path(), &report.before);
-        let output = (self.target.as_path(), &report.after);
+    fn json(&self, report: &CompileReport, pruned: Option<&Pruned>) -> serde_json::Value {
+        let input = (self.input, &report.before);
+        let output = (self.target, &report.after);
         let verified = report.verification.as_ref();
         let status = report.status.name();
         let mut json = report::json(&report.versions, input, output, &report.log, verified, status);
@@ -181,7 +178,7 @@ impl Job<'_> {
         if let Some(gates) = report.gates.json() {
             json["gates"] = gates;
         }
-        if let Some(pruned) = &self.pruned {
+        if let Some(pruned) = pruned {
             json["pruning"] = block_report::pruning(pruned);
         }
         json
@@ -215,10 +212,10 @@ impl Job<'_> {
         Err(CliError::TargetRefuses { target: target.key(), count })
     }
 
-    fn tell(&self, report: &CompileReport) {
-        self.tell_change(report);
+    fn tell(&self, report: &CompileReport, pruned: Option<&Pruned>) {
+        self.tell_change(report, pruned);
         if let Some(result) = &report.verification {
-            if self.pruned.is_some() {
+            if pruned.is_some() {
                 self.print("merged against settled (the pruned network before merging):");
             }
             self.print(&report::verification(result));
@@ -248,9 +245,9 @@ impl Job<'_> {
     }
 
     /// The pruned blocks, the sizes before and after, and the rewrites.
-    fn tell_change(&self, report: &CompileReport) {
+    fn tell_change(&self, report: &CompileReport, pruned: Option<&Pruned>) {
         let log = &report.log;
-        if let Some(pruned) = &self.pruned {
+        if let Some(pruned) = pruned {
             if let Some(fitted) = &pruned.outcome {
                 self.print(&block_report::fitted(fitted));
             } else {
@@ -260,7 +257,7 @@ impl Job<'_> {
                 self.print(&block_report::chosen(pruned));
             }
         }
-        if self.pruned.is_some() && log.rewrites.is_empty() {
+        if pruned.is_some() && log.rewrites.is_empty() {
             self.print(&report::table(&report.before, &report.after));
         } else if report.is_unchanged {
             self.print("nothing to merge: the model is written as it came");

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use crate::api::{self, EvaluateOptions, EvaluateReport, Source};
 use crate::cli::EvaluateArgs;
 use crate::error::CliError;
-use crate::report::counted;
 use crate::terminal::{Progress, say};
 use crate::write;
+use updp_prune::words::counted;
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &EvaluateArgs) -> Result<(), CliError> {

@@ -3,10 +3,10 @@
 mod bench;
 mod compile;
 mod evaluate;
+mod finetune;
 mod inspect;
 mod prune;
 mod reference;
-mod train;
 mod verify;
 
 use crate::cli::{Cli, Command, CompileArgs};
@@ -28,7 +28,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
             }
             compile::run(&arguments)
         }
-        Some(Command::Finetune(arguments)) => train::run(&arguments),
+        Some(Command::Finetune(arguments)) => finetune::run(&arguments),
         Some(Command::Inspect(arguments)) => inspect::run(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::Evaluate(arguments)) => evaluate::run(&arguments),

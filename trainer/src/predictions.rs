@@ -5,9 +5,9 @@ use updp_exec::Executor;
 use updp_ir::Tensor;
 
 use crate::error::TrainerError;
+use crate::evaluator::{first_class, is_among_five, main_output};
 use crate::fit::floats;
 use crate::images::Images;
-use crate::judge::{first_class, is_among_five, main_output};
 
 /// What a network says of one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
