@@ -104,9 +104,10 @@ pub struct DataArgs {
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
     /// Model to read; - for standard input
+    #[arg(index = 1)]
     pub model: Option<PathBuf>,
     /// File to write; - for standard output
-    #[arg(value_name = "OUT", conflicts_with = "output")]
+    #[arg(index = 2, value_name = "OUT", conflicts_with = "output")]
     pub out: Option<PathBuf>,
     /// File to write; - for standard output
     #[arg(short, long, value_name = "OUT")]
