@@ -4,7 +4,7 @@
 
 use updp_ir::{Node, ValueId};
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -24,7 +24,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let wants = [site.wants(0), site.wants(1)];
     let (da, db) = if b_full.len() == 2 {
         if a_dims.len() > 1 && b_dims.len() == 2 {
-            or_by_product(emit, [a, b], None, site.y(emit)?)?;
+            record_product(emit, [a, b], None, site.y(emit)?)?;
         }
         of_rows(emit, (a, &a_full), b, (dy, n), wants)?
     } else {
@@ -64,7 +64,7 @@ pub(super) fn gemm(
     let product = emit.node(node, &[Some(a), Some(b)])?;
     if alpha == 1.0 {
         let node = own_product("Product", is_a_transposed, is_b_transposed);
-        emit.or_by(node, &[a, b], &[product])?;
+        emit.record_fused_alternative(node, &[a, b], &[product])?;
     }
     Ok(product)
 }
@@ -76,7 +76,7 @@ fn own_product(op: &str, is_a_transposed: bool, is_b_transposed: bool) -> Node {
 }
 
 /// Notes that one operator makes `y`, the product of two values, the second of them a matrix, plus a bias where there is one.
-pub(super) fn or_by_product(
+pub(super) fn record_product(
     emit: &mut Emit<'_>,
     [a, b]: [ValueId; 2],
     bias: Option<ValueId>,
@@ -84,7 +84,7 @@ pub(super) fn or_by_product(
 ) -> Result<()> {
     let op = if bias.is_some() { "ProductBias" } else { "Product" };
     let operands: Vec<ValueId> = [a, b].into_iter().chain(bias).collect();
-    emit.or_by(own_product(op, false, false), &operands, &[y])
+    emit.record_fused_alternative(own_product(op, false, false), &operands, &[y])
 }
 
 fn of_rows(

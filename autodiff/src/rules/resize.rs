@@ -4,7 +4,7 @@
 
 use updp_ir::ValueId;
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -19,7 +19,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let node = site.read(emit);
     let axes: Vec<usize> = node.ints("axes").map_or_else(
         || (0..input.len()).collect(),
-        |axes| axes.iter().map(|axis| super::axis_of(*axis, input.len())).collect(),
+        |axes| axes.iter().map(|axis| super::site::axis_of(*axis, input.len())).collect(),
     );
     let is_plain = node.int("antialias").unwrap_or(0) == 0
         && matches!(node.string("keep_aspect_ratio_policy"), None | Some("stretch"));

@@ -22,10 +22,10 @@ use std::collections::BTreeSet;
 
 use updp_ir::{DataType, Model, NodeId, Tensor, TensorType, ValueId, order, view};
 
+use crate::alternative::Alternative;
 use crate::driver::gradients;
 use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
-use crate::lower::Alternative;
 use crate::train_form::{self, TrainForm};
 use loss::Loss;
 use optimizer::{Controls, Trained, Update};
@@ -241,7 +241,7 @@ fn as_input(emit: &mut Emit<'_>, value: ValueId) -> Result<(String, Tensor, Valu
     let input = graph.add_input(&format!("current.{name}"), &ty);
     graph.redirect_uses(value, input)?;
     graph.remove_initializer(value)?;
-    emit.renamed(&name, input);
+    emit.rename_in_alternatives(&name, input);
     Ok((name, tensor, input))
 }
 
