@@ -43,5 +43,5 @@ pub use emit::OLDEST_OPSET;
 pub use error::{AutodiffError, Result};
 pub use lower::{Precision, Target, check, lower, set_precision};
 pub use rules::{GRADIENT_OPERATORS, NO_GRADIENT_OPERATORS, has_gradient};
-pub use step::{StepSpec, TrainingStep};
+pub use step::{StepNames, StepSpec, TrainingStep};
 pub use train_form::{BatchStatistics, TrainForm, train_form};

@@ -9,9 +9,8 @@ use std::collections::btree_map::Entry;
 
 use updp_ir::{DataType, Tensor, TensorType, ValueId};
 
-use super::scale::Scale;
 use super::spec::{Optimizer, StepSpec};
-use super::{State, StateKind};
+use super::state::{State, StateKind};
 use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
 
@@ -105,7 +104,7 @@ impl Update<'_, '_> {
     /// Sees by their norm whether the gradients of this batch are finite. Where several batches make an update, those of a batch that are not
     /// count as 0.
     fn judge(&mut self, trained: &mut [Trained], norm: ValueId) -> Result<()> {
-        let is_bad = Scale::is_bad(self.emit, norm)?;
+        let is_bad = is_not_finite(self.emit, norm)?;
         self.emit.set_scope("update");
         self.is_bad = Some(is_bad);
         if self.spec.accumulates {
@@ -165,7 +164,7 @@ impl Update<'_, '_> {
         let rest = self.emit.complement(1.0, apply)?;
         self.next("gradient", &parameter.source);
         let next = self.emit.mul(parameter.gradient, rest)?;
-        self.give(next)
+        self.set_next_state(next)
     }
 
     /// The next value of every parameter, its moments and its average.
@@ -251,7 +250,7 @@ impl Update<'_, '_> {
         };
         self.next(part, &parameter.source);
         let next = self.emit.add(kept, new)?;
-        self.give(next)?;
+        self.set_next_state(next)?;
         Ok(next)
     }
 
@@ -311,7 +310,7 @@ impl Update<'_, '_> {
         self.record(StateKind::Parameter, parameter.value, &parameter.source, &parameter.initial);
         self.next("next", &parameter.source);
         let next = self.emit.add(base, change)?;
-        self.give(next)?;
+        self.set_next_state(next)?;
         Ok(next)
     }
 
@@ -330,10 +329,10 @@ impl Update<'_, '_> {
         }
         self.next("average", source);
         let next = self.emit.add(e, part)?;
-        self.give(next)
+        self.set_next_state(next)
     }
 
-    /// A new state of a parameter; its next value comes with the next [`Update::give`].
+    /// A new state of a parameter; its next value comes with the next [`Update::set_next_state`].
     fn state(
         &mut self,
         kind: StateKind,
@@ -348,7 +347,7 @@ impl Update<'_, '_> {
         value
     }
 
-    /// Notes a state whose input is there; its next value comes with the next [`Update::give`].
+    /// Notes a state whose input is there; its next value comes with the next [`Update::set_next_state`].
     pub fn record(&mut self, kind: StateKind, value: ValueId, source: &str, initial: &Tensor) {
         self.states.push(State {
             input: self.emit.name(value),
@@ -367,7 +366,7 @@ impl Update<'_, '_> {
     }
 
     /// The next value of the state noted last; it stays as it was where the gradients are of no use.
-    pub fn give(&mut self, next: ValueId) -> Result<()> {
+    pub fn set_next_state(&mut self, next: ValueId) -> Result<()> {
         let mut next = next;
         if let (Some(is_bad), Some(state)) = (self.is_bad, self.states.last())
             && (!self.spec.accumulates || state.kind == StateKind::Statistic)
@@ -389,4 +388,12 @@ impl Update<'_, '_> {
 /// Zeros like a tensor.
 fn zeros(like: &Tensor) -> Result<Tensor> {
     Ok(Tensor::from_f64(like.dtype(), like.dims().to_vec(), &vec![0.0; like.len()])?)
+}
+
+/// Whether a norm is NaN or infinite, a truth value `[]`.
+fn is_not_finite(emit: &mut Emit<'_>, norm: ValueId) -> Result<ValueId> {
+    emit.set_scope("scale");
+    // ∞ − ∞ is NaN.
+    let apart = emit.sub(norm, norm)?;
+    emit.call("IsNaN", &[apart])
 }
