@@ -6,10 +6,12 @@
 //! `main`.
 
 pub mod compare;
+pub mod device;
 pub mod error;
 pub mod executor;
 pub mod latency;
 pub mod library;
+pub mod open;
 pub mod operators;
 pub mod ort;
 mod ort_value;
@@ -26,10 +28,12 @@ pub use compare::{
     Comparison, Difference, HALF_LIMIT, ONE_REWRITE_LIMIT, WHOLE_NETWORK_LIMIT, compare,
     compare_tensors, whole_network_limit,
 };
+pub use device::{Device, Optimizer, Runtime};
 pub use error::ExecError;
-pub use executor::{Device, Executor, ModelSource, Optimizer, Options, Runtime, open};
+pub use executor::{Executor, ModelSource, Options};
 pub use latency::{Budget, Latency, Measurement, measure};
 pub use library::{disable_telemetry, find_library};
+pub use open::open;
 pub use ort::OrtExecutor;
 pub use samples::{Dim, InputSpec, SymbolSizes, sample_inputs, sample_inputs_in, symbol_plans};
 pub use step::{StateSpec, StepSession};
