@@ -80,6 +80,15 @@ struct Factors {
     apply: Option<ValueId>,
 }
 
+/// How a moment forgets.
+#[derive(Clone, Copy)]
+struct Decay {
+    /// Factor of the moment.
+    beta: f64,
+    /// Factor of what is new.
+    gain: f64,
+}
+
 impl Update<'_, '_> {
     /// Gradients with those of earlier batches, and their common norm, clipped.
     pub fn gradients(&mut self, trained: &mut [Trained]) -> Result<ValueId> {
@@ -229,22 +238,22 @@ impl Update<'_, '_> {
         Ok(Factors { pace, second, kept, apply })
     }
 
-    /// m ← (1 − apply·(1 − β))·m + apply·own·d: a moment that decays by β and takes up `own`·d.
+    /// The next value of a moment: m ← (1 − apply·(1 − β))·m + apply·gain·d.
     fn moment(
         &mut self,
         parameter: &Trained,
         part: &str,
-        (beta, own): (f64, f64),
+        decay: Decay,
         d: ValueId,
         apply: Option<ValueId>,
     ) -> Result<ValueId> {
         let m = self.state(StateKind::Moment, part, parameter, &zeros(&parameter.initial)?);
         let (kept, new) = match apply {
-            None => (self.emit.scale(m, beta)?, self.emit.scale(d, own)?),
+            None => (self.emit.scale(m, decay.beta)?, self.emit.scale(d, decay.gain)?),
             Some(apply) => {
-                let lost = self.emit.scale(apply, 1.0 - beta)?;
+                let lost = self.emit.scale(apply, 1.0 - decay.beta)?;
                 let rest = self.emit.complement(1.0, lost)?;
-                let gain = self.emit.scale(apply, own)?;
+                let gain = self.emit.scale(apply, decay.gain)?;
                 (self.emit.mul(m, rest)?, self.emit.mul(d, gain)?)
             }
         };
@@ -268,7 +277,13 @@ impl Update<'_, '_> {
         }
         let mut direction = d;
         if momentum > 0.0 {
-            let m = self.moment(parameter, "momentum", (momentum, 1.0), d, factors.apply)?;
+            let m = self.moment(
+                parameter,
+                "momentum",
+                Decay { beta: momentum, gain: 1.0 },
+                d,
+                factors.apply,
+            )?;
             direction = m;
             if is_nesterov {
                 let ahead = self.emit.scale(m, momentum)?;
@@ -287,10 +302,10 @@ impl Update<'_, '_> {
         epsilon: f64,
     ) -> Result<ValueId> {
         let g = parameter.gradient;
-        let first = (betas[0], 1.0 - betas[0]);
+        let first = Decay { beta: betas[0], gain: 1.0 - betas[0] };
         let m = self.moment(parameter, "first_moment", first, g, factors.apply)?;
         let square = self.emit.mul(g, g)?;
-        let second = (betas[1], 1.0 - betas[1]);
+        let second = Decay { beta: betas[1], gain: 1.0 - betas[1] };
         let v = self.moment(parameter, "second_moment", second, square, factors.apply)?;
         let mut root = self.emit.call("Sqrt", &[v])?;
         if let Some(second) = factors.second {
