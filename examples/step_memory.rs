@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let states = states_of(&step);
     let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
     let before = peak_mib()?;
-    let results = [step.loss.as_str(), step.gradient_norm.as_str()];
+    let results = [step.names.loss.as_str(), step.names.gradient_norm.as_str()];
     let source = ModelSource::Bytes(&bytes);
     let mut session = StepSession::open(source, &Options::default(), &states, &results)?;
     let mut inputs = Vec::new();

@@ -11,8 +11,9 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, ValueType};
 use updp_ir::Tensor;
 
+use crate::device::{Device, Optimizer};
 use crate::error::ExecError;
-use crate::executor::{Declared, Device, Executor, ModelSource, Optimizer, Options, check_inputs};
+use crate::executor::{Declared, Executor, ModelSource, Options, check_inputs};
 use crate::library::{self, Loaded};
 use crate::operators;
 use crate::ort_value::{dtype_of, from_value, to_value};

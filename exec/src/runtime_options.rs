@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::device::{Device, Optimizer, Runtime};
 use crate::error::ExecError;
-use crate::executor::{Device, Executor, ModelSource, Optimizer, Options, Runtime, open};
+use crate::executor::{Executor, ModelSource, Options};
+use crate::open::open;
 use crate::ort;
 
 /// Runtime, device, threads and library. The graph optimizer is no part of it: verification turns it off and

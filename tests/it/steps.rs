@@ -44,7 +44,7 @@ fn inputs(step: &TrainingStep) -> Inputs {
         let state = step.states.iter().find(|state| state.input == name);
         let tensor = if let Some(state) = state {
             state.initial.clone()
-        } else if step.targets.as_ref() == Some(&name) {
+        } else if step.names.targets.as_ref() == Some(&name) {
             let classes = dims[1];
             let hot = |at: usize| f64::from(at % classes == (at / classes * 3) % classes);
             let values: Vec<f64> = (0..count).map(hot).collect();

@@ -53,8 +53,8 @@ impl Watch<'_> {
         let given = teacher.run(&IndexMap::from([(self.input.to_owned(), images.clone())]))?;
         let outputs = given.into_values().filter(|tensor| tensor.dtype().is_foldable_float());
         let named: IndexMap<String, Tensor> =
-            self.step.teachers.iter().cloned().zip(outputs).collect();
-        if named.len() < self.step.teachers.len() {
+            self.step.names.teachers.iter().cloned().zip(outputs).collect();
+        if named.len() < self.step.names.teachers.len() {
             let detail = "wants more outputs of a teacher than the teacher has".to_owned();
             return Err(TrainError::Step { detail }.into());
         }

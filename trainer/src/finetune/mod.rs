@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use updp_autodiff::step::{
-    Distance, Objective, Optimizer, Settled, State, StateKind, StepSpec, TrainingStep,
+    Distance, Objective, Optimizer, Settled, State, StateKind, StepNames, StepSpec, TrainingStep,
 };
 use updp_autodiff::{Precision, set_precision};
 use updp_exec::{StateSpec, find_library};
@@ -26,8 +26,8 @@ use crate::observer::{Observer, TrainingEvent};
 use crate::run::Runner;
 use crate::train::sandwich::SUBNETS;
 use crate::train::{
-    Augment, ClassWeights, End, Loader, LoaderSettings, RESULTS, Ramp, Schedule, Shrink,
-    TrainError, TrainOptions, Validation, train,
+    Augment, ClassWeights, End, Loader, LoaderSettings, Ramp, Schedule, Shrink, TrainOptions,
+    Validation, train,
 };
 pub use config::{Augmentation, OptimizerChoice, TrainingConfig};
 use history::History;
@@ -251,13 +251,7 @@ impl Finetuning<'_> {
         let step = self.built(bound)?;
         let loader = self.loader(&images)?;
         let states = states_of(&step);
-        let given = [Some(&step.loss), step.correct.as_ref(), Some(&step.gradient_norm)];
-        let results: Vec<&str> = given.into_iter().flatten().map(String::as_str).collect();
-        if !results.iter().all(|name| RESULTS.contains(name)) {
-            let detail =
-                format!("names its results {results:?}: the network has values of such names");
-            return Err(TrainError::Step { detail }.into());
-        }
+        let results = step.names.results();
         let is_rounded = self.settings.precision != Precision::Single;
         let opened = session::open(&self.runner.options, is_rounded, &step, &states, &results)?;
         if let Some(notice) = &opened.notice {
@@ -265,8 +259,8 @@ impl Finetuning<'_> {
         }
         let mut session = opened.session;
         let schedule = self.schedule(&loader);
-        let options = self.options(&images, opened.hash);
-        let teacher = (!step.teachers.is_empty()).then(|| self.runner.open(self.teacher));
+        let options = self.options(&images, step.names.clone(), opened.hash);
+        let teacher = (!step.names.teachers.is_empty()).then(|| self.runner.open(self.teacher));
         let mut watch = Watch {
             finetuning: self,
             network,
@@ -328,9 +322,9 @@ impl Finetuning<'_> {
         }
     }
 
-    fn options(&self, images: &Images, step: u64) -> TrainOptions {
+    fn options(&self, images: &Images, names: StepNames, step_hash: u64) -> TrainOptions {
         let fingerprint = BTreeMap::from([
-            ("step".to_owned(), format!("{step:016x}")),
+            ("step".to_owned(), format!("{step_hash:016x}")),
             ("data".to_owned(), format!("{:016x}", self.dataset.fingerprint())),
             ("preprocess".to_owned(), format!("{:?}", self.preprocess)),
             ("threads".to_owned(), format!("{:?}", self.runner.options.threads)),
@@ -342,6 +336,7 @@ impl Finetuning<'_> {
             checkpoint_every: CHECKPOINT_EVERY,
             fingerprint,
             images: images.input().to_owned(),
+            names,
             pruned: self.settings.pruned.clone(),
             accumulate: self.accumulate() as u64,
             scales_loss: self.scales_loss(),

@@ -106,7 +106,7 @@ fn probe(session: &mut StepSession, step: &TrainingStep) -> Result<Vec<f64>, Tra
     }
     let given: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, t)| (name.as_str(), t)).collect();
     let outputs = session.step(&given)?;
-    let numbers = [&step.loss, &step.gradient_norm].into_iter();
+    let numbers = [&step.names.loss, &step.names.gradient_norm].into_iter();
     Ok(numbers.filter_map(|name| outputs.get(name)?.scalar_f64()).collect())
 }
 
@@ -151,7 +151,7 @@ mod tests {
             let states = states_of(&step);
             let options =
                 Options { library: find_ort(), device: Device::MiGraphX, ..Options::default() };
-            let results = [step.loss.as_str(), step.gradient_norm.as_str()];
+            let results = [step.names.loss.as_str(), step.names.gradient_norm.as_str()];
             let error =
                 open(&options, false, &step, &states, &results).err().map(|error| error.code());
             assert_eq!(error, Some(code));
