@@ -25,7 +25,7 @@ use crate::training::{self, Shown};
 const CALIBRATION_BATCHES: usize = 16;
 
 /// As many times the default rate of SGD networks take that have far to go: trained from blocks that were not fitted, or for so many
-/// updates that there is time to come down from it again (docs/results.md, "Learning rate of pruned networks").
+/// updates that there is time to come down from it again (docs/experiments/recovery.md, "Learning rate of pruned networks").
 const FAR: f64 = 2.5;
 /// Such a number of updates.
 const LONG: usize = 1000;
