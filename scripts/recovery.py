@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much of the accuracy of pruned networks comes back, by method of training; prints the tables for docs/results.md.
+"""How much of the accuracy of pruned networks comes back, by method of training; prints the tables for docs/experiments/recovery.md.
 
     scripts/recovery.py target/release/updp-compile --fmnist DIR --cifar DIR --cifar-models DIR [--work DIR] [--device cuda]
 

@@ -128,7 +128,7 @@ pub(crate) fn open_session(
             .with_deterministic_compute(purpose != Purpose::Inference)
             .map_err(|error| rejected(&runtime, error.message()))?
             // With a pattern all activations of a step get one block beside what the arena took for the first step: twice
-            // the memory, and no time won (docs/results.md, "Memory of a step").
+            // the memory, and no time won (docs/experiments/training-speed.md, "Memory of a step").
             .with_memory_pattern(purpose != Purpose::Training)
             .map_err(|error| rejected(&runtime, error.message()))?;
         if let Some(saved) = saved {

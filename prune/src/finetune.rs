@@ -28,7 +28,7 @@ use crate::{statistics, work_folder};
 const CALIBRATION_BATCHES: usize = 16;
 
 /// SGD networks that have far to go take this many times the default rate: those trained from blocks that were not fitted, or for so
-/// many updates that there is time to come down from it again (docs/results.md, "Learning rate of pruned networks").
+/// many updates that there is time to come down from it again (docs/experiments/recovery.md, "Learning rate of pruned networks").
 const FAR: f64 = 2.5;
 
 /// This many updates are many.

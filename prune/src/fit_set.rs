@@ -60,7 +60,7 @@ pub fn fit_set(
 pub enum Part {
     /// Pruned at one of these sites: the one that keeps most agreement.
     Pruned(Vec<Site>),
-    /// Kept, with layers whose weights may be solved for anew.
+    /// Kept, with layers whose weights may be solved for again.
     Kept(Vec<Layer>),
 }
 
@@ -75,7 +75,7 @@ pub struct FittedSet {
     pub network: Model,
     /// Index and form of every pruned block.
     pub pruned: Vec<(usize, Form)>,
-    /// Layers that were solved for anew.
+    /// Layers that were solved for again.
     pub adjusted: usize,
     /// Blocks whose layers the caller kept out of that.
     pub left: usize,
@@ -84,7 +84,7 @@ pub struct FittedSet {
 }
 
 impl FittedSet {
-    /// The operators that replace the pruned blocks, in the order of [`Self::pruned`], without the layers that were solved for anew.
+    /// The operators that replace the pruned blocks, in the order of [`Self::pruned`], without the layers that were solved for again.
     pub fn replacements(&self) -> impl Iterator<Item = &FittedForm> {
         self.replacements.iter().filter_map(|at| self.placed.get(*at))
     }

@@ -51,7 +51,7 @@ pub struct SetOutcome {
     pub degradation: f64,
     /// What all of them together lose on the held-out images, as they were fitted alone or in the supernet, in points; `None` when not tried.
     pub joint_degradation: Option<f64>,
-    /// What the network loses once they are fitted one after the other and kept layers solved for anew; `None` when it was not.
+    /// What the network loses once they are fitted one after the other and kept layers solved for again; `None` when it was not.
     pub fitted_degradation: Option<f64>,
 }
 

@@ -212,7 +212,7 @@ impl Fit<'_> {
         Wanted { site: group.sites[0], window: group.window, rows }
     }
 
-    /// The weights of a layer that stays, solved for anew so that it makes of the pruned network's values what the
+    /// The weights of a layer that stays, solved for again so that it makes of the pruned network's values what the
     /// original made of its own. The change is shrunk, not the weights. `None` where no change is better.
     ///
     /// # Errors
