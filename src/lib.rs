@@ -6,6 +6,8 @@
 //! | function | what it does |
 //! |---|---|
 //! | [`compile`] | merges layers without changing the function, and verifies the result by running it |
+//! | [`prune()`] | prunes blocks with images and recovers accuracy; [`estimate`] says what that would do; [`prune_structure`] and [`expand`] need no images |
+//! | [`finetune()`] | trains a model as it is; [`estimate_finetune`] says how long that takes; [`training_step`] is the step as a graph |
 //! | [`inspect`] | says what is in a model and what compiling it would do |
 //! | [`verify`] | compares two models by running both |
 //! | [`evaluate`] | runs one or two models over images: accuracy, agreement, images that change their class |
@@ -51,9 +53,11 @@ mod write;
 pub use api::{
     BenchOptions, BenchReport, BenchedModel, BlockBenchOptions, BlockBenchReport, BlockCount,
     ClassScore, CompileOptions, CompileReport, Error, EvaluateOptions, EvaluateReport,
-    FlippedImage, InspectOptions, InspectReport, ModelScore, Observer, RuleOptions, Silent, Source,
-    VerificationStatus, VerifyOptions, VerifyReport, bench, bench_blocks, compile, evaluate,
-    inspect, verify,
+    ExpandReport, FinetuneEstimate, FinetuneOptions, FinetuneReport, FlippedImage, Goal,
+    InspectOptions, InspectReport, ModelScore, Observer, PruneOptions, PruneReport, RuleOptions,
+    Silent, Source, TrainingEvent, VerificationStatus, VerifyOptions, VerifyReport, bench,
+    bench_blocks, compile, estimate, estimate_finetune, evaluate, expand, finetune, inspect,
+    prune, prune_structure, training_step, verify,
 };
 pub use deploy::{DeployTarget, Finding, Severity};
 pub use gates::{GateOptions, Gates};
