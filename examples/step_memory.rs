@@ -9,7 +9,7 @@ use updp_autodiff::step::Objective;
 use updp_autodiff::{StepSpec, Target, TrainingStep};
 use updp_exec::{ModelSource, Options, StepSession};
 use updp_ir::{DataPlacement, Model, Tensor, TensorType};
-use updp_trainer::tune::states_of;
+use updp_trainer::finetune::states_of;
 
 /// Steps that are run.
 const STEPS: usize = 4;

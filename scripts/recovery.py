@@ -133,7 +133,7 @@ class Runs:
 
     def drawn(self, net, count, seed):
         """As many of the blocks that can be pruned, at random."""
-        prunable = [block["index"] for block in self.choice(net, count) if block["offers"]]
+        prunable = [block["index"] for block in self.choice(net, count) if block["candidates"]]
         return named(random.Random(seed).sample(prunable, count))
 
     def run(self, net, blocks, arm, seed):

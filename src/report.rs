@@ -161,7 +161,7 @@ pub fn verification(result: &Verification) -> String {
     out
 }
 
-/// The JSON report, schema `updp-report/1` (docs/report.md).
+/// The JSON report, schema `updp-report/2` (docs/report.md).
 #[must_use]
 pub fn json(
     versions: &Versions,
@@ -192,7 +192,7 @@ pub fn json(
     let times: IndexMap<&str, f64> =
         log.phase_times.iter().map(|(name, time)| (*name, time.as_secs_f64() * 1e3)).collect();
     json!({
-        "schema": "updp-report/1",
+        "schema": "updp-report/2",
         "tool": { "name": "updp-compile", "version": env!("CARGO_PKG_VERSION") },
         "input": facts(input.0, input.1),
         "output": facts(output.0, output.1),

@@ -2,8 +2,6 @@
 
 use updp_ir::IrError;
 
-use crate::blocks::Block;
-
 /// A rewrite that could not be planned or applied: a malformed model or our bug, never a refusal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -50,13 +48,6 @@ impl PassError {
             Self::NoSuchNorm { .. } => "P0006",
             Self::Statistics { .. } => "P0007",
         }
-    }
-
-    /// A block that cannot take the form asked for.
-    #[must_use]
-    pub fn refused(block: &Block, declined: Declined) -> Self {
-        let Declined { reason, detail } = declined;
-        Self::Refused { index: block.index, name: block.name.clone(), reason, detail }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The contract of a rewrite rule: find a pattern, check its conditions, plan a patch.
+//! The contract of a rewrite rule: find a pattern, then plan a patch.
 
 use updp_ir::infer::Shapes;
 use updp_ir::{Dim, Graph, NodeId, Tensor, ValueId, view};
@@ -67,7 +67,7 @@ pub fn describe(graph: &Graph, id: NodeId) -> String {
 
 /// A local rewrite that keeps the function of the graph.
 pub trait Rule {
-    /// What `find` hands to `check` and `rewrite`.
+    /// What `find` hands to `plan`.
     type Match;
     /// Kebab-case name, verb first.
     const NAME: &'static str;
@@ -76,20 +76,15 @@ pub trait Rule {
     /// Operator types a match can be rooted at; empty = every node.
     const ROOTS: &'static [&'static str];
 
-    /// Structure only; no match is silent.
+    /// Looks for the pattern at `root`. Looks at structure only. `None` is not reported to the user.
     fn find(&self, cx: &Context<'_>, root: NodeId) -> Option<Self::Match>;
 
-    /// The numbered preconditions of the rule's header.
+    /// Checks the numbered preconditions of the rule's header in their order and plans the edit.
     ///
     /// # Errors
-    /// The first condition that does not hold.
-    fn check(&self, cx: &Context<'_>, matched: &Self::Match) -> Result<(), Declined>;
-
-    /// Plans the edit. A condition that only the weights can settle may still decline here.
-    ///
-    /// # Errors
-    /// [`Stop`].
-    fn rewrite(&self, cx: &Context<'_>, matched: Self::Match) -> Result<Patch, Stop>;
+    /// [`Stop::Declined`] with the first condition that does not hold; [`Stop::Failed`] for a
+    /// malformed model or a bug of the rule.
+    fn plan(&self, cx: &Context<'_>, matched: Self::Match) -> Result<Patch, Stop>;
 }
 
 /// What trying a rule at a node gave.
@@ -111,7 +106,7 @@ pub trait AnyRule: Sync {
     fn summary(&self) -> &'static str;
     /// See [`Rule::ROOTS`].
     fn roots(&self) -> &'static [&'static str];
-    /// Finds, checks and plans.
+    /// Finds the pattern and plans the edit.
     ///
     /// # Errors
     /// A malformed model or our bug.
@@ -133,10 +128,7 @@ impl<R: Rule + Sync> AnyRule for R {
 
     fn attempt(&self, cx: &Context<'_>, root: NodeId) -> Result<Outcome, crate::PassError> {
         let Some(matched) = self.find(cx, root) else { return Ok(Outcome::NoMatch) };
-        if let Err(declined) = self.check(cx, &matched) {
-            return Ok(Outcome::Declined(declined));
-        }
-        match self.rewrite(cx, matched) {
+        match self.plan(cx, matched) {
             Ok(patch) => Ok(Outcome::Patch(patch)),
             Err(Stop::Declined(declined)) => Ok(Outcome::Declined(declined)),
             Err(Stop::Failed(error)) => Err(error),

@@ -120,7 +120,7 @@ fn refuse_search(arguments: &CompileArgs) -> Result<(), CliError> {
     let (has_supernet, recover) = (search.has_supernet(), arguments.prune.recover);
     let is_fit = arguments.training_epochs().is_none() || arguments.method == Method::Fit;
     let detail = if search.is_asked_for() && recover == Some(Recovery::None) {
-        "--search, --evaluations, --finalists and --supernet-epochs choose blocks by what they lose: not with --recover none"
+        "--search, --evaluations, --shortlist and --supernet-epochs choose blocks by what they lose: not with --recover none"
     } else if has_supernet && recover == Some(Recovery::Fit) {
         "--supernet-epochs trains: not with --recover fit"
     } else if search.start == StartChoice::Supernet && !is_fit {
@@ -139,7 +139,7 @@ fn refuse_until(arguments: &CompileArgs) -> Result<(), CliError> {
     let detail = match stage {
         Stage::Expand if prune.blocks.is_none() => "--until expand needs --blocks LIST",
         Stage::Expand if prune.search.is_asked_for() => {
-            "--until expand takes the blocks of --blocks: no --search, --evaluations, --finalists or --supernet-epochs"
+            "--until expand takes the blocks of --blocks: no --search, --evaluations, --shortlist or --supernet-epochs"
         }
         Stage::Expand => return Ok(()),
         _ if !has_data => {

@@ -1,9 +1,9 @@
 //! The page of a made-up run, whole and with parts missing.
 
 use updp_prune::outcome::{
-    DataOutcome, EpochSummary, SetOutcome, Speed, StepSummary, SubnetOutcome, SupernetOutcome,
-    TrainingOutcome,
+    DataOutcome, SetOutcome, Speed, SubnetOutcome, SupernetOutcome, TrainingOutcome,
 };
+use updp_trainer::finetune::{EpochSummary, StepSummary};
 
 use updp_passes::{Declined, Refusal};
 
@@ -19,7 +19,7 @@ fn candidate(form: &str, latency_ms: f64, degradation: f64) -> CandidateOutcome 
         overlap: 0.95,
     };
     let (form, ridge) = (form.to_owned(), Some(1e-3));
-    CandidateOutcome { form, latency_ms, output_error: 0.0123, ridge, score, price }
+    CandidateOutcome { form, latency_ms, output_error: 0.0123, ridge, score, degradation }
 }
 
 fn block(index: usize, candidates: Vec<CandidateOutcome>, chosen: Option<&str>) -> BlockOutcome {
@@ -41,7 +41,13 @@ fn tried(
     joint: Option<f64>,
 ) -> SetOutcome {
     let blocks = blocks.iter().map(|&(at, form)| (at, form.to_owned())).collect();
-    SetOutcome { blocks, latency_ms, price, joint_degradation: joint, fitted_degradation: None }
+    SetOutcome {
+        blocks,
+        latency_ms,
+        degradation,
+        joint_degradation: joint,
+        fitted_degradation: None,
+    }
 }
 
 fn outcome() -> Outcome {

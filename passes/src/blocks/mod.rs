@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 
 use updp_ir::{IrError, NodeId, ValueId};
 
-use crate::error::Declined;
+use crate::error::{Declined, PassError};
 use crate::lift::Linear;
 use crate::rule::Context;
 
@@ -110,6 +110,13 @@ pub struct Block {
 }
 
 impl Block {
+    /// The error for a block that cannot take the form the caller asked for.
+    #[must_use]
+    pub fn refused(&self, declined: Declined) -> PassError {
+        let Declined { reason, detail } = declined;
+        PassError::Refused { index: self.index, name: self.name.clone(), reason, detail }
+    }
+
     /// The weighted operators of the branch.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
         self.branch.iter().filter_map(Element::linear)

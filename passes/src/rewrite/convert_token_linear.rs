@@ -54,26 +54,8 @@ impl Rule for ConvertTokenLinear {
         Some(Match { above, unit, below })
     }
 
-    fn check(&self, cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
-        let Match { above, unit, .. } = matched;
-        for value in [unit.x, unit.y] {
-            if cx.graph.sole_use(value).is_none() {
-                let name = cx.graph.value(value).name();
-                return Err(Declined::new("read-twice", format!("{name:?} is read elsewhere too")));
-            }
-        }
-        let rank = above.perm.len();
-        if rank != 4 {
-            return Err(Declined::new("rank", format!("rank {rank} is not that of images")));
-        }
-        if !matches!(unit.dtype(), DataType::Float | DataType::Float16) {
-            let detail = format!("runtimes have no Conv of {}", unit.dtype());
-            return Err(Declined::new("dtype", detail));
-        }
-        Ok(())
-    }
-
-    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+    fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+        matched.check(cx)?;
         let Match { above, unit, below } = matched;
         let mut patch = Patch::new();
         let old = cx.graph.node(unit.main());
@@ -96,6 +78,28 @@ impl Rule for ConvertTokenLinear {
         patch.remove_all([above.node, below.node]);
         patch.remove_all(unit.nodes);
         Ok(patch)
+    }
+}
+
+impl Match {
+    /// Checks the numbered preconditions.
+    fn check(&self, cx: &Context<'_>) -> Result<(), Declined> {
+        let Self { above, unit, .. } = self;
+        for value in [unit.x, unit.y] {
+            if cx.graph.sole_use(value).is_none() {
+                let name = cx.graph.value(value).name();
+                return Err(Declined::new("read-twice", format!("{name:?} is read elsewhere too")));
+            }
+        }
+        let rank = above.perm.len();
+        if rank != 4 {
+            return Err(Declined::new("rank", format!("rank {rank} is not that of images")));
+        }
+        if !matches!(unit.dtype(), DataType::Float | DataType::Float16) {
+            let detail = format!("runtimes have no Conv of {}", unit.dtype());
+            return Err(Declined::new("dtype", detail));
+        }
+        Ok(())
     }
 }
 

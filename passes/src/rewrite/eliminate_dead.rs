@@ -10,7 +10,7 @@
 
 use updp_ir::NodeId;
 
-use crate::error::{Declined, Stop};
+use crate::error::Stop;
 use crate::patch::{Patch, is_free_of_effects};
 use crate::rule::{Context, Rule};
 
@@ -30,11 +30,7 @@ impl Rule for EliminateDead {
         (is_dead && is_free_of_effects(cx.graph, root)).then_some(root)
     }
 
-    fn check(&self, _cx: &Context<'_>, _matched: &NodeId) -> Result<(), Declined> {
-        Ok(())
-    }
-
-    fn rewrite(&self, _cx: &Context<'_>, matched: NodeId) -> Result<Patch, Stop> {
+    fn plan(&self, _cx: &Context<'_>, matched: NodeId) -> Result<Patch, Stop> {
         let mut patch = Patch::new();
         patch.remove(matched);
         Ok(patch)

@@ -87,15 +87,7 @@ impl Rule for EliminateIdentity {
         Some(Match { node: root, x, y: cx.graph.result(root, 0)? })
     }
 
-    fn check(&self, cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
-        if is_free(cx, matched.y) || moved_producer(cx, matched.x).is_some() {
-            return Ok(());
-        }
-        let (x, y) = (cx.graph.value(matched.x).name(), cx.graph.value(matched.y).name());
-        Err(Declined::new("boundary", format!("{y:?} must keep its name, and so must {x:?}")))
-    }
-
-    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+    fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
         let Match { node, x, y } = matched;
         let mut patch = Patch::new();
         patch.remove(node);
@@ -103,8 +95,11 @@ impl Rule for EliminateIdentity {
             patch.redirect(y, x);
             return Ok(patch);
         }
-        let producer = moved_producer(cx, x)
-            .ok_or_else(|| Declined::new("boundary", "the producer cannot make another value"))?;
+        let Some(producer) = moved_producer(cx, x) else {
+            let (x, y) = (cx.graph.value(x).name(), cx.graph.value(y).name());
+            let detail = format!("{y:?} must keep its name, and so must {x:?}");
+            return Err(Declined::new("boundary", detail).into());
+        };
         let operands = cx.graph.operands(producer).into_iter().map(Operand::from).collect();
         let copy = cx.graph.node(producer).bare_copy();
         patch.node(copy, producer, operands, Out::Value(y));

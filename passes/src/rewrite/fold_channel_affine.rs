@@ -50,37 +50,28 @@ impl Rule for FoldChannelAffine {
         Some(Match { affine, above, unit })
     }
 
-    fn check(&self, cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
+    fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
         let Match { affine, above, unit } = matched;
         let Some(above) = above else {
             let value = cx.graph.value(affine.x).name();
-            return Err(Declined::new("read-twice", format!("{value:?} is read elsewhere too")));
+            let detail = format!("{value:?} is read elsewhere too");
+            return Err(Declined::new("read-twice", detail).into());
         };
-        if above.axis.is_some_and(|axis| axis != unit.channel_axis)
-            || affine.for_channels(unit.out_channels).is_none()
-        {
-            return Err(Declined::new(
-                "channel-axis",
-                format!(
-                    "the constant does not lie along the {} channels {:?} makes",
-                    unit.out_channels,
-                    cx.describe(unit.main())
-                ),
-            ));
-        }
-        Ok(())
-    }
-
-    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
-        let Match { affine, above, unit } = matched;
-        let (scale, shift) = affine
-            .for_channels(unit.out_channels)
-            .ok_or_else(|| Declined::new("channel-axis", "another number of channels"))?;
+        let is_along = above.axis.is_none_or(|axis| axis == unit.channel_axis);
+        let numbers = affine.for_channels(unit.out_channels).filter(|_| is_along);
+        let Some((scale, shift)) = numbers else {
+            let detail = format!(
+                "the constant does not lie along the {} channels {:?} makes",
+                unit.out_channels,
+                cx.describe(unit.main())
+            );
+            return Err(Declined::new("channel-axis", detail).into());
+        };
         let is_pure_shift = scale.iter().all(|a| *a == 1.0);
         if is_pure_shift && unit.form == (Form::MatMul { bias_add: None }) {
             return Err(Declined::new("bias-stays", "a bare MatMul has no place for a bias").into());
         }
-        let layouts = above.map(|layout| layout.nodes).unwrap_or_default();
+        let layouts = above.nodes;
         let mut patch = Patch::new();
         let hint = format!("{}_scaled", cx.graph.value(unit.y).name());
         let out = if layouts.is_empty() { Out::Value(affine.y) } else { Out::Fresh(hint) };

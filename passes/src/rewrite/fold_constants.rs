@@ -52,24 +52,8 @@ impl Rule for FoldConstants {
         Some(Match { node: root, results: results.into_iter().zip(tensors).collect() })
     }
 
-    fn check(&self, cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
-        let made: usize = matched.results.iter().map(|(_, tensor)| tensor.bytes().len()).sum();
-        let freed: usize = cx
-            .graph
-            .operands(matched.node)
-            .into_iter()
-            .flatten()
-            .filter(|value| cx.graph.sole_use(*value).is_some())
-            .filter_map(|value| cx.constant(value))
-            .map(|tensor| tensor.bytes().len())
-            .sum();
-        if made <= freed.max(SMALL_BYTES) {
-            return Ok(());
-        }
-        Err(Declined::new("grows", format!("the constant takes {made} bytes, {freed} would go")))
-    }
-
-    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+    fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+        check_size(cx, &matched)?;
         let mut patch = Patch::new();
         for (value, tensor) in matched.results {
             let constant = patch.constant(cx.graph.value(value).name(), tensor, None);
@@ -78,6 +62,24 @@ impl Rule for FoldConstants {
         patch.remove(matched.node);
         Ok(patch)
     }
+}
+
+/// Declines a constant that takes more bytes than the constants it makes needless.
+fn check_size(cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
+    let made: usize = matched.results.iter().map(|(_, tensor)| tensor.bytes().len()).sum();
+    let freed: usize = cx
+        .graph
+        .operands(matched.node)
+        .into_iter()
+        .flatten()
+        .filter(|value| cx.graph.sole_use(*value).is_some())
+        .filter_map(|value| cx.constant(value))
+        .map(|tensor| tensor.bytes().len())
+        .sum();
+    if made <= freed.max(SMALL_BYTES) {
+        return Ok(());
+    }
+    Err(Declined::new("grows", format!("the constant takes {made} bytes, {freed} would go")))
 }
 
 fn is_replaceable(cx: &Context<'_>, value: ValueId) -> bool {

@@ -53,6 +53,36 @@ impl Match {
     fn has_batch_norm(&self) -> bool {
         self.affines.iter().any(|affine| affine.is_batch_norm)
     }
+
+    /// Each branch with the factors and summands of its channels, once it is known that the affine
+    /// fits every branch.
+    fn numbers(&self, cx: &Context<'_>) -> Result<Vec<(&Branch, Vec<f64>, Vec<f64>)>, Declined> {
+        if self.is_shared {
+            let value = self.affines.last().map_or("", |a| cx.graph.value(a.y).name());
+            let detail = format!("{value:?} is read by others too");
+            return Err(Declined::new("read-elsewhere", detail));
+        }
+        let numbers = self.branches.iter().map(|branch| {
+            let Branch { axis, unit, .. } = branch;
+            let is_along = axis.is_none_or(|axis| axis == unit.channel_axis);
+            let numbers = self.composite.for_channels(unit.in_channels).filter(|_| is_along);
+            let name = || cx.describe(unit.main());
+            let Some((scale, shift)) = numbers else {
+                let detail = format!(
+                    "the constant does not lie along the {} channels {:?} reads",
+                    unit.in_channels,
+                    name()
+                );
+                return Err(Declined::new("channel-axis", detail));
+            };
+            if unit.form == Form::ConvTranspose && !self.composite.is_pure_scale() {
+                let detail = format!("{:?} makes no constant of a constant", name());
+                return Err(Declined::new("transposed-shift", detail));
+            }
+            Ok((branch, scale, shift))
+        });
+        numbers.collect()
+    }
 }
 
 /// A weighted operator and the way to it.
@@ -103,38 +133,9 @@ impl Rule for FoldIntoConsumer {
         Some(Match { affines: vec![affine], composite, branches, is_shared })
     }
 
-    fn check(&self, cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
-        if matched.is_shared {
-            let value = matched.affines.last().map_or("", |a| cx.graph.value(a.y).name());
-            let detail = format!("{value:?} is read by others too");
-            return Err(Declined::new("read-elsewhere", detail));
-        }
-        for Branch { axis, unit, .. } in &matched.branches {
-            let fits = axis.is_none_or(|axis| axis == unit.channel_axis)
-                && matched.composite.for_channels(unit.in_channels).is_some();
-            if !fits {
-                let name = cx.describe(unit.main());
-                let detail = format!(
-                    "the constant does not lie along the {} channels {name:?} reads",
-                    unit.in_channels
-                );
-                return Err(Declined::new("channel-axis", detail));
-            }
-            if unit.form == Form::ConvTranspose && !matched.composite.is_pure_scale() {
-                let name = cx.describe(unit.main());
-                let detail = format!("{name:?} makes no constant of a constant");
-                return Err(Declined::new("transposed-shift", detail));
-            }
-        }
-        Ok(())
-    }
-
-    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+    fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
         let mut planned = Vec::with_capacity(matched.branches.len());
-        for branch in &matched.branches {
-            let numbers = matched.composite.for_channels(branch.unit.in_channels);
-            let (scale, shift) =
-                numbers.ok_or_else(|| Declined::new("channel-axis", "another channel count"))?;
+        for (branch, scale, shift) in matched.numbers(cx)? {
             planned.push((branch, shifted(cx, &branch.unit, &scale, &shift)?, scale));
         }
         let added = planned.iter().filter(|(branch, shift, _)| adds_node(&branch.unit, shift));

@@ -52,8 +52,27 @@ impl Rule for FusePad {
         is_match.then_some(Match { node: root, result, pad, users })
     }
 
-    fn check(&self, cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
-        let Match { node, result, pad, users } = matched;
+    fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+        let pad = matched.checked_pad(cx)?;
+        let mut patch = Patch::new();
+        for user in &matched.users {
+            let node = fused(cx, pad, user.node)?;
+            let mut operands: Vec<Operand> =
+                cx.graph.operands(user.node).into_iter().map(Operand::from).collect();
+            operands[user.slot] = pad.x.into();
+            if let Some(y) = cx.graph.sole_result(user.node) {
+                patch.node(node, user.node, operands, Out::Value(y));
+                patch.remove(user.node);
+            }
+        }
+        Ok(patch)
+    }
+}
+
+impl Match {
+    /// The Pad, once it is known that it fills in zeros around the image and only windows read it.
+    fn checked_pad(&self, cx: &Context<'_>) -> Result<&Pad, Declined> {
+        let Self { node, result, pad, users } = self;
         let Some(pad) = pad else {
             let mode = cx.graph.node(*node).string("mode").unwrap_or("constant");
             return Err(if mode == "constant" {
@@ -79,23 +98,7 @@ impl Rule for FusePad {
             let detail = format!("{:?} is read by others too", value.name());
             return Err(Declined::new("read-elsewhere", detail));
         }
-        users.iter().try_for_each(|user| fused(cx, pad, user.node).map(|_| ()))
-    }
-
-    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
-        let mut patch = Patch::new();
-        let Some(pad) = matched.pad else { return Ok(patch) };
-        for user in matched.users {
-            let node = fused(cx, &pad, user.node)?;
-            let mut operands: Vec<Operand> =
-                cx.graph.operands(user.node).into_iter().map(Operand::from).collect();
-            operands[user.slot] = pad.x.into();
-            if let Some(y) = cx.graph.sole_result(user.node) {
-                patch.node(node, user.node, operands, Out::Value(y));
-                patch.remove(user.node);
-            }
-        }
-        Ok(patch)
+        Ok(pad)
     }
 }
 

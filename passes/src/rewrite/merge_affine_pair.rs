@@ -61,16 +61,13 @@ impl Rule for MergeAffinePair {
         fits.then_some(matched)
     }
 
-    fn check(&self, cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
+    fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
         let between = matched.second.x;
         if cx.graph.sole_use(between).is_none() {
             let name = cx.graph.value(between).name();
-            return Err(Declined::new("read-twice", format!("{name:?} is read elsewhere too")));
+            let detail = format!("{name:?} is read elsewhere too");
+            return Err(Declined::new("read-twice", detail).into());
         }
-        Ok(())
-    }
-
-    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
         let mut patch = Patch::new();
         if let Some(kept) = matched.batch_norm() {
             plan_batch_norm(cx, &mut patch, &matched, kept)?;

@@ -82,26 +82,13 @@ impl Rule for MergeChain {
         Some(Match { runs })
     }
 
-    fn check(&self, cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
-        let best = &matched.runs[0];
-        if !cx.options.merge_all && best.after_ns > best.before_ns {
-            return Err(best.slower());
-        }
-        Ok(())
-    }
-
-    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+    fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
         let mut first_refusal = None;
         for run in matched.runs {
-            let refusal = if !cx.options.merge_all && run.after_ns > run.before_ns {
-                run.slower()
-            } else {
-                match run.plan(cx) {
-                    Ok(patch) => return Ok(patch),
-                    Err(declined) => declined,
-                }
-            };
-            first_refusal.get_or_insert(refusal);
+            match run.plan(cx) {
+                Ok(patch) => return Ok(patch),
+                Err(declined) => _ = first_refusal.get_or_insert(declined),
+            }
         }
         Err(first_refusal.unwrap_or_else(|| Declined::new("no-run", "nothing in a row")).into())
     }
@@ -119,19 +106,24 @@ fn is_continued(cx: &Context<'_>, unit: &Linear) -> bool {
 }
 
 impl Run {
-    fn slower(&self) -> Declined {
+    /// Declines a run that would be slower when merged, unless the user asked to merge all.
+    fn check_cost(&self, cx: &Context<'_>) -> Result<(), Declined> {
+        if cx.options.merge_all || self.after_ns <= self.before_ns {
+            return Ok(());
+        }
         let count = self.path.units().count();
-        Declined::new(
+        Err(Declined::new(
             "slower",
             format!(
                 "{count} operators in a row take {:.1} µs, merged they would take {:.1} µs (cost model)",
                 self.before_ns / 1e3,
                 self.after_ns / 1e3
             ),
-        )
+        ))
     }
 
     fn plan(&self, cx: &Context<'_>) -> Result<Patch, Declined> {
+        self.check_cost(cx)?;
         let units: Vec<&Linear> = self.path.units().collect();
         let (Some(first), Some(last)) = (units.first(), units.last()) else {
             return Err(Declined::new("no-run", "nothing in a row"));

@@ -84,12 +84,8 @@ impl Rule for MergeParallel {
         (!groups.is_empty()).then_some(Match { result, adders, terms, groups })
     }
 
-    fn check(&self, _cx: &Context<'_>, _matched: &Match) -> Result<(), Declined> {
-        // Every condition belongs to one group; `rewrite` takes the first that meets them all.
-        Ok(())
-    }
-
-    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+    fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+        // Every condition belongs to one group. The first group that meets them all is merged.
         let mut first_refusal = None;
         for group in &matched.groups {
             match matched.plan(cx, group) {

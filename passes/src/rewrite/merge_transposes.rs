@@ -13,7 +13,7 @@
 use updp_ir::view::Transpose;
 use updp_ir::{Node, NodeId, ValueId};
 
-use crate::error::{Declined, Stop};
+use crate::error::Stop;
 use crate::patch::{Out, Patch};
 use crate::rule::{Context, Rule};
 
@@ -46,11 +46,7 @@ impl Rule for MergeTransposes {
         is_read.then_some(Match { first, second, perm })
     }
 
-    fn check(&self, _: &Context<'_>, _: &Match) -> Result<(), Declined> {
-        Ok(())
-    }
-
-    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+    fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
         let Match { first, second, perm } = matched;
         let mut patch = Patch::new();
         let old = cx.graph.node(second.node);

@@ -75,25 +75,8 @@ impl Rule for SwapTransposeAffine {
         }
     }
 
-    fn check(&self, cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
-        if let Some(shared) = matched.shared {
-            let name = cx.graph.value(shared).name();
-            return Err(Declined::new("read-twice", format!("{name:?} is read elsewhere too")));
-        }
-        let perm = composed(&matched.above.perm, &matched.below.perm);
-        if !perm.is_some_and(|perm| perm.iter().copied().eq(0..perm.len())) {
-            let (first, second) = (&matched.above.perm, &matched.below.perm);
-            let detail = format!("{second:?} does not undo {first:?}");
-            return Err(Declined::new("not-inverse", detail));
-        }
-        if cx.opset < 7 {
-            let detail = format!("opset {} broadcasts by attribute", cx.opset);
-            return Err(Declined::new("old-opset", detail));
-        }
-        Ok(())
-    }
-
-    fn rewrite(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+    fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
+        matched.check(cx)?;
         let Match { above, affines, composite, below, .. } = matched;
         let mut patch = Patch::new();
         if let (Some(first), Some(last)) = (affines.first(), affines.last()) {
@@ -103,5 +86,26 @@ impl Rule for SwapTransposeAffine {
         patch.remove_all([above.node, below.node]);
         patch.remove_all(affines.iter().map(|affine| affine.node));
         Ok(patch)
+    }
+}
+
+impl Match {
+    /// Checks preconditions 1 to 3.
+    fn check(&self, cx: &Context<'_>) -> Result<(), Declined> {
+        if let Some(shared) = self.shared {
+            let name = cx.graph.value(shared).name();
+            return Err(Declined::new("read-twice", format!("{name:?} is read elsewhere too")));
+        }
+        let perm = composed(&self.above.perm, &self.below.perm);
+        if !perm.is_some_and(|perm| perm.iter().copied().eq(0..perm.len())) {
+            let (first, second) = (&self.above.perm, &self.below.perm);
+            let detail = format!("{second:?} does not undo {first:?}");
+            return Err(Declined::new("not-inverse", detail));
+        }
+        if cx.opset < 7 {
+            let detail = format!("opset {} broadcasts by attribute", cx.opset);
+            return Err(Declined::new("old-opset", detail));
+        }
+        Ok(())
     }
 }

@@ -72,7 +72,7 @@ pub fn expand(
             plan.block(choice, shrink)?;
             Ok((plan.patch, plan.norms))
         });
-        let (patch, norms) = planned.map_err(|d| PassError::refused(&choice.block, d))?;
+        let (patch, norms) = planned.map_err(|d| choice.block.refused(d))?;
         apply(model, patch, &choice.block.name)?;
         expansion.norms.extend(norms);
     }

@@ -211,7 +211,7 @@ where
             }
             Ok(patch)
         });
-        let patch = patch.map_err(|declined| PassError::refused(block, declined))?;
+        let patch = patch.map_err(|declined| block.refused(declined))?;
         // Inside the branch sizes change: what the file declares of them no longer holds.
         let inner: Vec<ValueId> = block
             .nodes

@@ -93,7 +93,7 @@ pub fn prune_part(
     let block = only_block(part)?;
     if !forms(&block).contains(&form) {
         let detail = format!("it has no form {:?}", form.name());
-        return Err(PassError::refused(&block, Declined::new("no-such-form", detail)));
+        return Err(block.refused(Declined::new("no-such-form", detail)));
     }
     prune(part, &[Choice { block, form }], shrink)?;
     pipeline::compile(part, options, &mut |_, _| {})?;

@@ -39,7 +39,7 @@ pub fn fit_part(
 ) -> Result<(), PassError> {
     let block = super::only_block(part)?;
     let site = with_context(part, |cx| site(cx, &block, form, shrink));
-    let site = site.map_err(|declined| PassError::refused(&block, declined))?;
+    let site = site.map_err(|declined| block.refused(declined))?;
     let stand_in = stand_in(&site)?;
     substitute(part, &site, &stand_in)?;
     pipeline::compile(part, options, &mut |_, _| {})?;
