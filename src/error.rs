@@ -166,7 +166,12 @@ impl CliError {
             | Self::Calibration { .. }
             | Self::Config { .. }
             | Self::Trainer(_)
-            | Self::Pass(PassError::UnknownRule { .. } | PassError::AlreadyExpanded) => 2,
+            | Self::Pass(PassError::UnknownRule { .. } | PassError::AlreadyExpanded)
+            | Self::Exec(
+                ExecError::InputMissing { .. }
+                | ExecError::InputUnknown { .. }
+                | ExecError::InputMismatch { .. },
+            ) => 2,
             Self::NothingToPrune { .. } | Self::Pass(PassError::Refused { .. }) => 6,
             Self::DifferentSignature { .. }
             | Self::VerificationFailed { .. }
@@ -174,15 +179,9 @@ impl CliError {
             Self::TargetRefuses { .. } => 4,
             Self::GoalMissed { .. } => 7,
             Self::Interrupted | Self::Cancelled => 130,
-            Self::Unverifiable { .. } => 8,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
-            Self::Exec(
-                ExecError::InputMissing { .. }
-                | ExecError::InputUnknown { .. }
-                | ExecError::InputMismatch { .. },
-            ) => 2,
-            Self::Exec(_) => 8,
+            Self::Unverifiable { .. } | Self::Exec(_) => 8,
         }
     }
 

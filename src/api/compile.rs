@@ -20,7 +20,6 @@ use crate::write::{self, Staged};
 
 /// How a model is compiled.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each says yes or no to a step of its own")]
 pub struct CompileOptions {
     /// File that gets the result; `None` = the report has its bytes.
     pub output: Option<PathBuf>,

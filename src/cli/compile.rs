@@ -102,6 +102,7 @@ pub struct DataArgs {
 
 /// What compiling and pruning share.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct CommonArgs {
     /// Model to read; - for standard input
     #[arg(index = 1)]

@@ -1,5 +1,7 @@
 //! `evaluate A [B]`: accuracy and agreement over images.
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
 
 use crate::api::{self, EvaluateOptions, EvaluateReport, Source};
@@ -56,8 +58,11 @@ fn table(arguments: &EvaluateArgs, report: &EvaluateReport, shown: usize) -> Str
         lines.push(format!("  {count} could not be read, such as {}", report.skipped[0]));
     }
     let row = |name: &str, images: &str, cells: Vec<String>| {
-        let cells: String = cells.iter().map(|cell| format!("{cell:>12}")).collect();
-        format!("  {name:<24}{images:>8}{cells}").trim_end().to_owned()
+        let mut line = format!("  {name:<24}{images:>8}");
+        for cell in cells {
+            let _ = write!(line, "{cell:>12}");
+        }
+        line.trim_end().to_owned()
     };
     let has_two = report.models.len() > 1;
     let names = ["A", "B"].into_iter().take(report.models.len()).filter(|_| report.has_labels);
@@ -94,7 +99,7 @@ fn flipped(report: &EvaluateReport, shown: usize) -> Vec<String> {
     let count = report.flipped.len();
     let mut head = format!("{} change their class from A to B", counted(count, "image", "images"));
     if shown > 0 && shown < count {
-        head.push_str(&format!("; the first {shown} (--flipped N shows more)"));
+        let _ = write!(head, "; the first {shown} (--flipped N shows more)");
     }
     let mut lines = vec![head];
     for image in &report.flipped[..shown] {

@@ -56,25 +56,25 @@ fn cancelled_work_ends_with_an_error_and_leaves_nothing() {
     let output = Some(scene.path().join("out.onnx"));
     let options = CompileOptions { output, ..CompileOptions::default() };
     for calls in [1, 2] {
-        let error = compile(&repvgg(), &options, &mut Impatient { calls }).expect_err("cancelled");
+        let error = compile(repvgg(), &options, &mut Impatient { calls }).expect_err("cancelled");
         assert_eq!((error.code(), error.exit_code()), ("C0011", 130));
         assert_eq!(std::fs::read_dir(scene.path()).expect("readable").count(), 0);
     }
     let data = folder().join("fmnist_test_1000.npz");
     let options =
         EvaluateOptions { preprocess: "fashion-mnist".into(), ..EvaluateOptions::default() };
-    let error = evaluate(&repvgg(), None, &data, &options, &mut Impatient { calls: 1 });
+    let error = evaluate(repvgg(), None, &data, &options, &mut Impatient { calls: 1 });
     assert_eq!(error.expect_err("cancelled").code(), "C0011");
 }
 
 #[test]
 fn inspecting_and_measuring_give_plain_numbers() {
-    let report = inspect(&repvgg(), &InspectOptions::default(), &mut Silent).expect("it is read");
+    let report = inspect(repvgg(), &InspectOptions::default(), &mut Silent).expect("it is read");
     let (log, after) = report.compiled.expect("it is compiled by default");
     assert!(!log.rewrites.is_empty() && after.nodes < report.before.nodes);
     assert!(report.findings.is_none());
     let options = BenchOptions { seconds: 0.1, batch: 2, ..BenchOptions::default() };
-    let report = bench(&repvgg(), Some(repvgg().into()), &options, &mut Silent).expect("it runs");
+    let report = bench(repvgg(), Some(repvgg().into()), &options, &mut Silent).expect("it runs");
     assert_eq!((report.batch, report.models.len()), (2, 2));
     assert!(report.models.iter().all(|model| model.latency.median_ms > 0.0));
 }

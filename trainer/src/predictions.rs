@@ -63,7 +63,7 @@ impl Predictions {
     ) -> Result<Option<Self>, TrainerError> {
         let mut batches = images.all()?;
         let (mut classes, mut all) = (0, Vec::new());
-        while let Some(batch) = batches.next() {
+        for batch in batches.by_ref() {
             let batch = batch?;
             let count = batch.images.dims().first().copied().unwrap_or(0);
             let size = images.fixed_batch().map_or(count, |_| images.batch());
