@@ -2,9 +2,9 @@
 
 use ndarray::ArrayD;
 
-use super::affine_map::{
-    AffineMap, Axis, array, check_channels, check_rank, checked_elements, gcd,
-};
+use updp_ir::ConvAxis;
+
+use super::affine_map::{AffineMap, array, check_channels, check_rank, checked_elements, gcd};
 use super::compose::flat_positions;
 use super::obstacle::Obstacle;
 
@@ -66,7 +66,7 @@ impl AffineMap {
         self.check_parallel(&identity, None)?;
         let mut centre = Vec::new();
         for axis in 0..self.spatial_rank() {
-            let Axis { kernel, dilation, begin, .. } = self.axis(axis);
+            let ConvAxis { kernel, dilation, begin, .. } = self.axis(axis);
             if !begin.is_multiple_of(dilation) || begin / dilation >= kernel {
                 return Err(Obstacle::IdentityNeedsCentreTap { axis, kernel, padding: begin });
             }
@@ -144,14 +144,14 @@ struct Grid {
 }
 
 impl Grid {
-    fn of(own: Axis, other: Axis) -> Self {
+    fn of(own: ConvAxis, other: ConvAxis) -> Self {
         let begin = own.begin.max(other.begin);
         let (own_start, other_start) = (begin - own.begin, begin - other.begin);
-        let step = |axis: Axis| if axis.kernel > 1 { axis.dilation } else { 0 };
+        let step = |axis: ConvAxis| if axis.kernel > 1 { axis.dilation } else { 0 };
         let dilation = gcd(gcd(step(own), step(other)), own_start.max(other_start)).max(1);
         let extent = (own_start + own.extent()).max(other_start + other.extent());
         let slack = own.slack().max(other.slack());
-        let place = |axis: Axis, start: usize| {
+        let place = |axis: ConvAxis, start: usize| {
             (0..axis.kernel).map(|tap| (start + tap * axis.dilation) / dilation).collect()
         };
         Self {

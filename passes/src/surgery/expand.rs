@@ -356,11 +356,11 @@ fn refuse(obstacle: Obstacle) -> Declined {
 
 /// The branch as one map with every nonlinear element replaced by its linear one, geometry moved.
 fn branch_map(block: &Block, form: Form, shrink: Shrink) -> Result<AffineMap, Declined> {
-    let mut geometry = moved(block, form, shrink)?.convs.into_iter();
+    let mut geometry = moved(block, form, shrink)?.into_iter();
     let mut whole: Option<AffineMap> = None;
     for element in &block.branch {
         let channels = whole.as_ref().map(AffineMap::out_channels);
-        let rank = block.linears().next().map_or(2, |unit| unit.kernel.len());
+        let rank = block.linears().next().map_or(2, |unit| unit.geometry.rank());
         let next = match element {
             Element::Activation(activation) if activation.gain == 1.0 => continue,
             Element::Activation(activation) => {
