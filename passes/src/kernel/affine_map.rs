@@ -295,14 +295,6 @@ impl AffineMap {
         self.weight.shape().iter().map(|&dim| dim as u64).product()
     }
 
-    /// Checks that the map needs no border map.
-    ///
-    /// # Errors
-    /// `border-bias` when it has one.
-    pub fn check_no_border(&self) -> Result<(), Obstacle> {
-        if self.border.is_some() { Err(Obstacle::BorderBias) } else { Ok(()) }
-    }
-
     /// Checks that the border map, if any, takes at most `limit` bytes with elements of
     /// `element_bytes`.
     ///

@@ -19,7 +19,6 @@ mod obstacle;
 mod oracle;
 mod parallel;
 mod statistics;
-pub mod transposed;
 
 #[cfg(test)]
 mod tests;

@@ -45,55 +45,6 @@ impl AffineMap {
         Ok(map.with_constant(self.constant().plus(other.constant())?))
     }
 
-    /// Returns the map that subtracts the output of `other` from that of `self`; see
-    /// [`Self::plus`].
-    ///
-    /// # Errors
-    /// As [`Self::plus`].
-    pub fn minus(&self, other: &Self, input_size: Option<&[usize]>) -> Result<Self, Obstacle> {
-        self.plus(&other.negated(), input_size)
-    }
-
-    /// Returns the map `y + x`: a skip connection without growing the kernel (L10).
-    ///
-    /// # Errors
-    /// `channels-mismatch` when `I ≠ O`; `stride-mismatch` when a stride is not 1;
-    /// `output-size-mismatch` when the output size is not the input size;
-    /// `identity-needs-centre-tap` when no tap reads the output's own position.
-    pub fn plus_identity(&self) -> Result<Self, Obstacle> {
-        check_channels(self.in_channels(), self.out_channels())?;
-        let identity = Self::identity(self.in_channels(), self.spatial_rank());
-        self.check_parallel(&identity, None)?;
-        let mut centre = Vec::new();
-        for axis in 0..self.spatial_rank() {
-            let ConvAxis { kernel, dilation, begin, .. } = self.axis(axis);
-            if !begin.is_multiple_of(dilation) || begin / dilation >= kernel {
-                return Err(Obstacle::IdentityNeedsCentreTap { axis, kernel, padding: begin });
-            }
-            centre.push(begin / dilation);
-        }
-        let mut map = self.clone();
-        for (output, mut kernels) in map.weight.outer_iter_mut().enumerate() {
-            let input = output % (self.in_channels() / self.groups);
-            kernels[&[&[input], &centre[..]].concat()[..]] += 1.0;
-        }
-        Ok(map)
-    }
-
-    /// Checks that the taps of `other` lie on the taps of `self`, so that the sum keeps this
-    /// kernel.
-    ///
-    /// # Errors
-    /// `spatial-rank-mismatch`; `kernel-would-grow`.
-    pub fn check_fits(&self, other: &Self) -> Result<(), Obstacle> {
-        check_rank(self.spatial_rank(), other.spatial_rank())?;
-        let is_grown = |(axis, grid): &(usize, Grid)| grid.kernel != self.kernel_size()[*axis];
-        match self.grids(other).into_iter().enumerate().find(is_grown) {
-            Some((axis, _)) => Err(Obstacle::KernelWouldGrow { axis }),
-            None => Ok(()),
-        }
-    }
-
     fn check_parallel(&self, other: &Self, input_size: Option<&[usize]>) -> Result<(), Obstacle> {
         let rank = self.spatial_rank();
         check_rank(rank, other.spatial_rank())?;

@@ -20,7 +20,8 @@ impl Linear {
         &self,
         cx: &Context<'_>,
         patch: &mut Patch,
-        (a, c): (&[f64], &[f64]),
+        a: &[f64],
+        c: &[f64],
         out: Out,
     ) -> Result<Operand, Declined> {
         let weight = self.scaled_rows(a)?;
@@ -71,7 +72,8 @@ impl Linear {
         cx: &Context<'_>,
         patch: &mut Patch,
         x: Operand,
-        (a, bias): (&[f64], Option<&[f64]>),
+        a: &[f64],
+        bias: Option<&[f64]>,
         out: Out,
     ) -> Result<Operand, Declined> {
         let weight = self.scaled_columns(a)?;

@@ -153,10 +153,10 @@ impl Rule for FoldIntoConsumer {
             };
             match &shift {
                 Shift::Nothing => {
-                    unit.emit_scaled_inputs(cx, &mut patch, x, (&scale, unit.bias.as_deref()), out)?
+                    unit.emit_scaled_inputs(cx, &mut patch, x, &scale, unit.bias.as_deref(), out)?
                 }
                 Shift::Bias(bias) => {
-                    unit.emit_scaled_inputs(cx, &mut patch, x, (&scale, Some(bias)), out)?
+                    unit.emit_scaled_inputs(cx, &mut patch, x, &scale, Some(bias), out)?
                 }
                 Shift::Border(map) => unit.emit_map(cx, &mut patch, x, map, out)?,
             };

@@ -111,8 +111,10 @@ fn only_block(part: &Model) -> Result<Block, PassError> {
 fn plan_conv(
     patch: &mut Patch,
     anchor: NodeId,
-    (dtype, name): (DataType, &str),
-    (x, map): (Operand, &AffineMap),
+    dtype: DataType,
+    name: &str,
+    x: Operand,
+    map: &AffineMap,
     out: Out,
 ) -> Result<Operand, Declined> {
     let values: Vec<f64> = map.weight.iter().copied().collect();

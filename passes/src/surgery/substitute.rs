@@ -112,7 +112,7 @@ fn replaced(cx: &Context<'_>, site: &Site, maps: &[AffineMap]) -> Result<Patch, 
     let mut patch = Patch::new();
     let output = find(cx, &site.output)?;
     let (producer, _) = cx.graph.producer(output).ok_or(IrError::StaleId)?;
-    operators(cx, &mut patch, (site, maps), producer, &Out::Value(output))?;
+    operators(cx, &mut patch, site, maps, producer, &Out::Value(output))?;
     patch.remove(producer);
     Ok(patch)
 }
@@ -121,7 +121,8 @@ fn replaced(cx: &Context<'_>, site: &Site, maps: &[AffineMap]) -> Result<Patch, 
 pub(super) fn operators(
     cx: &Context<'_>,
     patch: &mut Patch,
-    (site, maps): (&Site, &[AffineMap]),
+    site: &Site,
+    maps: &[AffineMap],
     producer: NodeId,
     last: &Out,
 ) -> Result<Operand, PassError> {
@@ -160,7 +161,7 @@ pub(super) fn operators(
                 patch.node(add, producer, vec![product, bias], out)
             }
         } else {
-            super::plan_conv(patch, producer, (dtype, &name), (x, map), out)
+            super::plan_conv(patch, producer, dtype, &name, x, map, out)
                 .map_err(|declined| refused(site, declined))?
         };
     }
