@@ -128,7 +128,7 @@ cost-model: setup $(VENV)/.check ## hold the cost guard's decisions against ONNX
 	$(call step,measure)
 	$(VENV)/bin/python scripts/cost_model.py $(COMPILER)
 
-depth: setup $(VENV)/.check ## speed of full-size networks with pruned blocks; prints the table for docs/results.md
+depth: setup $(VENV)/.check ## speed of full-size networks with pruned blocks; prints the table for docs/experiments/depth-speed.md
 	cargo build --locked --release -p updp-compile -p updp-zoo
 	$(VENV)/bin/python scripts/depth.py
 
@@ -139,12 +139,12 @@ prune-check: setup ## prune every block of the fixtures, alone and all together,
 $(FASHION_MNIST):
 	$(call apt_install,dataset-fashion-mnist)
 
-fit-table: setup $(VENV)/.check $(FASHION_MNIST) ## accuracy against pruned blocks on Fashion-MNIST; prints tables for docs/results.md, draws docs/fit_fmnist.svg
+fit-table: setup $(VENV)/.check $(FASHION_MNIST) ## accuracy against pruned blocks on Fashion-MNIST; prints tables for docs/experiments/fit.md, draws docs/fit_fmnist.svg
 	cargo build --locked --release
 	rm -rf target/fit-table
 	$(VENV)/bin/python scripts/fit_table.py $(COMPILER)
 
-bench: setup $(VENV)/.bench ## compare speed and memory with onnxslim and onnxsim; prints tables for docs/results.md
+bench: setup $(VENV)/.bench ## compare speed and memory with onnxslim and onnxsim; prints tables for docs/experiments/exact-compilation.md
 	$(call step,build the compiler and the model zoo)
 	cargo build --locked --release -p updp-compile -p updp-zoo
 	$(call step,write the full-size models)

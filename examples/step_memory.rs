@@ -9,7 +9,7 @@ use updp_autodiff::step::Objective;
 use updp_autodiff::{StepSpec, Target, TrainingStep};
 use updp_exec::{ModelSource, Options, StepSession};
 use updp_ir::{DataPlacement, Model, Tensor, TensorType};
-use updp_trainer::tune::states_of;
+use updp_trainer::finetune::states_of;
 
 /// Steps that are run.
 const STEPS: usize = 4;
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let states = states_of(&step);
     let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
     let before = peak_mib()?;
-    let results = [step.loss.as_str(), step.gradient_norm.as_str()];
+    let results = [step.names.loss.as_str(), step.names.gradient_norm.as_str()];
     let source = ModelSource::Bytes(&bytes);
     let mut session = StepSession::open(source, &Options::default(), &states, &results)?;
     let mut inputs = Vec::new();

@@ -1,4 +1,4 @@
-"""Compare the compiler with onnxslim and onnxsim as whole processes; prints Markdown tables for docs/results.md.
+"""Compare the compiler with onnxslim and onnxsim as whole processes; prints Markdown tables for docs/experiments/exact-compilation.md.
 
     .venv/bin/python scripts/bench.py target/release/updp-compile --models target/zoo [--runs 5] [--flags "..."]
         [--large DIR] [--chain DIR]

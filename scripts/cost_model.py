@@ -4,7 +4,7 @@
 
 Every row is a small model that can merge into one operator. The compiler is asked twice: with `--merge auto` (does the guard
 grant the merge?) and with `--merge all` (the merged model). Original and merged model then run in turn in ONNX Runtime with all
-of its own optimizations on, in one thread; the median of their ratios is printed. Prints the table of docs/results.md, "Cost model".
+of its own optimizations on, in one thread; the median of their ratios is printed. Prints the table of docs/experiments/cost-model.md.
 Needs scripts/requirements-check.txt.
 """
 

@@ -5,7 +5,7 @@
 
 Weights are seeded, not trained: only the structure counts. Inserted BatchNorms get the statistics of noise, so that
 they do not fold away as a neutral one would. Both sides run in ONNX Runtime with all its
-optimizations on, in turns. Prints one Markdown table; docs/results.md keeps it with its date.
+optimizations on, in turns. Prints one Markdown table; docs/experiments/depth-speed.md keeps it with its date.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Accuracy of a CIFAR-10 ResNet-20 with fitted blocks; prints the tables for docs/results.md.
+"""Accuracy of a CIFAR-10 ResNet-20 with fitted blocks; prints the tables for docs/experiments/fit.md.
 
     scripts/fit_cifar.py target/release/updp-compile --models DIR --data DIR [--work DIR]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much of the accuracy of pruned networks comes back, by method of training; prints the tables for docs/results.md.
+"""How much of the accuracy of pruned networks comes back, by method of training; prints the tables for docs/experiments/recovery.md.
 
     scripts/recovery.py target/release/updp-compile --fmnist DIR --cifar DIR --cifar-models DIR [--work DIR] [--device cuda]
 
@@ -133,7 +133,7 @@ class Runs:
 
     def drawn(self, net, count, seed):
         """As many of the blocks that can be pruned, at random."""
-        prunable = [block["index"] for block in self.choice(net, count) if block["offers"]]
+        prunable = [block["index"] for block in self.choice(net, count) if block["candidates"]]
         return named(random.Random(seed).sample(prunable, count))
 
     def run(self, net, blocks, arm, seed):

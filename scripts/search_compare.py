@@ -67,7 +67,7 @@ def main():
             for search in SEARCHES:
                 runs = [run(arguments, images, folder, seed, search, supernet) for seed in range(arguments.seeds)]
                 sets = {len(found["tried"]) for found in runs}
-                lost = [min(it["joint_price"] for it in found["tried"] if len(it["blocks"]) == int(arguments.prune)) for found in runs]
+                lost = [min(it["joint_degradation"] for it in found["tried"] if len(it["blocks"]) == int(arguments.prune)) for found in runs]
                 first = [100 * (found["training"]["before"] if found["training"] else found["after"])["accuracy"] for found in runs]
                 last = [100 * found["after"]["accuracy"] for found in runs]
                 print(f"| {supernet} | {search} | {'/'.join(map(str, sorted(sets)))} | {mean(lost)} | {mean(first)} | {mean(last)} |",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Memory of training steps, ours in ONNX Runtime beside PyTorch; prints the table for docs/results.md.
+"""Memory of training steps, ours in ONNX Runtime beside PyTorch; prints the table for docs/experiments/training-speed.md.
 
     scripts/step_memory.py STEP_MEMORY [--net NAME]... [--batch 64]
 

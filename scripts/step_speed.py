@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Speed of training steps, ours in ONNX Runtime beside PyTorch, in turns; prints the table for docs/results.md.
+"""Speed of training steps, ours in ONNX Runtime beside PyTorch, in turns; prints the table for docs/experiments/training-speed.md.
 
     scripts/step_speed.py STEP_SPEED [--net NAME]... [--rounds 30] [--batch 64] [--threads 2]
     scripts/step_speed.py STEP_SPEED --profile [--net NAME]...

@@ -1,46 +1,36 @@
 //! The blocks of a model as a page: one self-contained HTML file of bars, before and after pruning.
 
-use crate::report::grouped;
-use crate::report_page::chart::bar;
-use crate::report_page::{TAIL, escape, head, number, put};
-use crate::survey::{Row, Variant};
+use askama::Template;
 
-/// The page. Every number of a bar is in its tooltip as well.
+use crate::report::grouped;
+use crate::report_page::chart::{Bar, Group};
+use crate::report_page::number;
+use updp_prune::profile::{BlockProfile, Variant};
+
+/// What `block_map.html` shows.
+#[derive(Template)]
+#[template(path = "block_map.html")]
+struct BlockMap<'a> {
+    title: &'a str,
+    /// Where the times come from.
+    how: &'static str,
+    groups: Vec<Group<'a>>,
+}
+
+/// The page. The tooltip of a bar has all its numbers.
 #[must_use]
-pub fn html(title: &str, rows: &[Row]) -> String {
+pub fn html(title: &str, rows: &[BlockProfile]) -> String {
     let longest = rows.iter().map(|row| row.baseline.time_ms()).fold(0.0, f64::max).max(1e-9);
     let is_measured = rows.iter().any(|row| row.baseline.latency_ms.is_some());
     let how = if is_measured { "measured" } else { "by the cost model" };
-    let mut html = head(title);
-    put(
-        &mut html,
-        format_args!(
-            "<h1>{}</h1>\n<p class=\"dim\">{} blocks. Grey-blue: as it is; green: its fastest pruned form; grey: cannot \
-             be pruned. Bars show time, {how}.</p>\n<div class=\"bars\">\n",
-            escape(title),
-            rows.len()
-        ),
-    );
-    for row in rows {
-        draw(&mut html, row, longest);
-    }
-    html.push_str("</div>\n");
-    html.push_str(TAIL);
-    html
+    let groups = rows.iter().map(|row| group(row, longest)).collect();
+    BlockMap { title, how, groups }.to_string()
 }
 
-fn draw(html: &mut String, row: &Row, longest: f64) {
+/// The bars of one block: as it is, and in its fastest form.
+fn group(row: &BlockProfile, longest: f64) -> Group<'_> {
     let block = &row.block;
-    put(
-        html,
-        format_args!(
-            "<h3>{}\u{a0}{} <span class=\"dim\">{}</span></h3>\n",
-            block.index,
-            block.kind.name(),
-            escape(&block.name)
-        ),
-    );
-    let mut line = |class: &str, variant: &Variant, label: &str| {
+    let line = |class: &'static str, variant: &Variant, label: &str| {
         let tip = format!(
             "{label}: {:.4} ms, {} MACs, {} layers, {} parameters",
             variant.time_ms(),
@@ -49,18 +39,17 @@ fn draw(html: &mut String, row: &Row, longest: f64) {
             grouped(variant.parameters as u64)
         );
         let value = format!("{} ms", number(variant.time_ms()));
-        bar(html, label, class, variant.time_ms() / longest, &value, &tip);
+        Bar::new(label.to_owned(), class, variant.time_ms() / longest, value, tip)
     };
     let class = if block.refusal.is_some() { "fill-no" } else { "fill-was" };
-    line(class, &row.baseline, "as it is");
-    match (&block.refusal, row.fastest()) {
-        (Some(refusal), _) => {
-            put(
-                html,
-                format_args!("<p class=\"dim\">left alone: {}</p>\n", escape(&refusal.detail)),
-            );
-        }
-        (None, Some((form, variant))) => line("fill-is", variant, form.name()),
-        (None, None) => {}
+    let mut bars = vec![line(class, &row.baseline, "as it is")];
+    if block.refusal.is_none() {
+        bars.extend(row.fastest().map(|(form, variant)| line("fill-is", variant, form.name())));
+    }
+    Group {
+        heading: format!("{}\u{a0}{}", block.index, block.kind.name()),
+        name: &block.name,
+        bars,
+        note: block.refusal.as_ref().map(|refusal| format!("left alone: {}", refusal.detail)),
     }
 }

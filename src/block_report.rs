@@ -4,17 +4,17 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 use updp_passes::surgery::Form;
+use updp_prune::outcome::{BlockOutcome, DataOutcome, Outcome};
 
-use updp_trainer::outcome::Outcome;
+use crate::report::grouped;
+use updp_prune::Pruned;
+use updp_prune::profile::{BlockProfile, Variant};
+use updp_prune::structure::StatisticsSource;
+use updp_prune::words::counted;
 
-use crate::prune::{Pruned, StatisticsSource};
-use crate::report::{counted, grouped};
-use crate::survey::{Row, Variant};
-use crate::training::words;
-
-/// The blocks of a model: what each is, what it could become.
+/// The blocks of a model: kind, shape, size and fastest form of each.
 #[must_use]
-pub fn table(rows: &[Row]) -> String {
+pub fn table(rows: &[BlockProfile]) -> String {
     if rows.is_empty() {
         return "  no blocks found".to_owned();
     }
@@ -55,7 +55,7 @@ pub fn table(rows: &[Row]) -> String {
             let _ = write!(out, "  {slower}");
         } else if best.is_none() {
             let reason = row.forms.values().find_map(|v| v.as_ref().err());
-            let _ = write!(out, "  {}", reason.map_or("does not offer this form", String::as_str));
+            let _ = write!(out, "  {}", reason.map_or("does not have this form", String::as_str));
         }
         if let Some(reason) = &row.unmeasured {
             let _ = write!(out, "  not measured: {reason}");
@@ -66,7 +66,7 @@ pub fn table(rows: &[Row]) -> String {
 
 /// Latencies of every block and each of its forms, with the gain of each form.
 #[must_use]
-pub fn latencies(rows: &[Row]) -> String {
+pub fn latencies(rows: &[BlockProfile]) -> String {
     let mut out = String::from("  block                 baseline, ms   form: ms (gain)");
     for row in rows {
         let ms = row.baseline.time_ms();
@@ -89,10 +89,10 @@ pub fn latencies(rows: &[Row]) -> String {
     out
 }
 
-/// What pruning everything that gains would do, and the command for it.
+/// The gain from pruning every block that has a faster form, and the command for it; `None` where no block has one.
 #[must_use]
-pub fn outlook(model: &str, rows: &[Row]) -> Option<String> {
-    let gains: Vec<&Row> = rows
+pub fn outlook(model: &str, rows: &[BlockProfile]) -> Option<String> {
+    let gains: Vec<&BlockProfile> = rows
         .iter()
         .filter(|row| row.block.refusal.is_none() && row.slower().is_none())
         .filter(|row| row.fastest().is_some())
@@ -117,7 +117,7 @@ pub fn outlook(model: &str, rows: &[Row]) -> Option<String> {
     ))
 }
 
-/// A number to three digits with its unit: 1.23M.
+/// A number to three digits with its SI prefix: 1.23M.
 fn short(number: u64) -> String {
     let value = number as f64;
     match number {
@@ -130,7 +130,7 @@ fn short(number: u64) -> String {
 
 /// The blocks as JSON.
 #[must_use]
-pub fn json(rows: &[Row]) -> Value {
+pub fn json(rows: &[BlockProfile]) -> Value {
     let rows = rows.iter().map(|row| {
         let forms: serde_json::Map<String, Value> = row
             .forms
@@ -173,10 +173,10 @@ fn variant(known: &Variant) -> Value {
     })
 }
 
-/// The blocks that were pruned, a line each.
+/// The blocks that were pruned, one line for each.
 #[must_use]
 pub fn chosen(pruned: &Pruned) -> String {
-    let mut out = format!("{} of {} blocks:", pruned.chosen.len(), pruned.found);
+    let mut out = format!("{} of {} blocks:", pruned.chosen.len(), pruned.blocks_found);
     for (row, form) in &pruned.chosen {
         let block = &row.block;
         let _ = write!(
@@ -192,20 +192,20 @@ pub fn chosen(pruned: &Pruned) -> String {
             let _ = write!(out, " (by the cost model; it cannot be measured: {reason})");
         }
     }
-    for reason in &pruned.left {
+    for reason in &pruned.skipped {
         let _ = write!(out, "\n  left alone: {reason}");
     }
     if pruned.statistics == StatisticsSource::Noise {
         out.push_str(
-            "\n  BatchNorms in place of other norms have the statistics of noise; \
-             --input-data gives those of data",
+            "\n  BatchNorms that replace other norms have the statistics of noise; \
+             --input-data gives them those of data",
         );
     }
     out
 }
 
-/// Latency of a block as it was and in this form.
-fn gain(row: &Row, form: Form) -> String {
+/// Latency of a block as it is and in this form; empty where they were not measured.
+fn gain(row: &BlockProfile, form: Form) -> String {
     let Some(variant) = row.variant(form) else { return String::new() };
     let (Some(before), Some(after)) = (row.baseline.latency_ms, variant.latency_ms) else {
         return String::new();
@@ -213,7 +213,7 @@ fn gain(row: &Row, form: Form) -> String {
     format!(" {before:>8.3} -> {after:>8.3} ms")
 }
 
-/// The part of the JSON report on pruned blocks.
+/// The pruned blocks as the JSON report shows them.
 #[must_use]
 pub fn pruning(pruned: &Pruned) -> Value {
     let blocks: Vec<Value> = pruned
@@ -234,10 +234,10 @@ pub fn pruning(pruned: &Pruned) -> Value {
     let mut report = json!({
         "recovery": recovery,
         "usable": pruned.outcome.is_some(),
-        "blocks_found": pruned.found,
+        "blocks_found": pruned.blocks_found,
         "statistics": pruned.statistics.name(),
         "blocks": blocks,
-        "left_alone": pruned.left,
+        "left_alone": pruned.skipped,
     });
     if let Some(outcome) = &pruned.outcome {
         report["fit"] = json!(outcome);
@@ -245,19 +245,38 @@ pub fn pruning(pruned: &Pruned) -> Value {
     report
 }
 
-/// What pruning with data found, as text: the score before and after, the speed, and every block with its prices.
+/// The outcome of pruning with data as text: scores and speed before and after, and the degradation of every candidate.
 #[must_use]
 pub fn fitted(outcome: &Outcome) -> String {
-    let mut out = String::new();
     let chosen = outcome.blocks.iter().filter(|block| block.chosen.is_some()).count();
-    let _ =
-        write!(out, "{chosen} of {} blocks pruned (goal: {})", outcome.blocks.len(), outcome.goal);
-    let per_cent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let mut out =
+        format!("{chosen} of {} blocks pruned (goal: {})", outcome.blocks.len(), outcome.goal);
+    let data = &outcome.data;
     let _ = write!(
         out,
         "\n  fitted with {} images, chosen by {} held out",
-        outcome.data.calibration, outcome.data.held_out
+        data.calibration, data.held_out
     );
+    scores(&mut out, outcome);
+    trainings(&mut out, outcome);
+    if let Some(speed) = &outcome.speed {
+        let _ = write!(
+            out,
+            "\n  latency  {:.3} -> {:.3} ms, {:.2}x, at batch {} on {}",
+            speed.before_ms, speed.after_ms, speed.speedup, speed.batch, speed.runtime
+        );
+    }
+    images(&mut out, data);
+    candidates(&mut out, &outcome.blocks);
+    for sentence in &outcome.explanation {
+        let _ = write!(out, "\n  {sentence}");
+    }
+    out
+}
+
+/// Accuracy before and after, and how near the result is to the input model.
+fn scores(out: &mut String, outcome: &Outcome) {
+    let per_cent = |share: f64| format!("{:.2} %", 100.0 * share);
     let images = outcome.after.images;
     let on = if outcome.data.validation > 0 { "of --val" } else { "held out" };
     if let (Some(before), Some(after)) = (outcome.before.accuracy, outcome.after.accuracy) {
@@ -276,6 +295,10 @@ pub fn fitted(outcome: &Outcome) -> String {
         let overlap = outcome.after.overlap;
         let _ = write!(out, "\n  cosine to the input model  {overlap:.4} on {images} images {on}");
     }
+}
+
+/// How the supernet and the result were trained; nothing where they were not.
+fn trainings(out: &mut String, outcome: &Outcome) {
     if let Some(supernet) = &outcome.supernet {
         let epochs = counted(supernet.epochs, "epoch", "epochs");
         let start = supernet.start.as_ref().map_or_else(String::new, |start| {
@@ -290,7 +313,7 @@ pub fn fitted(outcome: &Outcome) -> String {
         );
     }
     if let Some(training) = &outcome.training {
-        let (before, after) = (words(&training.before), words(&training.after));
+        let (before, after) = (training.before.to_string(), training.after.to_string());
         let (method, epochs) = (&training.method, counted(training.epochs, "epoch", "epochs"));
         let _ = write!(
             out,
@@ -298,40 +321,37 @@ pub fn fitted(outcome: &Outcome) -> String {
             training.images, training.steps
         );
     }
-    if let Some(speed) = &outcome.speed {
-        let _ = write!(
-            out,
-            "\n  latency  {:.3} -> {:.3} ms, {:.2}x, at batch {} on {}",
-            speed.before_ms, speed.after_ms, speed.speedup, speed.batch, speed.runtime
-        );
-    }
-    if !outcome.data.skipped.is_empty() {
-        let _ = write!(out, "\n  {} images cannot be read:", outcome.data.skipped.len());
-        for skipped in outcome.data.skipped.iter().take(5) {
+}
+
+/// The images that cannot be read, and the classes.
+fn images(out: &mut String, data: &DataOutcome) {
+    if !data.skipped.is_empty() {
+        let _ = write!(out, "\n  {} images cannot be read:", data.skipped.len());
+        for skipped in data.skipped.iter().take(5) {
             let _ = write!(out, "\n    {skipped}");
         }
     }
-    if !outcome.data.classes.is_empty() {
-        let classes = &outcome.data.classes;
-        let few: Vec<&str> = classes.iter().take(10).map(String::as_str).collect();
-        let more = if classes.len() > few.len() { ", …" } else { "" };
+    if !data.classes.is_empty() {
+        let few: Vec<&str> = data.classes.iter().take(10).map(String::as_str).collect();
+        let more = if data.classes.len() > few.len() { ", …" } else { "" };
         let _ = write!(out, "\n  classes in the order of the output: {}{more}", few.join(", "));
     }
+}
+
+/// A line for every block with its candidates.
+fn candidates(out: &mut String, blocks: &[BlockOutcome]) {
     out.push_str("\n  block: ms as it is; form: points lost alone, ms; * = chosen");
-    for block in &outcome.blocks {
+    for block in blocks {
         let _ =
             write!(out, "\n  {:>3} {:<18} {:>8.3} ms ", block.index, block.kind, block.baseline_ms);
-        for offer in &block.offers {
-            let mark = if block.chosen.as_deref() == Some(offer.form.as_str()) { "*" } else { " " };
-            let _ =
-                write!(out, " {mark}{} {:.2}, {:.3}", offer.form, offer.price, offer.latency_ms);
+        for candidate in &block.candidates {
+            let form = &candidate.form;
+            let mark = if block.chosen.as_ref() == Some(form) { "*" } else { " " };
+            let (points, ms) = (candidate.degradation, candidate.latency_ms);
+            let _ = write!(out, " {mark}{form} {points:.2}, {ms:.3}");
         }
         if let Some(reason) = &block.reason {
             let _ = write!(out, "  {reason}");
         }
     }
-    for sentence in &outcome.explanation {
-        let _ = write!(out, "\n  {sentence}");
-    }
-    out
 }

@@ -2,20 +2,10 @@
 
 use std::path::Path;
 
-use indexmap::IndexMap;
-use updp_ir::Tensor;
+use updp_exec::InputData;
 use updp_trainer::data::{DataError, npz};
 
 use crate::error::CliError;
-
-/// Arrays given for the inputs, and labels when there are any.
-#[derive(Debug, Default)]
-pub struct InputData {
-    /// Arrays by input name.
-    pub arrays: IndexMap<String, Tensor>,
-    /// Class of each image.
-    pub labels: Option<Vec<i64>>,
-}
 
 fn failed(error: &DataError, path: &Path) -> CliError {
     let detail = match error {
@@ -48,31 +38,4 @@ pub fn read(arguments: &[String]) -> Result<InputData, CliError> {
         }
     }
     Ok(data)
-}
-
-impl InputData {
-    /// Splits the arrays along axis 0 into batches of at most `size` that agree over all inputs.
-    #[must_use]
-    pub fn batches(&self, size: usize) -> Vec<IndexMap<String, Tensor>> {
-        let rows = self.arrays.values().map(|t| t.dims().first().copied().unwrap_or(1)).min();
-        let rows = rows.unwrap_or(0);
-        (0..rows.div_ceil(size.max(1)))
-            .map(|batch| {
-                let (from, to) = (batch * size, ((batch + 1) * size).min(rows));
-                self.arrays
-                    .iter()
-                    .filter_map(|(name, tensor)| Some((name.clone(), cut(tensor, from, to)?)))
-                    .collect()
-            })
-            .collect()
-    }
-}
-
-/// Rows `from..to` of axis 0, sharing the bytes.
-fn cut(tensor: &Tensor, from: usize, to: usize) -> Option<Tensor> {
-    let row: usize = tensor.dims().get(1..)?.iter().product();
-    let width = tensor.dtype().bits()? / 8 * row;
-    let mut dims = tensor.dims().to_vec();
-    dims[0] = to - from;
-    Tensor::new(tensor.dtype(), dims, tensor.bytes().slice(from * width..to * width)).ok()
 }

@@ -6,8 +6,10 @@ use updp_autodiff::AutodiffError;
 use updp_exec::ExecError;
 use updp_ir::IrError;
 use updp_passes::PassError;
+use updp_prune::PruneError;
 use updp_trainer::data::DataError;
 use updp_trainer::error::TrainerError;
+use updp_verify::VerifyError;
 
 /// What ends a command.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,8 @@ pub enum CliError {
     Config { path: PathBuf, line: Option<usize>, detail: String, cure: String },
     #[error("interrupted; what was trained is kept")]
     Interrupted,
+    #[error("cancelled")]
+    Cancelled,
     #[error("there is no error code {code:?}")]
     UnknownCode { code: String },
     #[error(transparent)]
@@ -71,6 +75,39 @@ impl From<TrainerError> for CliError {
             TrainerError::Pass(error) => Self::Pass(error),
             TrainerError::Exec(error) => Self::Exec(error),
             other => Self::Trainer(other),
+        }
+    }
+}
+
+impl From<PruneError> for CliError {
+    fn from(error: PruneError) -> Self {
+        match error {
+            PruneError::Write { path, detail } => Self::Write { path, detail },
+            PruneError::NoSuchBlock { index, count } => Self::NoSuchBlock { index, count },
+            PruneError::NothingToPrune { detail } => Self::NothingToPrune { detail },
+            PruneError::LatencyTable { path, detail } => Self::LatencyTable { path, detail },
+            PruneError::Calibration { name } => Self::Calibration { name },
+            PruneError::Interrupted => Self::Interrupted,
+            PruneError::InputShape => {
+                Self::Unverifiable { detail: "an input has no known shape".to_owned() }
+            }
+            PruneError::Ir(error) => Self::Ir(error),
+            PruneError::Pass(error) => Self::Pass(error),
+            PruneError::Exec(error) => Self::Exec(error),
+            PruneError::Trainer(error) => error.into(),
+            other => Self::Unverifiable { detail: other.to_string() },
+        }
+    }
+}
+
+impl From<VerifyError> for CliError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::VerificationFailed { detail } => Self::VerificationFailed { detail },
+            VerifyError::Ir(error) => Self::Ir(error),
+            VerifyError::Exec(error) => Self::Exec(error),
+            VerifyError::Unverifiable { detail } => Self::Unverifiable { detail },
+            other => Self::Unverifiable { detail: other.to_string() },
         }
     }
 }
@@ -102,7 +139,7 @@ impl CliError {
             Self::LatencyTable { .. } => "C0015",
             Self::Calibration { .. } => "C0016",
             Self::GoalMissed { .. } => "C0017",
-            Self::Interrupted => "C0011",
+            Self::Interrupted | Self::Cancelled => "C0011",
             Self::Config { .. } => "C0018",
             Self::Trainer(error) => error.code(),
             Self::Ir(error) => error.code(),
@@ -136,14 +173,16 @@ impl CliError {
             | Self::Different { .. } => 5,
             Self::TargetRefuses { .. } => 4,
             Self::GoalMissed { .. } => 7,
-            Self::Interrupted => 130,
+            Self::Interrupted | Self::Cancelled => 130,
             Self::Unverifiable { .. } => 8,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
-            Self::Exec(error) => match error.code() {
-                "X0301" | "X0302" | "X0303" => 2,
-                _ => 8,
-            },
+            Self::Exec(
+                ExecError::InputMissing { .. }
+                | ExecError::InputUnknown { .. }
+                | ExecError::InputMismatch { .. },
+            ) => 2,
+            Self::Exec(_) => 8,
         }
     }
 
@@ -165,7 +204,9 @@ impl CliError {
             Self::VerificationFailed { .. } => {
                 "nothing was written; --skip RULE leaves a rule out; please report the model".into()
             }
-            Self::Different { .. } => "--limit X allows a larger difference".into(),
+            Self::Different { .. } => {
+                "--limit X allows a larger difference; a pruned or trained model is another function: updp-compile evaluate A B --data PATH compares what both say of images".into()
+            }
             Self::UnknownCode { .. } => "updp-compile errors lists them all".into(),
             Self::NoSuchBlock { .. } | Self::NothingToPrune { .. } => {
                 "updp-compile inspect MODEL lists the blocks, and why one cannot be pruned".into()

@@ -3,18 +3,27 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use updp_exec::{Budget, Executor, ModelSource, Optimizer, measure, open, sample_inputs};
+use updp_exec::{
+    Budget, Executor, ModelSource, Optimizer, RuntimeOptions, batch_plan, input_specs, measure,
+    sample_inputs,
+};
 use updp_ir::{DataPlacement, Graph};
 
-use crate::cli::{GateArgs, RuntimeArgs};
-use crate::commands::fix_shapes;
+use crate::api::shapes::fix_shapes;
 use crate::error::CliError;
-use crate::latency_table::batch_plan;
 use crate::model_file::{ModelFile, Source};
-use crate::verify::input_specs;
 
 /// Seconds to measure both models together.
 const SECONDS: f64 = 4.0;
+
+/// What a result is held against.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct GateOptions {
+    /// How many times as fast as the input model it has to be; below 1 it may be slower.
+    pub min_speedup: Option<f64>,
+    /// Bytes it may take, external data included.
+    pub max_bytes: Option<u64>,
+}
 
 /// How a result stood.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,29 +34,21 @@ pub struct Gates {
     pub bytes: Option<(u64, u64)>,
 }
 
-impl GateArgs {
-    /// Whether anything is asked for.
-    #[must_use]
-    pub fn is_asked_for(&self) -> bool {
-        self.min_speedup.is_some() || self.max_bytes.is_some()
-    }
-}
-
 impl Gates {
     /// Measures what is asked for.
     ///
     /// # Errors
     /// C0009 when an input has no known shape, X codes when the model cannot be run.
     pub fn measure(
-        arguments: &GateArgs,
+        options: &GateOptions,
         bytes: u64,
         speedup: impl FnOnce() -> Result<f64, CliError>,
     ) -> Result<Self, CliError> {
-        let speedup = match arguments.min_speedup {
+        let speedup = match options.min_speedup {
             Some(least) => Some((least, speedup()?)),
             None => None,
         };
-        Ok(Self { speedup, bytes: arguments.max_bytes.map(|most| (most, bytes)) })
+        Ok(Self { speedup, bytes: options.max_bytes.map(|most| (most, bytes)) })
     }
 
     /// What was missed, in words.
@@ -103,18 +104,17 @@ pub fn speedup(
     (input, shapes): (&Source, &[String]),
     written: &ModelFile,
     batch: usize,
-    runtime: &RuntimeArgs,
+    runtime: &RuntimeOptions,
 ) -> Result<f64, CliError> {
-    let (kind, options) = runtime.split(Optimizer::All);
     let mut before = if shapes.is_empty() {
-        open(input.for_runtime(), kind, &options)?
+        runtime.open(input.for_runtime(), Optimizer::All)?
     } else {
         let mut model = input.again()?;
         fix_shapes(shapes, &mut model)?;
         let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
-        open(ModelSource::Bytes(&bytes), kind, &options)?
+        runtime.open(ModelSource::Bytes(&bytes), Optimizer::All)?
     };
-    let mut after = open(written.source.for_runtime(), kind, &options)?;
+    let mut after = runtime.open(written.source.for_runtime(), Optimizer::All)?;
     in_turns(&mut *before, &mut *after, &written.model.graph, batch)
 }
 

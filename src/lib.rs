@@ -1,31 +1,63 @@
-//! The command line of `updp-compile`: arguments, files, verification, printing.
+//! Makes trained ONNX vision models faster: merges layers exactly, and prunes blocks and recovers accuracy.
 //!
-//! The only crate that talks to the terminal.
+//! The library has one function a job. Each takes a model ([`Source`]: a path, bytes or a graph), plain options with
+//! defaults, and an [`Observer`] that follows the work and may end it. Each gives a report of plain data.
+//!
+//! | function | what it does |
+//! |---|---|
+//! | [`compile`] | merges layers without changing the function, and verifies the result by running it |
+//! | [`inspect`] | says what is in a model and what compiling it would do |
+//! | [`verify`] | compares two models by running both |
+//! | [`evaluate`] | runs one or two models over images: accuracy, agreement, images that change their class |
+//! | [`bench`] | measures one or two models in turns; [`bench_blocks`] measures the blocks of one |
+//!
+//! ```
+//! use updp_compile::{CompileOptions, Silent, compile};
+//!
+//! let options = CompileOptions::default();
+//! let report = compile("fixtures/trained/fmnist_repvgg.bn.onnx", &options, &mut Silent)?;
+//! println!("{} nodes become {}", report.before.nodes, report.after.nodes);
+//! assert!(report.after.nodes < report.before.nodes);
+//! assert!(report.verification.is_some_and(|outputs| outputs.is_passed()));
+//! # let bytes = report.model.expect("no output file is asked for");
+//! # assert!(!bytes.is_empty());
+//! # Ok::<(), updp_compile::Error>(())
+//! ```
+//!
+//! Everything that prints, draws or reads arguments is the command line, which [`run`] starts.
 
-pub mod block_map;
-pub mod block_report;
+pub mod api;
+#[doc(hidden)]
 pub mod cli;
-pub mod commands;
-pub mod data;
+#[doc(hidden)]
 pub mod deploy;
-pub mod doubt;
-pub mod error;
-pub mod gates;
+#[doc(hidden)]
 pub mod interrupt;
-pub mod latency_table;
-pub mod local;
-pub mod model_file;
-pub mod prune;
-pub mod recover;
-pub mod rehearsal;
-pub mod report;
-pub mod report_page;
-pub mod survey;
+#[doc(hidden)]
 pub mod terminal;
-pub mod test_vectors;
-pub mod training;
-pub mod verify;
-pub mod write;
+
+mod block_map;
+mod block_report;
+mod commands;
+mod data;
+mod error;
+mod gates;
+mod model_file;
+mod report;
+mod report_page;
+mod test_vectors;
+mod write;
+
+pub use api::{
+    BenchOptions, BenchReport, BenchedModel, BlockBenchOptions, BlockBenchReport, BlockCount,
+    ClassScore, CompileOptions, CompileReport, Error, EvaluateOptions, EvaluateReport,
+    FlippedImage, InspectOptions, InspectReport, ModelScore, Observer, RuleOptions, Silent, Source,
+    VerificationStatus, VerifyOptions, VerifyReport, bench, bench_blocks, compile, evaluate,
+    inspect, verify,
+};
+pub use deploy::{DeployTarget, Finding, Severity};
+pub use gates::{GateOptions, Gates};
+pub use report::Versions;
 
 /// Runs the command line and returns the exit code.
 #[must_use]

@@ -5,83 +5,10 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 use serde_json::{Value, json};
-use updp_ir::infer::Shapes;
-use updp_ir::{Graph, Model};
-use updp_passes::Log;
+use updp_ir::Model;
+use updp_passes::{Log, ModelSummary};
 
-use crate::verify::Verification;
-
-/// Facts about a model.
-#[derive(Clone, Debug, Default)]
-pub struct Facts {
-    /// Nodes of the main graph.
-    pub nodes: usize,
-    /// Count by operator type.
-    pub ops: IndexMap<String, usize>,
-    /// Elements of all float initializers.
-    pub parameters: usize,
-    /// Multiply-adds of Conv, Gemm and MatMul at batch 1; symbolic dims count as 1.
-    pub macs: u64,
-    /// Bytes of the model and its data files.
-    pub bytes: u64,
-}
-
-impl Facts {
-    /// Counts a model of this size in bytes.
-    #[must_use]
-    pub fn of(model: &Model, bytes: u64) -> Self {
-        let graph = &model.graph;
-        let shapes = Shapes::infer(graph, model.opset("").unwrap_or(0));
-        let mut facts = Self { nodes: graph.node_count(), bytes, ..Self::default() };
-        for id in graph.nodes() {
-            *facts.ops.entry(graph.node(id).op_type().to_owned()).or_default() += 1;
-            facts.macs += macs(graph, &shapes, id).unwrap_or(0);
-        }
-        facts.ops.sort_keys();
-        for id in graph.initializers() {
-            if let Some(tensor) = graph.value(id).tensor()
-                && tensor.dtype().is_foldable_float()
-            {
-                facts.parameters += tensor.len();
-            }
-        }
-        facts
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "nodes": self.nodes,
-            "ops": self.ops,
-            "parameters": self.parameters,
-            "macs": self.macs,
-            "bytes": self.bytes,
-        })
-    }
-}
-
-/// Multiply-adds of one weighted node.
-fn macs(graph: &Graph, shapes: &Shapes, id: updp_ir::NodeId) -> Option<u64> {
-    let node = graph.node(id);
-    // A symbolic dim counts as 1.
-    let dims = |value: updp_ir::ValueId| -> Option<Vec<u64>> {
-        let shape = shapes.of(value)?.shape.as_ref()?;
-        Some(shape.iter().map(|dim| dim.known().unwrap_or(1) as u64).collect())
-    };
-    let size = |slot: usize| dims(graph.operand(id, slot)?);
-    let positions: u64 = dims(graph.result(id, 0)?)?.iter().product();
-    let inner: u64 = match node.op_type() {
-        "Conv" => size(1)?.get(1..)?.iter().product(),
-        "ConvTranspose" => {
-            let weight = size(1)?;
-            let input: u64 = size(0)?.iter().product();
-            return Some(input * weight.get(1..)?.iter().product::<u64>());
-        }
-        "Gemm" => *size(0)?.get(usize::from(node.int("transA").unwrap_or(0) == 0))?,
-        "MatMul" => *size(0)?.last()?,
-        _ => return None,
-    };
-    Some(positions * inner)
-}
+use updp_verify::Verification;
 
 /// Versions a model is written in; compiling changes neither.
 #[derive(Clone, Copy, Debug)]
@@ -98,26 +25,34 @@ impl Versions {
     }
 }
 
-/// A number with its noun.
-#[must_use]
-pub fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
+/// A summary as it stands in a report.
+fn summary_json(summary: &ModelSummary) -> Value {
+    json!({
+        "nodes": summary.nodes,
+        "ops": summary.ops,
+        "parameters": summary.parameters,
+        "macs": summary.macs,
+        "bytes": summary.bytes,
+    })
 }
 
 /// Operator types whose number changed, by name, with the numbers before and after.
 #[must_use]
-pub fn changed_ops<'a>(before: &'a Facts, after: &'a Facts) -> Vec<(&'a str, usize, usize)> {
+pub fn changed_ops<'a>(
+    before: &'a ModelSummary,
+    after: &'a ModelSummary,
+) -> Vec<(&'a str, usize, usize)> {
     let mut names: Vec<&String> = before.ops.keys().chain(after.ops.keys()).collect();
     names.sort();
     names.dedup();
-    let count = |facts: &Facts, name: &String| facts.ops.get(name).copied().unwrap_or(0);
+    let count = |summary: &ModelSummary, name: &String| summary.ops.get(name).copied().unwrap_or(0);
     let counts = names.into_iter().map(|it| (it.as_str(), count(before, it), count(after, it)));
     counts.filter(|(_, was, is)| was != is).collect()
 }
 
 /// The table of a model before and after.
 #[must_use]
-pub fn table(before: &Facts, after: &Facts) -> String {
+pub fn table(before: &ModelSummary, after: &ModelSummary) -> String {
     let mut out = String::new();
     let mut row = |name: &str, a: String, b: String| {
         let _ = writeln!(out, "  {name:<24}{a:>14}{b:>14}");
@@ -226,18 +161,18 @@ pub fn verification(result: &Verification) -> String {
     out
 }
 
-/// The JSON report, schema `updp-report/1` (docs/report.md).
+/// The JSON report, schema `updp-report/2` (docs/report.md).
 #[must_use]
 pub fn json(
     versions: &Versions,
-    input: (&Path, &Facts),
-    output: (&Path, &Facts),
+    input: (&Path, &ModelSummary),
+    output: (&Path, &ModelSummary),
     log: &Log,
     verified: Option<&Verification>,
     status: &str,
 ) -> Value {
-    let facts = |path: &Path, facts: &Facts| {
-        let mut value = facts.json();
+    let facts = |path: &Path, facts: &ModelSummary| {
+        let mut value = summary_json(facts);
         value["path"] = json!(path.display().to_string());
         value["ir_version"] = json!(versions.ir);
         value["opset"] = json!(versions.opset);
@@ -257,7 +192,7 @@ pub fn json(
     let times: IndexMap<&str, f64> =
         log.phase_times.iter().map(|(name, time)| (*name, time.as_secs_f64() * 1e3)).collect();
     json!({
-        "schema": "updp-report/1",
+        "schema": "updp-report/2",
         "tool": { "name": "updp-compile", "version": env!("CARGO_PKG_VERSION") },
         "input": facts(input.0, input.1),
         "output": facts(output.0, output.1),

@@ -6,7 +6,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use updp_trainer::evaluator::Score;
+use updp_trainer::train::Progress as StepProgress;
+
+use crate::api::{Observer, TrainingEvent};
 use crate::error::CliError;
+use crate::interrupt;
 
 /// How much is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,13 +57,13 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// Begins work of so many steps; 0 where that is not known.
     #[must_use]
-    pub fn new(what: &'static str, steps: usize) -> Self {
+    pub fn new(what: &str, steps: usize) -> Self {
         let is_shown = std::io::stderr().is_terminal() && !IS_QUIET.load(Ordering::Relaxed);
         let target =
             if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target((steps > 0).then_some(steps as u64), target);
         bar.set_style(style(steps > 0));
-        bar.set_message(what);
+        bar.set_message(what.to_owned());
         if is_shown {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
@@ -92,6 +97,103 @@ impl Bar {
         }
         self.0.set_position(at as u64);
         self.say(what);
+    }
+}
+
+/// Shows the progress of a library call: a bar on a terminal, lines elsewhere. The bar goes when this is dropped.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bar: Option<Bar>,
+    /// Prints messages even with `--quiet`, because an option asks for them.
+    has_wanted_messages: bool,
+    /// The training at hand.
+    training: Option<Training>,
+}
+
+/// A training that is shown. While it is there, an interrupt waits for the step to end.
+#[derive(Debug)]
+struct Training {
+    epochs: usize,
+    has_lambda: bool,
+    is_supernet: bool,
+    last: Option<StepProgress>,
+    _deferred: interrupt::Deferred,
+}
+
+impl Training {
+    fn step(&mut self, progress: &StepProgress) -> String {
+        self.last = Some(*progress);
+        let row = &progress.row;
+        let lambda =
+            if self.has_lambda { format!(", λ {:.2}", row.lambda) } else { String::new() };
+        let accuracy =
+            row.accuracy.map_or_else(String::new, |right| format!(", {:.1} %", 100.0 * right));
+        format!(
+            "epoch {:.1}/{}: loss {:.3}{accuracy}{lambda}, rate {:.1e}, {:.0} images/s",
+            row.epoch, self.epochs, row.loss, row.learning_rate, progress.images_per_second
+        )
+    }
+
+    fn epoch(&self, epoch: u64, score: &Score) -> String {
+        let loss = self.last.map_or(f64::NAN, |last| last.row.loss);
+        let lambda = self.last.filter(|_| self.has_lambda).map(|last| last.row.lambda);
+        let at = lambda.map_or_else(String::new, |lambda| format!(", λ {lambda:.2}"));
+        let scored = if self.is_supernet { "every block pruned: " } else { "" };
+        format!("  epoch {epoch}/{}: loss {loss:.3}{at}, {scored}{score}", self.epochs)
+    }
+}
+
+impl Progress {
+    /// Prints messages even with `--quiet` where `is_wanted`.
+    #[must_use]
+    pub fn with_messages(is_wanted: bool) -> Self {
+        Self { has_wanted_messages: is_wanted, ..Self::default() }
+    }
+}
+
+impl Observer for Progress {
+    fn progress(&mut self, what: &str, done: usize, total: usize) {
+        let bar = self.bar.get_or_insert_with(|| Bar::new(what, total));
+        if total == 0 { bar.say(what) } else { bar.set(what, done, total) }
+    }
+
+    fn message(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.above(text),
+            None if self.has_wanted_messages => note(text),
+            None => remark(text),
+        }
+    }
+
+    fn warning(&mut self, text: &str) {
+        self.message(&format!("warning: {text}"));
+    }
+
+    fn training(&mut self, event: TrainingEvent<'_>) {
+        match event {
+            TrainingEvent::Started { epochs, has_lambda, is_supernet } => {
+                self.progress("training", 0, 0);
+                let _deferred = interrupt::defer();
+                self.training =
+                    Some(Training { epochs, has_lambda, is_supernet, last: None, _deferred });
+            }
+            TrainingEvent::Step(step) => {
+                if let Some(text) = self.training.as_mut().map(|training| training.step(step)) {
+                    self.progress(&text, step.done as usize, step.steps as usize);
+                }
+            }
+            TrainingEvent::Evaluating => {}
+            TrainingEvent::Epoch { epoch, score } => {
+                if let Some(text) = self.training.as_ref().map(|it| it.epoch(epoch, score)) {
+                    self.message(&text);
+                }
+            }
+            TrainingEvent::Ended => self.training = None,
+        }
+    }
+
+    fn is_cancelled(&mut self) -> bool {
+        interrupt::is_requested()
     }
 }
 

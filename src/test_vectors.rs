@@ -15,8 +15,8 @@ use updp_ir::Graph;
 use crate::error::CliError;
 use crate::interrupt;
 use crate::model_file::{ModelFile, folder_of};
-use crate::verify::Run;
 use crate::write::StagingFolder;
+use updp_verify::Run;
 
 /// Lists what this program wrote into a folder, so that it never replaces anything else. Hidden, and no
 /// folder: runners take every visible folder for a data set.

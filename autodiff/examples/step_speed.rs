@@ -79,7 +79,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
     };
     let states: Vec<StateSpec> = step.states.iter().map(state).collect();
     let bytes = encode(&model);
-    let results = [step.loss.as_str()];
+    let results = [step.names.loss.as_str()];
     let source = ModelSource::Bytes(&bytes);
     let mut session = StepSession::open(source, &arguments.options, &states, &results)?;
     let inputs = inputs(&step)?;
@@ -89,7 +89,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
     for line in std::io::stdin().lock().lines() {
         line?;
         let outputs = session.step(&given)?;
-        let loss = outputs[&step.loss].scalar_f64().ok_or("the loss is no number")?;
+        let loss = outputs[&step.names.loss].scalar_f64().ok_or("the loss is no number")?;
         println!("{loss}");
         std::io::stdout().flush()?;
     }
@@ -127,7 +127,7 @@ fn inputs(step: &TrainingStep) -> Result<Vec<(String, Tensor)>, Failure> {
     let image = dims(images).ok_or("the images have no known dims")?;
     let values: Vec<f32> =
         (0..image.iter().product::<usize>()).map(|at| (0.7 * at as f64).sin() as f32).collect();
-    let labels = step.targets.as_ref().ok_or("the step has no labels")?;
+    let labels = step.names.targets.as_ref().ok_or("the step has no labels")?;
     let label = dims(labels).ok_or("the labels have no known dims")?;
     let is_own = |at: usize| at % label[1] == (at / label[1]) % label[1];
     let ones: Vec<f32> =
@@ -135,6 +135,6 @@ fn inputs(step: &TrainingStep) -> Result<Vec<(String, Tensor)>, Failure> {
     Ok(vec![
         (images.clone(), Tensor::from_f32(image, &values)?),
         (labels.clone(), Tensor::from_f32(label.clone(), &ones)?),
-        (step.learning_rate.clone(), Tensor::from_f32(Vec::new(), &[0.01])?),
+        (step.names.learning_rate.clone(), Tensor::from_f32(Vec::new(), &[0.01])?),
     ])
 }

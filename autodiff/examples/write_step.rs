@@ -63,11 +63,11 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     for name in &step.network_inputs {
         println!("image\t{name}");
     }
-    if let Some(name) = &step.targets {
+    if let Some(name) = &step.names.targets {
         println!("targets\t{name}");
     }
-    println!("learning_rate\t{}", step.learning_rate);
-    println!("loss\t{}", step.loss);
+    println!("learning_rate\t{}", step.names.learning_rate);
+    println!("loss\t{}", step.names.loss);
     for state in &step.states {
         println!("state\t{}\t{}", state.input, state.output);
     }

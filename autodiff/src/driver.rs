@@ -10,7 +10,8 @@ use updp_ir::{DataType, Model, Node, NodeId, ValueId, order};
 use crate::composite::Gelu;
 use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
-use crate::rules::{self, Cotangent, Site};
+use crate::rules;
+use crate::rules::site::{Cotangent, Site};
 use crate::train_form::TrainForm;
 
 /// Writes the gradients of `wrt` into the model's graph.
@@ -153,7 +154,7 @@ impl Plan {
                     "" => node.op_type().to_owned(),
                     domain => format!("{domain}.{}", node.op_type()),
                 };
-                return Err(AutodiffError::Operator { node: describe(emit, *id), op });
+                return Err(AutodiffError::Operator { node: emit.describe(*id), op });
             }
         }
         for id in &self.nodes {
@@ -176,18 +177,6 @@ impl Plan {
 /// Type and dims of a value as one text.
 fn signature(emit: &Emit<'_>, value: ValueId) -> Result<String> {
     Ok(format!("{}{:?}", emit.dtype(value)?, emit.dims(value)?))
-}
-
-/// How messages name a node: its name, or its first result.
-pub(crate) fn describe(emit: &Emit<'_>, id: NodeId) -> String {
-    let graph = emit.graph();
-    let name = graph.node(id).name();
-    let result = || graph.results(id).into_iter().flatten().next();
-    if name.is_empty() {
-        result().map_or_else(String::new, |value| emit.name(value))
-    } else {
-        name.to_owned()
-    }
 }
 
 /// Cotangents that have arrived at a value.
@@ -225,7 +214,7 @@ fn visit(
 ) -> Result<()> {
     let operands = emit.graph().operands(id);
     let results = emit.graph().results(id);
-    emit.set_scope(&format!("gradient.{}", describe(emit, id)));
+    emit.set_scope(&format!("gradient.{}", emit.describe(id)));
     let mut cotangents = Vec::with_capacity(results.len());
     for result in &results {
         cotangents.push(match result {
@@ -241,7 +230,7 @@ fn visit(
     {
         // The nodes inside get no cotangent from here, so nothing is written for them.
         let dx = rules::gelu::gradient(emit, gelu, *dy)?;
-        emit.or_by(Node::new("Gelu"), &[gelu.x], &[*y])?;
+        emit.record_fused_alternative(Node::new("Gelu"), &[gelu.x], &[*y])?;
         sums.add(gelu.x, dx);
         return Ok(());
     }

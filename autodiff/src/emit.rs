@@ -1,12 +1,12 @@
-//! Writes nodes into a graph with the shapes of their results at hand, and takes them back when a rule fails.
+//! Writes nodes into a graph, knows the shapes of their results, and removes the nodes again when a rule fails.
 
 use std::collections::BTreeMap;
 
 use updp_ir::infer::Shapes;
 use updp_ir::{DataType, Graph, Model, NewResult, Node, NodeId, Tensor, TensorType, ValueId};
 
+use crate::alternative::{Alternative, OPERATORS};
 use crate::error::{AutodiffError, Result};
-use crate::lower::Alternative;
 
 /// The oldest opset whose operators the gradients are made of: `Pad` and `Slice` take operands.
 pub const OLDEST_OPSET: i64 = 11;
@@ -94,6 +94,16 @@ impl<'a> Emit<'a> {
     /// Name of a value.
     pub fn name(&self, value: ValueId) -> String {
         self.graph.value(value).name().to_owned()
+    }
+
+    /// How messages name a node: its name, or else the name of its first result.
+    pub fn describe(&self, id: NodeId) -> String {
+        let name = self.graph.node(id).name();
+        if !name.is_empty() {
+            return name.to_owned();
+        }
+        let result = self.graph.results(id).into_iter().flatten().next();
+        result.map_or_else(String::new, |value| self.name(value))
     }
 
     /// Dims of a value.
@@ -206,17 +216,33 @@ impl<'a> Emit<'a> {
         Ok(())
     }
 
-    /// Keeps a note of another way to make some values.
-    pub fn note(&mut self, alternative: Alternative) {
-        self.alternatives.push(alternative);
+    /// Records that `node` of [`OPERATORS`] makes `results` from `operands`. No operand may depend on a result.
+    /// Records nothing when a value has another type than f32.
+    pub fn record_fused_alternative(
+        &mut self,
+        node: Node,
+        operands: &[ValueId],
+        results: &[ValueId],
+    ) -> Result<()> {
+        for value in operands.iter().chain(results) {
+            if self.dtype(*value)? != DataType::Float {
+                return Ok(());
+            }
+        }
+        let names = |values: &[ValueId]| values.iter().map(|value| self.name(*value)).collect();
+        let (operands, results) = (names(operands), names(results));
+        self.alternatives.push(Alternative { node: node.in_domain(OPERATORS), operands, results });
+        Ok(())
     }
 
-    /// The notes so far.
-    pub fn alternatives_mut(&mut self) -> &mut [Alternative] {
-        &mut self.alternatives
+    /// Lets the recorded alternatives that read the value named `old` read `new`, which has taken its place.
+    pub fn rename_in_alternatives(&mut self, old: &str, new: ValueId) {
+        let new = self.name(new);
+        let operands = self.alternatives.iter_mut().flat_map(|own| &mut own.operands);
+        operands.filter(|operand| *operand == old).for_each(|operand| operand.clone_from(&new));
     }
 
-    /// The notes so far, which are gone then.
+    /// Hands the recorded alternatives over.
     pub fn take_alternatives(&mut self) -> Vec<Alternative> {
         std::mem::take(&mut self.alternatives)
     }

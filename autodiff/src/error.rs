@@ -1,6 +1,6 @@
 //! Errors of differentiation and of building training steps.
 
-use updp_ir::{DataType, IrError};
+use updp_ir::{DataType, IrError, Node};
 
 /// Why a graph has no gradient, or a model no training step.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,14 @@ impl AutodiffError {
         })
     }
 
-    /// The value is not of the type that its place needs.
+    /// T0311 for a node that a target does not take; `None` stands for an empty model.
+    pub(crate) fn refused(target: &'static str, node: Option<&Node>, detail: String) -> Self {
+        let name = node.map(|node| node.name().to_owned()).unwrap_or_default();
+        let op = node.map(|node| node.op_type().to_owned()).unwrap_or_default();
+        Self::Target { target, node: name, op, detail }
+    }
+
+    /// T0305 for a value that is not of the type that its place needs.
     pub(crate) fn dtype(value: &str, expected: &str, found: Option<DataType>) -> Self {
         let found = found.map_or_else(|| "of unknown type".to_owned(), |dtype| dtype.to_string());
         Self::Type { value: value.to_owned(), expected: expected.to_owned(), found }

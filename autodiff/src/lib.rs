@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod alternative;
 mod composite;
 mod convolution;
 mod driver;
@@ -36,10 +37,11 @@ mod rules;
 pub mod step;
 mod train_form;
 
+pub use alternative::OPERATORS;
 pub use driver::{backward, backward_through};
 pub use emit::OLDEST_OPSET;
 pub use error::{AutodiffError, Result};
-pub use lower::{OPERATORS, Precision, Target, check, lower, set_precision};
+pub use lower::{Precision, Target, check, lower, set_precision};
 pub use rules::{GRADIENT_OPERATORS, NO_GRADIENT_OPERATORS, has_gradient};
-pub use step::{StepSpec, TrainingStep};
+pub use step::{StepNames, StepSpec, TrainingStep};
 pub use train_form::{BatchStatistics, TrainForm, train_form};

@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use indexmap::IndexSet;
 use updp_ir::{Model, Node, NodeId, ValueId, view};
 
-use crate::driver::describe;
 use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
-use crate::rules::{Cotangent, Site};
+use crate::rules::site::{Cotangent, Site};
 
 /// A BatchNormalization that takes the statistics of the batch.
 #[derive(Clone, Debug)]
@@ -97,7 +96,7 @@ pub(crate) fn write(emit: &mut Emit<'_>, nodes: &[NodeId], momentum: f64) -> Res
 }
 
 fn refuse(emit: &Emit<'_>, id: NodeId, detail: &str) -> AutodiffError {
-    AutodiffError::NoBatchNorm { node: describe(emit, id), detail: detail.to_owned() }
+    AutodiffError::NoBatchNorm { node: emit.describe(id), detail: detail.to_owned() }
 }
 
 fn one(emit: &mut Emit<'_>, id: NodeId, momentum: f64) -> Result<(BatchStatistics, ValueId)> {
@@ -108,7 +107,7 @@ fn one(emit: &mut Emit<'_>, id: NodeId, momentum: f64) -> Result<(BatchStatistic
     if count < 2 {
         return Err(refuse(emit, id, "one value a channel has no variance"));
     }
-    emit.set_scope(&format!("train.{}", describe(emit, id)));
+    emit.set_scope(&format!("train.{}", emit.describe(id)));
     let axes = batch_axes(dims.len());
     let mean = emit.reduce("ReduceMean", view.x, &axes, true)?;
     let centred = emit.sub(view.x, mean)?;
@@ -117,7 +116,7 @@ fn one(emit: &mut Emit<'_>, id: NodeId, momentum: f64) -> Result<(BatchStatistic
     let squares = emit.reduce_sum(squares, &axes, false)?;
     let variance = emit.scale(squares, 1.0 / count as f64)?;
     let mean = emit.reshape(mean, &[dims[1]])?;
-    emit.or_by(Node::new("BatchStatistics"), &[view.x], &[mean, squares])?;
+    emit.record_fused_alternative(Node::new("BatchStatistics"), &[view.x], &[mean, squares])?;
     let mut next = [view.mean, view.var];
     let parts = [(mean, momentum), (squares, momentum / (count - 1) as f64)];
     for (running, (value, share)) in next.iter_mut().zip(parts) {
@@ -187,7 +186,11 @@ impl BatchStatistics {
             let dx = emit.add(part, rest)?;
             back[0] = Cotangent::Value(dx);
             let node = Node::new("BatchNormGradient").with("epsilon", self.epsilon as f32);
-            emit.or_by(node, &[x, mean, self.variance, self.scale, dy], &[dx, dscale, dbias])?;
+            emit.record_fused_alternative(
+                node,
+                &[x, mean, self.variance, self.scale, dy],
+                &[dx, dscale, dbias],
+            )?;
         }
         Ok(back)
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use updp_ir::DataType;
 
-use crate::executor::Device;
+use crate::device::Device;
 use crate::operators;
 
 /// A runtime that cannot be had, or a model it cannot load or run.
@@ -118,7 +118,42 @@ impl ExecError {
         }
     }
 
-    /// What ONNX Runtime says of a run that failed, sorted by whose fault it is.
+    /// Whether the runtime or the device cannot be had on this machine, whatever the model is: X0001 to X0005 and X0201.
+    #[must_use]
+    pub fn is_runtime_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::LibraryNotFound { .. }
+                | Self::LibraryUnusable { .. }
+                | Self::LibraryTooOld { .. }
+                | Self::LibraryAlreadyLoaded { .. }
+                | Self::RuntimeStart { .. }
+                | Self::DeviceUnavailable { .. }
+        )
+    }
+
+    /// Whether no runtime that was asked loads the model: X0101 to X0104.
+    #[must_use]
+    pub fn is_model_refused(&self) -> bool {
+        matches!(
+            self,
+            Self::ModelRejected { .. }
+                | Self::OperatorUnsupported { .. }
+                | Self::ModelFile { .. }
+                | Self::NoRuntimeLoads { .. }
+        )
+    }
+
+    /// Whether the inputs that the caller gave do not fit those the model declares: X0301 to X0303.
+    #[must_use]
+    pub fn is_input_unfit(&self) -> bool {
+        matches!(
+            self,
+            Self::InputMissing { .. } | Self::InputUnknown { .. } | Self::InputMismatch { .. }
+        )
+    }
+
+    /// The error of a run that failed in ONNX Runtime; the text tells whether an operator of this crate panicked or refused.
     pub(crate) fn of_run(runtime: &str, detail: &str) -> Self {
         let (runtime, detail) = (runtime.to_owned(), detail.to_owned());
         if detail.contains(operators::PANICKED) {

@@ -1,4 +1,4 @@
-//! What a runtime offers, and which one is taken.
+//! The contract of a runtime: a loaded model, where it comes from, how it is run, and which inputs it takes.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -8,10 +8,8 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use updp_ir::{DataType, Tensor};
 
+use crate::device::{Device, Optimizer};
 use crate::error::ExecError;
-use crate::library;
-use crate::ort::OrtExecutor;
-use crate::tract::TractExecutor;
 
 /// A loaded model that can be run.
 pub trait Executor: Send {
@@ -34,7 +32,7 @@ pub trait Executor: Send {
         inputs: &IndexMap<String, Tensor>,
     ) -> Result<IndexMap<String, Tensor>, ExecError>;
 
-    /// Why [`Runtime::Auto`] did not take ONNX Runtime; `None` when it did or was not asked.
+    /// Why [`Runtime::Auto`](crate::Runtime::Auto) did not take ONNX Runtime; `None` when it did or was not asked.
     fn fallback_reason(&self) -> Option<&ExecError> {
         None
     }
@@ -49,53 +47,6 @@ pub enum ModelSource<'a> {
     Path(&'a Path),
 }
 
-/// Whether the runtime may rewrite the graph.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Optimizer {
-    /// No graph rewriting: the oracle of verification.
-    #[default]
-    Off,
-    /// Everything the runtime can do: what a user would measure.
-    All,
-}
-
-/// What computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    /// The processor.
-    #[default]
-    Cpu,
-    /// NVIDIA, CUDA provider.
-    Cuda,
-    /// NVIDIA, TensorRT provider, then CUDA for what it leaves over.
-    TensorRt,
-    /// AMD, MIGraphX provider.
-    MiGraphX,
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-            Self::TensorRt => "tensorrt",
-            Self::MiGraphX => "rocm",
-        })
-    }
-}
-
-/// Which runtime to take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Runtime {
-    /// ONNX Runtime where its library is found and loads the model, else tract.
-    #[default]
-    Auto,
-    /// ONNX Runtime or an error.
-    Ort,
-    /// tract, on the processor, single-threaded.
-    Tract,
-}
-
 /// How a model is run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -106,55 +57,10 @@ pub struct Options {
     pub threads: Option<NonZeroUsize>,
     /// What computes; tract knows the processor only.
     pub device: Device,
-    /// The ONNX Runtime library; `None` searches as [`library::find_library`] says.
+    /// The ONNX Runtime library; `None` searches as [`crate::find_library`] says.
     pub library: Option<PathBuf>,
     /// Where ONNX Runtime writes how long each node took when the session ends, as the start of a file name; `None`: nowhere.
     pub profile: Option<PathBuf>,
-}
-
-/// Loads a model in the chosen runtime.
-///
-/// [`Runtime::Auto`] never hides its choice: [`Executor::name`] tells the runtime and
-/// [`Executor::fallback_reason`] why ONNX Runtime was passed over. A library given in the options
-/// that cannot be loaded, and a device other than the processor, never lead to tract.
-///
-/// # Errors
-/// X0001–X0005 for the library, X0101–X0104 for the model, X0201 for the device.
-pub fn open(
-    source: ModelSource<'_>,
-    runtime: Runtime,
-    options: &Options,
-) -> Result<Box<dyn Executor>, ExecError> {
-    match runtime {
-        Runtime::Ort => Ok(Box::new(OrtExecutor::open(source, options)?)),
-        Runtime::Tract => Ok(Box::new(TractExecutor::open(source, options)?)),
-        Runtime::Auto => open_auto(source, options),
-    }
-}
-
-fn open_auto(source: ModelSource<'_>, options: &Options) -> Result<Box<dyn Executor>, ExecError> {
-    let no_library = match library::load(options.library.as_deref()) {
-        Ok(_) => None,
-        Err(error) if options.library.is_some() || options.device != Device::Cpu => {
-            return Err(error);
-        }
-        Err(error) => Some(error),
-    };
-    if let Some(reason) = no_library {
-        return Ok(Box::new(TractExecutor::open(source, options)?.with_fallback_reason(reason)));
-    }
-    let ort = match OrtExecutor::open(source, options) {
-        Ok(executor) => return Ok(Box::new(executor)),
-        Err(error @ (ExecError::DeviceUnavailable { .. } | ExecError::ModelFile { .. })) => {
-            return Err(error);
-        }
-        Err(error) if options.device != Device::Cpu => return Err(error),
-        Err(error) => error,
-    };
-    match TractExecutor::open(source, options) {
-        Ok(executor) => Ok(Box::new(executor.with_fallback_reason(ort))),
-        Err(tract) => Err(ExecError::NoRuntimeLoads { ort: Box::new(ort), tract: Box::new(tract) }),
-    }
 }
 
 /// What the model says of one input; `None` is unknown and fits anything.

@@ -6,14 +6,18 @@
 //! `main`.
 
 pub mod compare;
+pub mod device;
 pub mod error;
 pub mod executor;
+pub mod inputs;
 pub mod latency;
 pub mod library;
+pub mod open;
 pub mod operators;
 pub mod ort;
 mod ort_value;
 mod quiet;
+pub mod runtime_options;
 pub mod samples;
 pub mod step;
 pub mod tract;
@@ -26,11 +30,15 @@ pub use compare::{
     Comparison, Difference, HALF_LIMIT, ONE_REWRITE_LIMIT, WHOLE_NETWORK_LIMIT, compare,
     compare_tensors, whole_network_limit,
 };
+pub use device::{Device, Optimizer, Runtime};
 pub use error::ExecError;
-pub use executor::{Device, Executor, ModelSource, Optimizer, Options, Runtime, open};
+pub use executor::{Executor, ModelSource, Options};
+pub use inputs::{InputData, InputSpec, SymbolSizes, batch_plan, input_specs, symbol_plans};
 pub use latency::{Budget, Latency, Measurement, measure};
 pub use library::{disable_telemetry, find_library};
+pub use open::open;
 pub use ort::OrtExecutor;
-pub use samples::{Dim, InputSpec, SymbolSizes, sample_inputs, sample_inputs_in, symbol_plans};
+pub use runtime_options::RuntimeOptions;
+pub use samples::{sample_inputs, sample_inputs_in};
 pub use step::{StateSpec, StepSession};
 pub use tract::TractExecutor;

@@ -11,8 +11,9 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, ValueType};
 use updp_ir::Tensor;
 
+use crate::device::{Device, Optimizer};
 use crate::error::ExecError;
-use crate::executor::{Declared, Device, Executor, ModelSource, Optimizer, Options, check_inputs};
+use crate::executor::{Declared, Executor, ModelSource, Options, check_inputs};
 use crate::library::{self, Loaded};
 use crate::operators;
 use crate::ort_value::{dtype_of, from_value, to_value};
@@ -127,7 +128,7 @@ pub(crate) fn open_session(
             .with_deterministic_compute(purpose != Purpose::Inference)
             .map_err(|error| rejected(&runtime, error.message()))?
             // With a pattern all activations of a step get one block beside what the arena took for the first step: twice
-            // the memory, and no time won (docs/results.md, "Memory of a step").
+            // the memory, and no time won (docs/experiments/training-speed.md, "Memory of a step").
             .with_memory_pattern(purpose != Purpose::Training)
             .map_err(|error| rejected(&runtime, error.message()))?;
         if let Some(saved) = saved {

@@ -8,116 +8,8 @@ use rand_pcg::rand_core::Rng;
 use updp_ir::{DataType, Tensor};
 
 use crate::error::ExecError;
+use crate::inputs::{InputSpec, SymbolSizes};
 use crate::ort_value::string_tensor;
-
-/// One dim of a model input.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dim {
-    /// A number.
-    Fixed(usize),
-    /// A name; the same name means the same size in every input.
-    Symbol(String),
-    /// Neither number nor name.
-    Unknown,
-}
-
-/// What a model says of an input it must be given (one without an initializer).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputSpec {
-    /// Name of the input.
-    pub name: String,
-    /// Element type.
-    pub dtype: DataType,
-    /// Dims, outermost first.
-    pub dims: Vec<Dim>,
-}
-
-/// Sizes for the dims that are not fixed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SymbolSizes {
-    /// Sizes of named dims.
-    pub symbols: IndexMap<String, usize>,
-    /// Sizes of unknown dims, by input name and axis.
-    pub unknown: IndexMap<(String, usize), usize>,
-}
-
-impl SymbolSizes {
-    /// The size of a dim; a symbol or unknown dim not listed here gets its default.
-    #[must_use]
-    pub fn size_of(&self, spec: &InputSpec, axis: usize) -> usize {
-        let default = || default_size(spec, axis);
-        match spec.dims.get(axis) {
-            Some(Dim::Fixed(size)) => *size,
-            Some(Dim::Symbol(name)) => self.symbols.get(name).copied().unwrap_or_else(default),
-            Some(Dim::Unknown) | None => {
-                self.unknown.get(&(spec.name.clone(), axis)).copied().unwrap_or_else(default)
-            }
-        }
-    }
-}
-
-/// Batch sizes to run when the batch is not fixed: one image, and an odd number of them, so that a
-/// dim mistaken for another shows.
-const BATCH_SIZES: [usize; 2] = [1, 3];
-
-/// Height and width of an image when the model does not say: large enough for five strides of 2.
-const IMAGE_SIZE: usize = 64;
-
-/// Any other dim.
-const OTHER_SIZE: usize = 8;
-
-fn default_size(spec: &InputSpec, axis: usize) -> usize {
-    match (spec.dims.len(), axis) {
-        (_, 0) => BATCH_SIZES[0],
-        // Channels: three of an image.
-        (4, 1) => 3,
-        (4, _) => IMAGE_SIZE,
-        _ => OTHER_SIZE,
-    }
-}
-
-/// Sizes to run a model at: two plans (batch 1 and 3) when axis 0 of an input is not fixed, else
-/// one.
-///
-/// A symbol used on axis 0 of some input is a batch wherever it appears. Height and width of an
-/// unfixed `[N, C, H, W]` are 64, its channels 3, other dims 8. The caller may change the plans.
-#[must_use]
-pub fn symbol_plans(specs: &[InputSpec]) -> Vec<SymbolSizes> {
-    let on_axis_0 = |spec: &InputSpec| spec.dims.first().cloned();
-    let has_batch = specs.iter().any(|s| on_axis_0(s).is_some_and(|d| !matches!(d, Dim::Fixed(_))));
-    let batches = if has_batch { &BATCH_SIZES[..] } else { &BATCH_SIZES[..1] };
-    batches.iter().map(|batch| symbol_plan(specs, *batch)).collect()
-}
-
-fn symbol_plan(specs: &[InputSpec], batch: usize) -> SymbolSizes {
-    let mut sizes = SymbolSizes::default();
-    for spec in specs {
-        match spec.dims.first() {
-            Some(Dim::Symbol(name)) => {
-                sizes.symbols.insert(name.clone(), batch);
-            }
-            Some(Dim::Unknown) => {
-                sizes.unknown.insert((spec.name.clone(), 0), batch);
-            }
-            _ => {}
-        }
-    }
-    for spec in specs {
-        for (axis, dim) in spec.dims.iter().enumerate().skip(1) {
-            let default = default_size(spec, axis);
-            match dim {
-                Dim::Fixed(_) => {}
-                Dim::Symbol(name) => {
-                    sizes.symbols.entry(name.clone()).or_insert(default);
-                }
-                Dim::Unknown => {
-                    sizes.unknown.insert((spec.name.clone(), axis), default);
-                }
-            }
-        }
-    }
-    sizes
-}
 
 /// Largest sample of one input, in elements.
 const MOST_ELEMENTS: usize = 1 << 31;
@@ -210,19 +102,22 @@ fn below(random: &mut Pcg64Mcg, limit: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use updp_ir::Dim;
+
     use super::*;
+    use crate::inputs::symbol_plans;
 
     fn spec(name: &str, dtype: DataType, dims: Vec<Dim>) -> InputSpec {
         InputSpec { name: name.to_owned(), dtype, dims }
     }
 
     fn symbol(name: &str) -> Dim {
-        Dim::Symbol(name.to_owned())
+        Dim::Symbol(name.into())
     }
 
     #[test]
     fn floats_are_nearly_standard_normal_and_repeat() {
-        let specs = [spec("x", DataType::Float, vec![Dim::Fixed(100), Dim::Fixed(100)])];
+        let specs = [spec("x", DataType::Float, vec![Dim::Known(100), Dim::Known(100)])];
         let draw = |seed| sample_inputs(&specs, seed, &SymbolSizes::default()).expect("drawn");
         let values = draw(1)["x"].to_f64().expect("floats");
         let mean = values.iter().sum::<f64>() / 1e4;
@@ -234,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_generator_never_changes() {
-        let specs = [spec("x", DataType::Double, vec![Dim::Fixed(2)])];
+        let specs = [spec("x", DataType::Double, vec![Dim::Known(2)])];
         let drawn = sample_inputs(&specs, 0, &SymbolSizes::default()).expect("drawn");
         let values = drawn["x"].to_f64().expect("floats");
         assert_eq!(values, FIRST_VALUES);
@@ -256,7 +151,7 @@ mod tests {
             DataType::Bool,
         ];
         for dtype in whole {
-            let specs = [spec("x", dtype, vec![Dim::Fixed(50)])];
+            let specs = [spec("x", dtype, vec![Dim::Known(50)])];
             let drawn = sample_inputs(&specs, 3, &SymbolSizes::default()).expect("drawn");
             let values = drawn["x"].to_i64().expect("integers");
             let highest = if dtype == DataType::Bool { 1 } else { 2 };
@@ -270,7 +165,7 @@ mod tests {
                 1
             );
         }
-        let specs = [spec("x", DataType::String, vec![Dim::Fixed(2)])];
+        let specs = [spec("x", DataType::String, vec![Dim::Known(2)])];
         let drawn = sample_inputs(&specs, 3, &SymbolSizes::default()).expect("drawn");
         assert_eq!(drawn["x"].strings().len(), 2);
     }
@@ -280,14 +175,14 @@ mod tests {
         let specs = [spec("x", DataType::Complex64, vec![])];
         let error = sample_inputs(&specs, 0, &SymbolSizes::default()).expect_err("complex");
         assert_eq!(error.code(), "X0501");
-        let specs = [spec("x", DataType::Float, vec![Dim::Fixed(1 << 40), Dim::Fixed(1 << 40)])];
+        let specs = [spec("x", DataType::Float, vec![Dim::Known(1 << 40), Dim::Known(1 << 40)])];
         let error = sample_inputs(&specs, 0, &SymbolSizes::default()).expect_err("too large");
         assert_eq!(error.code(), "X0502");
     }
 
     #[test]
     fn symbolic_batches_give_two_plans() {
-        let image = vec![symbol("batch"), Dim::Fixed(3), symbol("height"), Dim::Unknown];
+        let image = vec![symbol("batch"), Dim::Known(3), symbol("height"), Dim::Unknown];
         let specs = [
             spec("image", DataType::Float, image),
             spec("label", DataType::Int64, vec![symbol("batch")]),
@@ -305,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_fixed_batch_gives_one_plan() {
-        let specs = [spec("x", DataType::Float, vec![Dim::Fixed(2), symbol("length")])];
+        let specs = [spec("x", DataType::Float, vec![Dim::Known(2), symbol("length")])];
         let plans = symbol_plans(&specs);
         assert_eq!(plans.len(), 1);
         assert_eq!(sample_inputs(&specs, 0, &plans[0]).expect("drawn")["x"].dims(), [2, 8]);

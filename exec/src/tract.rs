@@ -14,8 +14,9 @@ use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::DimLike;
 use updp_ir::{DataType, Tensor};
 
+use crate::device::{Device, Optimizer};
 use crate::error::ExecError;
-use crate::executor::{Declared, Device, Executor, ModelSource, Optimizer, Options, check_inputs};
+use crate::executor::{Declared, Executor, ModelSource, Options, check_inputs};
 use crate::quiet;
 use crate::tract_value::{datum_type, dtype_of, from_tract, to_tract};
 
@@ -114,7 +115,7 @@ impl TractExecutor {
         let planned = guarded(|| typed(&self.model, &signature, self.optimizer)?.into_runnable())
             .and_then(|result| result.map_err(|error| rejected(&error)));
         let plan = planned.map_err(|tract| match &self.fallback_reason {
-            Some(ort) if ort.code().starts_with("X01") => {
+            Some(ort) if ort.is_model_refused() => {
                 ExecError::NoRuntimeLoads { ort: Box::new(ort.clone()), tract: Box::new(tract) }
             }
             _ => tract,

@@ -2,7 +2,7 @@
 //!
 //! An operator costs one kernel launch plus the larger of its arithmetic and its memory traffic.
 //! Only ratios between the constants matter to a decision. `scripts/cost_model.py` holds the decisions
-//! against ONNX Runtime's clock; docs/results.md, "Cost model", says how often they were right.
+//! against ONNX Runtime's clock; docs/experiments/cost-model.md says how often they were right.
 
 use updp_ir::ConvGeometry;
 

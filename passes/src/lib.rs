@@ -12,6 +12,7 @@ mod patch;
 pub mod pipeline;
 pub mod rewrite;
 mod rule;
+mod summary;
 pub mod surgery;
 
 pub use driver::{Log, Observer, PROVENANCE_KEY, Phase, Refusal, Rewrite, run};
@@ -19,3 +20,4 @@ pub use error::{Declined, PassError, Stop};
 pub use options::Options;
 pub use patch::{Applied, Operand, Out, Patch};
 pub use rule::{AnyRule, Context, Outcome, Rule, describe};
+pub use summary::ModelSummary;

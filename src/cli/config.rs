@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::de::{DeTable, DeValue};
 
-use super::{BlockList, Cli};
+use super::{BlockList, command};
 use crate::error::CliError;
 
 /// Name of the option itself.
@@ -40,7 +40,7 @@ type Key = (String, usize);
 /// C0018 when the file cannot be read, is no TOML, or has a key or a type that no option has.
 pub(super) fn expand(mut arguments: Vec<OsString>) -> Result<Given, CliError> {
     let mut given = Given { arguments: Vec::new(), file: PathBuf::new(), keys: Vec::new() };
-    let command = Cli::command();
+    let command = command();
     let matches = command.clone().ignore_errors(true).try_get_matches_from(&arguments);
     if let Ok(matches) = matches {
         let (command, matches, name) = match matches.subcommand() {
@@ -49,8 +49,15 @@ pub(super) fn expand(mut arguments: Vec<OsString>) -> Result<Given, CliError> {
         };
         let path = matches.try_get_one::<PathBuf>(OPTION).ok().flatten();
         if let (Some(command), Some(path)) = (command, path) {
-            let after = |name: &str| Some(arguments.iter().skip(1).position(|it| it == name)? + 2);
-            let at = name.and_then(after).unwrap_or(1).min(arguments.len());
+            let is_name = |word: &OsString| {
+                name.is_some_and(|name| word == name)
+                    || command.get_all_aliases().any(|alias| word == alias)
+            };
+            let at = match name {
+                Some(_) => arguments.iter().skip(1).position(is_name).map_or(1, |at| at + 2),
+                None => 1,
+            };
+            let at = at.min(arguments.len());
             let (words, keys) = read(path, command, matches)?;
             arguments.splice(at..at, words);
             (given.file, given.keys) = (path.clone(), keys);
@@ -111,7 +118,7 @@ fn read(
     let (mut words, mut keys) = (Vec::new(), Vec::new());
     for (key, value) in table.get_ref() {
         let (name, line) = (key.get_ref().to_string(), line_of(key.span().start));
-        let option = command.get_arguments().find(|arg| arg.get_long() == Some(&name));
+        let option = command.get_arguments().find(|arg| is_called(arg, &name));
         let Some(option) = option.filter(|_| name != OPTION) else {
             let detail =
                 format!("there is no option --{name} that the key {name:?} could stand for");
@@ -130,6 +137,12 @@ fn read(
         }
     }
     Ok((words, keys))
+}
+
+/// Whether an option has this long name, or had it before.
+fn is_called(option: &Arg, name: &str) -> bool {
+    option.get_long() == Some(name)
+        || option.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
 }
 
 /// The option that clap takes for the one meant.
@@ -189,7 +202,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::cli::{Command as Sub, OptimizerChoice, TrainArgs};
+    use crate::cli::{Cli, Command as Sub, OptimizerChoice, TrainArgs};
 
     /// The arguments of `line` with a file of this text.
     fn given(text: &str, line: &[&str]) -> (TempDir, Result<Given, CliError>) {
@@ -212,7 +225,7 @@ mod tests {
     fn trained(text: &str, line: &[&str]) -> TrainArgs {
         let all = [&["train", "m.onnx", "-o", "o.onnx"], line].concat();
         match parsed(text, &all).command {
-            Some(Sub::Train(arguments)) => *arguments,
+            Some(Sub::Finetune(arguments)) => *arguments,
             other => panic!("{other:?}"),
         }
     }
@@ -240,8 +253,8 @@ mod tests {
         assert_eq!(arguments.training.optimizer, OptimizerChoice::Adamw);
         assert!(arguments.training.balance_classes && !arguments.quiet);
         assert_eq!(arguments.training.freeze, ["a", "b"]);
-        let compile = parsed("blocks = 3\nform = \"conv\"\n", &["m.onnx", "-o", "o.onnx"]).compile;
-        assert_eq!(compile.prune.blocks, Some(BlockList::Some(vec![3])));
+        let compile = parsed("blocks = 3\nform = \"conv\"\n", &["m.onnx", "-o", "o.onnx"]).bare;
+        assert_eq!(compile.pruning.prune.blocks, Some(BlockList::Some(vec![3])));
     }
 
     #[test]
@@ -253,19 +266,35 @@ mod tests {
         assert_eq!(arguments.training.freeze, ["z"]);
         assert!(!arguments.training.balance_classes);
         let line = ["m.onnx", "-o", "o.onnx", "--speedup", "2", "--data", "d"];
-        let compile = parsed("prune = 3\nquiet = true\n", &line).compile;
-        assert_eq!((compile.prune.prune, compile.prune.speedup), (None, Some(2.0)));
-        assert!(compile.quiet);
+        let compile = parsed("prune = 3\nquiet = true\n", &line).bare;
+        let prune = &compile.pruning.prune;
+        assert_eq!((prune.prune, prune.speedup), (None, Some(2.0)));
+        assert!(compile.common.quiet);
         let line = ["m.onnx", "-o", "o.onnx", "-v"];
-        assert!(!parsed("quiet = true\n", &line).compile.quiet);
+        assert!(!parsed("quiet = true\n", &line).bare.common.quiet);
     }
 
     #[test]
     fn a_file_may_give_what_the_command_line_lacks() {
-        let compile =
-            parsed("output = \"o.onnx\"\nval = \"v\"\ndata = \"d\"\n", &["m.onnx"]).compile;
-        assert_eq!(compile.output.as_deref(), Some(Path::new("o.onnx")));
-        assert_eq!(compile.images.val.as_deref(), Some(Path::new("v")));
+        let compile = parsed("output = \"o.onnx\"\nval = \"v\"\ndata = \"d\"\n", &["m.onnx"]).bare;
+        assert_eq!(compile.common.output.as_deref(), Some(Path::new("o.onnx")));
+        assert_eq!(compile.pruning.images.val.as_deref(), Some(Path::new("v")));
+    }
+
+    #[test]
+    fn subcommands_with_another_name_and_options_with_an_old_name_are_known() {
+        for name in ["finetune", "train"] {
+            let cli = parsed("epochs = 4\n", &[name, "m.onnx", "-o", "o.onnx"]);
+            let Some(Sub::Finetune(arguments)) = cli.command else { panic!("{name}") };
+            assert_eq!(arguments.epochs.get(), 4, "{name}");
+        }
+        for key in ["shortlist", "finalists"] {
+            let line = ["prune", "m.onnx", "-o", "o.onnx", "--data", "d", "--prune", "2"];
+            let cli = parsed(&format!("{key} = 3\n"), &line);
+            let Some(Sub::Prune(arguments)) = cli.command else { panic!("{key}") };
+            let search = &arguments.pruning.prune.search;
+            assert_eq!(search.shortlist.map(NonZeroUsize::get), Some(3), "{key}");
+        }
     }
 
     #[test]

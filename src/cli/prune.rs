@@ -7,11 +7,12 @@ use clap::{Args, ValueEnum};
 
 use super::search::SearchArgs;
 use super::values::{BlockList, above_one, block_list, positive, share, size};
+use crate::gates::GateOptions;
 
 /// What a pruned block becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FormChoice {
-    /// With data what loses least for the goal, else the fastest of conv, dwpw and norm
+    /// With data the form that loses least for the goal, else the fastest of conv, dwpw and norm
     Auto,
     /// One convolution or fully connected operator
     Conv,
@@ -19,7 +20,7 @@ pub enum FormChoice {
     Dwpw,
     /// One pointwise convolution
     Pw,
-    /// A convolution to a quarter of the channels and a pointwise one back; needs data
+    /// A convolution to a quarter of the channels and a pointwise one back (needs --data)
     LowRank,
     /// The normalization and one pointwise or fully connected operator
     Norm,
@@ -30,7 +31,7 @@ pub enum FormChoice {
 /// Whether kernels shrink so that the merged one stays small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ShrinkChoice {
-    /// As the block's family asks for
+    /// As the family of the block needs it
     Auto,
     /// Never
     None,
@@ -39,31 +40,31 @@ pub enum ShrinkChoice {
 /// How accuracy is recovered after pruning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Recovery {
-    /// Not at all: an experiment with the structure; the result is not usable
+    /// Not at all: an experiment with the structure, and the result is not usable
     None,
-    /// In closed form, without labels and without gradients; needs --data
+    /// In closed form, without labels and without gradients (needs --data)
     Fit,
-    /// By training, from what --method says; needs --data
+    /// By training, which starts as --method says (needs --data)
     Train,
 }
 
 /// Where pruning stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Stage {
-    /// After both flows of the blocks of --blocks stand side by side, mixed by one input, λ; writes that network
+    /// After the network holds both versions of each block of --blocks, mixed by the input λ; writes that network
     Expand,
-    /// After the supernet of --supernet-epochs was trained; keeps it in --work
+    /// After the supernet is trained; keeps it in --work
     Supernet,
-    /// After the blocks were chosen and fitted; keeps what was found in --work
+    /// After the blocks are chosen and fitted; keeps the results in --work
     Search,
-    /// After the training of --epochs; keeps it in --work
+    /// After the training of --epochs; keeps the result in --work
     Train,
 }
 
 /// Arguments of pruning.
 #[derive(Args, Clone, Debug)]
 pub struct PruneArgs {
-    /// Blocks to prune, as inspect numbers them: 3,5,9-11 or all
+    /// Prunes these blocks, by the numbers that inspect prints: 3,5,9-11 or all
     #[arg(long, value_name = "LIST", value_parser = block_list)]
     pub blocks: Option<BlockList>,
     /// What a pruned block becomes
@@ -72,38 +73,37 @@ pub struct PruneArgs {
     /// Whether kernels shrink: the first 3x3 to 1x1, a depthwise 7x7 to 3x3
     #[arg(long, value_enum, default_value = "auto")]
     pub shrink: ShrinkChoice,
-    /// Prunes so many blocks, those that lose least
+    /// Prunes this many blocks, those that lose least
     #[arg(long, value_name = "N", conflicts_with = "blocks")]
     pub prune: Option<NonZeroUsize>,
-    /// Prunes until the model is so many times as fast
+    /// Prunes until the model is X times as fast
     #[arg(long, value_name = "X", value_parser = above_one, conflicts_with_all = ["blocks", "prune"])]
     pub speedup: Option<f64>,
-    /// Prunes until the model takes so many milliseconds
+    /// Prunes until the model takes T milliseconds
     #[arg(long, value_name = "T", value_parser = positive, conflicts_with_all = ["blocks", "prune", "speedup"])]
     pub latency_ms: Option<f64>,
-    /// Prunes until at most this share of the multiply-adds is left, such as 0.7: counted, not measured, so every machine
-    /// chooses alike
+    /// Prunes until at most this share of the multiply-adds is left, such as 0.7; the count is the same on every machine
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["blocks", "prune", "speedup", "latency_ms"])]
     pub macs: Option<f64>,
-    /// Most points of accuracy (without labels: of agreement) that may be lost; alone: prunes as much as that allows
+    /// Most points of accuracy (without labels: of agreement) to lose; without another goal, prunes as much as this allows
     #[arg(long, value_name = "P", value_parser = positive)]
     pub max_drop: Option<f64>,
     /// How the blocks are chosen
     #[command(flatten)]
     pub search: SearchArgs,
-    /// How accuracy is recovered; with --data the default is fit
+    /// How accuracy is recovered [default with --data: fit]
     #[arg(long, value_enum)]
     pub recover: Option<Recovery>,
-    /// Stops early; without it the same command goes on from --work
+    /// Stops early; the same command without it continues from --work
     #[arg(long, value_enum)]
     pub until: Option<Stage>,
     /// Prunes blocks even where every form is slower
     #[arg(long)]
     pub force: bool,
-    /// Batch that forms are measured with, where the model leaves it open
+    /// Batch size for measurements, where the model leaves it open
     #[arg(long, value_name = "N", default_value = "1")]
     pub batch: NonZeroUsize,
-    /// Keeps measured latencies for the next run
+    /// File that keeps measured latencies for the next run
     #[arg(long, value_name = "FILE.json")]
     pub latency_table: Option<PathBuf>,
     /// Seconds to measure each form of a block
@@ -129,11 +129,24 @@ impl PruneArgs {
 /// What the result is held against at the end, pruned or not.
 #[derive(Args, Clone, Debug)]
 pub struct GateArgs {
-    /// Ends with exit 7 when the result is not so many times as fast as the input model, both measured in turns; below 1 a
-    /// result may be slower
+    /// Exits with 7 unless the result is X times as fast as the input model, measured in turns; below 1 it may be slower
     #[arg(long, value_name = "X", value_parser = positive)]
     pub min_speedup: Option<f64>,
-    /// Ends with exit 7 when the result takes more bytes, external data included: 500000, 10MB, 1.5GiB
+    /// Exits with 7 when the result takes more bytes than this, external data included: 500000, 10MB, 1.5GiB
     #[arg(long, value_name = "N", value_parser = size)]
     pub max_bytes: Option<u64>,
+}
+
+impl GateArgs {
+    /// Whether anything is asked for.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        self.options() != GateOptions::default()
+    }
+
+    /// As the library takes it.
+    #[must_use]
+    pub fn options(&self) -> GateOptions {
+        GateOptions { min_speedup: self.min_speedup, max_bytes: self.max_bytes }
+    }
 }

@@ -13,25 +13,25 @@ use super::{FormChoice, MergePolicy, RuleArgs, RuntimeArgs, ShrinkChoice, Target
 pub struct InspectArgs {
     /// Model to show
     pub model: PathBuf,
-    /// The graph as text
+    /// Prints the graph as text
     #[arg(long, conflicts_with_all = ["dot", "json"])]
     pub text: bool,
-    /// The graph for Graphviz
+    /// Prints the graph for Graphviz
     #[arg(long, conflicts_with = "json")]
     pub dot: bool,
-    /// The graph as JSON
+    /// Prints the graph and the blocks as JSON
     #[arg(long)]
     pub json: bool,
     /// Lists what would be left alone, and why
     #[arg(long)]
     pub why_not: bool,
-    /// Checks the model as it is against what this target documents
+    /// Checks the model as it is against the documentation of this target
     #[arg(long, value_enum)]
     pub target: Option<TargetChoice>,
-    /// Measures each block as it is and in its forms
+    /// Measures each block as it is and in each of its forms
     #[arg(long)]
     pub latency: bool,
-    /// Draws the blocks, before and after pruning, as a page
+    /// Writes a page that shows the blocks before and after pruning
     #[arg(long, value_name = "FILE.html")]
     pub map: Option<PathBuf>,
     /// What a pruned block would become
@@ -40,15 +40,18 @@ pub struct InspectArgs {
     /// Whether kernels would shrink
     #[arg(long, value_enum, default_value = "auto")]
     pub shrink: ShrinkChoice,
-    /// Batch to measure with, where the model leaves it open
+    /// Batch size for measurements, where the model leaves it open
     #[arg(long, value_name = "N", default_value = "1")]
     pub batch: NonZeroUsize,
-    /// Keeps measured latencies for the next run
+    /// File that keeps measured latencies for the next run
     #[arg(long, value_name = "FILE.json", requires = "latency")]
     pub latency_table: Option<PathBuf>,
     /// Rules that would run
     #[command(flatten)]
     pub rules: RuleArgs,
+    /// Reads options from a file, as keys without the leading dashes; the command line wins
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
     /// How models are run
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -59,17 +62,56 @@ pub struct InspectArgs {
 pub struct VerifyArgs {
     /// Reference
     pub reference: PathBuf,
-    /// Model to hold against it
+    /// Model to compare with it
     pub model: PathBuf,
     /// Inputs: FILE.npz (an array `labels` gives the top-1 of both), NAME:FILE.npy
     #[arg(long, value_name = "FILE")]
     pub input_data: Vec<String>,
-    /// Number of inputs when they are drawn
+    /// Number of inputs to draw
     #[arg(long, value_name = "N", default_value = "3")]
     pub check: NonZeroUsize,
-    /// Largest allowed max|Δ| / max|reference|; the default depends on the dtype
+    /// Largest allowed max|Δ| / max|reference| [default: by the dtype of the output]
     #[arg(long, value_name = "X")]
     pub limit: Option<f64>,
+    /// Reads options from a file, as keys without the leading dashes; the command line wins
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// How models are run
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+/// Arguments of `evaluate`.
+#[derive(Args, Debug)]
+pub struct EvaluateArgs {
+    /// Model A
+    pub model: PathBuf,
+    /// Model B, to compare with A
+    pub other: Option<PathBuf>,
+    /// Images: a folder (of folders, one a class), .npz, .npy, IDX or .tar; two models need no labels
+    #[arg(long, value_name = "PATH")]
+    pub data: PathBuf,
+    /// How images become inputs: a preset (imagenet, cifar, fashion-mnist, none), or the file that Hugging Face or timm publishes beside a model
+    #[arg(long, value_name = "NAME|FILE.json", default_value = "imagenet")]
+    pub preprocess: String,
+    /// Most images to look at, drawn by --seed [default: all]
+    #[arg(long, value_name = "N")]
+    pub images: Option<NonZeroUsize>,
+    /// Seed that draws the images
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub seed: u64,
+    /// Most images to list that change their class from A to B
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub flipped: usize,
+    /// Prints the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Writes the result to a file, as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+    /// Reads options from a file, as keys without the leading dashes; the command line wins
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
     /// How models are run
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -82,24 +124,27 @@ pub struct BenchArgs {
     pub model: PathBuf,
     /// Model to measure in turn with it
     pub other: Option<PathBuf>,
-    /// Size of a symbolic batch
+    /// Batch size, where the model leaves it open
     #[arg(long, value_name = "N", default_value = "1")]
     pub batch: NonZeroUsize,
-    /// Seconds to measure, all models together
+    /// Seconds to measure, for all models together
     #[arg(long, value_name = "S", default_value = "4")]
     pub seconds: f64,
     /// Prints the numbers as JSON
     #[arg(long)]
     pub json: bool,
-    /// Measures every block of the model by itself, as it is and in each of its forms
+    /// Measures every block by itself, as it is and in each of its forms
     #[arg(long, conflicts_with = "other")]
     pub per_block: bool,
-    /// Keeps measured latencies of blocks for the next run
+    /// File that keeps measured latencies of blocks for the next run
     #[arg(long, value_name = "FILE.json", requires = "per_block")]
     pub latency_table: Option<PathBuf>,
     /// When merges are made in the forms
     #[arg(long, value_enum, default_value = "auto", requires = "per_block")]
     pub merge: MergePolicy,
+    /// Reads options from a file, as keys without the leading dashes; the command line wins
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
     /// How models are run
     #[command(flatten)]
     pub runtime: RuntimeArgs,

@@ -36,13 +36,13 @@ pub enum AugmentChoice {
 /// How a pruned network is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Method {
-    /// Fitted first, and trained in the form it is merged to
+    /// The network is fitted first, then trained in its merged form
     Fit,
-    /// Fitted first, and what is fitted faded in by λ from 0 to 1 while the blocks it replaces fade out
+    /// The network is fitted first; λ from 0 to 1 fades the fitted operators in and the old blocks out
     Blend,
-    /// Activations and norms fade by λ from 0 to 1, as in the paper, and the blocks are merged at the end
+    /// λ from 0 to 1 fades activations and norms out, as in the paper; the blocks are merged at the end
     Progressive,
-    /// As progressive, with λ = 1 from the first step on
+    /// As progressive, with λ = 1 from the first step
     Direct,
 }
 
@@ -71,67 +71,67 @@ pub enum PrecisionChoice {
 pub enum ShrinkAt {
     /// Little by little, with λ
     Lambda,
-    /// At once, when so many epochs are over
+    /// At once, after this many epochs
     Epoch(f64),
 }
 
 /// How a network is trained.
 #[derive(Args, Clone, Debug)]
 pub struct TrainingArgs {
-    /// Images of a step; a model of fixed batch keeps its own where that cannot be opened
+    /// Images in a step; a model keeps the batch that it fixes where that cannot be opened
     #[arg(long, value_name = "N", default_value = "64")]
     pub batch_size: NonZeroUsize,
-    /// Batches whose gradients make one update
+    /// Batches whose gradients are summed for one update
     #[arg(long, value_name = "N", default_value = "1")]
     pub accumulate: NonZeroUsize,
-    /// Rule that turns gradients into weights
+    /// Optimizer
     #[arg(long, value_enum, default_value = "auto")]
     pub optimizer: OptimizerChoice,
-    /// Learning rate after the warm-up, falling along half a cosine [default: 0.0005 of adamw, 0.02 of sgd; of sgd 0.05 where a pruned network is trained for 1000 steps or more, or by progressive or direct]
+    /// Learning rate after the warm-up; it then falls along half a cosine [default: adamw 0.0005, sgd 0.02; sgd 0.05 for a pruned network with 1000 steps or more, or with progressive or direct]
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub lr: Option<f64>,
-    /// Epochs in which the learning rate rises from 0 [default: a twentieth of them]
+    /// Epochs in which the learning rate rises from 0 [default: a twentieth of all epochs]
     #[arg(long, value_name = "EPOCHS", value_parser = not_negative)]
     pub warm_up: Option<f64>,
-    /// Decay of weights; norms and biases have none [default: 0.0005 of sgd, 0.05 of adamw]
+    /// Weight decay; norms and biases have none [default: sgd 0.0005, adamw 0.05]
     #[arg(long, value_name = "X", value_parser = not_negative)]
     pub weight_decay: Option<f64>,
-    /// Largest norm of all gradients together [default: 1 of sgd, 5 of adamw]
+    /// Largest norm of all gradients together [default: sgd 1, adamw 5]
     #[arg(long, value_name = "NORM", value_parser = positive)]
     pub clip: Option<f64>,
-    /// Share of a label that goes to all classes alike
+    /// Share of a label that is spread over all classes
     #[arg(long, value_name = "SHARE", value_parser = part, default_value = "0")]
     pub label_smoothing: f64,
-    /// Weight of what the input model says beside the labels; without labels it is all there is
+    /// Weight of the input model's scores beside the labels; without labels only the scores count
     #[arg(long, value_name = "WEIGHT", value_parser = part, default_value = "0.5")]
     pub distill: f64,
-    /// How much the input model's scores are evened out for that
+    /// Temperature of the input model's scores
     #[arg(long, value_name = "T", value_parser = positive, default_value = "2")]
     pub temperature: f64,
-    /// Writes the moving average of the weights, with this decay a step
+    /// Writes the moving average of the weights, with this decay in each step
     #[arg(long, value_name = "DECAY", value_parser = share)]
     pub ema: Option<f64>,
-    /// How images are changed; what the network was not trained with costs accuracy first
+    /// How images are changed; changes that are new to the network cost accuracy at first
     #[arg(long, value_enum, default_value = "none")]
     pub augment: AugmentChoice,
-    /// Counts images of rare classes more
+    /// Gives images of rare classes more weight
     #[arg(long)]
     pub balance_classes: bool,
-    /// How much images of each class count, in the order of the classes: 1,1,4; scaled to a mean of 1 over the images
+    /// Weights of the classes, in their order: 1,1,4; scaled to a mean of 1 over the images
     #[arg(long, value_delimiter = ',', value_name = "WEIGHTS", value_parser = not_negative, conflicts_with = "balance_classes")]
     pub class_weights: Vec<f64>,
-    /// Computes activations again in the backward pass instead of keeping all of them: less memory, up to a third more time
+    /// Computes activations again in the backward pass instead of keeping them: less memory, up to a third more time
     #[arg(long)]
     pub recompute: bool,
-    /// Numbers that convolutions and matrix products are computed in; all else, and the weights, stay f32
+    /// Number type of convolutions and matrix products; everything else, and the weights, stay f32
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: PrecisionChoice,
-    /// Initializers that stay as they are, by name
+    /// Initializers that are not trained, by name
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub freeze: Vec<String>,
 }
 
-/// Arguments of `train`.
+/// Arguments of `finetune`.
 #[derive(Args, Debug)]
 pub struct TrainArgs {
     /// Model to train
@@ -142,25 +142,25 @@ pub struct TrainArgs {
     /// Images
     #[command(flatten, next_help_heading = "Data")]
     pub images: DataArgs,
-    /// Times every image is trained with
+    /// Epochs to train for
     #[arg(long, value_name = "N", default_value = "10")]
     pub epochs: NonZeroUsize,
     /// Training
     #[command(flatten, next_help_heading = "Training")]
     pub training: TrainingArgs,
-    /// Writes the training step as a model, and with no output nothing else
+    /// Writes the training step as a model; without --output, writes nothing else
     #[arg(long, value_name = "FILE.onnx")]
     pub emit_step: Option<PathBuf>,
-    /// Says what would be done and how long it would take, measured on a few images and steps, and writes nothing
+    /// Says what would be done and how long it would take, measured on a few images and steps; writes nothing
     #[arg(long, conflicts_with = "emit_step")]
     pub dry_run: bool,
     /// Fixes the shape of an input in the model: NAME:1,3,224,224
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,
-    /// Writes what was trained, and how it went, as JSON
+    /// Writes a report as JSON
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
-    /// Long options as keys of a file, without the dashes in front; the command line wins
+    /// Reads options from a file, as keys without the leading dashes; the command line wins
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
     /// How models are run

@@ -1,62 +1,93 @@
 //! `inspect MODEL`: what is in a model and what compiling it would do.
 
-use updp_ir::text;
-use updp_passes::{Options, pipeline, surgery};
+use updp_ir::{Model, text};
 
+use crate::api::{self, InspectOptions, InspectReport};
 use crate::block_map;
 use crate::block_report;
-use crate::cli::InspectArgs;
+use crate::cli::{InspectArgs, TargetChoice};
 use crate::deploy;
 use crate::error::CliError;
-use crate::latency_table::{Conditions, LatencyTable};
 use crate::model_file::ModelFile;
-use crate::report::{self, Facts};
-use crate::survey::{Row, SHORT_EFFORT, Survey, wanted};
-use crate::terminal::say;
+use crate::report;
+use crate::terminal::{Progress, say};
 use crate::write;
-
-/// Seconds for each form of a block.
-const PROBE_SECONDS: f64 = 0.25;
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
-    let file = ModelFile::open(&arguments.model)?;
     if arguments.text {
-        say(text::to_text(&file.model).trim_end());
+        say(text::to_text(&ModelFile::open(&arguments.model)?.model).trim_end());
         return Ok(());
     }
     if arguments.dot {
-        say(text::to_dot(&file.model.graph).trim_end());
+        say(text::to_dot(&ModelFile::open(&arguments.model)?.model.graph).trim_end());
         return Ok(());
     }
-    let options = super::pass_options(&arguments.rules, file.total_bytes());
-    let rows = rows(arguments, &file, &options)?;
+    let options = InspectOptions {
+        rules: arguments.rules.options(),
+        is_compiled: !arguments.json,
+        form: arguments.form.as_form(),
+        shrink: arguments.shrink.as_shrink(),
+        is_measured: arguments.latency,
+        batch: arguments.batch.get(),
+        latency_table: arguments.latency_table.clone(),
+        target: arguments.target.map(TargetChoice::target),
+        runtime: arguments.runtime.options(),
+    };
+    let report = api::inspect(&arguments.model, &options, &mut Progress::default())?;
     if let Some(path) = &arguments.map {
         let name = arguments.model.file_name().unwrap_or_default().to_string_lossy();
-        write::text(path, &block_map::html(&name, &rows))?;
+        write::text(path, &block_map::html(&name, &report.blocks))?;
     }
-    let has_data = !file.source.data_files.is_empty();
     if arguments.json {
-        let mut value = text::to_json(&file.model);
-        value["blocks"] = block_report::json(&rows);
-        if let Some(target) = arguments.target {
-            let findings = deploy::check(&file.model, has_data, target);
-            value["deploy"] = deploy::json(target, &findings);
+        let mut value = text::to_json(&report.model);
+        value["blocks"] = block_report::json(&report.blocks);
+        if let (Some(target), Some(findings)) = (options.target, &report.findings) {
+            value["deploy"] = deploy::json(target, findings);
         }
         say(&format!("{value:#}"));
         return Ok(());
     }
-    let before = Facts::of(&file.model, file.total_bytes());
-    let (producer, version) = file.model.producer();
+    tell(arguments, &report);
+    if let (Some(target), Some(findings)) = (options.target, &report.findings) {
+        say(&deploy::table(target, findings));
+    }
+    let name = arguments.model.display().to_string();
+    if let Some(outlook) = block_report::outlook(&name, &report.blocks) {
+        say(&outlook);
+    }
+    Ok(())
+}
+
+/// The model, its blocks, and what compiling does.
+fn tell(arguments: &InspectArgs, report: &InspectReport) {
+    tell_boundary(arguments, &report.model);
+    say(&block_report::table(&report.blocks));
+    let Some((log, after)) = &report.compiled else { return };
+    if log.rewrites.is_empty() {
+        say("  nothing to merge: the model is compiled already");
+    }
+    say(&report::table(&report.before, after));
+    for (rule, count) in report::by_rule(log) {
+        say(&format!("  {rule}: {count}"));
+    }
+    if arguments.why_not {
+        say(&report::why_not(log));
+    }
+}
+
+/// Versions, inputs and outputs.
+fn tell_boundary(arguments: &InspectArgs, model: &Model) {
+    let (producer, version) = model.producer();
     say(&format!(
         "{}: ir {}, producer {producer} {version}",
         arguments.model.display(),
-        file.model.ir_version()
+        model.ir_version()
     ));
-    for (domain, version) in file.model.opsets() {
+    for (domain, version) in model.opsets() {
         say(&format!("  opset {} {version}", if domain.is_empty() { "ai.onnx" } else { domain }));
     }
-    let graph = &file.model.graph;
+    let graph = &model.graph;
     let boundary = |kind: &str, id| {
         let value = graph.value(id);
         let ty = value.declared().map_or_else(|| "?".to_owned(), ToString::to_string);
@@ -64,56 +95,4 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     };
     graph.required_inputs().for_each(|id| boundary("input", id));
     graph.outputs().for_each(|id| boundary("output", id));
-    say(&block_report::table(&rows));
-    let mut model = file.model;
-    let log = pipeline::compile(&mut model, &options, &mut |_, _| {})?;
-    if log.rewrites.is_empty() {
-        say("  nothing to merge: the model is compiled already");
-    }
-    say(&report::table(&before, &Facts::of(&model, before.bytes)));
-    for (rule, count) in report::by_rule(&log) {
-        say(&format!("  {rule}: {count}"));
-    }
-    if arguments.why_not {
-        say(&report::why_not(&log));
-    }
-    if let Some(target) = arguments.target {
-        let findings = deploy::check(&file.source.again()?, has_data, target);
-        say(&deploy::table(target, &findings));
-    }
-    if let Some(outlook) = block_report::outlook(&arguments.model.display().to_string(), &rows) {
-        say(&outlook);
-    }
-    Ok(())
-}
-
-/// The blocks with the forms asked for, measured when that is asked for.
-fn rows(
-    arguments: &InspectArgs,
-    file: &ModelFile,
-    options: &Options,
-) -> Result<Vec<Row>, CliError> {
-    let mut model = file.source.again()?;
-    pipeline::prepare(&mut model)?;
-    let conditions = Conditions {
-        runtime: arguments.runtime.clone(),
-        batch: arguments.batch.get(),
-        seconds: PROBE_SECONDS,
-    };
-    let path = arguments.latency_table.as_deref();
-    let mut table = arguments.latency.then(|| LatencyTable::open(path, conditions)).transpose()?;
-    let survey = Survey {
-        is_fitted: false,
-        model: &model,
-        shrink: arguments.shrink.as_shrink(),
-        options,
-        effort: if arguments.latency { f64::INFINITY } else { SHORT_EFFORT },
-    };
-    let asked = arguments.form.as_form();
-    let blocks = surgery::blocks_of(&model)?;
-    let rows = survey.rows(blocks, |block| wanted(block, asked), table.as_mut())?;
-    if let Some(table) = &table {
-        table.save()?;
-    }
-    Ok(rows)
 }

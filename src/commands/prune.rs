@@ -1,32 +1,23 @@
-//! Pruning, as the main job does it: the settled network takes the place of the input.
+//! `prune`: the pruned network takes the place of the input, and exact compilation merges it.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use updp_exec::ModelSource;
-use updp_ir::{DataPlacement, Model};
 use updp_passes::surgery;
+use updp_prune::structure::StructureConfig;
+use updp_prune::{BlockSelection, work_folder};
 
-use super::compile::{Job, fix_shapes};
+use super::compile::Output;
+use crate::api::{self, CompileOptions, PruneOptions};
 use crate::block_report;
-use crate::cli::{CompileArgs, Method, Recovery, ShrinkAt, Stage, StartChoice};
-use crate::data;
+use crate::cli::{BlockList, CompileArgs, Method, Recovery, Stage, StartChoice};
 use crate::error::CliError;
-use crate::model_file::{ModelFile, Source, is_pipe};
-use crate::prune::{Pruned, Request};
-use crate::recover::{self, Plan, Recover, SupernetPlan};
-use crate::report::{self, Facts};
+use crate::report;
 use crate::report_page;
-use crate::terminal::{Verbosity, note, say};
-use crate::verify::Oracle;
+use crate::terminal::{Progress, Verbosity, say};
 use crate::write;
 
-/// Prunes, then goes on as ever with the settled network in place of the input.
-pub(super) fn run(
-    arguments: &CompileArgs,
-    source: Source,
-    mut model: Model,
-    target: &PathBuf,
-) -> Result<(), CliError> {
+/// Prunes, merges and tells.
+pub(super) fn run(arguments: &CompileArgs, input: &Path, target: &Path) -> Result<(), CliError> {
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
     if let (Some(_), Some(Recovery::None | Recovery::Fit)) =
         (arguments.epochs, arguments.prune.recover)
@@ -45,66 +36,73 @@ pub(super) fn run(
         refuse_without_data(arguments)?;
         super::compile::refuse_dry(arguments)?;
     }
-    let before = Facts::of(&model, source.total_bytes());
-    fix_shapes(&arguments.input_shape, &mut model)?;
-    let options = super::pass_options(&arguments.rules, source.total_bytes());
-    let data = data::read(&arguments.input_data)?;
-    let request = Request {
-        arguments: &arguments.prune,
-        options: &options,
-        runtime: &arguments.runtime,
-        data: &data,
-    };
+    let output = Output { arguments, input, target };
+    let options = output.options(true)?;
     if arguments.prune.until == Some(Stage::Expand) {
-        let has_gates = arguments.gates.is_asked_for();
-        if arguments.target.is_some() || arguments.test_vectors.is_some() || has_gates {
-            let detail = "--target, --test-vectors, --min-speedup and --max-bytes are for finished networks, not with --until expand";
-            return Err(usage(detail));
-        }
-        let expanded = request.expand(model)?;
-        return Expanded { arguments, source, target, before }.write(&expanded);
+        return expand(arguments, &output, &options);
     }
-    let work = recover::work_folder(arguments.images.work.as_deref(), target);
-    let work = work.filter(|_| !arguments.dry_run);
-    let pruned = if with_data {
-        let (images, work) = (&arguments.images, work.as_deref());
-        let epochs = arguments.prune.search.supernet_epochs;
-        let supernet =
-            (epochs > 0).then_some(SupernetPlan { arguments: &arguments.training, epochs });
-        let is_dry = arguments.dry_run;
-        let training = arguments.training_epochs().map(|epochs| Plan {
-            arguments: &arguments.training,
-            epochs: epochs.get(),
-            method: arguments.method,
-            ramp: arguments.ramp,
-            ramp_form: arguments.ramp_form,
-            shrink_at: arguments.shrink_at.unwrap_or(ShrinkAt::Lambda),
-        });
-        let recover = Recover { request: &request, images, work, supernet, training, is_dry };
-        let pruned = recover.prune(model).inspect_err(|error| match (&images.work, work) {
-            // Latencies of blocks are of no use where there is nothing to prune.
-            (None, Some(work)) if matches!(error, CliError::NothingToPrune { .. }) => {
-                recover::remove_work(work);
-            }
-            (None, Some(work)) => recover::remove_empty_work(work),
-            _ => {}
-        });
-        let Some(pruned) = pruned? else { return Ok(()) };
-        pruned
-    } else {
-        request.prune(model)?
+    if with_data {
+        return with_images(arguments, &output, options);
+    }
+    let config = structure(arguments, &options);
+    let mut progress = Progress::default();
+    let pruned = api::prune_structure(input, &config, &options, &mut progress)?;
+    drop(progress);
+    output.finish(&pruned.compiled, Some(&pruned.pruned))
+}
+
+/// Prunes with images, and keeps intermediate results in the work folder until the result is written.
+fn with_images(
+    arguments: &CompileArgs,
+    output: &Output<'_>,
+    compile: CompileOptions,
+) -> Result<(), CliError> {
+    let images = &arguments.images;
+    let work = images.work_folder(output.target).filter(|_| !arguments.dry_run);
+    let options = PruneOptions {
+        data: images.data.clone().unwrap_or_default(),
+        validation: images.val.clone(),
+        preprocess: images.preprocess.clone(),
+        config: arguments.prune_config(work.clone())?,
+        compile,
     };
-    let settled = ModelFile::read(target, pruned.bytes.clone())?;
-    let input = Some(source);
-    let path = arguments.model.clone().unwrap_or_default();
-    let source = Source { path, ..settled.source };
-    let result =
-        Job { arguments, source, target, before, pruned: Some(pruned), input }.run(settled.model);
+    let mut progress = Progress::default();
+    if arguments.dry_run {
+        let estimate = api::estimate(output.input, &options, &mut progress)?;
+        drop(progress);
+        say(&estimate.to_string());
+        return Ok(());
+    }
+    // A folder that was asked for stays.
+    let work = work.filter(|_| images.work.is_none());
+    let report = api::prune(output.input, &options, &mut progress).inspect_err(|error| {
+        match (&work, error) {
+            // Latencies of blocks are of no use where there is nothing to prune.
+            (Some(work), CliError::NothingToPrune { .. }) => work_folder::remove(work),
+            (Some(work), _) => work_folder::remove_empty(work),
+            (None, _) => {}
+        }
+    });
+    drop(progress);
+    let Some(report) = report? else { return Ok(()) };
+    let result = output.finish(&report.compiled, Some(&report.pruned));
     let is_done = matches!(result, Ok(()) | Err(CliError::GoalMissed { .. }));
-    if let (true, true, None, Some(work)) = (with_data, is_done, &arguments.images.work, work) {
-        recover::remove_work(&work);
+    if let Some(work) = work.filter(|_| is_done) {
+        work_folder::remove(&work);
     }
     result
+}
+
+/// How the structure is pruned without images.
+fn structure(arguments: &CompileArgs, options: &CompileOptions) -> StructureConfig {
+    let blocks = arguments.prune.blocks.as_ref();
+    StructureConfig {
+        blocks: blocks.map_or(BlockSelection::All, BlockList::selection),
+        forms: arguments.prune.forms(),
+        latency: arguments.prune.latency(),
+        passes: updp_passes::Options::default(),
+        runtime: options.runtime.clone(),
+    }
 }
 
 /// A page shows what fitting found out; other reports are JSON.
@@ -122,7 +120,7 @@ fn refuse_search(arguments: &CompileArgs) -> Result<(), CliError> {
     let (has_supernet, recover) = (search.has_supernet(), arguments.prune.recover);
     let is_fit = arguments.training_epochs().is_none() || arguments.method == Method::Fit;
     let detail = if search.is_asked_for() && recover == Some(Recovery::None) {
-        "--search, --evaluations, --finalists and --supernet-epochs choose blocks by what they lose: not with --recover none"
+        "--search, --evaluations, --shortlist and --supernet-epochs choose blocks by what they lose: not with --recover none"
     } else if has_supernet && recover == Some(Recovery::Fit) {
         "--supernet-epochs trains: not with --recover fit"
     } else if search.start == StartChoice::Supernet && !is_fit {
@@ -141,7 +139,7 @@ fn refuse_until(arguments: &CompileArgs) -> Result<(), CliError> {
     let detail = match stage {
         Stage::Expand if prune.blocks.is_none() => "--until expand needs --blocks LIST",
         Stage::Expand if prune.search.is_asked_for() => {
-            "--until expand takes the blocks of --blocks: no --search, --evaluations, --finalists or --supernet-epochs"
+            "--until expand takes the blocks of --blocks: no --search, --evaluations, --shortlist or --supernet-epochs"
         }
         Stage::Expand => return Ok(()),
         _ if !has_data => {
@@ -178,52 +176,33 @@ fn refuse_without_data(arguments: &CompileArgs) -> Result<(), CliError> {
     Err(CliError::Usage { detail: detail.to_owned() })
 }
 
-/// The expanded network on its way to a file.
-struct Expanded<'a> {
-    arguments: &'a CompileArgs,
-    source: Source,
-    target: &'a PathBuf,
-    before: Facts,
-}
-
-impl Expanded<'_> {
-    /// Verifies at λ = 0 against the input model, then writes.
-    fn write(&self, expanded: &Pruned) -> Result<(), CliError> {
-        let mut verified = None;
-        if !self.arguments.no_verify {
-            let mut baseline = ModelFile::read(self.target, expanded.bytes.clone())?.model;
-            surgery::fix_lambda(&mut baseline, 0.0)?;
-            let bytes = baseline.encode(&DataPlacement::Inline)?.model_to_bytes();
-            let mut reference = self.source.again()?;
-            fix_shapes(&self.arguments.input_shape, &mut reference)?;
-            let data = data::read(&self.arguments.input_data)?;
-            let count = self.arguments.check.get();
-            let source = self.source.for_runtime();
-            let oracle =
-                Oracle::new(source, &reference.graph, &data, count, &self.arguments.runtime)?;
-            let result = oracle.compare(ModelSource::Bytes(&bytes))?;
-            if let Some(failure) = result.failure() {
-                let detail = format!("at λ = 0 {failure}");
-                return Err(CliError::VerificationFailed { detail });
-            }
-            verified = Some(result);
-        }
-        let written = ModelFile::read(self.target, expanded.bytes.clone())?;
-        let after = Facts::of(&written.model, written.total_bytes());
-        write::model(self.target, &expanded.bytes)?;
-        if self.arguments.verbosity() == Verbosity::Quiet {
-            return Ok(());
-        }
-        let print = |text: &str| if is_pipe(self.target) { note(text) } else { say(text) };
-        print(&format!(
-            "expanded: λ is the input {:?}, one number a block; at 0 it is the input model",
-            surgery::LAMBDA_INPUT
-        ));
-        print(&block_report::chosen(expanded));
-        print(&report::table(&self.before, &after));
-        if let Some(result) = &verified {
-            print(&report::verification(result));
-        }
-        Ok(())
+/// Writes the expanded network, verified at λ = 0 against the input model.
+fn expand(
+    arguments: &CompileArgs,
+    output: &Output<'_>,
+    options: &CompileOptions,
+) -> Result<(), CliError> {
+    let has_gates = arguments.gates.is_asked_for();
+    if arguments.target.is_some() || arguments.test_vectors.is_some() || has_gates {
+        let detail = "--target, --test-vectors, --min-speedup and --max-bytes are for finished networks, not with --until expand";
+        return Err(CliError::Usage { detail: detail.to_owned() });
     }
+    let config = structure(arguments, options);
+    let mut progress = Progress::default();
+    let expanded = api::expand(output.input, &config, options, &mut progress)?;
+    drop(progress);
+    write::model(output.target, &expanded.model)?;
+    if arguments.verbosity() == Verbosity::Quiet {
+        return Ok(());
+    }
+    output.print(&format!(
+        "expanded: λ is the input {:?}, one number a block; at 0 it is the input model",
+        surgery::LAMBDA_INPUT
+    ));
+    output.print(&block_report::chosen(&expanded.pruned));
+    output.print(&report::table(&expanded.before, &expanded.after));
+    if let Some(result) = &expanded.verification {
+        output.print(&report::verification(result));
+    }
+    Ok(())
 }

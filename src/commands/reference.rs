@@ -1,8 +1,6 @@
 //! `errors`, `completions` and `man`.
 
-use clap::CommandFactory;
-
-use crate::cli::Cli;
+use crate::cli::{self, Shell};
 use crate::error::CliError;
 use crate::terminal::say;
 
@@ -25,18 +23,14 @@ pub(super) fn errors(code: Option<&str>) -> Result<(), CliError> {
 }
 
 /// Prints shell completions.
-pub(super) fn completions(shell: clap_complete::Shell) {
-    let mut bytes = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "updp-compile", &mut bytes);
-    say(&String::from_utf8_lossy(&bytes));
+pub(super) fn completions(shell: Shell) {
+    say(&cli::completions(shell));
 }
 
 /// Prints the man page.
 pub(super) fn man() -> Result<(), CliError> {
-    let mut bytes = Vec::new();
-    clap_mangen::Man::new(Cli::command())
-        .render(&mut bytes)
-        .map_err(|error| CliError::Write { path: "-".into(), detail: error.to_string() })?;
-    say(&String::from_utf8_lossy(&bytes));
+    let failed =
+        |error: std::io::Error| CliError::Write { path: "-".into(), detail: error.to_string() };
+    say(&cli::man_page().map_err(failed)?);
     Ok(())
 }

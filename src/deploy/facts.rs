@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::DeployTarget;
 use super::Severity;
-use crate::cli::TargetChoice;
 
 const FACTS: &str = include_str!("targets.toml");
 
@@ -142,7 +142,7 @@ pub(super) enum Condition {
 ///
 /// # Panics
 /// Never: a test reads all facts.
-pub(super) fn of(target: TargetChoice) -> Target {
+pub(super) fn of(target: DeployTarget) -> Target {
     let mut all: BTreeMap<String, Target> =
         toml::from_str(FACTS).expect("the built-in facts are well formed: a test reads them");
     all.remove(target.key()).expect("every target has its facts: a test reads them")
@@ -229,8 +229,8 @@ impl Restriction {
 mod tests {
     use super::*;
 
-    const TARGETS: [TargetChoice; 3] =
-        [TargetChoice::Ort, TargetChoice::Tensorrt, TargetChoice::Migraphx];
+    const TARGETS: [DeployTarget; 3] =
+        [DeployTarget::Ort, DeployTarget::Tensorrt, DeployTarget::Migraphx];
 
     #[track_caller]
     fn is_whole(fact: &Fact) {

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use updp_ir::{Graph, Model};
 use updp_passes::describe;
 
-use crate::cli::TargetChoice;
 use facts::{Fact, Target, Versions};
 
 /// How bad a finding is.
@@ -60,7 +59,18 @@ pub struct Finding {
 /// Places named in one finding.
 const SHOWN_PLACES: usize = 4;
 
-impl TargetChoice {
+/// A runtime that models are checked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeployTarget {
+    /// ONNX Runtime
+    Ort,
+    /// NVIDIA TensorRT
+    Tensorrt,
+    /// AMD MIGraphX
+    Migraphx,
+}
+
+impl DeployTarget {
     /// Its key in the facts.
     #[must_use]
     pub fn key(self) -> &'static str {
@@ -82,7 +92,7 @@ struct Operator {
 /// What stands between a model and a target, the worst first. `has_data_file` is whether tensors of the
 /// model lie in files beside it.
 #[must_use]
-pub fn check(model: &Model, has_data_file: bool, target: TargetChoice) -> Vec<Finding> {
+pub fn check(model: &Model, has_data_file: bool, target: DeployTarget) -> Vec<Finding> {
     let target = facts::of(target);
     let operators = operators(model);
     let functions: Vec<(&str, &str)> = model.functions().collect();
@@ -215,7 +225,7 @@ impl Findings {
 
 /// The findings as lines.
 #[must_use]
-pub fn table(target: TargetChoice, findings: &[Finding]) -> String {
+pub fn table(target: DeployTarget, findings: &[Finding]) -> String {
     let title = facts::of(target).title;
     if findings.is_empty() {
         return format!("{title}: nothing found that it does not take");
@@ -238,7 +248,7 @@ pub fn table(target: TargetChoice, findings: &[Finding]) -> String {
 
 /// The findings as JSON.
 #[must_use]
-pub fn json(target: TargetChoice, findings: &[Finding]) -> Value {
+pub fn json(target: DeployTarget, findings: &[Finding]) -> Value {
     let list: Vec<Value> = findings
         .iter()
         .map(|finding| {

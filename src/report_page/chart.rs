@@ -1,140 +1,149 @@
-//! The charts of the page. Across they are laid out in per cent, so text keeps its size on a narrow screen.
+//! The charts as data; the templates draw them. Horizontal sizes are in per cent, so text keeps its size on a narrow screen.
 
-use updp_trainer::outcome::{BlockOutcome, Outcome, Tried};
+use updp_prune::outcome::{BlockOutcome, CandidateOutcome, Outcome, SetOutcome};
 
-use super::{after_ms, escape, is_chosen, number, put};
+use super::{after_ms, is_chosen, number};
 
-/// Height of the plot and its margins, in pixels.
-const HEIGHT: f64 = 320.0;
-const TOP: f64 = 12.0;
-const BOTTOM: f64 = 44.0;
-/// Margins of the plot, in per cent of its width.
-const LEFT: f64 = 12.0;
-const RIGHT: f64 = 5.0;
+/// Bars under one heading; the macro `bars` of `chart.html` draws them.
+pub(crate) struct Group<'a> {
+    /// Empty = no heading.
+    pub(crate) heading: String,
+    /// A name behind the heading, in grey; empty = none.
+    pub(crate) name: &'a str,
+    pub(crate) bars: Vec<Bar>,
+    /// A sentence below the bars.
+    pub(crate) note: Option<String>,
+}
 
-/// Bars of the whole network's latency before and after; nothing when it was not measured.
-pub(super) fn latency(html: &mut String, outcome: &Outcome) {
-    let Some(speed) = &outcome.speed else { return };
-    html.push_str("<h2>Latency of the network</h2>\n<div class=\"bars\">\n");
+/// One horizontal bar.
+pub(crate) struct Bar {
+    pub(crate) label: String,
+    pub(crate) class: &'static str,
+    /// In per cent.
+    pub(crate) width: f64,
+    pub(crate) value: String,
+    pub(crate) tip: String,
+}
+
+impl Bar {
+    /// A bar that covers this part of the width; a part that is not finite has no bar.
+    pub(crate) fn new(
+        label: String,
+        class: &'static str,
+        part: f64,
+        value: String,
+        tip: String,
+    ) -> Self {
+        let width = if part.is_finite() { (98.0 * part).max(0.4) } else { 0.0 };
+        Self { label, class, width, value, tip }
+    }
+}
+
+/// Latency of the whole network before and after; `None` when it was not measured.
+pub(super) fn latency(outcome: &Outcome) -> Option<Group<'static>> {
+    let speed = outcome.speed.as_ref()?;
     let longest = speed.before_ms.max(speed.after_ms);
-    for (label, class, ms) in
-        [("Before", "fill-was", speed.before_ms), ("After", "fill-is", speed.after_ms)]
-    {
+    let bar = |label: &str, class, ms: f64| {
         let text = format!("{} ms", number(ms));
-        bar(html, label, class, ms / longest, &text, &text);
-    }
-    html.push_str("</div>\n");
+        Bar::new(label.to_owned(), class, ms / longest, text.clone(), text)
+    };
+    let bars =
+        vec![bar("Before", "fill-was", speed.before_ms), bar("After", "fill-is", speed.after_ms)];
+    Some(Group { heading: String::new(), name: "", bars, note: None })
 }
 
-/// A bar for every form of every block: what it loses when only this block is pruned.
-pub(super) fn prices(html: &mut String, outcome: &Outcome) {
-    let offering: Vec<_> = outcome.blocks.iter().filter(|block| !block.offers.is_empty()).collect();
-    if offering.is_empty() {
-        return;
-    }
-    put(
-        html,
-        format_args!(
-            "<h2>Price of every form</h2>\n<p class=\"dim\">Points of {} lost when only this block is pruned. Green: \
-             chosen; an outline: a gain.</p>\n<div class=\"bars\">\n",
-            escape(&outcome.metric)
-        ),
-    );
-    let all = offering.iter().flat_map(|block| &block.offers);
-    let largest = all.map(|offer| offer.price.abs()).filter(|it| it.is_finite());
+/// The degradation of every candidate when only its block is pruned, a group for each block.
+pub(super) fn degradations(outcome: &Outcome) -> Vec<Group<'static>> {
+    let prunable = || outcome.blocks.iter().filter(|block| !block.candidates.is_empty());
+    let all = prunable().flat_map(|block| &block.candidates);
+    let largest = all.map(|candidate| candidate.degradation.abs()).filter(|it| it.is_finite());
     let largest = largest.fold(0.0, f64::max).max(1e-9);
-    for block in offering {
-        put(html, format_args!("<h3>{}\u{a0}{}</h3>\n", block.index, escape(&block.name)));
-        for offer in &block.offers {
-            let is_it = is_chosen(block, offer);
-            let class = match (offer.price < 0.0, is_it) {
-                (true, _) => "fill-gain",
-                (false, true) => "fill-is",
-                (false, false) => "fill-was",
-            };
-            let label = format!("{}{}", if is_it { "✓ " } else { "" }, offer.form);
-            let price = number(offer.price);
-            let tip = format!("{}: {price} points, {} ms", offer.form, number(offer.latency_ms));
-            bar(html, &label, class, offer.price.abs() / largest, &price, &tip);
-        }
+    let group = |block: &BlockOutcome| Group {
+        heading: format!("{}\u{a0}{}", block.index, block.name),
+        name: "",
+        bars: block.candidates.iter().map(|it| degradation(block, it, largest)).collect(),
+        note: None,
+    };
+    prunable().map(group).collect()
+}
+
+fn degradation(block: &BlockOutcome, candidate: &CandidateOutcome, largest: f64) -> Bar {
+    let is_it = is_chosen(block, candidate);
+    let class = match (candidate.degradation < 0.0, is_it) {
+        (true, _) => "fill-gain",
+        (false, true) => "fill-is",
+        (false, false) => "fill-was",
+    };
+    let label = format!("{}{}", if is_it { "✓ " } else { "" }, candidate.form);
+    let points = number(candidate.degradation);
+    let tip = format!("{}: {points} points, {} ms", candidate.form, number(candidate.latency_ms));
+    Bar::new(label, class, candidate.degradation.abs() / largest, points, tip)
+}
+
+const FRAME: Frame = Frame { height: 320.0, top: 12.0, bottom: 44.0, left: 12.0, right: 5.0 };
+
+/// Latency against degradation; `front.html` draws it.
+pub(super) struct Front {
+    pub(super) plot: Plot,
+    /// The Pareto front by sums of single-block degradations, and the lines between its neighbours.
+    pub(super) sums: Vec<Circle>,
+    pub(super) links: Vec<Line>,
+    /// The sets that were tried together, each tied to its sum.
+    pub(super) tried: Vec<(Line, Circle)>,
+    pub(super) chosen: Circle,
+}
+
+/// The Pareto front, the sets that were tried together and the chosen set; `None` without the first two.
+pub(super) fn front(outcome: &Outcome) -> Option<Front> {
+    if outcome.front.is_empty() && outcome.tried.is_empty() {
+        return None;
     }
-    html.push_str("</div>\n");
-}
-
-/// One line of bars; `part` of the whole width.
-pub(crate) fn bar(html: &mut String, label: &str, class: &str, part: f64, value: &str, tip: &str) {
-    let width = if part.is_finite() { (98.0 * part).max(0.4) } else { 0.0 };
-    put(
-        html,
-        format_args!(
-            "<span>{}</span><svg width=\"100%\" height=\"16\" role=\"img\" aria-label=\"{tip}\">\
-             <rect class=\"bar {class}\" x=\"1\" y=\"1\" width=\"{width:.2}%\" height=\"14\"><title>{tip}</title></rect>\
-             </svg><i>{value}</i>\n",
-            escape(label),
-            tip = escape(tip)
-        ),
-    );
-}
-
-/// Latency against price: the front, the sets that were tried together, and the chosen one.
-pub(super) fn front(html: &mut String, outcome: &Outcome) {
     let chosen = chosen(outcome);
     let sets = || outcome.front.iter().chain(&outcome.tried).chain([&chosen]);
-    let prices = sets().flat_map(|it| [Some(it.price), it.joint_price]).flatten();
+    let points = sets().flat_map(|it| [Some(it.degradation), it.joint_degradation]).flatten();
     let plot = Plot {
+        frame: FRAME,
         across: Axis::over(sets().map(|it| it.latency_ms), false),
-        up: Axis::over(prices, true),
+        up: Axis::over(points, true),
     };
-    if outcome.front.is_empty() && outcome.tried.is_empty() {
-        return;
-    }
-    html.push_str(
-        "<h2>Latency against price</h2>\n<p class=\"dim\">Across: sum of the blocks' latencies, ms. Up: points \
-         lost. Left and low is good.</p>\n",
-    );
-    put(
-        html,
-        format_args!(
-            "<svg width=\"100%\" height=\"{HEIGHT}\" role=\"img\" aria-label=\"latency against price\">\n"
-        ),
-    );
-    plot.grid(html);
-    for pair in outcome.front.windows(2) {
-        plot.line(html, "front", (&pair[0], pair[0].price), (&pair[1], pair[1].price));
-    }
-    for set in &outcome.front {
-        plot.circle(html, "fill-is", 3.5, set, set.price);
-    }
-    for (set, joint) in outcome.tried.iter().filter_map(|it| Some((it, it.joint_price?))) {
-        plot.line(html, "tie", (set, set.price), (set, joint));
-        plot.circle(html, "ring", 5.0, set, joint);
-    }
-    plot.circle(html, "mark", 10.0, &chosen, chosen.joint_price.unwrap_or(chosen.price));
-    html.push_str("</svg>\n<ul class=\"key\">");
-    for (class, radius, text) in [
-        ("fill-is", 3.5, "best sums of single prices"),
-        ("ring", 5.0, "tried: lost together"),
-        ("mark", 7.0, "chosen"),
-    ] {
-        put(
-            html,
-            format_args!(
-                "<li><svg width=\"18\" height=\"18\"><circle class=\"{class}\" cx=\"9\" cy=\"9\" r=\"{radius}\" />\
-                 </svg>{text}</li>"
-            ),
-        );
-    }
-    html.push_str("</ul>\n");
+    let sums = outcome.front.iter().map(|set| plot.circle("fill-is", 3.5, set, set.degradation));
+    let sums = sums.collect();
+    let links = outcome.front.windows(2);
+    let links = links
+        .map(|it| plot.line("front", (&it[0], it[0].degradation), (&it[1], it[1].degradation)))
+        .collect();
+    let tried = outcome.tried.iter().filter_map(|set| {
+        let joint = set.joint_degradation?;
+        let tie = plot.line("tie", (set, set.degradation), (set, joint));
+        Some((tie, plot.circle("ring", 5.0, set, joint)))
+    });
+    let tried = tried.collect();
+    let mark =
+        plot.circle("mark", 10.0, &chosen, chosen.joint_degradation.unwrap_or(chosen.degradation));
+    Some(Front { plot, sums, links, tried, chosen: mark })
 }
 
-/// The chosen set by the table, with its joint price where it was tried.
-fn chosen(outcome: &Outcome) -> Tried {
-    let (joint_price, fitted_price) = (None, None);
-    let mut sum =
-        Tried { blocks: Vec::new(), latency_ms: 0.0, price: 0.0, joint_price, fitted_price };
+/// Class, radius and meaning of every kind of circle.
+pub(super) const KEY: [(&str, f64, &str); 3] = [
+    ("fill-is", 3.5, "best sums of single-block degradations"),
+    ("ring", 5.0, "tried: degradation of the whole set"),
+    ("mark", 7.0, "chosen"),
+];
+
+/// The chosen set with its latency by the table, and with its joint degradation where it was tried.
+fn chosen(outcome: &Outcome) -> SetOutcome {
+    let (joint_degradation, fitted_degradation) = (None, None);
+    let mut sum = SetOutcome {
+        blocks: Vec::new(),
+        latency_ms: 0.0,
+        degradation: 0.0,
+        joint_degradation,
+        fitted_degradation,
+    };
     for block in &outcome.blocks {
         sum.latency_ms += after_ms(block);
-        sum.price += super::chosen(block).map_or(0.0, |offer| offer.price.max(0.0));
+        sum.degradation +=
+            super::chosen(block).map_or(0.0, |candidate| candidate.degradation.max(0.0));
         sum.blocks.extend(form_of(block));
     }
     let mut pruned = sum.blocks.clone();
@@ -159,7 +168,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Over the finite values, and 0 when asked to; 0 to 1 when there are none.
+    /// Covers the finite values, and 0 when asked to; 0 to 1 when there are none.
     pub(super) fn over(values: impl Iterator<Item = f64>, has_zero: bool) -> Self {
         let zero = has_zero.then_some(0.0);
         let all: Vec<f64> = values.filter(|it| it.is_finite()).chain(zero).collect();
@@ -180,13 +189,13 @@ impl Axis {
         if part.is_finite() { part } else { 0.0 }
     }
 
-    pub(super) fn ticks(&self) -> impl Iterator<Item = f64> {
+    fn ticks(&self) -> impl Iterator<Item = f64> {
         let count = ((self.most - self.least) / self.step).round() as i64;
         (0..=count).map(|at| self.least + at as f64 * self.step)
     }
 
     /// As many decimals as the step needs.
-    pub(super) fn label(&self, value: f64) -> String {
+    fn label(&self, value: f64) -> String {
         let decimals = (2.0 - self.step.log10()).floor().max(0.0) as usize;
         let text = format!("{value:.decimals$}");
         let text = if text.contains('.') {
@@ -198,91 +207,109 @@ impl Axis {
     }
 }
 
-struct Plot {
-    across: Axis,
-    up: Axis,
+/// Height and margins of a plot: in pixels vertically, in per cent of the width horizontally.
+pub(super) struct Frame {
+    pub(super) height: f64,
+    pub(super) top: f64,
+    pub(super) bottom: f64,
+    pub(super) left: f64,
+    pub(super) right: f64,
+}
+
+impl Frame {
+    /// Right end of the plot, in per cent.
+    pub(super) fn end(&self) -> f64 {
+        100.0 - self.right
+    }
+
+    /// Lower end of the plot, in pixels.
+    pub(super) fn floor(&self) -> f64 {
+        self.height - self.bottom
+    }
+
+    /// Per cent.
+    pub(super) fn width(&self) -> f64 {
+        self.end() - self.left
+    }
+
+    /// Pixels.
+    pub(super) fn depth(&self) -> f64 {
+        self.floor() - self.top
+    }
+}
+
+/// A plot: where it is and which numbers it covers.
+pub(super) struct Plot {
+    pub(super) frame: Frame,
+    pub(super) across: Axis,
+    pub(super) up: Axis,
+}
+
+/// A tick of an axis: its place, in pixels or per cent, and its label.
+pub(super) struct Tick {
+    pub(super) at: f64,
+    pub(super) label: String,
+}
+
+/// A circle of a chart, with a tooltip; `x` in per cent, `y` in pixels.
+pub(super) struct Circle {
+    pub(super) class: &'static str,
+    pub(super) x: f64,
+    pub(super) y: f64,
+    pub(super) radius: f64,
+    pub(super) tip: String,
+}
+
+/// A line of a chart from its first to its second point; `x` in per cent, `y` in pixels.
+pub(super) struct Line {
+    pub(super) class: &'static str,
+    pub(super) x: (f64, f64),
+    pub(super) y: (f64, f64),
 }
 
 impl Plot {
     /// Per cent.
-    fn x(&self, latency_ms: f64) -> f64 {
-        LEFT + (100.0 - LEFT - RIGHT) * self.across.part(latency_ms)
+    pub(super) fn x(&self, value: f64) -> f64 {
+        self.frame.left + self.frame.width() * self.across.part(value)
     }
 
     /// Pixels.
-    fn y(&self, price: f64) -> f64 {
-        HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * self.up.part(price)
+    pub(super) fn y(&self, value: f64) -> f64 {
+        self.frame.floor() - self.frame.depth() * self.up.part(value)
     }
 
-    fn grid(&self, html: &mut String) {
-        let floor = HEIGHT - BOTTOM;
-        for tick in self.up.ticks() {
-            put(
-                html,
-                format_args!(
-                    "<line x1=\"{LEFT}%\" x2=\"{}%\" y1=\"{y:.1}\" y2=\"{y:.1}\" />\
-                     <text x=\"{}%\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n",
-                    100.0 - RIGHT,
-                    LEFT - 1.5,
-                    self.y(tick) + 4.0,
-                    self.up.label(tick),
-                    y = self.y(tick)
-                ),
-            );
+    /// The ticks of the vertical axis.
+    pub(super) fn rows(&self) -> Vec<Tick> {
+        let tick = |value| Tick { at: self.y(value), label: self.up.label(value) };
+        self.up.ticks().map(tick).collect()
+    }
+
+    /// The ticks of the horizontal axis.
+    pub(super) fn columns(&self) -> Vec<Tick> {
+        let tick = |value| Tick { at: self.x(value), label: self.across.label(value) };
+        self.across.ticks().map(tick).collect()
+    }
+
+    fn line(&self, class: &'static str, from: (&SetOutcome, f64), to: (&SetOutcome, f64)) -> Line {
+        Line {
+            class,
+            x: (self.x(from.0.latency_ms), self.x(to.0.latency_ms)),
+            y: (self.y(from.1), self.y(to.1)),
         }
-        for tick in self.across.ticks() {
-            put(
-                html,
-                format_args!(
-                    "<line x1=\"{x:.2}%\" x2=\"{x:.2}%\" y1=\"{floor}\" y2=\"{}\" />\
-                     <text x=\"{x:.2}%\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
-                    floor + 5.0,
-                    floor + 19.0,
-                    self.across.label(tick),
-                    x = self.x(tick)
-                ),
-            );
-        }
-        put(
-            html,
-            format_args!(
-                "<text x=\"{}%\" y=\"{}\" text-anchor=\"end\">ms</text>\n",
-                100.0 - RIGHT,
-                HEIGHT - 6.0
-            ),
-        );
     }
 
-    fn line(&self, html: &mut String, class: &str, from: (&Tried, f64), to: (&Tried, f64)) {
-        let (a, b) = (self.x(from.0.latency_ms), self.x(to.0.latency_ms));
-        let (c, d) = (self.y(from.1), self.y(to.1));
-        put(
-            html,
-            format_args!(
-                "<line class=\"{class}\" x1=\"{a:.2}%\" x2=\"{b:.2}%\" y1=\"{c:.1}\" y2=\"{d:.1}\" />\n"
-            ),
-        );
-    }
-
-    fn circle(&self, html: &mut String, class: &str, radius: f64, set: &Tried, price: f64) {
+    /// A set at this degradation.
+    fn circle(&self, class: &'static str, radius: f64, set: &SetOutcome, points: f64) -> Circle {
         let blocks: Vec<_> = set.blocks.iter().map(|(at, form)| format!("{at} {form}")).collect();
         let blocks =
             if blocks.is_empty() { "nothing pruned".to_owned() } else { blocks.join(", ") };
         let joint =
-            set.joint_price.map_or(String::new(), |it| format!(", together {}", number(it)));
+            set.joint_degradation.map_or(String::new(), |it| format!(", together {}", number(it)));
         let tip = format!(
             "{} ms, sum {} points{joint}: {blocks}",
             number(set.latency_ms),
-            number(set.price)
+            number(set.degradation)
         );
-        put(
-            html,
-            format_args!(
-                "<circle class=\"{class}\" cx=\"{:.2}%\" cy=\"{:.1}\" r=\"{radius}\"><title>{}</title></circle>\n",
-                self.x(set.latency_ms),
-                self.y(price),
-                escape(&tip)
-            ),
-        );
+        Circle { class, x: self.x(set.latency_ms), y: self.y(points), radius, tip }
     }
 }

@@ -1,91 +1,111 @@
-//! How a training went, as curves over its steps: loss, score, λ and learning rate.
+//! The course of a training as curves over its steps: loss, score, λ and learning rate.
 
-use std::fmt::Write;
+use updp_prune::outcome::{Outcome, SupernetOutcome, TrainingOutcome};
+use updp_trainer::evaluator::Score;
+use updp_trainer::finetune::{EpochSummary, StepSummary};
 
-use updp_trainer::outcome::{
-    EpochOutcome, Moment, Outcome, Score, SupernetOutcome, TrainingOutcome,
-};
+use super::chart::{Axis, Circle, Frame, Plot};
+use super::number;
+use updp_prune::words::counted;
 
-use super::chart::Axis;
-use super::{escape, number, put};
-use crate::report::counted;
+const FRAME: Frame = Frame { height: 210.0, top: 8.0, bottom: 26.0, left: 17.0, right: 5.0 };
+/// Width and height of the coordinates that a line is drawn in; the browser stretches them to the plot.
+pub(super) const SIDE: f64 = 1000.0;
 
-/// Height of a plot and its margins, in pixels.
-const HEIGHT: f64 = 210.0;
-const TOP: f64 = 8.0;
-const BOTTOM: f64 = 26.0;
-/// Margins of a plot, in per cent of its width.
-const LEFT: f64 = 17.0;
-const RIGHT: f64 = 5.0;
-/// Sides of the coordinates that a line is drawn in, stretched to the plot.
-const SIDE: f64 = 1000.0;
+/// One training with its curves; `curves.html` shows it.
+pub(super) struct Training {
+    pub(super) title: &'static str,
+    /// What was trained, for how long and with how many images.
+    pub(super) summary: String,
+    /// The network that is scored; continues "after each epoch".
+    pub(super) scored: &'static str,
+    pub(super) curves: Vec<Curve>,
+}
 
-/// What is told of one training.
-struct Told<'a> {
-    title: &'a str,
-    what: String,
+/// One plot of a value over the steps.
+pub(super) struct Curve {
+    pub(super) title: &'static str,
+    pub(super) plot: Plot,
+    /// The last value.
+    pub(super) end: f64,
+    /// Points of the line, both coordinates from 0 to [`SIDE`].
+    pub(super) points: String,
+    /// Points with a tooltip.
+    pub(super) dots: Vec<Circle>,
+}
+
+/// What both kinds of training record.
+#[derive(Clone, Copy)]
+struct Course<'a> {
     epochs: usize,
     images: usize,
     steps: u64,
-    /// What the score is of, behind "after each epoch".
-    scored: &'a str,
-    course: &'a [Moment],
-    history: &'a [EpochOutcome],
+    moments: &'a [StepSummary],
+    history: &'a [EpochSummary],
 }
 
-/// The curves of supernet and training; nothing of what was not trained, or was done before this run.
-pub(super) fn trainings(html: &mut String, outcome: &Outcome) {
-    if let Some(supernet) = &outcome.supernet {
-        let SupernetOutcome { course, history, .. } = supernet;
+/// The trainings of the supernet and of the result; nothing for one without steps in this run.
+pub(super) fn trainings(outcome: &Outcome) -> Vec<Training> {
+    let supernet = outcome.supernet.as_ref().and_then(|supernet| {
+        let SupernetOutcome { epochs, images, steps, course: moments, history, .. } = supernet;
         let what = format!("{} in two flows", counted(supernet.blocks.len(), "block", "blocks"));
-        let (epochs, images, steps) = (supernet.epochs, supernet.images, supernet.steps);
-        let (title, scored) = ("Supernet", ", every block pruned");
-        curves(html, &Told { title, what, epochs, images, steps, scored, course, history });
+        Course { epochs: *epochs, images: *images, steps: *steps, moments, history }.training(
+            "Supernet",
+            &what,
+            ", every block pruned",
+        )
+    });
+    let training = outcome.training.as_ref().and_then(|training| {
+        let TrainingOutcome { epochs, images, steps, course: moments, history, .. } = training;
+        let has_lambda = moments.iter().any(|it| it.lambda.is_some());
+        Course { epochs: *epochs, images: *images, steps: *steps, moments, history }.training(
+            "Training",
+            &training.method,
+            if has_lambda { ", λ at 1" } else { "" },
+        )
+    });
+    supernet.into_iter().chain(training).collect()
+}
+
+impl Course<'_> {
+    /// `None` when nothing was recorded.
+    fn training(self, title: &'static str, what: &str, scored: &'static str) -> Option<Training> {
+        if self.moments.is_empty() && self.history.is_empty() {
+            return None;
+        }
+        let summary = format!(
+            "{what}: {} with {}, {}",
+            counted(self.epochs, "epoch", "epochs"),
+            counted(self.images, "image", "images"),
+            counted(usize::try_from(self.steps).unwrap_or(usize::MAX), "step", "steps"),
+        );
+        Some(Training { title, summary, scored, curves: self.curves() })
     }
-    if let Some(training) = &outcome.training {
-        let TrainingOutcome { course, history, .. } = training;
-        let what = escape(&training.method);
-        let (epochs, images, steps) = (training.epochs, training.images, training.steps);
-        let has_lambda = course.iter().any(|it| it.lambda.is_some());
-        let (title, scored) = ("Training", if has_lambda { ", λ at 1" } else { "" });
-        curves(html, &Told { title, what, epochs, images, steps, scored, course, history });
+
+    fn curves(self) -> Vec<Curve> {
+        let over = |of: &dyn Fn(&StepSummary) -> Option<f64>| -> Vec<(f64, f64)> {
+            self.moments.iter().filter_map(|it| Some((it.step as f64, of(it)?))).collect()
+        };
+        let last = self.steps as f64;
+        let per_epoch = last / self.epochs.max(1) as f64;
+        let (title, score) = score_of(self.history);
+        let scores: Vec<(f64, f64)> = self
+            .history
+            .iter()
+            .filter_map(|it| Some((it.epoch as f64 * per_epoch, score(&it.score)?)))
+            .collect();
+        let curves = [
+            curve("Loss", &over(&|it| Some(it.loss)), last, false),
+            curve(title, &scores, last, true),
+            curve("λ", &over(&|it| it.lambda), last, false),
+            curve("Learning rate", &over(&|it| Some(it.learning_rate)), last, false),
+        ];
+        curves.into_iter().flatten().collect()
     }
 }
 
-fn curves(html: &mut String, told: &Told<'_>) {
-    let Told { title, what, epochs, images, steps, scored, course, history } = told;
-    if course.is_empty() && history.is_empty() {
-        return;
-    }
-    put(
-        html,
-        format_args!(
-            "<h2>{title}</h2>\n<p class=\"dim\">{what}: {} with {}, {}. Across: steps. The score is that on the held-out images \
-             after each epoch{scored}.</p>\n<div class=\"curves\">\n",
-            counted(*epochs, "epoch", "epochs"),
-            counted(*images, "image", "images"),
-            counted(usize::try_from(*steps).unwrap_or(usize::MAX), "step", "steps"),
-        ),
-    );
-    let over = |of: &dyn Fn(&Moment) -> Option<f64>| -> Vec<(f64, f64)> {
-        course.iter().filter_map(|it| Some((it.step as f64, of(it)?))).collect()
-    };
-    let last = *steps as f64;
-    let per_epoch = last / (*epochs).max(1) as f64;
-    let (title, score) = score_of(history);
-    let scores: Vec<(f64, f64)> = history
-        .iter()
-        .filter_map(|it| Some((it.epoch as f64 * per_epoch, score(&it.score)?)))
-        .collect();
-    curve(html, "Loss", &over(&|it| Some(it.loss)), (last, false));
-    curve(html, title, &scores, (last, true));
-    curve(html, "λ", &over(&|it| it.lambda), (last, false));
-    curve(html, "Learning rate", &over(&|it| Some(it.learning_rate)), (last, false));
-    html.push_str("</div>\n");
-}
-
-/// What of a score all of them have, and its name.
-fn score_of(history: &[EpochOutcome]) -> (&'static str, fn(&Score) -> Option<f64>) {
+/// The first of accuracy, agreement and overlap that every epoch has, and its name.
+fn score_of(history: &[EpochSummary]) -> (&'static str, fn(&Score) -> Option<f64>) {
     let all = |is: fn(&Score) -> bool| history.iter().all(|it| is(&it.score));
     if all(|score| score.accuracy.is_some()) {
         ("Accuracy, %", |score| score.accuracy.map(|share| 100.0 * share))
@@ -96,76 +116,29 @@ fn score_of(history: &[EpochOutcome]) -> (&'static str, fn(&Score) -> Option<f64
     }
 }
 
-/// One plot of (step, value); nothing without a finite value. With dots, each value can be pointed at.
-fn curve(html: &mut String, title: &str, points: &[(f64, f64)], (last, has_dots): (f64, bool)) {
+/// One plot of (step, value) up to the last step; `None` without a finite value.
+fn curve(title: &'static str, points: &[(f64, f64)], last: f64, has_dots: bool) -> Option<Curve> {
     let points: Vec<(f64, f64)> =
         points.iter().copied().filter(|(_, value)| value.is_finite()).collect();
-    let Some((_, end)) = points.last() else { return };
+    let (_, end) = *points.last()?;
     let across = Axis::over([0.0, last].into_iter(), false);
     let up = Axis::over(points.iter().map(|it| it.1), false);
-    let (floor, right) = (HEIGHT - BOTTOM, 100.0 - RIGHT);
-    let x = |step: f64| LEFT + (right - LEFT) * across.part(step);
-    let y = |value: f64| floor - (floor - TOP) * up.part(value);
-    put(
-        html,
-        format_args!(
-            "<div><h3>{title}</h3><svg width=\"100%\" height=\"{HEIGHT}\" role=\"img\" aria-label=\"{title}, {} at the end\">\n",
-            number(*end)
-        ),
-    );
-    for tick in up.ticks() {
-        put(
-            html,
-            format_args!(
-                "<line x1=\"{LEFT}%\" x2=\"{right}%\" y1=\"{y:.1}\" y2=\"{y:.1}\" />\
-                 <text x=\"{}%\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n",
-                LEFT - 1.5,
-                y(tick) + 4.0,
-                up.label(tick),
-                y = y(tick)
-            ),
-        );
-    }
-    for tick in across.ticks() {
-        put(
-            html,
-            format_args!(
-                "<text x=\"{:.2}%\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
-                x(tick),
-                floor + 18.0,
-                across.label(tick)
-            ),
-        );
-    }
-    let mut line = String::new();
-    for (step, value) in &points {
-        let _ =
-            write!(line, "{:.1},{:.1} ", SIDE * across.part(*step), SIDE * (1.0 - up.part(*value)));
-    }
-    put(
-        html,
-        format_args!(
-            "<svg x=\"{LEFT}%\" y=\"{TOP}\" width=\"{}%\" height=\"{}\" viewBox=\"0 0 {SIDE} {SIDE}\" \
-             preserveAspectRatio=\"none\" overflow=\"visible\"><polyline class=\"curve\" points=\"{}\" /></svg>\n",
-            right - LEFT,
-            floor - TOP,
-            line.trim_end()
-        ),
-    );
+    let line: Vec<String> = points
+        .iter()
+        .map(|(step, value)| {
+            format!("{:.1},{:.1}", SIDE * across.part(*step), SIDE * (1.0 - up.part(*value)))
+        })
+        .collect();
+    let plot = Plot { frame: FRAME, across, up };
     // A single point has no line.
-    if has_dots || points.len() == 1 {
-        for (step, value) in &points {
-            put(
-                html,
-                format_args!(
-                    "<circle class=\"fill-is\" cx=\"{:.2}%\" cy=\"{:.1}\" r=\"3.5\"><title>step {}: {}</title></circle>\n",
-                    x(*step),
-                    y(*value),
-                    number(*step),
-                    number(*value)
-                ),
-            );
-        }
-    }
-    html.push_str("</svg></div>\n");
+    let dots = if has_dots || points.len() == 1 { &points[..] } else { &[] };
+    let dots = dots.iter().map(|(step, value)| Circle {
+        class: "fill-is",
+        x: plot.x(*step),
+        y: plot.y(*value),
+        radius: 3.5,
+        tip: format!("step {}: {}", number(*step), number(*value)),
+    });
+    let dots = dots.collect();
+    Some(Curve { title, plot, end, points: line.join(" "), dots })
 }

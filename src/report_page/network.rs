@@ -1,127 +1,100 @@
-//! The network before and after: its blocks, its operators, how the file written was verified, what was not merged.
-
-use std::fmt::Write;
+//! The network before and after: its blocks, its operators, the extent of the verification, the merges declined.
 
 use updp_passes::Log;
-use updp_trainer::outcome::Outcome;
+use updp_prune::outcome::{BlockOutcome, Outcome};
 
-use super::{Run, after_ms, escape, fold, number, percent, put};
-use crate::report::{changed_ops, counted, grouped};
+use super::{Run, after_ms, number};
+use crate::report::{changed_ops, grouped};
+use updp_prune::words::counted;
+use updp_verify::Verification;
 
-/// Whether the written model was run, on how many inputs and how far its outputs are off.
-pub(super) fn verification(html: &mut String, run: &Run<'_>) {
-    html.push_str("<h2>Verification</h2>\n");
-    let Some(verified) = run.verified else {
-        html.push_str(match run.status {
-            "unchanged" => {
-                "<p>Nothing was merged after pruning, so there was nothing to compare.</p>\n"
-            }
-            _ => "<p>Not verified: <code>--no-verify</code> was given.</p>\n",
-        });
-        return;
-    };
-    let how = match verified.parts {
-        Some(parts) => format!("{} by itself", counted(parts, "part", "parts")),
+/// How much of the network was compared: on whole inputs, or part by part.
+pub(super) fn extent(verified: &Verification) -> String {
+    match verified.parts {
+        Some(parts) => format!("{}, each by itself", counted(parts, "part", "parts")),
         None => format!("{} each", counted(verified.runs, "input", "inputs")),
-    };
-    put(
-        html,
-        format_args!(
-            "<p>The file written and the pruned network before merging were run on {}, {how}, the runtime's own optimizer \
-             off: {}.</p>\n",
-            escape(if verified.runtime.is_empty() { "nothing" } else { &verified.runtime }),
-            if verified.is_passed() { "equal" } else { "<b class=\"bad\">different</b>" }
-        ),
-    );
-    html.push_str(
-        "<div class=\"wide\"><table class=\"ops\"><thead><tr><th>Output</th><th class=\"n\">max|Δ| / max|reference|</th>\
-         <th class=\"n\">Limit</th><th class=\"n\">Cosine</th><th class=\"n\">Same top 1</th></tr></thead><tbody>\n",
-    );
-    for output in &verified.outputs {
-        let top1 = output.top1_agreement.map_or("–".to_owned(), percent);
-        put(
-            html,
-            format_args!(
-                "<tr><td class=\"name\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{:.6}</td>\
-                 <td class=\"n\">{top1}</td></tr>\n",
-                escape(&output.name),
-                number(output.relative),
-                number(output.limit),
-                output.cosine
-            ),
-        );
     }
-    html.push_str("</tbody></table></div>\n");
 }
 
-/// The blocks along the network, as long as they take; pruned ones in their form.
-pub(super) fn map(html: &mut String, outcome: &Outcome) {
+/// The blocks side by side, each as wide as the time that it takes.
+pub(super) struct Lane {
+    pub(super) label: &'static str,
+    /// Of the longer lane, in per cent.
+    pub(super) width: f64,
+    pub(super) blocks: Vec<Piece>,
+}
+
+/// One block in a lane.
+pub(super) struct Piece {
+    pub(super) index: usize,
+    pub(super) is_pruned: bool,
+    /// Share of the longer lane.
+    pub(super) part: f64,
+    pub(super) tip: String,
+}
+
+/// The blocks before and after pruning; empty when their times do not add up to a finite sum above 0.
+pub(super) fn lanes(outcome: &Outcome) -> Vec<Lane> {
     let before: f64 = outcome.blocks.iter().map(|block| block.baseline_ms).sum();
     let after: f64 = outcome.blocks.iter().map(after_ms).sum();
     let longest = before.max(after);
     if !(longest.is_finite() && longest > 0.0) {
-        return;
+        return Vec::new();
     }
-    html.push_str(
-        "<h2>Blocks along the network</h2>\n<p class=\"dim\">As long as each takes by itself; green: pruned. Their \
-         names are in the table below.</p>\n<div class=\"map\">\n",
-    );
-    for (label, all, is_after) in [("Before", before, false), ("After", after, true)] {
-        let width = 100.0 * all / longest;
-        put(html, format_args!("<span>{label}</span><div style=\"width:{width:.2}%\">"));
-        for block in &outcome.blocks {
-            let form = block.chosen.as_deref().filter(|_| is_after);
-            let ms = if is_after { after_ms(block) } else { block.baseline_ms };
-            let tip = format!("{} {}: {} ms", block.name, form.unwrap_or("as it is"), number(ms));
-            put(
-                html,
-                format_args!(
-                    "<b{} style=\"flex:{:.4} 1 0\" title=\"{}\">{}</b>",
-                    if form.is_some() { " class=\"is\"" } else { "" },
-                    ms.max(0.0) / longest,
-                    escape(&tip),
-                    block.index
-                ),
-            );
-        }
-        html.push_str("</div>\n");
-    }
-    html.push_str("</div>\n");
-}
-
-/// Counts before and after, of operators those that changed.
-pub(super) fn operators(html: &mut String, run: &Run<'_>) {
-    let (before, after) = (run.input.1, run.output.1);
-    html.push_str(
-        "<h2>Network before and after</h2>\n<div class=\"wide\"><table class=\"ops\"><thead><tr><th></th>\
-         <th class=\"n\">Before</th><th class=\"n\">After</th></tr></thead><tbody>\n",
-    );
-    let mut row = |name: &str, was: u64, is: u64| {
-        let (name, was, is) = (escape(name), grouped(was), grouped(is));
-        let _ = writeln!(
-            html,
-            "<tr><td>{name}</td><td class=\"n\">{was}</td><td class=\"n\">{is}</td></tr>"
-        );
+    let lane = |label, all: f64, piece: &dyn Fn(&BlockOutcome) -> Piece| Lane {
+        label,
+        width: 100.0 * all / longest,
+        blocks: outcome.blocks.iter().map(piece).collect(),
     };
-    row("Operators", before.nodes as u64, after.nodes as u64);
-    for (name, was, is) in changed_ops(before, after) {
-        row(name, was as u64, is as u64);
-    }
-    row("Parameters", before.parameters as u64, after.parameters as u64);
-    row("Multiply-adds", before.macs, after.macs);
-    row("Bytes", before.bytes, after.bytes);
-    html.push_str("</tbody></table></div>\n");
+    vec![
+        lane("Before", before, &|block| Piece::new(block, None, block.baseline_ms, longest)),
+        lane("After", after, &|block| {
+            Piece::new(block, block.chosen.as_deref(), after_ms(block), longest)
+        }),
+    ]
 }
 
-/// Merges that were declined and why, to open.
-pub(super) fn declined(html: &mut String, log: &Log) {
-    let lines: Vec<String> = log
-        .refusals
-        .iter()
-        .map(|it| {
-            let declined = &it.declined;
-            format!("{} at {}: {} ({})", it.rule, it.node, declined.reason, declined.detail)
-        })
-        .collect();
-    fold(html, "Merges declined", &lines);
+impl Piece {
+    /// A block in this form; `None` = as it is.
+    fn new(block: &BlockOutcome, form: Option<&str>, ms: f64, longest: f64) -> Self {
+        Self {
+            index: block.index,
+            is_pruned: form.is_some(),
+            part: ms.max(0.0) / longest,
+            tip: format!("{} {}: {} ms", block.name, form.unwrap_or("as it is"), number(ms)),
+        }
+    }
+}
+
+/// A count before and after.
+pub(super) struct Count<'a> {
+    pub(super) name: &'a str,
+    pub(super) before: String,
+    pub(super) after: String,
+}
+
+/// The counts of both models; of the operator types only those whose number changed.
+pub(super) fn counts<'a>(run: &Run<'a>) -> Vec<Count<'a>> {
+    let (before, after) = (run.input.1, run.output.1);
+    let ops = changed_ops(before, after);
+    let ops = ops.into_iter().map(|(name, was, is)| (name, was as u64, is as u64));
+    [("Operators", before.nodes as u64, after.nodes as u64)]
+        .into_iter()
+        .chain(ops)
+        .chain([
+            ("Parameters", before.parameters as u64, after.parameters as u64),
+            ("Multiply-adds", before.macs, after.macs),
+            ("Bytes", before.bytes, after.bytes),
+        ])
+        .map(|(name, was, is)| Count { name, before: grouped(was), after: grouped(is) })
+        .collect()
+}
+
+/// The merges that were declined, each with the reason.
+pub(super) fn declined(log: &Log) -> Vec<String> {
+    let line = |it: &updp_passes::Refusal| {
+        let declined = &it.declined;
+        format!("{} at {}: {} ({})", it.rule, it.node, declined.reason, declined.detail)
+    };
+    log.refusals.iter().map(line).collect()
 }

@@ -1,15 +1,16 @@
 //! The page of a made-up run, whole and with parts missing.
 
-use updp_trainer::outcome::{
-    EpochOutcome, Moment, Speed, SubnetOutcome, SupernetOutcome, TrainingOutcome, Tried,
+use updp_prune::outcome::{
+    DataOutcome, SetOutcome, Speed, SubnetOutcome, SupernetOutcome, TrainingOutcome,
 };
+use updp_trainer::finetune::{EpochSummary, StepSummary};
 
 use updp_passes::{Declined, Refusal};
 
 use super::*;
-use crate::verify::OutputResult;
+use updp_verify::OutputResult;
 
-fn offer(form: &str, latency_ms: f64, price: f64) -> OfferOutcome {
+fn candidate(form: &str, latency_ms: f64, degradation: f64) -> CandidateOutcome {
     let score = Score {
         images: 500,
         accuracy: Some(0.8),
@@ -18,24 +19,35 @@ fn offer(form: &str, latency_ms: f64, price: f64) -> OfferOutcome {
         overlap: 0.95,
     };
     let (form, ridge) = (form.to_owned(), Some(1e-3));
-    OfferOutcome { form, latency_ms, output_error: 0.0123, ridge, score, price }
+    CandidateOutcome { form, latency_ms, output_error: 0.0123, ridge, score, degradation }
 }
 
-fn block(index: usize, offers: Vec<OfferOutcome>, chosen: Option<&str>) -> BlockOutcome {
+fn block(index: usize, candidates: Vec<CandidateOutcome>, chosen: Option<&str>) -> BlockOutcome {
     BlockOutcome {
         index,
         name: format!("/layer{}/layer{0}.{index}/Conv <a&b>", index / 3 + 1),
         kind: "residual".to_owned(),
         baseline_ms: 1.0 + 0.17 * index as f64,
-        reason: offers.is_empty().then(|| "its result is read \"twice\"".to_owned()),
-        offers,
+        reason: candidates.is_empty().then(|| "its result is read \"twice\"".to_owned()),
+        candidates: candidates,
         chosen: chosen.map(str::to_owned),
     }
 }
 
-fn tried(blocks: &[(usize, &str)], latency_ms: f64, price: f64, joint: Option<f64>) -> Tried {
+fn tried(
+    blocks: &[(usize, &str)],
+    latency_ms: f64,
+    degradation: f64,
+    joint: Option<f64>,
+) -> SetOutcome {
     let blocks = blocks.iter().map(|&(at, form)| (at, form.to_owned())).collect();
-    Tried { blocks, latency_ms, price, joint_price: joint, fitted_price: None }
+    SetOutcome {
+        blocks,
+        latency_ms,
+        degradation,
+        joint_degradation: joint,
+        fitted_degradation: None,
+    }
 }
 
 fn outcome() -> Outcome {
@@ -70,13 +82,13 @@ fn outcome() -> Outcome {
         blocks: vec![
             block(
                 0,
-                vec![offer("linear", 0.4, 0.4), offer("merged-3x3", 0.7, 0.1)],
+                vec![candidate("linear", 0.4, 0.4), candidate("merged-3x3", 0.7, 0.1)],
                 Some("merged-3x3"),
             ),
-            block(1, vec![offer("linear", 0.5, 1.234), offer("identity", 0.0, 9.0)], None),
+            block(1, vec![candidate("linear", 0.5, 1.234), candidate("identity", 0.0, 9.0)], None),
             block(2, Vec::new(), None),
-            block(3, vec![offer("linear", 0.6, -0.2)], Some("linear")),
-            block(4, vec![offer("merged-3x3", 0.8, 0.6)], None),
+            block(3, vec![candidate("linear", 0.6, -0.2)], Some("linear")),
+            block(4, vec![candidate("merged-3x3", 0.8, 0.6)], None),
         ],
         front: vec![
             tried(&[], 6.7, 0.0, None),
@@ -97,9 +109,9 @@ fn outcome() -> Outcome {
     }
 }
 
-fn facts(convs: usize) -> Facts {
+fn facts(convs: usize) -> ModelSummary {
     let ops = [("Conv".to_owned(), convs), ("Relu".to_owned(), 4)].into_iter().collect();
-    Facts { nodes: convs + 4, ops, parameters: 1000 * convs, macs: 1_234_567, bytes: 4321 }
+    ModelSummary { nodes: convs + 4, ops, parameters: 1000 * convs, macs: 1_234_567, bytes: 4321 }
 }
 
 fn verified() -> Verification {
@@ -186,23 +198,23 @@ fn the_page_shows_every_part_of_a_run_with_names_escaped() {
     let html = page("a<b>.onnx", "out & more.onnx", &outcome());
     assert_well_formed(&html);
     for text in [
-        "a&lt;b&gt;.onnx, pruned",
-        "out &amp; more.onnx",
-        "/layer1/layer1.0/Conv &lt;a&amp;b&gt;",
+        "a&#60;b&#62;.onnx, pruned",
+        "out &#38; more.onnx",
+        "/layer1/layer1.0/Conv &#60;a&#38;b&#62;",
         "87.3 → 86.6\u{a0}%",
         "Label among the first five<b>98.7 → 98.7\u{a0}%",
         "−0.700 points, ±\u{a0}1.08 standard error, 1000 images",
         "×\u{a0}1.41",
-        "0.7 points &amp; 0.5 were allowed",
-        "its result is read &quot;twice&quot;",
-        "The cheapest &lt;kept&gt; won.",
+        "0.7 points &#38; 0.5 were allowed",
+        "its result is read &#34;twice&#34;",
+        "The cheapest &#60;kept&#62; won.",
         "✓ merged-3x3",
-        "&lt;bird&gt;",
+        "&#60;bird&#62;",
         "broken.jpg",
         "ONNX Runtime 1.22, 3 inputs each, the runtime's own optimizer off: equal",
-        "scores &lt;1&gt;",
+        "scores &#60;1&#62;",
         "<td>Conv</td><td class=\"n\">9</td><td class=\"n\">5</td>",
-        "merge-chain at /head/Conv: slower (2 operators &lt;in&gt; a row)",
+        "merge-chain at /head/Conv: slower (2 operators &#60;in&#62; a row)",
     ] {
         assert!(html.contains(text), "{text}");
     }
@@ -229,7 +241,7 @@ fn a_network_that_was_not_run_or_differs_is_told_so() {
 }
 
 #[test]
-fn the_chosen_set_is_marked_at_its_joint_price() {
+fn the_chosen_set_is_marked_at_its_joint_degradation() {
     let html = page("a", "b", &outcome());
     let mark = html.split("<circle class=\"mark\"").nth(1).unwrap();
     assert!(mark.contains("5.31 ms, sum 0.100 points, together 0.700"), "{mark}");
@@ -252,10 +264,10 @@ fn the_page_stands_without_blocks_labels_and_speed() {
 #[test]
 fn numbers_that_are_not_finite_become_dashes() {
     let mut outcome = outcome();
-    outcome.blocks[0].offers[0].price = f64::NAN;
+    outcome.blocks[0].candidates[0].degradation = f64::NAN;
     outcome.blocks[1].baseline_ms = f64::INFINITY;
-    outcome.front[1].price = f64::NAN;
-    outcome.tried[1].joint_price = Some(f64::INFINITY);
+    outcome.front[1].degradation = f64::NAN;
+    outcome.tried[1].joint_degradation = Some(f64::INFINITY);
     outcome.after.accuracy = Some(f64::NAN);
     outcome.speed.as_mut().unwrap().after_ms = f64::NAN;
     let html = page("a", "b", &outcome);
@@ -276,13 +288,13 @@ fn numbers_have_three_significant_digits() {
 fn trained(has_lambda: bool) -> Outcome {
     let mut outcome = outcome();
     let lambda = |at: u64| has_lambda.then(|| (at as f64 / 50.0).min(1.0));
-    let history = (1..=4).map(|epoch| EpochOutcome {
+    let history = (1..=4).map(|epoch| EpochSummary {
         epoch,
         loss: 0.5,
         lambda: lambda(epoch * 40),
         score: Score { accuracy: Some(0.8 + 0.02 * epoch as f64), ..outcome.after },
     });
-    let course = (1..=160).map(|step| Moment {
+    let course = (1..=160).map(|step| StepSummary {
         step,
         loss: 2.0 / (1.0 + 0.05 * step as f64),
         lambda: lambda(step),
@@ -309,7 +321,7 @@ fn curves_show_how_a_training_went() {
     assert_well_formed(&html);
     assert_eq!(html.matches("<polyline class=\"curve\"").count(), 4);
     for text in [
-        "progressive &lt;p&gt;: 4 epochs with 2560 images, 160 steps",
+        "progressive &#60;p&#62;: 4 epochs with 2560 images, 160 steps",
         "<h3>Loss</h3>",
         "<h3>Accuracy, %</h3>",
         "<h3>λ</h3>",

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use clap::Parser;
 use onnx_protobuf::ModelProto;
 use protobuf::Message;
 use tempfile::TempDir;
-use updp_compile::cli::Cli;
-use updp_compile::local;
+use updp_exec::RuntimeOptions;
 use updp_ir::{DataType, Dim, Node};
 use updp_testkit::{Micro, Val, conv, encode, model_of, prove, read_model, seeded};
+use updp_verify::regions;
 
 use crate::fixtures::folder;
 
@@ -325,11 +324,11 @@ fn a_part_that_differs_is_found_and_named() {
     raw[3] ^= 0x40;
     weight.raw_data = Some(raw.into());
     let after = model_of(after).expect("still a model");
-    let cli = Cli::parse_from(["updp-compile", "a.onnx", "-o", "b.onnx"]);
-    let error = local::compare(&before, &after, 3, &cli.compile.runtime).expect_err("they differ");
+    let options = RuntimeOptions::default();
+    let error = regions::compare(&before, &after, 3, &options).expect_err("they differ");
     assert_eq!(error.code(), "C0008", "{error}");
     assert!(error.to_string().contains("batchnormalization"), "{error}");
-    let same = local::compare(&before, &before, 3, &cli.compile.runtime).expect("the same");
+    let same = regions::compare(&before, &before, 3, &options).expect("the same");
     assert_eq!(same.parts, Some(0));
 }
 

@@ -2,8 +2,7 @@
 
 use updp_autodiff::step::Objective;
 use updp_autodiff::{self as autodiff, StepSpec, Target, TrainingStep, lower};
-use updp_compile::cli::TargetChoice;
-use updp_compile::deploy::{Severity, check};
+use updp_compile::deploy::{DeployTarget, Severity, check};
 use updp_ir::{DataType, Model, Tensor};
 use updp_testkit::{Inputs, Outputs, Random, Session, find_ort, read_model, skip};
 
@@ -25,7 +24,7 @@ fn spec() -> StepSpec {
 }
 
 /// What a target says against a model, worse than a note.
-fn findings(model: &Model, target: TargetChoice, least: Severity) -> Vec<String> {
+fn findings(model: &Model, target: DeployTarget, least: Severity) -> Vec<String> {
     let findings = check(model, false, target).into_iter();
     let bad =
         findings.filter(|finding| finding.severity == Severity::Error || finding.severity == least);
@@ -45,7 +44,7 @@ fn inputs(step: &TrainingStep) -> Inputs {
         let state = step.states.iter().find(|state| state.input == name);
         let tensor = if let Some(state) = state {
             state.initial.clone()
-        } else if step.targets.as_ref() == Some(&name) {
+        } else if step.names.targets.as_ref() == Some(&name) {
             let classes = dims[1];
             let hot = |at: usize| f64::from(at % classes == (at / classes * 3) % classes);
             let values: Vec<f64> = (0..count).map(hot).collect();
@@ -77,7 +76,7 @@ fn migraphx_takes_the_lowered_step_of_every_family() {
             lowered.validate().unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(lowered.opset("").is_some_and(|opset| opset <= 19), "{name}");
             autodiff::check(&lowered, Target::MiGraphX).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let found = findings(&lowered, TargetChoice::Migraphx, Severity::Warning);
+            let found = findings(&lowered, DeployTarget::Migraphx, Severity::Warning);
             assert_eq!(found, Vec::<String>::new(), "{name}");
             let again = lower(&mut lowered, Target::MiGraphX).expect("lowered already");
             assert_eq!(again, 0, "{name}");
@@ -118,7 +117,7 @@ fn the_step_for_cuda_has_standard_operators_and_even_paddings() {
         lower(&mut step, Target::Cuda).unwrap_or_else(|error| panic!("{name}: {error}"));
         step.validate().unwrap_or_else(|error| panic!("{name}: {error}"));
         autodiff::check(&step, Target::Cuda).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let found = findings(&step, TargetChoice::Ort, Severity::Error);
+        let found = findings(&step, DeployTarget::Ort, Severity::Error);
         assert_eq!(found, Vec::<String>::new(), "{name}");
         for node in step.graph.nodes() {
             let node = step.graph.node(node);

@@ -9,7 +9,7 @@ use updp_passes::surgery;
 
 use crate::data::{self, Dataset, InputSpec, Preprocess};
 use crate::error::TrainerError;
-use crate::run::{Batch, Batches, Feed, Runner};
+use crate::run::{Batch, BatchSource, Batches, Runner};
 
 /// Images a run where the model leaves the batch open; fewer where they are large.
 const BATCH: usize = 64;
@@ -113,6 +113,19 @@ impl Images {
         Ok(self.skipped.get().map_or(&[], Vec::as_slice))
     }
 
+    /// Images of one run: the batch that the model fixes, or the one chosen for its input size.
+    pub(crate) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// All images in batches, the last of which may be smaller than the batch that the model fixes.
+    ///
+    /// # Errors
+    /// What opening the data refuses.
+    pub(crate) fn all(&self) -> Result<data::Batches, TrainerError> {
+        Ok(self.dataset.batches(&self.preprocess, &self.spec, self.batch)?)
+    }
+
     fn read(&self) -> Result<Reading, TrainerError> {
         let batches = self.dataset.batches(&self.preprocess, &self.spec, self.batch)?;
         Ok(Reading { batches, skipped: Arc::clone(&self.skipped) })
@@ -139,7 +152,7 @@ impl Iterator for Reading {
     }
 }
 
-impl Feed for Images {
+impl BatchSource for Images {
     fn images(&self) -> usize {
         if self.is_fixed {
             self.dataset.len() / self.batch * self.batch
@@ -169,7 +182,7 @@ pub fn is_same_by_image(
     runner: &Runner,
     fixed: &Model,
     opened: &Model,
-    images: &dyn Feed,
+    images: &dyn BatchSource,
 ) -> Result<bool, TrainerError> {
     let runs: Vec<Batch> = images.batches()?.take(2).collect::<Result<_, _>>()?;
     let [first, second] = &runs[..] else { return Ok(false) };

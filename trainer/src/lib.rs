@@ -1,23 +1,21 @@
-//! Recovers the accuracy of pruned networks: calibration data, the closed-form fit, and which blocks to prune.
+//! Data, the closed-form fit, training and evaluation of networks.
+//!
+//! This crate knows networks and images, not which blocks are pruned: that is `updp-prune`. It prints nothing; progress goes to
+//! an [`observer::Observer`].
 
-pub mod checkpoint;
+pub mod activation_cache;
 pub mod data;
 pub mod error;
+pub mod evaluator;
+pub mod finetune;
 pub mod fit;
 pub mod hash;
 pub mod images;
-pub mod judge;
-pub mod ledger;
-pub mod outcome;
-pub mod recovery;
-mod rivals;
+pub mod observer;
+pub mod predictions;
 pub mod run;
-pub mod search;
-mod seed;
-pub mod stage;
-pub mod supernet;
+pub mod seed;
 pub mod train;
-pub mod tune;
 
 /// Has linear algebra and decoding use so many threads; without a number, every core.
 pub fn use_threads(threads: Option<std::num::NonZeroUsize>) {

@@ -39,7 +39,7 @@ pub struct Batch {
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch, TrainerError>> + 'a>;
 
 /// Where images come from, always in the same order.
-pub trait Feed {
+pub trait BatchSource {
     /// Number of images.
     fn images(&self) -> usize;
 
@@ -52,17 +52,17 @@ pub trait Feed {
 
 /// Images kept in memory.
 #[derive(Clone, Debug, Default)]
-pub struct Held {
+pub struct CachedBatches {
     /// The batches.
     pub batches: Vec<Batch>,
 }
 
-impl Held {
+impl CachedBatches {
     /// Reads all of a feed.
     ///
     /// # Errors
     /// What reading refuses.
-    pub fn of(feed: &dyn Feed) -> Result<Self, TrainerError> {
+    pub fn of(feed: &dyn BatchSource) -> Result<Self, TrainerError> {
         Ok(Self { batches: feed.batches()?.collect::<Result<_, _>>()? })
     }
 
@@ -70,7 +70,11 @@ impl Held {
     ///
     /// # Errors
     /// What reading refuses.
-    pub fn within(feed: &dyn Feed, step: usize, most: usize) -> Result<Option<Self>, TrainerError> {
+    pub fn within(
+        feed: &dyn BatchSource,
+        step: usize,
+        most: usize,
+    ) -> Result<Option<Self>, TrainerError> {
         let mut held = Self::default();
         let mut bytes = 0;
         for batch in feed.batches()?.step_by(step) {
@@ -85,7 +89,7 @@ impl Held {
     }
 }
 
-impl Feed for Held {
+impl BatchSource for CachedBatches {
     fn images(&self) -> usize {
         self.batches.iter().map(Batch::images).sum()
     }

@@ -2,10 +2,11 @@
 
 /// `SplitMix64`, a generator whose whole state is one number.
 #[derive(Clone, Debug)]
-pub(crate) struct Generator(pub(crate) u64);
+pub struct Generator(pub u64);
 
 impl Generator {
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -13,11 +14,12 @@ impl Generator {
     }
 
     /// Evenly among the numbers below `count`; 0 when that is 0.
-    pub(crate) fn below(&mut self, count: usize) -> usize {
+    pub fn below(&mut self, count: usize) -> usize {
         ((u128::from(self.next()) * count as u128) >> 64) as usize
     }
 
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    /// Puts the items into a drawn order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let other = self.below(last + 1);
             items.swap(last, other);
@@ -25,7 +27,7 @@ impl Generator {
     }
 
     /// `count` different numbers below `of`, rising.
-    pub(crate) fn choose(&mut self, count: usize, of: usize) -> Vec<usize> {
+    pub fn choose(&mut self, count: usize, of: usize) -> Vec<usize> {
         if count >= of {
             return (0..of).collect();
         }

@@ -22,7 +22,7 @@ impl Geometry {
                 .with("strides", self.strides.as_slice())
                 .with("dilations", self.dilations.as_slice())
                 .with("begin", self.begin.as_slice());
-            emit.or_by(node, &[x, dy], &[gradient])?;
+            emit.record_fused_alternative(node, &[x, dy], &[gradient])?;
         }
         Ok(gradient)
     }

@@ -68,15 +68,26 @@ fn convolution(emit: &mut Emit<'_>, conv: &view::Conv, window: &Window) -> Resul
     if is_unrolling(emit, conv, window) {
         let taps = &window.weight[2..];
         // [N, C, taps, P]
-        let columns =
-            seen(emit, conv, window, (taps, &conv.dilations), &conv.strides, &window.y[2..])?;
+        let columns = windows(
+            emit,
+            conv,
+            window,
+            Grid { sizes: taps, step: &conv.dilations },
+            Grid { sizes: &window.y[2..], step: &conv.strides },
+        )?;
         return Ok(Some(emit.reshape(columns, &window.y)?));
     }
     if is_own_kernel(emit, conv, window) {
         let places = &window.y[2..];
         // [1, C, places, taps]
         let kernel = &window.weight[2..];
-        let rows = seen(emit, conv, window, (places, &conv.strides), &conv.dilations, kernel)?;
+        let rows = windows(
+            emit,
+            conv,
+            window,
+            Grid { sizes: places, step: &conv.strides },
+            Grid { sizes: kernel, step: &conv.dilations },
+        )?;
         let (channels, taps) = (window.x[1], kernel.iter().product::<usize>());
         let rows = emit.reshape(rows, &[channels, places.iter().product(), taps])?;
         let kernel = emit.reshape(conv.weight, &[channels, taps, 1])?;
@@ -100,28 +111,36 @@ fn padded(emit: &mut Emit<'_>, conv: &view::Conv) -> Result<ValueId> {
     emit.pad(conv.x, &pads(&conv.pad_begin), &pads(&conv.pad_end), 0.0)
 }
 
-/// For each of the places `[0, counts)·apart` the entries of padded x at that place and every `step` from it, as many as `sizes`:
-/// [N, C, places, entries].
-fn seen(
+/// Positions on the spatial axes, evenly spaced.
+#[derive(Clone, Copy)]
+struct Grid<'a> {
+    /// Number of positions, one number an axis.
+    sizes: &'a [usize],
+    /// Distance of neighbouring positions, one number an axis.
+    step: &'a [usize],
+}
+
+/// The entries of padded x on the grid `entries`, moved to each position of the grid `places`: [N, C, places, entries].
+fn windows(
     emit: &mut Emit<'_>,
     conv: &view::Conv,
     window: &Window,
-    (counts, apart): (&[usize], &[usize]),
-    step: &[usize],
-    sizes: &[usize],
+    places: Grid<'_>,
+    entries: Grid<'_>,
 ) -> Result<ValueId> {
     let space = window.space();
     let x = padded(emit, conv)?;
     let axes: Vec<usize> = (2..space + 2).collect();
     let (images, channels) = (window.x[0], window.x[1]);
-    let entries: usize = sizes.iter().product();
+    let Grid { sizes, step } = entries;
+    let count: usize = sizes.iter().product();
     let mut parts = Vec::new();
-    for place in positions(counts) {
-        let start: Vec<usize> = place.iter().zip(apart).map(|(at, apart)| at * apart).collect();
+    for place in positions(places.sizes) {
+        let start: Vec<usize> = place.iter().zip(places.step).map(|(at, step)| at * step).collect();
         let end: Vec<usize> =
             (0..space).map(|axis| start[axis] + (sizes[axis] - 1) * step[axis] + 1).collect();
         let part = emit.slice(x, &axes, &start, &end, step)?;
-        parts.push(emit.reshape(part, &[images, channels, 1, entries])?);
+        parts.push(emit.reshape(part, &[images, channels, 1, count])?);
     }
     emit.concat(&parts, 2)
 }

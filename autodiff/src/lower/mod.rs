@@ -9,13 +9,11 @@ mod half;
 mod migraphx;
 mod operators;
 
-use updp_ir::{DataType, Model, Node};
+use updp_ir::{DataType, Model};
 
+use crate::alternative::OPERATORS;
 use crate::error::{AutodiffError, Result};
 use crate::step::TrainingStep;
-
-pub(crate) use operators::Alternative;
-pub use operators::OPERATORS;
 
 /// Where a model is to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +56,7 @@ impl Target {
 }
 
 /// In which numbers convolutions and matrix products are computed; everything else is computed in f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub enum Precision {
     /// f32.
     #[default]
@@ -140,15 +138,8 @@ pub fn check(model: &Model, target: Target) -> Result<()> {
         let is_own = is_processor && [blocked::DOMAIN, OPERATORS].contains(&node.domain());
         if !model.is_standard(node) && !is_own {
             let detail = format!("it is of the domain {:?}", node.domain());
-            return Err(refused(name, Some(node), detail));
+            return Err(AutodiffError::refused(name, Some(node), detail));
         }
     }
     Ok(())
-}
-
-/// A node that a target does not take; `None` = an empty model.
-fn refused(target: &'static str, node: Option<&Node>, detail: String) -> AutodiffError {
-    let node_name = node.map(|node| node.name().to_owned()).unwrap_or_default();
-    let op = node.map(|node| node.op_type().to_owned()).unwrap_or_default();
-    AutodiffError::Target { target, node: node_name, op, detail }
 }

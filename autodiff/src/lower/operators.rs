@@ -1,54 +1,15 @@
-//! Runs of standard operators → one operator of the domain [`OPERATORS`], where a rule has noted that it computes the same.
-//!
-//! The rule that writes a gradient in standard operators knows what it means; found again in the finished graph, the same would have to be
-//! guessed from five or ten nodes that the driver has shared and summed. So the rule notes it beside what it writes
-//! ([`Emit::or_by`]), and the note changes nothing in a step that stays portable.
+//! Replaces runs of standard operators by one operator of the domain [`OPERATORS`], where a rule has recorded a fused alternative.
 
-use updp_ir::{DataType, Model, NewResult, Node, NodeId, ValueId, order};
+use updp_ir::{Model, NewResult, NodeId, ValueId, order};
 
-use crate::emit::Emit;
+use crate::alternative::{Alternative, OPERATORS};
 use crate::error::Result;
 
-/// The domain of operators that `updp-exec` computes on a processor.
-pub const OPERATORS: &str = "updp";
-
-/// One operator in place of what makes some values.
-#[derive(Debug)]
-pub(crate) struct Alternative {
-    node: Node,
-    /// Names of its operands.
-    operands: Vec<String>,
-    /// Names of the values it makes.
-    results: Vec<String>,
-}
-
-impl Emit<'_> {
-    /// Notes that `node` of [`OPERATORS`] makes `results` from `operands`, none of which depends on a result. Of other types than
-    /// f32 there is nothing to note.
-    pub fn or_by(&mut self, node: Node, operands: &[ValueId], results: &[ValueId]) -> Result<()> {
-        for value in operands.iter().chain(results) {
-            if self.dtype(*value)? != DataType::Float {
-                return Ok(());
-            }
-        }
-        let names = |values: &[ValueId]| values.iter().map(|value| self.name(*value)).collect();
-        let (operands, results) = (names(operands), names(results));
-        self.note(Alternative { node: node.in_domain(OPERATORS), operands, results });
-        Ok(())
-    }
-
-    /// Lets what was noted of a value of this name read the value that has taken its place.
-    pub fn renamed(&mut self, old: &str, new: ValueId) {
-        let new = self.name(new);
-        let noted = self.alternatives_mut().iter_mut().flat_map(|own| &mut own.operands);
-        noted.filter(|operand| *operand == old).for_each(|operand| operand.clone_from(&new));
-    }
-}
-
-/// Matrix products. Ours are faster than those of ONNX Runtime with AVX2; with AVX-512F its own are as fast as any.
+/// Matrix products. The fused ones are faster than those of ONNX Runtime with AVX2, but not with AVX-512F.
 const PRODUCTS: [&str; 2] = ["Product", "ProductBias"];
 
-/// Puts the operators in place, for a processor with this block, and drops what nothing reads any more; gives how many.
+/// Puts the fused operators in place for a processor with this block, and removes nodes that nothing reads any more.
+/// Returns the number of operators.
 pub(super) fn place(
     model: &mut Model,
     alternatives: &[Alternative],
@@ -68,7 +29,7 @@ pub(super) fn place(
     Ok(placed)
 }
 
-/// `false` where a value is not there any more, or nothing reads any result.
+/// Puts one operator in place. Returns `false` if a value is gone, or if nothing reads a result.
 fn place_one(model: &mut Model, alternative: &Alternative) -> Result<bool> {
     let graph = &mut model.graph;
     let find = |names: &[String]| -> Option<Vec<ValueId>> {

@@ -1,6 +1,6 @@
 //! `Abs`: y = |x|; x̄ = ȳ ⊙ sign x.
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

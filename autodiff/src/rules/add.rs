@@ -2,8 +2,8 @@
 
 use updp_ir::ValueId;
 
-use super::matmul::or_by_product;
-use super::{Cotangent, Site};
+use super::matmul::record_product;
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -11,7 +11,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let (a, b) = (site.operand(emit, 0)?, site.operand(emit, 1)?);
     for (product, bias) in [(a, b), (b, a)] {
         if let Some(factors) = biased(emit, product, bias)? {
-            or_by_product(emit, factors, Some(bias), site.y(emit)?)?;
+            record_product(emit, factors, Some(bias), site.y(emit)?)?;
             break;
         }
     }

@@ -1,11 +1,11 @@
 //! `Attention` of four axes: P = softmax(s·Q·Kᵀ + M), Y = P·V, all [N, heads, tokens, width]; with S̄ = P ⊙ (P̄ − Σ P̄⊙P),
 //! P̄ = Ȳ·Vᵀ: V̄ = Pᵀ·Ȳ, Q̄ = s·S̄·K, K̄ = s·S̄ᵀ·Q.
 //!
-//! P is computed again: the operator does not give it. A mask M is added as it is and not trained.
+//! The rule computes P again, because the operator does not return it. It adds a mask M as it is and does not train it.
 
 use updp_ir::{Node, ValueId};
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -16,7 +16,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let width = *emit.dims(q)?.last().unwrap_or(&1);
     let scale = site.read(emit).float("scale").filter(|scale| *scale != 0.0);
     let scale = scale.map_or_else(|| 1.0 / (width as f64).sqrt(), f64::from);
-    let weights = weights(emit, site, (q, k), scale)?;
+    let weights = weights(emit, site, q, k, scale)?;
     let dy = site.dy(emit)?;
     let mut back = vec![Cotangent::NotDifferentiable; 3];
     if site.wants(2) {
@@ -40,7 +40,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(back)
 }
 
-/// The plain form alone.
+/// Refuses every form but the plain one.
 fn check(emit: &Emit<'_>, site: &Site, operands: [ValueId; 3]) -> Result<()> {
     let mut heads = Vec::with_capacity(3);
     for operand in operands {
@@ -70,11 +70,12 @@ fn check(emit: &Emit<'_>, site: &Site, operands: [ValueId; 3]) -> Result<()> {
     }
 }
 
-/// P.
+/// P, the weights of the values.
 fn weights(
     emit: &mut Emit<'_>,
     site: &Site,
-    (q, k): (ValueId, ValueId),
+    q: ValueId,
+    k: ValueId,
     scale: f64,
 ) -> Result<ValueId> {
     let turned = emit.transpose_last(k)?;

@@ -5,7 +5,7 @@
 
 use updp_ir::ValueId;
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::convolution::Geometry;
 use crate::emit::Emit;
 use crate::error::Result;

@@ -1,6 +1,6 @@
 //! `Cast` between floats: x̄ is ȳ in the type of x.
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -2,7 +2,7 @@
 
 use updp_ir::Node;
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -30,7 +30,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let dx = emit.mul(dy, inside)?;
     if let [Some(low), Some(high)] = bounds {
         let node = Node::new("ClipGradient").with("low", low).with("high", high);
-        emit.or_by(node, &[dy, x], &[dx])?;
+        emit.record_fused_alternative(node, &[dy, x], &[dx])?;
     }
     Ok(first(dx))
 }

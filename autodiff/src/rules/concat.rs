@@ -1,6 +1,6 @@
 //! `Concat`: each x̄ᵢ is its stretch of ȳ.
 
-use super::{Cotangent, Site, axis_of};
+use super::site::{Cotangent, Site, axis_of};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -2,7 +2,7 @@
 
 use updp_ir::view;
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::convolution::Geometry;
 use crate::emit::Emit;
 use crate::error::Result;

@@ -2,7 +2,7 @@
 //! x̄ = c(ȳ), W̄ is the weight gradient of c for the input ȳ and the cotangent x, b̄ = Σ ȳ.
 
 use super::conv::bias_gradient;
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::convolution::Geometry;
 use crate::emit::Emit;
 use crate::error::Result;

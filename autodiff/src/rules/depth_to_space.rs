@@ -1,6 +1,6 @@
 //! `DepthToSpace`: a permutation of [N, C·b², H, W] into [N, C, H·b, W·b]; x̄ is ȳ permuted back.
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

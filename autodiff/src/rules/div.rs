@@ -1,6 +1,6 @@
 //! `Div`: y = a / b with broadcasting; ā = ȳ / b, b̄ = −ȳ ⊙ y / b.
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Elu`: y = x for x > 0, α·(eˣ − 1) else; x̄ = ȳ ⊙ ([x > 0] + [x ≤ 0] ⊙ (y + α)).
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Erf`: y = erf x; x̄ = ȳ ⊙ 2/√π · exp(−x²).
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Exp`: y = eˣ; x̄ = ȳ ⊙ y.
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

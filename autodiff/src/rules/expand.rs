@@ -1,6 +1,6 @@
 //! `Expand`: y = x repeated; x̄ is ȳ summed to the dims of x by the driver.
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -3,7 +3,7 @@
 //! By gathering back: for each entry of x the places where it was taken, filled up with a place that holds zero,
 //! then a sum. `ScatterElements` with addition exists on fewer providers. Neighbours in order are a slice, padded back.
 
-use super::{Cotangent, Site, axis_of, first};
+use super::site::{Cotangent, Site, axis_of, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

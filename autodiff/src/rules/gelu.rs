@@ -4,7 +4,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 use updp_ir::{Node, ValueId};
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::composite::Gelu;
 use crate::emit::Emit;
 use crate::error::Result;
@@ -41,7 +41,7 @@ pub(crate) fn gradient(emit: &mut Emit<'_>, gelu: Gelu, dy: ValueId) -> Result<V
     let bend = emit.mul(x, density)?;
     let slope = emit.add(phi, bend)?;
     let dx = emit.mul(dy, slope)?;
-    emit.or_by(Node::new("GeluGradient"), &[dy, x], &[dx])?;
+    emit.record_fused_alternative(Node::new("GeluGradient"), &[dy, x], &[dx])?;
     Ok(dx)
 }
 

@@ -2,8 +2,8 @@
 
 use updp_ir::view;
 
-use super::matmul::gemm;
-use super::{Cotangent, Site};
+use super::matmul::{Factor, gemm};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -12,19 +12,21 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
         .ok_or_else(|| site.refuse(emit, "it is not understood"))?;
     let dy = site.dy(emit)?;
     let alpha = view.alpha as f32;
+    let a = Factor { value: view.a, is_transposed: view.trans_a };
+    let b = Factor { value: view.b, is_transposed: view.trans_b };
     let mut back = vec![Cotangent::NotDifferentiable; 3];
     if site.wants(0) {
         back[0] = Cotangent::Value(if view.trans_a {
-            gemm(emit, (view.b, view.trans_b), (dy, true), alpha)?
+            gemm(emit, b, Factor::transposed(dy), alpha)?
         } else {
-            gemm(emit, (dy, false), (view.b, !view.trans_b), alpha)?
+            gemm(emit, Factor::plain(dy), b.turned(), alpha)?
         });
     }
     if site.wants(1) {
         back[1] = Cotangent::Value(if view.trans_b {
-            gemm(emit, (dy, true), (view.a, view.trans_a), alpha)?
+            gemm(emit, Factor::transposed(dy), a, alpha)?
         } else {
-            gemm(emit, (view.a, !view.trans_a), (dy, false), alpha)?
+            gemm(emit, a.turned(), Factor::plain(dy), alpha)?
         });
     }
     if site.wants(2) {

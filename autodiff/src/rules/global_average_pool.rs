@@ -1,7 +1,7 @@
 //! `GlobalAveragePool`: y = mean of x over the spatial axes; x̄ = ȳ / n, repeated by the driver.
 
 use super::reduce_sum::Reduced;
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

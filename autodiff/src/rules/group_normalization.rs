@@ -2,7 +2,7 @@
 //! before opset 21. x̄ as in `layer_normalization`, γ̄ = Σ ȳ⊙x̂, β̄ = Σ ȳ.
 
 use super::layer_normalization::Normalized;
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

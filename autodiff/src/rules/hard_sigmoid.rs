@@ -1,6 +1,6 @@
 //! `HardSigmoid`: y = max(0, min(1, α·x + β)); x̄ = ȳ ⊙ α·[0 < y < 1].
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

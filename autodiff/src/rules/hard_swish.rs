@@ -1,6 +1,6 @@
 //! `HardSwish`: y = x ⊙ max(0, min(1, x/6 + ½)); x̄ = ȳ ⊙ ([x > 3] + [−3 < x ≤ 3] ⊙ (x/3 + ½)).
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

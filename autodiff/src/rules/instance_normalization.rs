@@ -2,7 +2,7 @@
 //! gradients are those of a group normalization with one channel a group.
 
 use super::group_normalization::{Scale, grouped};
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -3,7 +3,7 @@
 
 use updp_ir::{Node, ValueId};
 
-use super::{Cotangent, Site, axis_of};
+use super::site::{Cotangent, Site, axis_of};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -54,7 +54,7 @@ fn at_once(emit: &mut Emit<'_>, site: &Site, back: &mut [Cotangent], epsilon: f6
         }
     }
     let node = Node::new("LayerNormGradient").with("epsilon", epsilon as f32);
-    emit.or_by(node, &[x, scale, dy], &made)
+    emit.record_fused_alternative(node, &[x, scale, dy], &made)
 }
 
 /// x̂ of a value over some axes.

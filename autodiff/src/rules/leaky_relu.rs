@@ -1,6 +1,6 @@
 //! `LeakyRelu`: y = x for x > 0, α·x else; x̄ = ȳ ⊙ (α + (1 − α)·[x > 0]).
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Log`: y = ln x; x̄ = ȳ / x.
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `LogSoftmax`: y = x − ln Σeˣ along an axis; x̄ = ȳ − eʸ ⊙ Σȳ.
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `LpNormalization` with p = 2: y = x / ‖x‖ along an axis; x̄ = (ȳ − y ⊙ Σ ȳ⊙y) / ‖x‖.
 
-use super::{Cotangent, Site, axis_of, first};
+use super::site::{Cotangent, Site, axis_of, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

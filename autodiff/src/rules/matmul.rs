@@ -4,7 +4,7 @@
 
 use updp_ir::{Node, ValueId};
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -24,9 +24,9 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let wants = [site.wants(0), site.wants(1)];
     let (da, db) = if b_full.len() == 2 {
         if a_dims.len() > 1 && b_dims.len() == 2 {
-            or_by_product(emit, [a, b], None, site.y(emit)?)?;
+            record_product(emit, [a, b], None, site.y(emit)?)?;
         }
-        of_rows(emit, (a, &a_full), b, (dy, n), wants)?
+        of_rows(emit, a, b, dy, wants)?
     } else {
         of_batches(emit, a, b, dy, wants)?
     };
@@ -44,39 +44,60 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
 
 type Pair = (Option<ValueId>, Option<ValueId>);
 
-/// `A' · B'`, each transposed as asked.
-pub(super) fn gemm(
-    emit: &mut Emit<'_>,
-    (a, is_a_transposed): (ValueId, bool),
-    (b, is_b_transposed): (ValueId, bool),
-    alpha: f32,
-) -> Result<ValueId> {
+/// A matrix of a product.
+#[derive(Clone, Copy)]
+pub(super) struct Factor {
+    /// The matrix.
+    pub value: ValueId,
+    /// Whether the product reads it transposed.
+    pub is_transposed: bool,
+}
+
+impl Factor {
+    /// The matrix as it is.
+    pub fn plain(value: ValueId) -> Self {
+        Self { value, is_transposed: false }
+    }
+
+    /// The matrix transposed.
+    pub fn transposed(value: ValueId) -> Self {
+        Self { value, is_transposed: true }
+    }
+
+    /// The same matrix, transposed once more.
+    pub fn turned(self) -> Self {
+        Self { is_transposed: !self.is_transposed, ..self }
+    }
+}
+
+/// `alpha·A·B`, each factor transposed if it says so.
+pub(super) fn gemm(emit: &mut Emit<'_>, a: Factor, b: Factor, alpha: f32) -> Result<ValueId> {
     let mut node = Node::new("Gemm");
-    if is_a_transposed {
+    if a.is_transposed {
         node = node.with("transA", 1_i64);
     }
-    if is_b_transposed {
+    if b.is_transposed {
         node = node.with("transB", 1_i64);
     }
     if alpha != 1.0 {
         node = node.with("alpha", alpha);
     }
-    let product = emit.node(node, &[Some(a), Some(b)])?;
+    let product = emit.node(node, &[Some(a.value), Some(b.value)])?;
     if alpha == 1.0 {
-        let node = own_product("Product", is_a_transposed, is_b_transposed);
-        emit.or_by(node, &[a, b], &[product])?;
+        let node = own_product("Product", a.is_transposed, b.is_transposed);
+        emit.record_fused_alternative(node, &[a.value, b.value], &[product])?;
     }
     Ok(product)
 }
 
-/// An operator of ours for A'·B'.
+/// The fused operator for a product of two matrices.
 fn own_product(op: &str, is_a_transposed: bool, is_b_transposed: bool) -> Node {
     let node = Node::new(op).with("trans_a", i64::from(is_a_transposed));
     node.with("trans_b", i64::from(is_b_transposed))
 }
 
-/// Notes that one operator makes `y`, the product of two values, the second of them a matrix, plus a bias where there is one.
-pub(super) fn or_by_product(
+/// Records that one fused operator makes `y`, the product of two values plus a bias if there is one. The second value is a matrix.
+pub(super) fn record_product(
     emit: &mut Emit<'_>,
     [a, b]: [ValueId; 2],
     bias: Option<ValueId>,
@@ -84,27 +105,28 @@ pub(super) fn or_by_product(
 ) -> Result<()> {
     let op = if bias.is_some() { "ProductBias" } else { "Product" };
     let operands: Vec<ValueId> = [a, b].into_iter().chain(bias).collect();
-    emit.or_by(own_product(op, false, false), &operands, &[y])
+    emit.record_fused_alternative(own_product(op, false, false), &operands, &[y])
 }
 
 fn of_rows(
     emit: &mut Emit<'_>,
-    (a, a_dims): (ValueId, &[usize]),
+    a: ValueId,
     b: ValueId,
-    (dy, n): (ValueId, usize),
+    dy: ValueId,
     wants: [bool; 2],
 ) -> Result<Pair> {
-    let k = a_dims[a_dims.len() - 1];
+    let (a_dims, dy_dims) = (emit.dims(a)?, emit.dims(dy)?);
+    let (k, n) = (a_dims[a_dims.len() - 1], dy_dims[dy_dims.len() - 1]);
     let rows = a_dims[..a_dims.len() - 1].iter().product();
     let dy = emit.reshape(dy, &[rows, n])?;
     let mut pair = (None, None);
     if wants[0] {
-        let da = gemm(emit, (dy, false), (b, true), 1.0)?;
-        pair.0 = Some(emit.reshape(da, a_dims)?);
+        let da = gemm(emit, Factor::plain(dy), Factor::transposed(b), 1.0)?;
+        pair.0 = Some(emit.reshape(da, &a_dims)?);
     }
     if wants[1] {
         let a = emit.reshape(a, &[rows, k])?;
-        pair.1 = Some(gemm(emit, (a, true), (dy, false), 1.0)?);
+        pair.1 = Some(gemm(emit, Factor::transposed(a), Factor::plain(dy), 1.0)?);
     }
     Ok(pair)
 }

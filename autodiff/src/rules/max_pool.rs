@@ -7,7 +7,7 @@
 use updp_ir::ValueId;
 
 use super::average_pool::PoolWindow;
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::convolution::{Geometry, one_hot};
 use crate::emit::Emit;
 use crate::error::Result;

@@ -1,6 +1,6 @@
 //! `Mean`: y = Σ xᵢ / n with broadcasting; x̄ᵢ = ȳ / n.
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

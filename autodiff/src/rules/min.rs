@@ -1,6 +1,6 @@
 //! `Min`: y = min xᵢ with broadcasting; ȳ goes to the first operand that equals y, the rest get 0.
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

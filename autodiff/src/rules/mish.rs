@@ -1,6 +1,6 @@
 //! `Mish`: t = tanh(ln(1 + eˣ)), y = x ⊙ t; x̄ = ȳ ⊙ (t + x ⊙ sigmoid x ⊙ (1 − t²)).
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Mul`: y = a ⊙ b with broadcasting; ā = ȳ ⊙ b, b̄ = ȳ ⊙ a.
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Pad` in constant mode: x̄ is ȳ without what was put around it.
 
-use super::{Cotangent, Site, axis_of, first};
+use super::site::{Cotangent, Site, axis_of, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

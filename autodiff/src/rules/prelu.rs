@@ -1,6 +1,6 @@
 //! `PRelu`: y = x for x > 0, a ⊙ x else; x̄ = ȳ ⊙ ([x > 0] + [x ≤ 0] ⊙ a), ā = ȳ ⊙ x ⊙ [x ≤ 0].
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Reciprocal`: y = 1 / x; x̄ = −ȳ ⊙ y².
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,7 +1,7 @@
 //! `ReduceL1`: y = Σ |x| over axes; x̄ = ȳ ⊙ sign x.
 
 use super::reduce_sum::Reduced;
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

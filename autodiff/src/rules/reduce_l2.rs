@@ -1,7 +1,7 @@
 //! `ReduceL2`: y = √Σ x² over axes; x̄ = ȳ ⊙ x / y, 0 where y is 0.
 
 use super::reduce_sum::Reduced;
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

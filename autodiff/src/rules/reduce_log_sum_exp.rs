@@ -1,7 +1,7 @@
 //! `ReduceLogSumExp`: y = ln Σ eˣ over axes; x̄ = ȳ ⊙ eˣ⁻ʸ.
 
 use super::reduce_sum::Reduced;
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

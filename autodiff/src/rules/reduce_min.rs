@@ -1,7 +1,7 @@
 //! `ReduceMin`: y = min x over axes; x̄ = ȳ in equal shares to the entries that equal y.
 
 use super::reduce_sum::Reduced;
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -2,7 +2,7 @@
 
 use updp_ir::ValueId;
 
-use super::{Cotangent, Site, axis_of, first};
+use super::site::{Cotangent, Site, axis_of, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

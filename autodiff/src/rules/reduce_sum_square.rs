@@ -1,7 +1,7 @@
 //! `ReduceSumSquare`: y = Σ x² over axes; x̄ = 2·ȳ ⊙ x.
 
 use super::reduce_sum::Reduced;
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -2,7 +2,7 @@
 
 use updp_ir::Node;
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -11,6 +11,6 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let dy = site.dy(emit)?;
     let is_open = emit.mask_against("Greater", y, 0.0)?;
     let dx = emit.mul(dy, is_open)?;
-    emit.or_by(Node::new("ReluGradient"), &[dy, y], &[dx])?;
+    emit.record_fused_alternative(Node::new("ReluGradient"), &[dy, y], &[dx])?;
     Ok(first(dx))
 }

@@ -1,6 +1,6 @@
 //! `Reshape`: x̄ is ȳ under the dims of x.
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

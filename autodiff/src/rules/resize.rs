@@ -4,7 +4,7 @@
 
 use updp_ir::ValueId;
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -19,7 +19,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let node = site.read(emit);
     let axes: Vec<usize> = node.ints("axes").map_or_else(
         || (0..input.len()).collect(),
-        |axes| axes.iter().map(|axis| super::axis_of(*axis, input.len())).collect(),
+        |axes| axes.iter().map(|axis| super::site::axis_of(*axis, input.len())).collect(),
     );
     let is_plain = node.int("antialias").unwrap_or(0) == 0
         && matches!(node.string("keep_aspect_ratio_policy"), None | Some("stretch"));
@@ -34,22 +34,23 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
         let scale = given.as_ref().and_then(|scales| scales.get(place?).copied());
         if from != to {
             let matrix = sampling.matrix(from, to, scale.unwrap_or(to as f64 / from as f64));
-            dx = along(emit, dx, axis, (to, from), &matrix)?;
+            dx = along(emit, dx, axis, from, &matrix)?;
         }
     }
     Ok(first(dx))
 }
 
-/// `Mᵀ` applied to an axis of `x`, M [out, in].
+/// `Mᵀ` applied to an axis of `x`, M [to, from] with `to` the size of that axis.
 fn along(
     emit: &mut Emit<'_>,
     x: ValueId,
     axis: usize,
-    (to, from): (usize, usize),
+    from: usize,
     matrix: &[f64],
 ) -> Result<ValueId> {
     let dims = emit.dims(x)?;
     let dtype = emit.dtype(x)?;
+    let to = dims[axis];
     let before = dims[..axis].iter().product();
     let after: usize = dims[axis + 1..].iter().product();
     let mut result = dims.clone();

@@ -1,7 +1,7 @@
 //! `Selu`: y = γ·x for x > 0, γα·(eˣ − 1) else; x̄ = ȳ ⊙ (γ·[x > 0] + [x ≤ 0] ⊙ (y + γα)).
 
 use super::elu::exponential;
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

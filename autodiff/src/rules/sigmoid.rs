@@ -1,6 +1,6 @@
 //! `Sigmoid`: y = 1 / (1 + e⁻ˣ); x̄ = ȳ ⊙ y ⊙ (1 − y).
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

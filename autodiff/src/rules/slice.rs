@@ -2,7 +2,7 @@
 
 use updp_ir::view;
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -43,7 +43,7 @@ fn steps(emit: &Emit<'_>, site: &Site, rank: usize) -> Result<Vec<(i64, i64)>> {
     let steps = site.integers(emit, 4)?.unwrap_or_else(|| vec![1; starts.len()]);
     let mut all = vec![(0, 1); rank];
     for ((axis, start), step) in axes.iter().zip(starts).zip(steps) {
-        all[super::axis_of(*axis, rank)] = (start, step);
+        all[super::site::axis_of(*axis, rank)] = (start, step);
     }
     Ok(all)
 }

@@ -2,7 +2,7 @@
 
 use updp_ir::Node;
 
-use super::{Cotangent, Site, axis_of, first};
+use super::site::{Cotangent, Site, axis_of, first};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -15,7 +15,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let centred = emit.sub(dy, sum)?;
     let dx = emit.mul(y, centred)?;
     if axes == [emit.dims(y)?.len() - 1] {
-        emit.or_by(Node::new("SoftmaxGradient"), &[dy, y], &[dx])?;
+        emit.record_fused_alternative(Node::new("SoftmaxGradient"), &[dy, y], &[dx])?;
     }
     Ok(first(dx))
 }

@@ -1,6 +1,6 @@
 //! `Softplus`: y = ln(1 + eˣ); x̄ = ȳ ⊙ sigmoid x.
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Softsign`: y = x / (1 + |x|); x̄ = ȳ ⊙ (1 − |y|)².
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `SpaceToDepth`: a permutation of [N, C, H·b, W·b] into [N, b²·C, H, W]; x̄ is ȳ permuted back.
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

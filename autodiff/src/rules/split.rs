@@ -1,6 +1,6 @@
 //! `Split`: x̄ = the ȳᵢ side by side, zeros for a part that is not read.
 
-use super::{Cotangent, Site, axis_of, first};
+use super::site::{Cotangent, Site, axis_of, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Sqrt`: y = √x; x̄ = ȳ / (2·y).
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Sub`: y = a − b with broadcasting; ā = ȳ, b̄ = −ȳ.
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Sum`: y = Σ xᵢ with broadcasting; x̄ᵢ = ȳ.
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

@@ -1,6 +1,6 @@
 //! `Swish`: s = sigmoid(α·x), y = x ⊙ s; x̄ = ȳ ⊙ s ⊙ (1 + α·x ⊙ (1 − s)).
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

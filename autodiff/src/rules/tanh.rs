@@ -1,6 +1,6 @@
 //! `Tanh`: y = tanh x; x̄ = ȳ ⊙ (1 − y²).
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

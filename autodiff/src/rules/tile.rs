@@ -1,6 +1,6 @@
 //! `Tile`: y = x repeated r times along each axis; x̄ = Σ of the repetitions of ȳ.
 
-use super::{Cotangent, Site, first};
+use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

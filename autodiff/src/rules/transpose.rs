@@ -1,6 +1,6 @@
 //! `Transpose`: x̄ is ȳ with the axes moved back.
 
-use super::{Cotangent, Site, axis_of, first};
+use super::site::{Cotangent, Site, axis_of, first};
 use crate::emit::Emit;
 use crate::error::Result;
 

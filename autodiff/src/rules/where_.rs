@@ -1,6 +1,6 @@
 //! `Where`: y = a where c, b else; ā = ȳ ⊙ [c], b̄ = ȳ ⊙ [¬c]. By masks: `Where` is slow in ONNX Runtime.
 
-use super::{Cotangent, Site};
+use super::site::{Cotangent, Site};
 use crate::emit::Emit;
 use crate::error::Result;
 

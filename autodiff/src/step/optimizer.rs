@@ -9,9 +9,8 @@ use std::collections::btree_map::Entry;
 
 use updp_ir::{DataType, Tensor, TensorType, ValueId};
 
-use super::scale::Scale;
 use super::spec::{Optimizer, StepSpec};
-use super::{State, StateKind};
+use super::state::{State, StateKind};
 use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
 
@@ -81,6 +80,15 @@ struct Factors {
     apply: Option<ValueId>,
 }
 
+/// How a moment forgets.
+#[derive(Clone, Copy)]
+struct Decay {
+    /// Factor of the moment.
+    beta: f64,
+    /// Factor of what is new.
+    gain: f64,
+}
+
 impl Update<'_, '_> {
     /// Gradients with those of earlier batches, and their common norm, clipped.
     pub fn gradients(&mut self, trained: &mut [Trained]) -> Result<ValueId> {
@@ -105,7 +113,7 @@ impl Update<'_, '_> {
     /// Sees by their norm whether the gradients of this batch are finite. Where several batches make an update, those of a batch that are not
     /// count as 0.
     fn judge(&mut self, trained: &mut [Trained], norm: ValueId) -> Result<()> {
-        let is_bad = Scale::is_bad(self.emit, norm)?;
+        let is_bad = is_not_finite(self.emit, norm)?;
         self.emit.set_scope("update");
         self.is_bad = Some(is_bad);
         if self.spec.accumulates {
@@ -165,7 +173,7 @@ impl Update<'_, '_> {
         let rest = self.emit.complement(1.0, apply)?;
         self.next("gradient", &parameter.source);
         let next = self.emit.mul(parameter.gradient, rest)?;
-        self.give(next)
+        self.set_next_state(next)
     }
 
     /// The next value of every parameter, its moments and its average.
@@ -230,28 +238,28 @@ impl Update<'_, '_> {
         Ok(Factors { pace, second, kept, apply })
     }
 
-    /// m ← (1 − apply·(1 − β))·m + apply·own·d: a moment that decays by β and takes up `own`·d.
+    /// The next value of a moment: m ← (1 − apply·(1 − β))·m + apply·gain·d.
     fn moment(
         &mut self,
         parameter: &Trained,
         part: &str,
-        (beta, own): (f64, f64),
+        decay: Decay,
         d: ValueId,
         apply: Option<ValueId>,
     ) -> Result<ValueId> {
         let m = self.state(StateKind::Moment, part, parameter, &zeros(&parameter.initial)?);
         let (kept, new) = match apply {
-            None => (self.emit.scale(m, beta)?, self.emit.scale(d, own)?),
+            None => (self.emit.scale(m, decay.beta)?, self.emit.scale(d, decay.gain)?),
             Some(apply) => {
-                let lost = self.emit.scale(apply, 1.0 - beta)?;
+                let lost = self.emit.scale(apply, 1.0 - decay.beta)?;
                 let rest = self.emit.complement(1.0, lost)?;
-                let gain = self.emit.scale(apply, own)?;
+                let gain = self.emit.scale(apply, decay.gain)?;
                 (self.emit.mul(m, rest)?, self.emit.mul(d, gain)?)
             }
         };
         self.next(part, &parameter.source);
         let next = self.emit.add(kept, new)?;
-        self.give(next)?;
+        self.set_next_state(next)?;
         Ok(next)
     }
 
@@ -269,7 +277,13 @@ impl Update<'_, '_> {
         }
         let mut direction = d;
         if momentum > 0.0 {
-            let m = self.moment(parameter, "momentum", (momentum, 1.0), d, factors.apply)?;
+            let m = self.moment(
+                parameter,
+                "momentum",
+                Decay { beta: momentum, gain: 1.0 },
+                d,
+                factors.apply,
+            )?;
             direction = m;
             if is_nesterov {
                 let ahead = self.emit.scale(m, momentum)?;
@@ -288,10 +302,10 @@ impl Update<'_, '_> {
         epsilon: f64,
     ) -> Result<ValueId> {
         let g = parameter.gradient;
-        let first = (betas[0], 1.0 - betas[0]);
+        let first = Decay { beta: betas[0], gain: 1.0 - betas[0] };
         let m = self.moment(parameter, "first_moment", first, g, factors.apply)?;
         let square = self.emit.mul(g, g)?;
-        let second = (betas[1], 1.0 - betas[1]);
+        let second = Decay { beta: betas[1], gain: 1.0 - betas[1] };
         let v = self.moment(parameter, "second_moment", second, square, factors.apply)?;
         let mut root = self.emit.call("Sqrt", &[v])?;
         if let Some(second) = factors.second {
@@ -311,7 +325,7 @@ impl Update<'_, '_> {
         self.record(StateKind::Parameter, parameter.value, &parameter.source, &parameter.initial);
         self.next("next", &parameter.source);
         let next = self.emit.add(base, change)?;
-        self.give(next)?;
+        self.set_next_state(next)?;
         Ok(next)
     }
 
@@ -330,10 +344,10 @@ impl Update<'_, '_> {
         }
         self.next("average", source);
         let next = self.emit.add(e, part)?;
-        self.give(next)
+        self.set_next_state(next)
     }
 
-    /// A new state of a parameter; its next value comes with the next [`Update::give`].
+    /// A new state of a parameter; its next value comes with the next [`Update::set_next_state`].
     fn state(
         &mut self,
         kind: StateKind,
@@ -348,7 +362,7 @@ impl Update<'_, '_> {
         value
     }
 
-    /// Notes a state whose input is there; its next value comes with the next [`Update::give`].
+    /// Notes a state whose input is there; its next value comes with the next [`Update::set_next_state`].
     pub fn record(&mut self, kind: StateKind, value: ValueId, source: &str, initial: &Tensor) {
         self.states.push(State {
             input: self.emit.name(value),
@@ -367,7 +381,7 @@ impl Update<'_, '_> {
     }
 
     /// The next value of the state noted last; it stays as it was where the gradients are of no use.
-    pub fn give(&mut self, next: ValueId) -> Result<()> {
+    pub fn set_next_state(&mut self, next: ValueId) -> Result<()> {
         let mut next = next;
         if let (Some(is_bad), Some(state)) = (self.is_bad, self.states.last())
             && (!self.spec.accumulates || state.kind == StateKind::Statistic)
@@ -389,4 +403,12 @@ impl Update<'_, '_> {
 /// Zeros like a tensor.
 fn zeros(like: &Tensor) -> Result<Tensor> {
     Ok(Tensor::from_f64(like.dtype(), like.dims().to_vec(), &vec![0.0; like.len()])?)
+}
+
+/// Whether a norm is NaN or infinite, a truth value `[]`.
+fn is_not_finite(emit: &mut Emit<'_>, norm: ValueId) -> Result<ValueId> {
+    emit.set_scope("scale");
+    // ∞ − ∞ is NaN.
+    let apart = emit.sub(norm, norm)?;
+    emit.call("IsNaN", &[apart])
 }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use updp_ir::{DataType, Graph, NodeId, ValueId, order};
 
-use super::TrainingStep;
+use super::training_step::TrainingStep;
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -106,8 +106,8 @@ impl Plan {
         let graph = &step.model.graph;
         let order = order::topological(graph)?;
         let shapes = updp_ir::infer::Shapes::infer(graph, step.model.opset("").unwrap_or(0));
-        let mut needed: BTreeSet<ValueId> = std::iter::once(&step.loss)
-            .chain(&step.correct)
+        let mut needed: BTreeSet<ValueId> = std::iter::once(&step.names.loss)
+            .chain(&step.names.correct)
             .chain(&step.network_outputs)
             .filter_map(|name| graph.find(name))
             .collect();
@@ -229,7 +229,7 @@ impl Plan {
 fn squares(step: &TrainingStep) -> Vec<ValueId> {
     let graph = &step.model.graph;
     let mut squares = Vec::new();
-    let mut pending: Vec<ValueId> = graph.find(&step.gradient_norm).into_iter().collect();
+    let mut pending: Vec<ValueId> = graph.find(&step.names.gradient_norm).into_iter().collect();
     while let Some(value) = pending.pop() {
         let Some((node, _)) = graph.producer(value) else { continue };
         if graph.node(node).is("ReduceSumSquare") {

@@ -8,7 +8,7 @@
 use updp_ir::{DataType, Tensor, TensorType, ValueId};
 
 use super::optimizer::{Trained, Update};
-use super::{State, StateKind};
+use super::state::{State, StateKind};
 use crate::emit::Emit;
 use crate::error::Result;
 
@@ -47,14 +47,6 @@ impl Scale {
             parameter.gradient = emit.mul(parameter.gradient, inverse)?;
         }
         Ok(())
-    }
-
-    /// Whether a norm is NaN or infinite, a truth value `[]`.
-    pub fn is_bad(emit: &mut Emit<'_>, norm: ValueId) -> Result<ValueId> {
-        emit.set_scope("scale");
-        // ∞ − ∞ is NaN.
-        let apart = emit.sub(norm, norm)?;
-        emit.call("IsNaN", &[apart])
     }
 
     /// The next s and number of good batches.

@@ -3,7 +3,9 @@
 use indexmap::IndexMap;
 use updp_ir::{Model, Tensor};
 
-use super::{State, StateKind, TrainingStep, prepare};
+use super::prepare;
+use super::state::{State, StateKind};
+use super::training_step::TrainingStep;
 use crate::error::{AutodiffError, Result};
 
 /// Which tensors a settled network gets.

@@ -40,7 +40,7 @@ pub enum Distance {
 }
 
 /// The rule that turns gradients into better parameters; as in PyTorch.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub enum Optimizer {
     /// d = g + decay·p, m ← μ·m + d, p ← p − rate·m; with Nesterov p ← p − rate·(d + μ·m).

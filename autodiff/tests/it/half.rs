@@ -122,7 +122,7 @@ fn an_update_that_overflows_is_left_out_and_halves_the_scale() {
         run.states.insert("current.loss_scale".to_owned(), huge);
         let before = run.states.clone();
         let outputs = run.run(&data, 0.02);
-        let norm = outputs[&run.step.gradient_norm].scalar_f64().expect("a number");
+        let norm = outputs[&run.step.names.gradient_norm].scalar_f64().expect("a number");
         assert!(!norm.is_finite(), "{norm}");
         assert!(run.loss(&outputs).is_finite(), "the loss itself is not scaled");
         for state in &run.step.states {
@@ -181,7 +181,7 @@ fn a_batch_that_overflows_adds_nothing_to_what_is_accumulated() {
     }
     run.states.insert("current.loss_scale".to_owned(), number(1024.0));
     let outputs = run.run(&with(1.0), 0.02);
-    let norm = outputs[&run.step.gradient_norm].scalar_f64().expect("a number");
+    let norm = outputs[&run.step.names.gradient_norm].scalar_f64().expect("a number");
     assert!(norm.is_finite() && norm > 0.0, "{norm}");
 }
 

@@ -185,8 +185,8 @@ impl Training {
         let mut inputs = self.states.clone();
         inputs.extend(batch.clone());
         let number = |value: f64| tensor(DataType::Float, &[], &[value]);
-        inputs.insert(self.step.learning_rate.clone(), number(learning_rate));
-        if let Some(step) = &self.step.step {
+        inputs.insert(self.step.names.learning_rate.clone(), number(learning_rate));
+        if let Some(step) = &self.step.names.step {
             inputs.insert(step.clone(), number(f64::from(self.updates)));
         }
         let outputs = self.session.run(&inputs).unwrap_or_else(|error| panic!("{error}"));
@@ -198,7 +198,7 @@ impl Training {
 
     /// The loss of an output.
     pub fn loss(&self, outputs: &Outputs) -> f64 {
-        outputs[&self.step.loss].scalar_f64().expect("a number")
+        outputs[&self.step.names.loss].scalar_f64().expect("a number")
     }
 
     /// A state of an initializer by what it is called.

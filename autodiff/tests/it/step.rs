@@ -154,7 +154,7 @@ fn distills_from_a_teacher() {
         let teacher: Vec<f64> = targets.iter().map(|t| 4.0 * t - 1.0).collect();
         let teacher = tensor(DataType::Float, &[BATCH, CLASSES], &teacher);
         data.insert("teacher".to_owned(), teacher);
-        if training.step.targets.is_none() {
+        if training.step.names.targets.is_none() {
             data.shift_remove("targets");
         }
         let first = training.run(&data, 0.02);
@@ -181,14 +181,15 @@ fn follows_every_output_of_a_teacher() {
     m.output(&b);
     let spec = StepSpec::new(Objective::Outputs(Distance::MeanSquare));
     let mut training = Training::new(built(&m, &spec));
-    assert_eq!(training.step.teachers.len(), 2);
-    assert_eq!(training.step.correct, None);
+    assert_eq!(training.step.names.teachers.len(), 2);
+    assert_eq!(training.step.names.correct, None);
     let mut data = batch(&[4]);
     data.shift_remove("targets");
     // The loss of a teacher that is off by 1 everywhere is 1 an output.
     let images = Inputs::from_iter([("images".to_owned(), data["images"].clone())]);
     let outputs = run(&m.build(), &images);
-    for (teacher, output) in training.step.teachers.clone().into_iter().zip(outputs.values()) {
+    for (teacher, output) in training.step.names.teachers.clone().into_iter().zip(outputs.values())
+    {
         let off: Vec<f64> = output.to_f64().expect("floats").iter().map(|v| v + 1.0).collect();
         data.insert(teacher, tensor(DataType::Float, output.dims(), &off));
     }

@@ -17,8 +17,9 @@ use ort::session::{IoBinding, Session};
 use ort::value::DynTensor;
 use updp_ir::{DataType, Tensor};
 
+use crate::device::{Device, Optimizer};
 use crate::error::ExecError;
-use crate::executor::{Declared, Device, ModelSource, Optimizer, Options};
+use crate::executor::{Declared, ModelSource, Options};
 use crate::ort::{Purpose, declared, open_session};
 use crate::ort_value::{element_type, from_value, unsupported, write_into};
 use crate::quiet;

@@ -6,8 +6,9 @@ use ort::value::DynTensor;
 use updp_ir::{DataType, Tensor};
 
 use super::{allocator, buffer, failed, has_dims};
+use crate::device::Device;
 use crate::error::ExecError;
-use crate::executor::{Declared, Device};
+use crate::executor::Declared;
 use crate::ort_value::{element_type, unsupported};
 
 /// What a recorded step needs: all it reads and writes stays where it is.

@@ -96,7 +96,7 @@ fn every_dtype_it_has_passes() {
             let specs = [crate::InputSpec {
                 name: "x".to_owned(),
                 dtype,
-                dims: vec![crate::Dim::Fixed(rows), crate::Dim::Fixed(3)],
+                dims: vec![updp_ir::Dim::Known(rows), updp_ir::Dim::Known(3)],
             }];
             let inputs =
                 crate::sample_inputs(&specs, 1, &crate::SymbolSizes::default()).expect("drawn");

@@ -160,7 +160,7 @@ fn every_dtype_it_has_passes() {
         let specs = [crate::InputSpec {
             name: "x".to_owned(),
             dtype,
-            dims: vec![crate::Dim::Fixed(2), crate::Dim::Fixed(3)],
+            dims: vec![updp_ir::Dim::Known(2), updp_ir::Dim::Known(3)],
         }];
         let inputs =
             crate::sample_inputs(&specs, 1, &crate::SymbolSizes::default()).expect("drawn");

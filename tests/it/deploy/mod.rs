@@ -6,8 +6,7 @@ use std::process::{Command, Output};
 
 use onnx_protobuf::{FunctionProto, ModelProto, NodeProto};
 use protobuf::Message;
-use updp_compile::cli::TargetChoice;
-use updp_compile::deploy::{Severity, check};
+use updp_compile::deploy::{DeployTarget, Severity, check};
 use updp_ir::{AttributeValue, DataType, Dim, Model, ModelBuilder, Node, Tensor};
 use updp_testkit::{Micro, Val, conv, encode, find_ort, pool, read_model, seeded, skip};
 
@@ -18,7 +17,7 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 /// Rules found, with how bad they are.
-fn found(model: &Model, target: TargetChoice) -> Vec<(Severity, String)> {
+fn found(model: &Model, target: DeployTarget) -> Vec<(Severity, String)> {
     check(model, false, target).into_iter().map(|f| (f.severity, f.rule)).collect()
 }
 
@@ -41,7 +40,7 @@ fn a_plain_network_passes_everywhere() {
         let y = m.unary("Relu", &y);
         m.average_pool(&y, pool(2))
     });
-    for target in [TargetChoice::Ort, TargetChoice::Tensorrt, TargetChoice::Migraphx] {
+    for target in [DeployTarget::Ort, DeployTarget::Tensorrt, DeployTarget::Migraphx] {
         assert_eq!(found(&model, target), [], "{target:?}");
     }
 }
@@ -49,35 +48,35 @@ fn a_plain_network_passes_everywhere() {
 #[test]
 fn operators_a_target_lacks_are_errors_there_only() {
     let model = micro(|m, x| m.unary("Mish", x));
-    assert_eq!(found(&model, TargetChoice::Migraphx), [(Severity::Error, "operator".into())]);
-    assert_eq!(found(&model, TargetChoice::Tensorrt), []);
+    assert_eq!(found(&model, DeployTarget::Migraphx), [(Severity::Error, "operator".into())]);
+    assert_eq!(found(&model, DeployTarget::Tensorrt), []);
     let model = micro(|m, x| m.apply(Node::new("Relu6").in_domain("com.example"), &[x]));
-    assert_eq!(found(&model, TargetChoice::Tensorrt), [(Severity::Error, "domain".into())]);
-    assert_eq!(found(&model, TargetChoice::Ort), [(Severity::Warning, "domain".into())]);
+    assert_eq!(found(&model, DeployTarget::Tensorrt), [(Severity::Error, "domain".into())]);
+    assert_eq!(found(&model, DeployTarget::Ort), [(Severity::Warning, "domain".into())]);
     // A few operators of ONNX Runtime's own domain are in the table of MIGraphX.
     let contrib = |op: &str| micro(|m, x| m.apply(Node::new(op).in_domain("com.microsoft"), &[x]));
-    assert_eq!(found(&contrib("FastGelu"), TargetChoice::Migraphx), []);
+    assert_eq!(found(&contrib("FastGelu"), DeployTarget::Migraphx), []);
     assert_eq!(
-        found(&contrib("FusedConv"), TargetChoice::Migraphx),
+        found(&contrib("FusedConv"), DeployTarget::Migraphx),
         [(Severity::Error, "domain".into())]
     );
-    assert_eq!(found(&contrib("FusedConv"), TargetChoice::Ort), []);
+    assert_eq!(found(&contrib("FusedConv"), DeployTarget::Ort), []);
 }
 
 #[test]
 fn operators_a_table_does_not_have_are_pointed_out() {
     let model = micro(|m, x| m.unary("Swish", x));
     let unlisted = [(Severity::Warning, "unlisted-operator".to_owned())];
-    assert_eq!(found(&model, TargetChoice::Migraphx), unlisted);
-    assert_eq!(found(&model, TargetChoice::Tensorrt), unlisted);
-    assert_eq!(found(&model, TargetChoice::Ort), []);
+    assert_eq!(found(&model, DeployTarget::Migraphx), unlisted);
+    assert_eq!(found(&model, DeployTarget::Tensorrt), unlisted);
+    assert_eq!(found(&model, DeployTarget::Ort), []);
     let sampled = micro(|m, x| {
         let grid = m.weight("grid", &[2, 8, 8, 2], &seeded(7, 256));
         Val { name: m.node(Node::new("GridSample"), &[&x.name, &grid]), ..x.clone() }
     });
     let unfinished = [(Severity::Warning, "unfinished-operator".to_owned())];
-    assert_eq!(found(&sampled, TargetChoice::Migraphx), unfinished);
-    assert_eq!(found(&sampled, TargetChoice::Tensorrt), []);
+    assert_eq!(found(&sampled, DeployTarget::Migraphx), unfinished);
+    assert_eq!(found(&sampled, DeployTarget::Tensorrt), []);
 }
 
 #[test]
@@ -90,13 +89,13 @@ fn opsets_out_of_range_are_named() {
         m.build()
     };
     let opset = |severity| vec![(severity, "opset".to_owned())];
-    assert_eq!(found(&of(8), TargetChoice::Tensorrt), opset(Severity::Error));
-    assert_eq!(found(&of(9), TargetChoice::Tensorrt), []);
-    assert_eq!(found(&of(19), TargetChoice::Migraphx), []);
-    assert_eq!(found(&of(20), TargetChoice::Migraphx), opset(Severity::Warning));
-    assert_eq!(found(&of(6), TargetChoice::Ort), opset(Severity::Error));
-    assert_eq!(found(&of(21), TargetChoice::Ort), []);
-    assert_eq!(found(&of(22), TargetChoice::Ort), opset(Severity::Note));
+    assert_eq!(found(&of(8), DeployTarget::Tensorrt), opset(Severity::Error));
+    assert_eq!(found(&of(9), DeployTarget::Tensorrt), []);
+    assert_eq!(found(&of(19), DeployTarget::Migraphx), []);
+    assert_eq!(found(&of(20), DeployTarget::Migraphx), opset(Severity::Warning));
+    assert_eq!(found(&of(6), DeployTarget::Ort), opset(Severity::Error));
+    assert_eq!(found(&of(21), DeployTarget::Ort), []);
+    assert_eq!(found(&of(22), DeployTarget::Ort), opset(Severity::Note));
 }
 
 #[test]
@@ -109,11 +108,11 @@ fn ir_versions_out_of_range_are_named() {
         m.raw().ir_version(version);
         m.build()
     };
-    assert_eq!(found(&of(10), TargetChoice::Ort), []);
-    assert_eq!(found(&of(11), TargetChoice::Ort), [(Severity::Note, "ir-version".into())]);
+    assert_eq!(found(&of(10), DeployTarget::Ort), []);
+    assert_eq!(found(&of(11), DeployTarget::Ort), [(Severity::Note, "ir-version".into())]);
     // Neither documents one.
-    assert_eq!(found(&of(11), TargetChoice::Tensorrt), []);
-    assert_eq!(found(&of(11), TargetChoice::Migraphx), []);
+    assert_eq!(found(&of(11), DeployTarget::Tensorrt), []);
+    assert_eq!(found(&of(11), DeployTarget::Migraphx), []);
 }
 
 #[test]
@@ -126,37 +125,37 @@ fn attributes_ranks_and_second_results_are_checked() {
             m.apply(node, &[x])
         })
     };
-    assert_eq!(found(&pooled(2), TargetChoice::Tensorrt), [(Severity::Error, "attribute".into())]);
-    assert_eq!(found(&pooled(1), TargetChoice::Tensorrt), []);
+    assert_eq!(found(&pooled(2), DeployTarget::Tensorrt), [(Severity::Error, "attribute".into())]);
+    assert_eq!(found(&pooled(1), DeployTarget::Tensorrt), []);
     let padded = |mode: &str| micro(|m, x| m.pad(x, &[0, 0, 1, 1, 0, 0, 1, 1], mode, None));
     assert_eq!(
-        found(&padded("edge"), TargetChoice::Migraphx),
+        found(&padded("edge"), DeployTarget::Migraphx),
         [(Severity::Error, "attribute".into())]
     );
-    assert_eq!(found(&padded("reflect"), TargetChoice::Migraphx), []);
+    assert_eq!(found(&padded("reflect"), DeployTarget::Migraphx), []);
     let mut m = Micro::new(603).batch(2);
     let x = m.input("x", &[4, 8]);
     let y = m.apply(Node::new("MaxPool").with("kernel_shape", vec![2]), &[&x]);
     m.output(&y);
-    assert_eq!(found(&m.build(), TargetChoice::Tensorrt), [(Severity::Error, "rank".into())]);
+    assert_eq!(found(&m.build(), DeployTarget::Tensorrt), [(Severity::Error, "rank".into())]);
     let mut m = Micro::new(604).batch(2);
     let x = m.input("x", &[4, 8, 8]);
     let node = Node::new("MaxPool").with("kernel_shape", vec![2, 2]);
     m.raw().node(node, &[&x.name], &["pooled", "places"]);
     m.output(&Val { name: "pooled".into(), ..x.clone() });
     m.raw().output("places", DataType::Int64, None);
-    let rules = found(&m.build(), TargetChoice::Migraphx);
+    let rules = found(&m.build(), DeployTarget::Migraphx);
     assert!(rules.contains(&(Severity::Error, "second-result".into())), "{rules:?}");
 }
 
 /// Operator, attribute, a value that is refused, one that is taken, how bad, for whom.
 type AttributeRow =
-    (&'static str, &'static str, AttributeValue, AttributeValue, Severity, TargetChoice);
+    (&'static str, &'static str, AttributeValue, AttributeValue, Severity, DeployTarget);
 
 #[test]
 fn each_attribute_restriction_fires_on_its_value_only() {
+    use DeployTarget::{Migraphx, Tensorrt};
     use Severity::{Error, Warning};
-    use TargetChoice::{Migraphx, Tensorrt};
     let text = AttributeValue::from;
     let number = |value: i64| AttributeValue::from(value);
     let list = |value: i64| AttributeValue::from(vec![value, value]);
@@ -200,7 +199,7 @@ fn ranks_and_second_results_of_tensorrt_are_checked() {
         let x = m.input("x", dims);
         let y = m.node(Node::new(op), &[&x.name, &x.name, &x.name]);
         m.raw().output(&y, DataType::Float, None);
-        found(&m.build(), TargetChoice::Tensorrt)
+        found(&m.build(), DeployTarget::Tensorrt)
     };
     let rank = [(Severity::Error, "rank".to_owned())];
     assert_eq!(of_rank("GridSample", &[4, 8, 8, 8]), rank);
@@ -219,13 +218,13 @@ fn ranks_and_second_results_of_tensorrt_are_checked() {
         })
     };
     let second = [(Severity::Error, "second-result".to_owned())];
-    assert_eq!(found(&normalized(true), TargetChoice::Tensorrt), second);
-    assert_eq!(found(&normalized(false), TargetChoice::Tensorrt), []);
+    assert_eq!(found(&normalized(true), DeployTarget::Tensorrt), second);
+    assert_eq!(found(&normalized(false), DeployTarget::Tensorrt), []);
 }
 
 #[test]
 fn each_constant_operand_is_asked_for() {
-    use TargetChoice::{Migraphx, Tensorrt};
+    use DeployTarget::{Migraphx, Tensorrt};
     for (op, slot, severity, target) in [
         ("ReduceMean", 1, Severity::Error, Tensorrt),
         ("Unsqueeze", 1, Severity::Error, Tensorrt),
@@ -270,8 +269,8 @@ fn operands_have_to_be_constant_where_a_target_says_so() {
         })
     };
     let variable = (Severity::Warning, "variable-operand".to_owned());
-    assert!(found(&reshaped(false), TargetChoice::Migraphx).contains(&variable));
-    assert!(!found(&reshaped(true), TargetChoice::Migraphx).contains(&variable));
+    assert!(found(&reshaped(false), DeployTarget::Migraphx).contains(&variable));
+    assert!(!found(&reshaped(true), DeployTarget::Migraphx).contains(&variable));
 }
 
 #[test]
@@ -281,10 +280,10 @@ fn open_dims_and_wide_types_are_pointed_out() {
     let y = m.unary("Relu", &x);
     m.output(&y);
     let batch = [(Severity::Note, "open-batch".to_owned())];
-    for target in [TargetChoice::Tensorrt, TargetChoice::Migraphx] {
+    for target in [DeployTarget::Tensorrt, DeployTarget::Migraphx] {
         assert_eq!(found(&m.build(), target), batch);
     }
-    assert_eq!(found(&m.build(), TargetChoice::Ort), []);
+    assert_eq!(found(&m.build(), DeployTarget::Ort), []);
     let mut m = Micro::new(608).batch(2);
     let x = m.input("x", &[4, 8, 8]);
     let height = Dim::Symbol("height".into());
@@ -293,7 +292,7 @@ fn open_dims_and_wide_types_are_pointed_out() {
     m.output(&y);
     let z = m.node(Node::new("Relu"), &["image"]);
     m.raw().output(&z, DataType::Float, None);
-    for target in [TargetChoice::Tensorrt, TargetChoice::Migraphx] {
+    for target in [DeployTarget::Tensorrt, DeployTarget::Migraphx] {
         assert_eq!(found(&m.build(), target), [(Severity::Warning, "dynamic-dim".into())]);
     }
     let mut m = Micro::new(606).batch(2).dtype(DataType::Double);
@@ -301,9 +300,9 @@ fn open_dims_and_wide_types_are_pointed_out() {
     let y = m.unary("Relu", &x);
     m.output(&y);
     let dtype = |severity| [(severity, "dtype".to_owned())];
-    assert_eq!(found(&m.build(), TargetChoice::Tensorrt), dtype(Severity::Warning));
-    assert_eq!(found(&m.build(), TargetChoice::Migraphx), []);
-    assert_eq!(found(&m.build(), TargetChoice::Ort), [], "Relu has a kernel for f64");
+    assert_eq!(found(&m.build(), DeployTarget::Tensorrt), dtype(Severity::Warning));
+    assert_eq!(found(&m.build(), DeployTarget::Migraphx), []);
+    assert_eq!(found(&m.build(), DeployTarget::Ort), [], "Relu has a kernel for f64");
     let mut m = Micro::new(609).batch(2);
     let x = m.input("x", &[4, 8, 8]);
     let cast = |to: DataType| Node::new("Cast").with("to", i64::from(to.code()));
@@ -317,8 +316,8 @@ fn open_dims_and_wide_types_are_pointed_out() {
         findings.into_iter().map(|f| (f.severity, f.rule, f.count)).collect::<Vec<_>>()
     };
     // u16 is in one list, bf16 in the other.
-    assert_eq!(places(TargetChoice::Tensorrt), [(Severity::Error, "dtype".into(), 1)]);
-    assert_eq!(places(TargetChoice::Migraphx), [(Severity::Warning, "dtype".into(), 1)]);
+    assert_eq!(places(DeployTarget::Tensorrt), [(Severity::Error, "dtype".into(), 1)]);
+    assert_eq!(places(DeployTarget::Migraphx), [(Severity::Warning, "dtype".into(), 1)]);
 }
 
 /// What the findings say of these models is what ONNX Runtime does with them.
@@ -332,9 +331,9 @@ fn dtypes_without_a_kernel_are_those_onnx_runtime_refuses() {
         m.build()
     };
     let double = convolved(DataType::Double);
-    assert_eq!(found(&double, TargetChoice::Ort), [(Severity::Warning, "dtype".into())]);
+    assert_eq!(found(&double, DeployTarget::Ort), [(Severity::Warning, "dtype".into())]);
     let float = convolved(DataType::Float);
-    assert_eq!(found(&float, TargetChoice::Ort), []);
+    assert_eq!(found(&float, DeployTarget::Ort), []);
     let Some(library) = find_ort() else {
         return skip("dtypes_without_a_kernel_are_those_onnx_runtime_refuses", "no ONNX Runtime");
     };
@@ -369,17 +368,17 @@ fn branching(node: &Node) -> Model {
 #[test]
 fn bodies_are_looked_into() {
     let model = branching(&Node::new("Mish"));
-    let findings = check(&model, false, TargetChoice::Migraphx);
+    let findings = check(&model, false, DeployTarget::Migraphx);
     let operator = findings.iter().find(|f| f.rule == "operator").expect("it is in both branches");
     assert_eq!((operator.severity, operator.count), (Severity::Error, 2));
     let control = [(Severity::Note, "control-flow".to_owned())];
     let model = branching(&Node::new("Relu"));
-    assert_eq!(found(&model, TargetChoice::Tensorrt), control);
-    assert_eq!(found(&model, TargetChoice::Migraphx), []);
+    assert_eq!(found(&model, DeployTarget::Tensorrt), control);
+    assert_eq!(found(&model, DeployTarget::Migraphx), []);
     let padded = branching(
         &Node::new("MaxPool").with("kernel_shape", vec![2, 2]).with("dilations", vec![2, 2]),
     );
-    let rules = found(&padded, TargetChoice::Tensorrt);
+    let rules = found(&padded, DeployTarget::Tensorrt);
     assert!(rules.contains(&(Severity::Error, "attribute".into())), "{rules:?}");
 }
 
@@ -401,11 +400,11 @@ fn loops_are_pointed_out() {
     m.raw().node_with_bodies(Node::new("Loop"), vec![("body", body)], &operands, &["y"]);
     m.output(&Val { name: "y".into(), ..x });
     let model = m.build();
-    for target in [TargetChoice::Tensorrt, TargetChoice::Migraphx] {
+    for target in [DeployTarget::Tensorrt, DeployTarget::Migraphx] {
         let rules = found(&model, target);
         assert!(rules.contains(&(Severity::Warning, "control-flow".into())), "{rules:?}");
     }
-    assert_eq!(found(&model, TargetChoice::Ort), []);
+    assert_eq!(found(&model, DeployTarget::Ort), []);
 }
 
 /// A call of the local function `com.example.Block`, which is made of one node.
@@ -431,11 +430,11 @@ fn with_function(op_type: &str) -> Model {
 #[test]
 fn local_functions_are_no_foreign_operators_and_are_looked_into() {
     let plain = with_function("Relu");
-    assert_eq!(found(&plain, TargetChoice::Ort), []);
-    assert_eq!(found(&plain, TargetChoice::Migraphx), []);
-    assert_eq!(found(&plain, TargetChoice::Tensorrt), [(Severity::Note, "function".into())]);
+    assert_eq!(found(&plain, DeployTarget::Ort), []);
+    assert_eq!(found(&plain, DeployTarget::Migraphx), []);
+    assert_eq!(found(&plain, DeployTarget::Tensorrt), [(Severity::Note, "function".into())]);
     let unknown = with_function("Unique");
-    let findings = check(&unknown, false, TargetChoice::Tensorrt);
+    let findings = check(&unknown, false, DeployTarget::Tensorrt);
     assert_eq!(findings[0].rule, "operator");
     assert_eq!(findings[0].places, ["function Block"]);
 }
@@ -444,9 +443,9 @@ fn local_functions_are_no_foreign_operators_and_are_looked_into() {
 fn data_files_are_pointed_out() {
     let model = micro(|m, x| m.unary("Relu", x));
     let rules: Vec<String> =
-        check(&model, true, TargetChoice::Tensorrt).into_iter().map(|f| f.rule).collect();
+        check(&model, true, DeployTarget::Tensorrt).into_iter().map(|f| f.rule).collect();
     assert_eq!(rules, ["external-data"]);
-    assert_eq!(found(&model, TargetChoice::Tensorrt), []);
+    assert_eq!(found(&model, DeployTarget::Tensorrt), []);
 }
 
 #[test]
@@ -459,7 +458,7 @@ fn fixtures_pass_for_every_target() {
         "trained/fmnist_deit.bn.onnx",
     ] {
         let model = read_model(&folder().join(name));
-        for target in [TargetChoice::Ort, TargetChoice::Tensorrt, TargetChoice::Migraphx] {
+        for target in [DeployTarget::Ort, DeployTarget::Tensorrt, DeployTarget::Migraphx] {
             let findings = check(&model, false, target);
             let errors: Vec<_> =
                 findings.iter().filter(|f| f.severity == Severity::Error).collect();
@@ -480,16 +479,16 @@ fn zero_points_and_automatic_padding_are_checked() {
         })
     };
     assert_eq!(
-        found(&quantized(3), TargetChoice::Tensorrt),
+        found(&quantized(3), DeployTarget::Tensorrt),
         [(Severity::Error, "zero-point".into()), (Severity::Note, "quantization".into())]
     );
     let noted = [(Severity::Note, "quantization".to_owned())];
-    assert_eq!(found(&quantized(0), TargetChoice::Tensorrt), noted);
+    assert_eq!(found(&quantized(0), DeployTarget::Tensorrt), noted);
     let model = micro(|m, x| m.conv(x, &conv(4).kernel(3).auto_pad("SAME_UPPER")));
-    assert_eq!(found(&model, TargetChoice::Tensorrt), [(Severity::Note, "auto-pad".into())]);
-    assert_eq!(found(&model, TargetChoice::Migraphx), [(Severity::Note, "auto-pad".into())]);
+    assert_eq!(found(&model, DeployTarget::Tensorrt), [(Severity::Note, "auto-pad".into())]);
+    assert_eq!(found(&model, DeployTarget::Migraphx), [(Severity::Note, "auto-pad".into())]);
     let model = micro(|m, x| m.conv(x, &conv(4).kernel(3).pad(1)));
-    assert_eq!(found(&model, TargetChoice::Tensorrt), []);
+    assert_eq!(found(&model, DeployTarget::Tensorrt), []);
     let model = micro(|m, x| m.conv_transpose(x, &conv(4).kernel(3).auto_pad("SAME_UPPER")));
-    assert!(found(&model, TargetChoice::Migraphx).contains(&(Severity::Error, "auto-pad".into())));
+    assert!(found(&model, DeployTarget::Migraphx).contains(&(Severity::Error, "auto-pad".into())));
 }

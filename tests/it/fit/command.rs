@@ -45,7 +45,7 @@ pub(super) fn chosen_set(fit: &Value) -> Vec<Value> {
 }
 
 /// Points that the result loses on the images it is reported on.
-pub(super) fn price(fit: &Value) -> f64 {
+pub(super) fn degradation(fit: &Value) -> f64 {
     let of = |when: &str, what: &str| fit[when][what].as_f64().expect("a number");
     let lost = |what: &str| of("before", what) - of("after", what);
     50.0 * (lost("accuracy") + lost("overlap"))
@@ -109,7 +109,7 @@ fn the_same_command_gives_the_same_bytes_also_after_it_was_killed() {
     let output_of_rest = run(&kept);
     assert_eq!(output_of_rest.status.code(), Some(0));
     let note = String::from_utf8_lossy(&output_of_rest.stderr).into_owned();
-    assert!(note.contains("going on with what"), "{note}");
+    assert!(note.contains("resuming with the results in"), "{note}");
     assert_eq!(first, std::fs::read(&output).expect("written"), "going on differs");
 }
 
@@ -119,7 +119,7 @@ fn a_genetic_search_keeps_its_goal_and_gives_the_same_bytes_twice() {
     let table = folder.path().join("t.json").display().to_string();
     let report = folder.path().join("r.json");
     let (report_text, data) = (report.display().to_string(), data());
-    let more = ["--prune", "3", "--force", "--finalists", "1", "--latency-table", &table];
+    let more = ["--prune", "3", "--force", "--shortlist", "1", "--latency-table", &table];
     let search = ["--search", "genetic", "--evaluations", "20", "--report", &report_text];
     let all = arguments(&input, &output, &data, &[more.as_slice(), &search].concat());
     succeeds(&all);
@@ -155,8 +155,8 @@ fn of_the_sets_that_lose_least_the_best_as_a_whole_is_taken() {
         (["--prune", "2"], "greedy", 3),
         (["--macs", "0.8"], "fit", 3),
     ] {
-        let finalists = count.to_string();
-        let more = ["--force", "--form", "conv", "--search", search, "--finalists", &finalists];
+        let shortlist = count.to_string();
+        let more = ["--force", "--form", "conv", "--search", search, "--shortlist", &shortlist];
         let more = [&goal[..], &more, &kept].concat();
         let text = succeeds(&arguments(&input, &output, &data, &more));
         let found = &json(&report)["pruning"]["fit"];
@@ -165,27 +165,27 @@ fn of_the_sets_that_lose_least_the_best_as_a_whole_is_taken() {
             |set: &Value| goal[0] != "--prune" || set["blocks"].as_array().map(Vec::len) == Some(2);
         let tried = found["tried"].as_array().expect("a list").iter().cloned();
         let (fitted, passed): (Vec<Value>, Vec<Value>) =
-            tried.filter(is_goal).partition(|set| number(set, "fitted_price").is_some());
+            tried.filter(is_goal).partition(|set| number(set, "fitted_degradation").is_some());
         assert_eq!(fitted.len(), count, "{goal:?}");
         // Each of them loses no more together than any that was passed over.
         if goal[0] == "--prune" {
-            let most = fitted.iter().filter_map(|set| number(set, "joint_price"));
+            let most = fitted.iter().filter_map(|set| number(set, "joint_degradation"));
             let most = most.fold(f64::NEG_INFINITY, f64::max);
-            assert!(most <= least(&passed, "joint_price"), "{fitted:?} {passed:?}");
+            assert!(most <= least(&passed, "joint_degradation"), "{fitted:?} {passed:?}");
         }
         assert_eq!(text.contains("fitted as a whole, lose"), count > 1, "{text}");
-        // The result is the best of them but for the noise of so few images; its price is on the same ones.
-        let price = price(found);
+        // The result is the best of them but for the noise of so few images; its degradation is on the same ones.
+        let degradation = degradation(found);
         let images = found["data"]["held_out"].as_f64().expect("a number");
         let share = 1.0 - found["after"]["agreement"].as_f64().expect("a number");
         let noise = 50.0 * (share.max(0.05) / images).sqrt();
-        let best = least(&fitted, "fitted_price");
-        assert!(price < best + noise + 1e-3, "{goal:?}: {price} and {best}");
-        assert_eq!(text.contains("is within the noise of"), price > best + 1e-3);
+        let best = least(&fitted, "fitted_degradation");
+        assert!(degradation < best + noise + 1e-3, "{goal:?}: {degradation} and {best}");
+        assert_eq!(text.contains("is within the noise of"), degradation > best + 1e-3);
         let chosen = Value::from(chosen_set(found));
         let own = fitted.iter().find(|set| set["blocks"] == chosen);
-        let own = own.and_then(|set| number(set, "fitted_price")).expect("it is one of them");
-        assert!((price - own).abs() < 1e-3, "{goal:?}: {price} and {own}");
+        let own = own.and_then(|set| number(set, "fitted_degradation")).expect("it is one of them");
+        assert!((degradation - own).abs() < 1e-3, "{goal:?}: {degradation} and {own}");
     }
 }
 
@@ -204,7 +204,7 @@ fn a_share_of_the_multiply_adds_is_kept_to_by_every_search() {
     let mut pruned = Vec::new();
     for (share, search) in [("0.8", "fit"), ("0.6", "fit"), ("0.6", "greedy")] {
         let more = ["--macs", share, "--search", search, "--evaluations", "12", "--force"];
-        let kept = ["--finalists", "1", "--work", &work, "--report", &report_text];
+        let kept = ["--shortlist", "1", "--work", &work, "--report", &report_text];
         let more = [&more[..], &kept].concat();
         succeeds(&arguments(&input, &output, &data, &more));
         let report = json(&report);
@@ -287,8 +287,8 @@ fn as_much_is_pruned_as_the_bound_allows() {
     let chosen = Value::from(chosen_set(found));
     let mut tried = found["tried"].as_array().expect("a list").iter();
     let own = tried.find(|set| set["blocks"] == chosen).expect("it was tried");
-    let own = own["fitted_price"].as_f64().expect("it was fitted as a whole");
-    assert!((price(found) - own).abs() < 1e-3, "{} and {own}", price(found));
+    let own = own["fitted_degradation"].as_f64().expect("it was fitted as a whole");
+    assert!((degradation(found) - own).abs() < 1e-3, "{} and {own}", degradation(found));
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn says_what_is_missing() {
     ends(
         &arguments(&input, &output, &data, &none),
         2,
-        "--search, --evaluations, --finalists and --supernet-epochs choose",
+        "--search, --evaluations, --shortlist and --supernet-epochs choose",
     );
     let page = folder.path().join("r.html").display().to_string();
     ends(&[&input, "-o", &output, "--report", &page], 2, "a page is made of pruning with --data");

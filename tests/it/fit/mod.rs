@@ -11,13 +11,13 @@ use updp_exec::{Optimizer, Runtime};
 use updp_ir::Model;
 use updp_passes::pipeline;
 use updp_passes::surgery::{self, Form, Shrink, Site};
+use updp_prune::fitter::place;
 use updp_testkit::{op_counts, read_model};
-use updp_trainer::fit::{Fit, Settings};
+use updp_trainer::activation_cache::{ActivationCache, Flow, Pair};
+use updp_trainer::evaluator::Evaluator;
+use updp_trainer::fit::{Fit, FitSettings};
 use updp_trainer::images::{Images, is_same_by_image};
-use updp_trainer::judge::Judge;
-use updp_trainer::recovery::place;
-use updp_trainer::run::{Batch, Feed, Held, Runner};
-use updp_trainer::stage::{Flow, Pair, Stage};
+use updp_trainer::run::{Batch, BatchSource, CachedBatches, Runner};
 
 use crate::fixtures::folder;
 use crate::prune::{FIXTURES, fixture, networks, prepared};
@@ -31,7 +31,7 @@ fn sites(model: &Model) -> Vec<Site> {
     })
 }
 
-fn flow(original: &dyn Feed) -> Flow<'_> {
+fn flow(original: &dyn BatchSource) -> Flow<'_> {
     Flow { original, current: None }
 }
 
@@ -111,11 +111,11 @@ pub(crate) fn runner() -> Runner {
 }
 
 /// Images of the Fashion-MNIST test set, as the trained fixtures take them.
-fn fashion(model: &Model, count: usize) -> Held {
+fn fashion(model: &Model, count: usize) -> CachedBatches {
     let data = folder().join("fmnist_test_1000.npz");
     let dataset = updp_trainer::data::Dataset::open(&data).expect("a fixture").sample(count, 1);
     let preprocess = updp_trainer::data::Preprocess::parse("fashion-mnist").expect("a preset");
-    Held::of(&Images::new(model, dataset, &preprocess).expect("images")).expect("read")
+    CachedBatches::of(&Images::new(model, dataset, &preprocess).expect("images")).expect("read")
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_fitted_block_is_nearer_than_a_dropped_one_and_a_larger_form_nearer_than_a_s
     {
         let model = prepared(name);
         let images = fashion(&model, 300);
-        let settings = Settings::default();
+        let settings = FitSettings::default();
         let runner = runner();
         let fit = Fit {
             runner: &runner,
@@ -167,16 +167,16 @@ fn a_network_run_on_from_a_block_gives_what_it_gives_from_its_inputs() {
     {
         let model = prepared(name);
         let images = fashion(&model, 200);
-        let (runner, settings) = (runner(), Settings::default());
-        let judge = Judge::new(&runner, &model, &images).expect("it runs");
-        let inputs = [&images as &dyn Feed, &images];
-        let mut stage = Stage::default();
+        let (runner, settings) = (runner(), FitSettings::default());
+        let evaluator = Evaluator::new(&runner, &model, images.clone()).expect("it runs");
+        let inputs = [&images as &dyn BatchSource, &images];
+        let mut stage = ActivationCache::default();
         let mut pruned = model.clone();
         for block in [1, 4] {
             let is_own = |site: &Site| site.block == block && site.form == Form::Conv;
             let own: Vec<Site> = sites(&model).into_iter().filter(is_own).collect();
             let current = (block > 1).then_some(&pruned);
-            let networks = Pair { original: &model, current, output: judge.output() };
+            let networks = Pair { original: &model, current, output: evaluator.output() };
             stage.advance(&runner, networks, &own[0].source, inputs).expect("it runs");
             assert_eq!(stage.cut(), Some(own[0].source.as_str()), "{name}");
             let solve = |cut: Option<&str>, [calibration, held_out]: [Flow<'_>; 2]| {
@@ -190,8 +190,8 @@ fn a_network_run_on_from_a_block_gives_what_it_gives_from_its_inputs() {
             let difference = (whole.output_error - part.output_error).abs();
             assert!(difference < 1e-4, "{name}, block {block}: {difference}");
             place(&mut pruned, [&part]).expect("it fits");
-            let whole = judge.score(&runner, &pruned).expect("it runs");
-            let part = judge.score_from(&runner, &stage, &pruned).expect("it runs");
+            let whole = evaluator.score(&runner, &pruned).expect("it runs");
+            let part = evaluator.score_from(&runner, &stage, &pruned).expect("it runs");
             assert!((whole.overlap - part.overlap).abs() < 1e-4, "{name}: {whole:?} {part:?}");
             assert!(whole.overlap < 0.999_99, "{name}: pruning changed something");
         }
@@ -203,14 +203,14 @@ fn the_original_agrees_with_itself_and_equations_without_rows_are_an_error() {
     let model = prepared("fmnist_resnet.bn");
     let images = fashion(&model, 200);
     let runner = runner();
-    let judge = Judge::new(&runner, &model, &images).expect("it runs");
-    let score = judge.score(&runner, &model).expect("it runs");
+    let evaluator = Evaluator::new(&runner, &model, images.clone()).expect("it runs");
+    let score = evaluator.score(&runner, &model).expect("it runs");
     assert_eq!(score.agreement, Some(1.0));
     assert!(score.overlap > 0.999_999);
     assert!(score.accuracy.is_some_and(|accuracy| accuracy > 0.8));
     let own: Vec<Site> = sites(&model).into_iter().filter(|site| site.block == 0).collect();
 
-    let (settings, none) = (Settings::default(), Held::default());
+    let (settings, none) = (FitSettings::default(), CachedBatches::default());
     let fit = Fit {
         runner: &runner,
         original: &model,
@@ -221,7 +221,7 @@ fn the_original_agrees_with_itself_and_equations_without_rows_are_an_error() {
         settings: &settings,
     };
     assert_eq!(fit.block(&own).expect_err("no rows").code(), "T0005");
-    let empty = Judge::new(&runner, &model, &none).err().expect("no images");
+    let empty = Evaluator::new(&runner, &model, none).err().expect("no images");
     assert_eq!(empty.code(), "T0004");
 }
 
@@ -242,7 +242,7 @@ fn a_fixed_batch_is_opened_where_every_image_keeps_its_result() {
             let inputs = IndexMap::from([(value.name().to_owned(), tensor)]);
             Batch { inputs, labels: None }
         };
-        let images = Held { batches: vec![batch(1), batch(2)] };
+        let images = CachedBatches { batches: vec![batch(1), batch(2)] };
         assert_eq!(images.images(), 2 * dims[0]);
         assert!(is_same_by_image(&runner(), &fixed, &opened, &images).expect("it runs"), "{name}");
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use updp_testkit::read_model;
 
-use super::command::{arguments, chosen_set, data, price};
+use super::command::{arguments, chosen_set, data, degradation};
 use crate::prune::command::{ends, json, run, scene, started, succeeds};
 
 /// Options of a small search in a supernet.
@@ -19,7 +19,7 @@ const SEARCH: [&str; 12] = [
     "1",
     "--evaluations",
     "12",
-    "--finalists",
+    "--shortlist",
     "2",
     "--batch-size",
     "16",
@@ -112,14 +112,15 @@ fn the_subnet_that_is_written_scores_what_the_search_saw() {
         assert_eq!(chosen.len(), 3, "{search}");
         let tried = fit["tried"].as_array().expect("a list");
         let own = tried.iter().find(|set| set["blocks"] == Value::from(chosen.clone()));
-        let seen = own.and_then(|set| set["joint_price"].as_f64()).expect("it was tried");
+        let seen = own.and_then(|set| set["joint_degradation"].as_f64()).expect("it was tried");
         let of_three = tried.iter().filter(|set| set["blocks"].as_array().map(Vec::len) == Some(3));
-        let least =
-            of_three.filter_map(|set| set["joint_price"].as_f64()).fold(f64::INFINITY, f64::min);
+        let least = of_three
+            .filter_map(|set| set["joint_degradation"].as_f64())
+            .fold(f64::INFINITY, f64::min);
         assert_eq!(seen, least, "{search}");
-        // The price of what is written, on the same images.
-        let price = price(fit);
-        assert!((price - seen).abs() < 1e-3, "{search}: {price} and {seen}");
+        // The degradation of what is written, on the same images.
+        let degradation = degradation(fit);
+        assert!((degradation - seen).abs() < 1e-3, "{search}: {degradation} and {seen}");
     }
 }
 
@@ -171,7 +172,7 @@ fn a_run_in_steps_or_killed_again_and_again_ends_with_the_bytes_of_one_run() {
         let stopped = run(&[&all[..], &["--until", stage]].concat());
         let text = String::from_utf8_lossy(&stopped.stderr).into_owned();
         assert_eq!(stopped.status.code(), Some(0), "{text}");
-        assert!(text.contains("the same command without --until goes on from"), "{text}");
+        assert!(text.contains("the same command without --until resumes from"), "{text}");
         assert!(text.contains(told), "{text}");
         assert!(!Path::new(&output).exists(), "{stage}");
     }
@@ -233,6 +234,6 @@ fn a_dry_run_counts_the_supernet() {
     let text = succeeds(&arguments(&input, &output, &data, &more));
     // 700 images in 10 batches of 64, four an update.
     assert!(text.contains("supernet: 2 epochs and 4 steps"), "{text}");
-    assert!(text.contains("trying sets in it: about"), "{text}");
+    assert!(text.contains("evaluating sets in it: about"), "{text}");
     assert!(!Path::new(&output).exists());
 }

@@ -366,7 +366,7 @@ fn blocks_that_all_leaves_alone_are_named() {
         &path,
     ]);
     // Strided blocks have no identity to fall back on.
-    assert!(text.contains("left alone: block 2: it offers only conv, dwpw, pw"), "{text}");
+    assert!(text.contains("left alone: block 2: it has only conv, dwpw, pw"), "{text}");
     let left = json(&report)["pruning"]["left_alone"].as_array().map(Vec::len);
     assert_eq!(left, Some(3));
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use updp_exec::{
-    Dim as SizedDim, ExecError, Executor, InputSpec, ModelSource, Optimizer, Options, Runtime,
-    SymbolSizes, find_library, open, sample_inputs, symbol_plans,
+    ExecError, Executor, InputSpec, ModelSource, Optimizer, Options, Runtime, SymbolSizes,
+    find_library, open, sample_inputs, symbol_plans,
 };
-use updp_ir::{Dim, Model, Origin, Tensor, ValueId};
+use updp_ir::{Model, Origin, Tensor, ValueId};
 
 use crate::proof::encode;
 
@@ -156,12 +156,7 @@ pub fn draw_inputs(model: &Model, runs: usize, seed: u64, with_defaults: bool) -
             let value = graph.value(id);
             let declared = value.declared().expect("an input to draw declares its type");
             let dims = declared.shape.as_ref().expect("an input to draw declares its dims");
-            let dims = dims.iter().map(|dim| match dim {
-                Dim::Known(size) => SizedDim::Fixed(*size),
-                Dim::Symbol(name) => SizedDim::Symbol(name.to_string()),
-                Dim::Unknown => SizedDim::Unknown,
-            });
-            InputSpec { name: value.name().to_owned(), dtype: declared.dtype, dims: dims.collect() }
+            InputSpec { name: value.name().to_owned(), dtype: declared.dtype, dims: dims.clone() }
         })
         .collect();
     let plans: Vec<SymbolSizes> = symbol_plans(&specs);

@@ -15,7 +15,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 /// In order: convert to grey or RGB as the model's input has it (alpha is dropped, the EXIF orientation is not applied);
 /// resize; crop at the center, with black borders where the image is smaller; `(pixel · rescale − mean) / std`.
 /// The result always has the size of the model's input.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Preprocess {
     /// How images are resized before the crop; without a crop they are resized straight to the input's size.
     pub resize: Resize,
@@ -37,7 +37,7 @@ pub struct Preprocess {
 }
 
 /// How images are resized before the crop.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub enum Resize {
     /// Not at all.
     Keep,
@@ -62,7 +62,7 @@ pub enum Resize {
 }
 
 /// How pixels between pixels are had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Interpolation {
     /// The nearest pixel.
     Nearest,

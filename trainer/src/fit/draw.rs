@@ -6,12 +6,12 @@ use updp_passes::surgery::{Form, Site};
 
 use super::rows::{Batch, Layout, Rows};
 use super::{Fit, unsolved};
+use crate::activation_cache::{Flow, Part};
 use crate::error::TrainerError;
-use crate::run::Feed;
+use crate::run::BatchSource;
 use crate::seed::Generator;
-use crate::stage::{Flow, Part};
 
-/// Held-out rows are fewer by this factor.
+/// CachedBatches-out rows are fewer by this factor.
 const FEWER_HELD_OUT: usize = 5;
 
 /// Rows to draw for one operator.
@@ -122,7 +122,7 @@ impl Fit<'_> {
             .iter()
             .map(|wanted| (wanted.empty(), Generator(self.seed(wanted.site))))
             .collect();
-        let mut own = flow.current.map(Feed::batches).transpose()?;
+        let mut own = flow.current.map(BatchSource::batches).transpose()?;
         let misfit = || match wanted.first() {
             Some(wanted) => wanted.misfit(),
             None => TrainerError::NoOutput,

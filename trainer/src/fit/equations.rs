@@ -8,7 +8,7 @@ use super::gram::WIDE;
 use super::normal::{Normal, Shape, Solved, Solver, rows_of};
 use super::rows::Rows;
 use super::table::{Table, difference, sum};
-use super::{Settings, Unsolved, unsolved};
+use super::{FitSettings, Unsolved, unsolved};
 use crate::error::TrainerError;
 
 /// Another sweep is made while the last one took away this share of the error.
@@ -46,7 +46,7 @@ impl<'a> Equations<'a> {
     pub(super) fn solve(
         &mut self,
         shape: Shape,
-        settings: &Settings,
+        settings: &FitSettings,
     ) -> Result<(f64, Solved, f64), TrainerError> {
         let failed = |e: Unsolved| unsolved(self.site, format!("{} unknowns", e.size));
         let ridge = self.ridge(plain(shape), settings).map_err(failed)?;
@@ -66,7 +66,7 @@ impl<'a> Equations<'a> {
     }
 
     /// Solved without the end activation; from strong to weak until the error does not fall.
-    fn ridge(&mut self, shape: Shape, settings: &Settings) -> Result<f64, Unsolved> {
+    fn ridge(&mut self, shape: Shape, settings: &FitSettings) -> Result<f64, Unsolved> {
         if let Some((_, known)) = self.ridges.iter().find(|(of, _)| *of == shape) {
             return Ok(*known);
         }

@@ -21,9 +21,9 @@ use std::collections::VecDeque;
 use updp_ir::{ConvGeometry, Model};
 use updp_passes::surgery::{Fitted, Form, Layer, Site};
 
+use crate::activation_cache::Flow;
 use crate::error::TrainerError;
 use crate::run::Runner;
-use crate::stage::Flow;
 use draw::Wanted;
 use equations::{Equations, Scale};
 use gram::WIDE;
@@ -43,7 +43,7 @@ pub(crate) struct Unsolved {
 
 /// How a fit is made.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct FitSettings {
     /// Rows for each unknown of an output channel.
     pub rows_per_unknown: usize,
     /// Fewest and most rows, where the data give them.
@@ -58,7 +58,7 @@ pub struct Settings {
     pub seed: u64,
 }
 
-impl Default for Settings {
+impl Default for FitSettings {
     fn default() -> Self {
         Self {
             rows_per_unknown: 40,
@@ -71,7 +71,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl FitSettings {
     /// Rows to draw for so many unknowns of an output channel.
     #[must_use]
     pub fn rows_for(&self, unknowns: usize) -> usize {
@@ -94,7 +94,7 @@ impl Settings {
 
 /// A fitted form of a block.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub struct FittedForm {
     /// Where it goes.
     pub site: Site,
     /// What goes there.
@@ -105,7 +105,7 @@ pub struct Candidate {
     pub output_error: f64,
 }
 
-impl Candidate {
+impl FittedForm {
     fn of_drop(site: &Site, output_error: f64) -> Self {
         Self { site: site.clone(), fitted: Fitted::Drop, ridge: None, output_error }
     }
@@ -127,7 +127,7 @@ pub struct Fit<'a> {
     /// Images to choose the ridge by.
     pub held_out: Flow<'a>,
     /// How.
-    pub settings: &'a Settings,
+    pub settings: &'a FitSettings,
 }
 
 /// Sites that read the same rows.
@@ -150,7 +150,7 @@ impl Fit<'_> {
     ///
     /// # Errors
     /// T0005 when the equations have no solution; what running refuses.
-    pub fn block(&self, sites: &[Site]) -> Result<Vec<Candidate>, TrainerError> {
+    pub fn block(&self, sites: &[Site]) -> Result<Vec<FittedForm>, TrainerError> {
         self.all(groups(sites).into(), &|_, _| true)
     }
 
@@ -162,8 +162,8 @@ impl Fit<'_> {
     pub fn block_where(
         &self,
         sites: &[Site],
-        is_needed: &dyn Fn(&Site, &[Candidate]) -> bool,
-    ) -> Result<Vec<Candidate>, TrainerError> {
+        is_needed: &dyn Fn(&Site, &[FittedForm]) -> bool,
+    ) -> Result<Vec<FittedForm>, TrainerError> {
         let mut groups = groups(sites);
         groups.sort_by_key(Group::unknowns);
         self.all(groups.into(), is_needed)
@@ -172,8 +172,8 @@ impl Fit<'_> {
     fn all(
         &self,
         mut waiting: VecDeque<Group<'_>>,
-        is_needed: &dyn Fn(&Site, &[Candidate]) -> bool,
-    ) -> Result<Vec<Candidate>, TrainerError> {
+        is_needed: &dyn Fn(&Site, &[FittedForm]) -> bool,
+    ) -> Result<Vec<FittedForm>, TrainerError> {
         let mut found = Vec::new();
         while !waiting.is_empty() {
             let together = self.together(&waiting);
@@ -212,12 +212,12 @@ impl Fit<'_> {
         Wanted { site: group.sites[0], window: group.window, rows }
     }
 
-    /// The weights of a layer that stays, solved for anew so that it makes of the pruned network's values what the
+    /// The weights of a layer that stays, solved for again so that it makes of the pruned network's values what the
     /// original made of its own. The change is shrunk, not the weights. `None` where no change is better.
     ///
     /// # Errors
     /// As [`Self::block`].
-    pub fn layer(&self, layer: &Layer) -> Result<Option<Candidate>, TrainerError> {
+    pub fn layer(&self, layer: &Layer) -> Result<Option<FittedForm>, TrainerError> {
         let site = &layer.site;
         let base = Solved::of(&layer.map);
         let rows = self.settings.rows_for(site.in_channels * site.window.taps());
@@ -236,7 +236,7 @@ impl Fit<'_> {
             return Ok(None);
         }
         let fitted = Fitted::Maps(maps(&base.plus(&change), site, &site.window));
-        Ok(Some(Candidate { site: site.clone(), fitted, ridge: Some(ridge), output_error }))
+        Ok(Some(FittedForm { site: site.clone(), fitted, ridge: Some(ridge), output_error }))
     }
 
     fn group(
@@ -244,7 +244,7 @@ impl Fit<'_> {
         group: &Group<'_>,
         rows: Rows,
         held: Rows,
-    ) -> Result<Vec<Candidate>, TrainerError> {
+    ) -> Result<Vec<FittedForm>, TrainerError> {
         let first = group.sites[0];
         let (dropped, solved): (Vec<&Site>, Vec<&Site>) =
             group.sites.iter().partition(|site| site.form == Form::Drop);
@@ -259,17 +259,17 @@ impl Fit<'_> {
         if solved.is_empty() {
             let scale = Scale::of(&held, first.activation);
             let output_error = scale.error(&held, &held.s);
-            found.extend(dropped.first().map(|site| Candidate::of_drop(site, output_error)));
+            found.extend(dropped.first().map(|site| FittedForm::of_drop(site, output_error)));
             return Ok(found);
         }
         let mut equations = Equations::new(rows, held, first, taps);
         let output_error = equations.error_of(&equations.held.s);
-        found.extend(dropped.first().map(|site| Candidate::of_drop(site, output_error)));
+        found.extend(dropped.first().map(|site| FittedForm::of_drop(site, output_error)));
         for site in solved {
             let shape = shape_of(site, group.window);
             let (ridge, solution, output_error) = equations.solve(shape, self.settings)?;
             let fitted = Fitted::Maps(maps(&solution, site, group.window));
-            found.push(Candidate { site: site.clone(), fitted, ridge: Some(ridge), output_error });
+            found.push(FittedForm { site: site.clone(), fitted, ridge: Some(ridge), output_error });
         }
         Ok(found)
     }

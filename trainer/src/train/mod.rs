@@ -17,7 +17,7 @@ pub use augment::Augment;
 pub use error::TrainError;
 pub use journal::Row;
 pub use loader::{Loaded, Loader, LoaderSettings, Stream};
-pub use run::{End, Hooks, Progress, RESULTS, TrainOptions, Trained, train};
+pub use run::{End, Hooks, Progress, TrainOptions, Trained, train};
 pub use schedule::{Point, Ramp, Schedule, Shrink};
 pub use state::{Checkpoints, Found, Snapshot, Validation};
 pub use targets::ClassWeights;

@@ -1,10 +1,11 @@
-//! The loop: batches into the step, results into the journal, states into checkpoints.
+//! The training loop: it gives batches to the step, writes results to the journal and saves states as checkpoints.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use indexmap::IndexMap;
+use updp_autodiff::StepNames;
 use updp_exec::StepSession;
 use updp_ir::Tensor;
 use updp_passes::surgery::{LAMBDA_INPUT, SHRINK_INPUT};
@@ -15,11 +16,6 @@ use super::loader::{Loader, Stream};
 use super::schedule::{Point, Schedule};
 use super::state::{Checkpoints, Snapshot, Validation};
 use crate::error::TrainerError;
-
-/// Results of a step that the loop reads; `loss` has to be there. A session is opened for those the model has.
-///
-/// `loss` is a number, `correct` how many images were classified as their targets say, `grad_norm` ‖∇‖₂.
-pub const RESULTS: [&str; 3] = ["loss", "correct", "grad_norm"];
 
 /// How a training is run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,9 +29,11 @@ pub struct TrainOptions {
     pub fingerprint: BTreeMap<String, String>,
     /// Input of the step model that takes the images.
     pub images: String,
+    /// Inputs and outputs of the step model that the loop gives and reads.
+    pub names: StepNames,
     /// What λ is multiplied with for each block, 0 to 1; empty for a step without λ.
     pub pruned: Vec<f32>,
-    /// Batches whose gradients make one update, at least 1; above 1 the step has the inputs `apply` and `share`.
+    /// Batches whose gradients make one update, at least 1; above 1 the step has the inputs [`StepNames::apply`] and [`StepNames::share`].
     pub accumulate: u64,
     /// Whether the step scales its loss and leaves out updates whose gradients are not finite.
     pub scales_loss: bool,
@@ -125,9 +123,8 @@ pub struct Trained {
 
 /// Trains from the newest checkpoint in the folder, or from the session's own state, to the end of the schedule.
 ///
-/// The step is given what it has inputs for: the images, `targets` `[N, classes]`, [`LAMBDA_INPUT`] `[blocks]`, [`SHRINK_INPUT`],
-/// `learning_rate`, `step` (from 1), and with accumulation `apply` (1 for the batch that updates, else 0) and `share`
-/// (1/batches); all f32. Batch `b` of step `s` is batch `s·accumulate + b` of the loader.
+/// The loop gives the step every input of [`TrainOptions::names`] that the step has, the images, [`LAMBDA_INPUT`] `[blocks]` and
+/// [`SHRINK_INPUT`]; all are f32. Batch `b` of step `s` is batch `s·accumulate + b` of the loader.
 ///
 /// A training that was killed and is started again ends with the same bits as one that was not, on the processor with the
 /// same number of threads.
@@ -227,11 +224,13 @@ impl Run<'_> {
         let (mut loss, mut correct, mut norm) = (0.0, None, None);
         for batch in 0..batches {
             let results = self.run(&point, batch, hooks)?;
-            let number = |name: &str| results.get(name).and_then(Tensor::scalar_f64);
+            let names = &self.options.names;
+            let number = |name: &String| results.get(name).and_then(Tensor::scalar_f64);
             let missing = || TrainError::Step { detail: "gives no loss".to_owned() };
-            loss += number("loss").ok_or_else(missing)? / batches as f64;
-            correct = number("correct").map(|more| correct.unwrap_or(0.0) + more);
-            norm = number("grad_norm");
+            loss += number(&names.loss).ok_or_else(missing)? / batches as f64;
+            let more = names.correct.as_ref().and_then(number);
+            correct = more.map(|more| correct.unwrap_or(0.0) + more);
+            norm = number(&names.gradient_norm);
         }
         let is_finite = loss.is_finite() && norm.is_none_or(f64::is_finite);
         let is_left_out = !is_finite && self.options.scales_loss;
@@ -277,15 +276,20 @@ impl Run<'_> {
         let number = |value: f64| Tensor::from_f32(Vec::new(), &[value as f32]);
         let lambda: Vec<f32> =
             self.options.pruned.iter().map(|share| share * point.lambda as f32).collect();
+        let names = &self.options.names;
         let mut inputs = IndexMap::from([
-            ("targets".to_owned(), loaded.targets),
             (LAMBDA_INPUT.to_owned(), Tensor::from_f32(vec![lambda.len()], &lambda)?),
             (SHRINK_INPUT.to_owned(), number(point.shrink)?),
-            ("learning_rate".to_owned(), number(point.learning_rate)?),
-            ("step".to_owned(), number((self.done + 1) as f64)?),
-            ("apply".to_owned(), number(f64::from(batch + 1 == batches))?),
-            ("share".to_owned(), number(1.0 / batches as f64)?),
+            (names.learning_rate.clone(), number(point.learning_rate)?),
         ]);
+        let optional = [
+            (&names.targets, loaded.targets),
+            (&names.step, number((self.done + 1) as f64)?),
+            (&names.apply, number(f64::from(batch + 1 == batches))?),
+            (&names.share, number(1.0 / batches as f64)?),
+        ];
+        inputs
+            .extend(optional.into_iter().filter_map(|(name, value)| Some((name.clone()?, value))));
         inputs.extend(hooks.inputs(&loaded.images, point, batch)?);
         inputs.insert(self.options.images.clone(), loaded.images);
         let wanted = self.session.input_names();
@@ -400,17 +404,22 @@ fn check(
     let inputs = session.input_names();
     let has = |name: &str| inputs.contains(&name);
     let lacks = |name: &str| TrainError::Step { detail: format!("has no input {name:?}") };
-    let mut needed = vec![options.images.as_str(), "learning_rate"];
+    let names = &options.names;
+    let mut needed = vec![options.images.as_str(), names.learning_rate.as_str()];
     if !options.pruned.is_empty() {
         needed.push(LAMBDA_INPUT);
     }
     if options.accumulate > 1 {
-        needed.extend(["apply", "share"]);
+        let (Some(apply), Some(share)) = (&names.apply, &names.share) else {
+            let detail = "has no inputs for the accumulation of batches".to_owned();
+            return Err(TrainError::Step { detail }.into());
+        };
+        needed.extend([apply.as_str(), share.as_str()]);
     }
     if let Some(name) = needed.into_iter().find(|name| !has(name)) {
         return Err(lacks(name).into());
     }
-    if !session.output_names().contains(&"loss") {
+    if !session.output_names().contains(&names.loss.as_str()) {
         return Err(TrainError::Step { detail: "gives no loss".to_owned() }.into());
     }
     Ok(())

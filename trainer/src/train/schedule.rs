@@ -9,7 +9,7 @@ use updp_passes::blocks::BlockKind;
 use super::error::TrainError;
 
 /// How λ goes from 0 to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub enum Ramp {
     /// `λ = u`, `[UPDP] eq. 3`.
     #[default]
@@ -19,7 +19,7 @@ pub enum Ramp {
 }
 
 /// How the taps that pruned kernels lose fade, `W ⊙ (1 − s·(1 − mask))`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub enum Shrink {
     /// `s = λ`.
     #[default]

@@ -145,7 +145,11 @@ impl Checkpoints {
     }
 
     fn encode(&self, snapshot: &Snapshot) -> Result<Vec<u8>, String> {
-        let views: Vec<_> = snapshot.state.iter().map(view).collect::<Result<_, _>>()?;
+        let views: Vec<_> = snapshot
+            .state
+            .iter()
+            .map(|(name, tensor)| view(name, tensor))
+            .collect::<Result<_, _>>()?;
         let meta = Meta {
             format: FORMAT,
             steps: snapshot.steps,
@@ -189,9 +193,7 @@ impl Checkpoints {
 }
 
 /// A state as the file has it.
-fn view<'a>(
-    (name, tensor): (&'a String, &'a Tensor),
-) -> Result<(&'a String, TensorView<'a>), String> {
+fn view<'a>(name: &'a String, tensor: &'a Tensor) -> Result<(&'a String, TensorView<'a>), String> {
     let dtype = stored(tensor.dtype()).ok_or_else(|| format!("{name}: {}", tensor.dtype()))?;
     let view = TensorView::new(dtype, tensor.dims().to_vec(), tensor.bytes());
     view.map(|view| (name, view)).map_err(|error| error.to_string())

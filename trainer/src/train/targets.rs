@@ -3,7 +3,7 @@
 use super::error::TrainError;
 
 /// How much images of a class count in the loss; always scaled so that the mean over the images is 1.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub enum ClassWeights {
     /// All the same.
     #[default]

@@ -1,7 +1,7 @@
 //! A step in operators that MIGraphX documents: of opset 19 or older, shapes, axes and bounds known before it runs.
 //!
 //! What it has in another form is rewritten (`forms.rs`), operands that it wants constant and that are computed from constants
-//! alone become initializers, a newer opset is lowered where every operator means the same in [`NEWEST`]. What is left is held
+//! alone become initializers, a newer opset is lowered where every operator means the same in [`table::NEWEST`]. What is left is held
 //! against the table (`table.rs`), so nothing that the table does not have goes through.
 
 mod forms;
@@ -9,18 +9,9 @@ mod table;
 
 use updp_ir::{Model, view};
 
-use super::refused;
 use crate::emit::Emit;
-use crate::error::Result;
-
-/// The newest opset it documents: MIGraphX `onnx_operators`, operators up to opset 19.
-const NEWEST: i64 = 19;
-
-/// The newest opset whose operators were compared with those of [`NEWEST`]: ONNX 1.23, Changelog.md.
-const COMPARED: i64 = 28;
-
-/// The target as messages name it.
-const NAME: &str = "MIGraphX";
+use crate::error::{AutodiffError, Result};
+use table::{NAME, NEWEST};
 
 /// Rewrites, lowers the opset and checks; gives how many nodes were replaced, the opset counting as one.
 pub(super) fn lower(model: &mut Model) -> Result<usize> {
@@ -45,7 +36,7 @@ pub(super) fn check(model: &Model) -> Result<()> {
         let node = model.graph.nodes().first().map(|node| model.graph.node(*node));
         let detail =
             format!("the model has opset {opset}, and opset {NEWEST} is the newest documented");
-        return Err(refused(NAME, node, detail));
+        return Err(AutodiffError::refused(NAME, node, detail));
     }
     table::check(model, opset)
 }

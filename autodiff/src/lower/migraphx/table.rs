@@ -6,8 +6,16 @@
 use updp_ir::infer::Shapes;
 use updp_ir::{DataType, Model, Node, NodeId, view};
 
-use super::{COMPARED, NAME, NEWEST, refused};
-use crate::error::Result;
+use crate::error::{AutodiffError, Result};
+
+/// The newest opset it documents: MIGraphX `onnx_operators`, operators up to opset 19.
+pub(super) const NEWEST: i64 = 19;
+
+/// The newest opset whose operators were compared with those of [`NEWEST`]: ONNX 1.23, Changelog.md.
+const COMPARED: i64 = 28;
+
+/// The target as messages name it.
+pub(super) const NAME: &str = "MIGraphX";
 
 /// Operators with the operands that have to be constants, in alphabetical order; none of them has bodies.
 const OPERATORS: &[(&str, &[usize])] = &[
@@ -178,7 +186,7 @@ pub(super) fn same_in_newest(model: &Model, opset: i64) -> Result<()> {
             let detail = format!(
                 "it is of opset {opset} and may mean something else in opset {NEWEST}, the newest documented"
             );
-            return Err(refused(NAME, Some(node), detail));
+            return Err(AutodiffError::refused(NAME, Some(node), detail));
         }
     }
     Ok(())
@@ -192,7 +200,7 @@ pub(super) fn check(model: &Model, opset: i64) -> Result<()> {
     let shapes = Shapes::infer(&model.graph, opset);
     for id in model.graph.nodes() {
         if let Some(detail) = against(model, &shapes, id) {
-            return Err(refused(NAME, Some(model.graph.node(id)), detail));
+            return Err(AutodiffError::refused(NAME, Some(model.graph.node(id)), detail));
         }
     }
     Ok(())

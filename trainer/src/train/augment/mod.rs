@@ -17,7 +17,7 @@ use super::draw::Draw;
 use super::error::TrainError;
 
 /// What is done to images; [`Augment::default`] does nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Augment {
     /// Whether half of the images are mirrored, left to right.
     pub flip: bool,

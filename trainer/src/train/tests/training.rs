@@ -7,6 +7,7 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 use tempfile::TempDir;
+use updp_autodiff::StepNames;
 use updp_exec::{ModelSource, Options, StateSpec, StepSession};
 use updp_ir::{DataPlacement, DataType, ModelBuilder, Node, Tensor};
 use updp_testkit::{find_ort, known, skip};
@@ -15,8 +16,8 @@ use super::{INPUT, plain, small};
 use crate::data::Dataset;
 use crate::error::TrainerError;
 use crate::train::{
-    Augment, End, Hooks, Loader, LoaderSettings, Progress, RESULTS, Ramp, Schedule, Shrink,
-    TrainError, TrainOptions, Trained, train,
+    Augment, End, Hooks, Loader, LoaderSettings, Progress, Ramp, Schedule, Shrink, TrainError,
+    TrainOptions, Trained, train,
 };
 
 pub(super) const CLASSES: usize = 3;
@@ -92,6 +93,22 @@ fn step_model(batch: usize, accumulates: bool) -> ModelBuilder {
     model
 }
 
+/// The names in [`step_model`].
+fn names(accumulates: bool) -> StepNames {
+    let input = |name: &str| Some(name.to_owned());
+    StepNames {
+        targets: input("targets"),
+        teachers: Vec::new(),
+        learning_rate: "learning_rate".to_owned(),
+        step: input("step"),
+        apply: input("apply").filter(|_| accumulates),
+        share: input("share").filter(|_| accumulates),
+        loss: "loss".to_owned(),
+        correct: Some("correct".to_owned()),
+        gradient_norm: "grad_norm".to_owned(),
+    }
+}
+
 pub(super) fn session(batch: usize, accumulates: bool) -> StepSession {
     let model = step_model(batch, accumulates).build().unwrap();
     let bytes = model.encode(&DataPlacement::Inline).unwrap().model_to_bytes();
@@ -105,7 +122,8 @@ pub(super) fn session(batch: usize, accumulates: bool) -> StepSession {
         [spec("w", weights), spec("kept", weights), spec("seen", &[2]), spec("count", &[])];
     let threads = NonZeroUsize::new(1);
     let options = Options { library: find_ort(), threads, ..Options::default() };
-    StepSession::open(ModelSource::Bytes(&bytes), &options, &states, &RESULTS).unwrap()
+    let names = names(accumulates);
+    StepSession::open(ModelSource::Bytes(&bytes), &options, &states, &names.results()).unwrap()
 }
 
 /// Whether ONNX Runtime is there; prints the skip.
@@ -143,6 +161,7 @@ pub(super) fn options(folder: Option<&Path>) -> TrainOptions {
         checkpoint_every: 3,
         fingerprint: BTreeMap::from([("model".to_owned(), "softmax".to_owned())]),
         images: "x".to_owned(),
+        names: names(false),
         pruned: vec![1.0, 0.5],
         accumulate: 1,
         scales_loss: false,
@@ -402,7 +421,8 @@ fn batches_that_are_accumulated_make_the_update_of_one_large_batch() {
     let trained = |batch: usize, accumulate: u64| {
         let settings = LoaderSettings::new(batch, CLASSES, 7);
         let loader = Loader::new(&dataset, &plain(), &INPUT, settings).unwrap();
-        let options = TrainOptions { accumulate, ..options(None) };
+        let names = names(accumulate > 1);
+        let options = TrainOptions { accumulate, names, ..options(None) };
         let mut session = session(batch, true);
         let mut seen = Seen::default();
         let plan = schedule(3);
@@ -432,6 +452,8 @@ fn steps_and_settings_that_do_not_fit_are_refused_before_the_first_step() {
     let images = TrainOptions { images: "y".to_owned(), ..options(None) };
     assert_eq!(code(&plan, &images), "T0402");
     assert_eq!(code(&plan, &TrainOptions { accumulate: 2, ..options(None) }), "T0402");
+    let named = TrainOptions { accumulate: 2, names: names(true), ..options(None) };
+    assert_eq!(code(&plan, &named), "T0402");
     assert_eq!(code(&plan, &TrainOptions { accumulate: 0, ..options(None) }), "T0401");
     assert_eq!(code(&Schedule { epochs: 0, ..plan.clone() }, &options(None)), "T0401");
     let beyond = TrainOptions { pruned: vec![1.0, 1.5], ..options(None) };

@@ -1,0 +1,53 @@
+//! Loading a model in the runtime that the caller chose. Only this file knows both runtimes.
+
+use crate::device::{Device, Runtime};
+use crate::error::ExecError;
+use crate::executor::{Executor, ModelSource, Options};
+use crate::library;
+use crate::ort::OrtExecutor;
+use crate::tract::TractExecutor;
+
+/// Loads a model in the chosen runtime.
+///
+/// [`Runtime::Auto`] never hides its choice: [`Executor::name`] tells the runtime and
+/// [`Executor::fallback_reason`] why ONNX Runtime was passed over. A library given in the options
+/// that cannot be loaded, and a device other than the processor, never lead to tract.
+///
+/// # Errors
+/// X0001–X0005 for the library, X0101–X0104 for the model, X0201 for the device.
+pub fn open(
+    source: ModelSource<'_>,
+    runtime: Runtime,
+    options: &Options,
+) -> Result<Box<dyn Executor>, ExecError> {
+    match runtime {
+        Runtime::Ort => Ok(Box::new(OrtExecutor::open(source, options)?)),
+        Runtime::Tract => Ok(Box::new(TractExecutor::open(source, options)?)),
+        Runtime::Auto => open_auto(source, options),
+    }
+}
+
+fn open_auto(source: ModelSource<'_>, options: &Options) -> Result<Box<dyn Executor>, ExecError> {
+    let no_library = match library::load(options.library.as_deref()) {
+        Ok(_) => None,
+        Err(error) if options.library.is_some() || options.device != Device::Cpu => {
+            return Err(error);
+        }
+        Err(error) => Some(error),
+    };
+    if let Some(reason) = no_library {
+        return Ok(Box::new(TractExecutor::open(source, options)?.with_fallback_reason(reason)));
+    }
+    let ort = match OrtExecutor::open(source, options) {
+        Ok(executor) => return Ok(Box::new(executor)),
+        Err(error @ (ExecError::DeviceUnavailable { .. } | ExecError::ModelFile { .. })) => {
+            return Err(error);
+        }
+        Err(error) if options.device != Device::Cpu => return Err(error),
+        Err(error) => error,
+    };
+    match TractExecutor::open(source, options) {
+        Ok(executor) => Ok(Box::new(executor.with_fallback_reason(ort))),
+        Err(tract) => Err(ExecError::NoRuntimeLoads { ort: Box::new(ort), tract: Box::new(tract) }),
+    }
+}

@@ -1,0 +1,58 @@
+//! How models are run, as a user says it once for a whole program.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::device::{Device, Optimizer, Runtime};
+use crate::error::ExecError;
+use crate::executor::{Executor, ModelSource, Options};
+use crate::open::open;
+use crate::ort;
+
+/// Runtime, device, threads and library. The graph optimizer is no part of it: verification turns it off and
+/// measuring turns it on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RuntimeOptions {
+    /// Which runtime runs models.
+    pub runtime: Runtime,
+    /// What computes; tract knows the processor only.
+    pub device: Device,
+    /// The library of ONNX Runtime; `None` searches for it.
+    pub library: Option<PathBuf>,
+    /// Threads inside an operator; `None` = as many as the process may use.
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl RuntimeOptions {
+    /// Options of one session.
+    #[must_use]
+    pub fn session(&self, optimizer: Optimizer) -> Options {
+        Options {
+            optimizer,
+            threads: self.threads,
+            device: self.device,
+            library: self.library.clone(),
+            profile: None,
+        }
+    }
+
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(
+        &self,
+        source: ModelSource<'_>,
+        optimizer: Optimizer,
+    ) -> Result<Box<dyn Executor>, ExecError> {
+        open(source, self.runtime, &self.session(optimizer))
+    }
+
+    /// Threads that a session really gets; 0 where that is not known.
+    #[must_use]
+    pub fn thread_count(&self) -> usize {
+        ort::threads(self.threads).map_or(0, usize::from)
+    }
+}

@@ -1,0 +1,287 @@
+//! What all stages share: the prepared network, the images, the evaluators and the place for results.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use updp_exec::Optimizer;
+use updp_ir::{DataPlacement, Model};
+use updp_passes::{ModelSummary, pipeline, surgery};
+use updp_trainer::data::{Dataset, Preprocess};
+use updp_trainer::error::TrainerError;
+use updp_trainer::evaluator::Evaluator;
+use updp_trainer::finetune::{FinetuneSettings, Finetuning};
+use updp_trainer::fit::FitSettings;
+use updp_trainer::hash::Fnv;
+use updp_trainer::images::{Images, is_same_by_image};
+use updp_trainer::observer::Observer;
+use updp_trainer::run::{BatchSource, CachedBatches, Runner};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::PruneConfig;
+use crate::error::Result;
+use crate::fitter::Fitter;
+use crate::{time_budget, work_folder};
+
+/// Multiply-adds of one pass over the calibration images by default, about one minute on two cores.
+const PASS_MACS: u64 = 4_000_000_000_000;
+
+/// Most held-out images.
+const MOST_HELD_OUT: usize = 1000;
+
+/// Version of what a work folder holds; another version is another job.
+const WORK_VERSION: u32 = 1;
+
+/// The images that pruning works with.
+#[derive(Clone, Debug)]
+pub struct ImageSets {
+    /// Images to fit, choose and train with; labels are used where there are any.
+    pub images: Dataset,
+    /// Images to report on; `None` = the held-out images serve.
+    pub validation: Option<Dataset>,
+    /// How images become inputs.
+    pub preprocess: Preprocess,
+}
+
+/// The images, divided.
+pub struct DividedImages {
+    /// Images that the fit reads.
+    pub calibration: Images,
+    /// Images that forms and blocks are chosen by.
+    pub held_out: Images,
+    /// Images to report on.
+    pub validation: Option<Images>,
+    /// Every image that is not held out: training reads them.
+    pub training: Dataset,
+    /// Names of the classes; empty without labels.
+    pub classes: Vec<String>,
+}
+
+/// What all stages share.
+pub struct Context<'a> {
+    /// How the network is to be pruned.
+    pub config: &'a PruneConfig,
+    /// How networks are run.
+    pub runner: Runner,
+    /// The input model, prepared, with the batch it came with.
+    pub prepared: Model,
+    /// The same network with an open batch, where that computes the same.
+    pub original: Model,
+    /// Whether the batch of [`Self::original`] is open.
+    pub is_batch_open: bool,
+    /// The images.
+    pub images: DividedImages,
+    /// How images become inputs.
+    pub preprocess: Preprocess,
+    /// Scores networks on the held-out images.
+    pub evaluator: Evaluator,
+    /// Scores networks on the images to report on; `None` = the held-out images serve.
+    pub validation: Option<Evaluator>,
+    /// How forms are fitted.
+    pub fit: FitSettings,
+    /// Where fitted forms are kept.
+    pub checkpoint: Checkpoint,
+    /// Time of one pass over the held-out images.
+    pub evaluation_time: Duration,
+    /// The calibration images, decoded, where memory allows.
+    calibration: Option<CachedBatches>,
+}
+
+impl<'a> Context<'a> {
+    /// Prepares the model, divides the images and runs the original over the held-out ones.
+    ///
+    /// # Errors
+    /// T codes for images that do not fit the model; errors of running the model.
+    pub fn open(
+        mut model: Model,
+        sets: &ImageSets,
+        config: &'a PruneConfig,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        updp_trainer::use_threads(config.runtime.threads);
+        let runner = runner(config);
+        pipeline::prepare(&mut model)?;
+        observer.progress("reading data", 0, 0);
+        let (original, is_batch_open) =
+            with_open_batch(&model, &runner, &sets.images, &sets.preprocess)?;
+        let images = divide(&original, sets, config)?;
+        let checkpoint = checkpoint(&original, &images, sets, config, observer)?;
+        let held_out = CachedBatches::of(&images.held_out)?;
+        observer.progress("running the model", 0, 0);
+        let start = Instant::now();
+        let evaluator = Evaluator::new(&runner, &original, held_out)?;
+        let evaluation_time = start.elapsed();
+        let calibration =
+            CachedBatches::within(&images.calibration, 1, time_budget::MOST_IMAGE_BYTES)?;
+        let validation = match &images.validation {
+            Some(images) => Some(Evaluator::new(&runner, &original, images.clone())?),
+            None => None,
+        };
+        Ok(Self {
+            config,
+            runner,
+            prepared: model,
+            original,
+            is_batch_open,
+            images,
+            preprocess: sets.preprocess.clone(),
+            evaluator,
+            validation,
+            fit: FitSettings { seed: config.data.seed, ..FitSettings::default() },
+            checkpoint,
+            evaluation_time,
+            calibration,
+        })
+    }
+
+    /// Fits forms with all calibration images.
+    #[must_use]
+    pub fn fitter(&self) -> Fitter<'_> {
+        Fitter {
+            runner: &self.runner,
+            original: &self.original,
+            calibration: match &self.calibration {
+                Some(cached) => cached,
+                None => &self.images.calibration,
+            },
+            evaluator: &self.evaluator,
+            settings: &self.fit,
+            checkpoint: &self.checkpoint,
+        }
+    }
+
+    /// Scores networks on the images to report on.
+    #[must_use]
+    pub fn validation(&self) -> &Evaluator {
+        self.validation.as_ref().unwrap_or(&self.evaluator)
+    }
+
+    /// A network as it is trained and scored: with an open batch where the original has one.
+    ///
+    /// # Errors
+    /// Errors of rewriting the graph.
+    pub fn opened(&self, network: &Model) -> Result<Model> {
+        let mut opened = network.clone();
+        if self.is_batch_open {
+            surgery::open_batch(&mut opened)?;
+        }
+        Ok(opened)
+    }
+
+    /// A training of a pruned network or of a supernet; the original is the teacher.
+    #[must_use]
+    pub fn finetuning<'b>(&'b self, settings: &'b FinetuneSettings) -> Finetuning<'b> {
+        Finetuning {
+            runner: &self.runner,
+            dataset: &self.images.training,
+            preprocess: &self.preprocess,
+            evaluator: &self.evaluator,
+            teacher: &self.original,
+            settings,
+        }
+    }
+
+    /// The training images as inputs of a network.
+    ///
+    /// # Errors
+    /// T0001, T0107, T0108 when the network takes no images.
+    pub fn training_images(&self, network: &Model) -> Result<Images> {
+        Ok(Images::new(network, self.images.training.clone(), &self.preprocess)?)
+    }
+}
+
+fn runner(config: &PruneConfig) -> Runner {
+    Runner { runtime: config.runtime.runtime, options: config.runtime.session(Optimizer::All) }
+}
+
+/// A copy of the prepared model with an open batch, where it computes the same for every image, and `true`; else a copy
+/// as it is and `false`.
+///
+/// # Errors
+/// Errors of rewriting and running the model.
+pub fn with_open_batch(
+    model: &Model,
+    runner: &Runner,
+    images: &Dataset,
+    preprocess: &Preprocess,
+) -> Result<(Model, bool)> {
+    let mut opened = model.clone();
+    if !surgery::open_batch(&mut opened)? {
+        return Ok((opened, true));
+    }
+    let few = Images::new(model, images.sample(64, 0), preprocess)?;
+    if is_same_by_image(runner, model, &opened, &few)? {
+        return Ok((opened, true));
+    }
+    Ok((model.clone(), false))
+}
+
+fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<DividedImages> {
+    let data = &config.data;
+    let (training, held_out) = sets.images.split(data.held_out_share, data.seed);
+    let macs = ModelSummary::of(original, 0).macs.max(1);
+    let default = (PASS_MACS / macs).clamp(500, 4000) as usize;
+    let count = data.images.unwrap_or(default);
+    let held_out_count = (count / 2).clamp(50, MOST_HELD_OUT);
+    let images = |dataset: Dataset| Images::new(original, dataset, &sets.preprocess);
+    let calibration = images(training.sample(count, data.seed))?;
+    let held_out = images(held_out.sample(held_out_count, data.seed))?;
+    let validation = sets.validation.clone().map(images).transpose()?;
+    if calibration.images().min(held_out.images()) < 2 {
+        // The smaller part must fill a batch that the model fixes.
+        let share = data.held_out_share.min(1.0 - data.held_out_share);
+        let needed = (calibration.least() as f64 / share).ceil() as usize;
+        return Err(TrainerError::TooFew { found: sets.images.len(), needed }.into());
+    }
+    let classes = sets.images.classes().to_vec();
+    Ok(DividedImages { calibration, held_out, validation, training, classes })
+}
+
+/// What tells one job from another: results of a job with another key are never used.
+#[derive(Serialize)]
+struct JobKey<'a> {
+    work_version: u32,
+    program: &'static str,
+    model: String,
+    calibration: u64,
+    held_out: u64,
+    preprocess: &'a Preprocess,
+    shrinks: bool,
+    merges_all: bool,
+    seed: u64,
+    runtime: &'a updp_exec::RuntimeOptions,
+}
+
+/// The place for results of this very job.
+fn checkpoint(
+    original: &Model,
+    images: &DividedImages,
+    sets: &ImageSets,
+    config: &PruneConfig,
+    observer: &mut dyn Observer,
+) -> Result<Checkpoint> {
+    let Some(work) = &config.work else { return Ok(Checkpoint::default()) };
+    let key = JobKey {
+        work_version: WORK_VERSION,
+        program: env!("CARGO_PKG_VERSION"),
+        model: format!("{:016x}", Fnv::of(&encode(original)?)),
+        calibration: images.calibration.dataset().fingerprint(),
+        held_out: images.held_out.dataset().fingerprint(),
+        preprocess: &sets.preprocess,
+        shrinks: config.forms.shrink == surgery::Shrink::Auto,
+        merges_all: config.passes.merge_all,
+        seed: config.data.seed,
+        runtime: &config.runtime,
+    };
+    let folder = work_folder::job(work, &key);
+    if folder.exists() {
+        observer.message(&format!("resuming with the results in {}", work.display()));
+    }
+    let checkpoint = Checkpoint::open(&folder)?;
+    work_folder::mark(work)?;
+    Ok(checkpoint)
+}
+
+/// A model as bytes, tensors inside.
+pub(crate) fn encode(model: &Model) -> Result<bytes::Bytes> {
+    Ok(model.encode(&DataPlacement::Inline)?.model_to_bytes())
+}

@@ -1,0 +1,85 @@
+//! Errors of pruning.
+
+use std::path::PathBuf;
+
+use updp_exec::ExecError;
+use updp_ir::IrError;
+use updp_passes::PassError;
+use updp_trainer::data::DataError;
+use updp_trainer::error::TrainerError;
+
+/// What ends a pruning.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named in each message")]
+pub enum PruneError {
+    #[error("cannot write {path:?}: {detail}")]
+    Write { path: PathBuf, detail: String },
+    #[error("there is no block {index}: the model has {count}")]
+    NoSuchBlock { index: usize, count: usize },
+    #[error("nothing to prune: {detail}")]
+    NothingToPrune { detail: String },
+    #[error("the latency table {path:?} cannot be used: {detail}")]
+    LatencyTable { path: PathBuf, detail: String },
+    #[error(
+        "no statistics for {name:?}: the data are too few for the batch, or a value is not finite"
+    )]
+    Calibration { name: String },
+    #[error("interrupted; what was trained is kept")]
+    Interrupted,
+    #[error("the result cannot be verified: an input has no known shape")]
+    InputShape,
+    #[error(transparent)]
+    Ir(#[from] IrError),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    #[error(transparent)]
+    Trainer(TrainerError),
+}
+
+/// Result of a stage.
+pub type Result<T> = std::result::Result<T, PruneError>;
+
+impl From<TrainerError> for PruneError {
+    fn from(error: TrainerError) -> Self {
+        match error {
+            TrainerError::Ir(error) => Self::Ir(error),
+            TrainerError::Pass(error) => Self::Pass(error),
+            TrainerError::Exec(error) => Self::Exec(error),
+            other => Self::Trainer(other),
+        }
+    }
+}
+
+impl From<DataError> for PruneError {
+    fn from(error: DataError) -> Self {
+        Self::Trainer(error.into())
+    }
+}
+
+impl PruneError {
+    /// No block that was asked for can be pruned.
+    pub(crate) fn nothing(detail: impl Into<String>) -> Self {
+        Self::NothingToPrune { detail: detail.into() }
+    }
+
+    /// The stable code shown to users; docs/errors.md gives cause and cure.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Write { .. } => "C0003",
+            Self::InputShape => "C0009",
+            Self::Interrupted => "C0011",
+            Self::NoSuchBlock { .. } => "C0013",
+            Self::NothingToPrune { .. } => "C0014",
+            Self::LatencyTable { .. } => "C0015",
+            Self::Calibration { .. } => "C0016",
+            Self::Trainer(error) => error.code(),
+            Self::Ir(error) => error.code(),
+            Self::Pass(error) => error.code(),
+            Self::Exec(error) => error.code(),
+        }
+    }
+}

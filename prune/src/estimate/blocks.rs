@@ -1,0 +1,107 @@
+//! How long measuring and fitting the blocks takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use updp_passes::blocks::Block;
+use updp_passes::surgery::{self, Site};
+use updp_trainer::activation_cache::ActivationCache;
+use updp_trainer::observer::Observer;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::profile::{self, BlockProfile, SHORT_EFFORT};
+use crate::{fit_alone, time_budget};
+
+/// Fitting for the estimate ends after this long; blocks that were not reached are estimated from those that were.
+const MOST: Duration = Duration::from_secs(30);
+
+/// A block with the forms that would be fitted.
+pub(super) struct BlockEstimate {
+    pub(super) profile: BlockProfile,
+    pub(super) sites: Vec<Site>,
+}
+
+impl BlockEstimate {
+    /// Blocks of equal keys take about equally long.
+    fn key(&self) -> String {
+        let forms: Vec<&str> = self.sites.iter().map(|site| site.form.name()).collect();
+        let BlockProfile { block, input, output, .. } = &self.profile;
+        format!("{} {input} {output} {}", block.kind.name(), forms.join(" "))
+    }
+
+    /// Time of the forms by the cost model: fitting is taken to be in proportion to it.
+    fn weight(&self) -> f64 {
+        let forms = self.sites.iter().filter_map(|site| self.profile.variant(site.form));
+        self.profile.baseline.estimate_ms + forms.map(|variant| variant.estimate_ms).sum::<f64>()
+    }
+
+    /// Index, kind, and the forms or why there are none.
+    pub(super) fn row(&self) -> (usize, String, String) {
+        let block = &self.profile.block;
+        let forms: Vec<&str> = self.sites.iter().map(|site| site.form.name()).collect();
+        let text = match (&block.refusal, forms.is_empty()) {
+            (Some(refusal), _) => format!("{} ({})", refusal.detail, refusal.reason),
+            (None, true) => "not among the blocks asked for, or no form".to_owned(),
+            (None, false) => forms.join(", "),
+        };
+        (block.index, block.kind.name().to_owned(), text)
+    }
+}
+
+/// The blocks with the forms that can be fitted; none for those that were not asked for.
+pub(super) fn of(cx: &Context<'_>, observer: &mut dyn Observer) -> Result<Vec<BlockEstimate>> {
+    let blocks = surgery::blocks_of(&cx.original)?;
+    let wanted = fit_alone::wanted(cx.config.goal.blocks(), blocks.len())?;
+    let mut sites = profile::sites(cx, &blocks, |block| {
+        block.refusal.is_none() && wanted.contains(&block.index)
+    });
+    let forms = |block: &Block| sites[block.index].iter().map(|site| site.form).collect();
+    let profiler = profile::profiler(cx, SHORT_EFFORT);
+    let profiles = profiler.profiles(blocks, forms, None, observer)?;
+    let estimates = profiles.into_iter().map(|profile| {
+        let sites = std::mem::take(&mut sites[profile.block.index]);
+        BlockEstimate { profile, sites }
+    });
+    Ok(estimates.collect())
+}
+
+/// Seconds of the work on single blocks.
+pub(super) struct BlockTimes {
+    pub(super) measuring: f64,
+    pub(super) fitting: f64,
+    /// Blocks that were fitted for this.
+    pub(super) fitted: usize,
+}
+
+impl BlockTimes {
+    /// Fits one block of each kind, in the order of the network, while there is time.
+    pub(super) fn measure(cx: &Context<'_>, blocks: &[&BlockEstimate]) -> Result<Self> {
+        let mut known: BTreeMap<String, f64> = BTreeMap::new();
+        let (mut measured, mut weight) = (0.0, 0.0);
+        let fitter = cx.fitter();
+        let fewer = time_budget::comparing(&fitter)?;
+        let fitter = time_budget::with(fitter, fewer.as_ref());
+        let (start, mut cache) = (Instant::now(), ActivationCache::default());
+        for block in blocks {
+            let key = block.key();
+            if known.contains_key(&key) || (start.elapsed() > MOST && !known.is_empty()) {
+                continue;
+            }
+            let from = Instant::now();
+            time_budget::alone(&fitter, &mut cache, &block.profile, &block.sites)?;
+            let seconds = from.elapsed().as_secs_f64();
+            known.insert(key, seconds);
+            measured += seconds;
+            weight += block.weight();
+        }
+        let rate = measured / f64::max(weight, 1e-9);
+        let of = |block: &&BlockEstimate| {
+            known.get(&block.key()).copied().unwrap_or(rate * block.weight())
+        };
+        let kinds = blocks.iter().map(|block| block.key()).collect::<BTreeSet<_>>();
+        // Whole networks are measured as well: once for the goal, once at the end.
+        let measuring = cx.config.latency.seconds * kinds.len() as f64 + 3.0;
+        Ok(Self { measuring, fitting: blocks.iter().map(of).sum(), fitted: known.len() })
+    }
+}

@@ -1,0 +1,226 @@
+//! The estimate (dry run): what pruning would do and how long it would take. Blocks are looked at, one of each kind is fitted, a
+//! few steps are trained, and nothing is kept.
+
+mod blocks;
+mod training;
+
+use std::fmt;
+
+use updp_ir::Model;
+use updp_passes::ModelSummary;
+use updp_passes::surgery::{self, Form, Site};
+use updp_trainer::observer::Observer;
+use updp_trainer::run::BatchSource;
+
+use crate::config::{FinetuneConfig, Goal, Method, PruneConfig, SupernetConfig};
+use crate::context::{Context, ImageSets};
+use crate::error::{PruneError, Result};
+use crate::run::{check_trainings, goal_words};
+use crate::select::search::{EVALUATIONS, SEARCH_MACS, affordable};
+use crate::select::shortlist_length;
+use crate::supernet;
+use crate::words::about;
+use blocks::{BlockEstimate, BlockTimes};
+pub use training::{TrainingEstimate, of_training};
+
+/// Of the time that fitting all blocks alone takes: what selecting sets of blocks and fitting one of them as a whole takes, about.
+const SELECTING: f64 = 1.5;
+
+/// The same of fitting another one.
+const ANOTHER: f64 = 0.4;
+
+/// What pruning would do and how long each part would take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// The goal in words.
+    pub goal: String,
+    /// Each block: index, kind, and its forms or why it has none.
+    pub blocks: Vec<(usize, String, String)>,
+    /// Blocks that have a form to fit.
+    pub prunable: usize,
+    /// Calibration images.
+    pub calibration: usize,
+    /// Held-out images.
+    pub held_out: usize,
+    /// Images to report on; 0 = the held-out images serve.
+    pub validation: usize,
+    /// Seconds of one pass over the held-out images.
+    pub pass_seconds: f64,
+    /// Seconds to measure the blocks.
+    pub measuring_seconds: f64,
+    /// Seconds to fit every block alone.
+    pub fitting_seconds: f64,
+    /// Blocks that were fitted for this estimate.
+    pub fitted: usize,
+    /// Seconds to select a set and to fit it, by experience.
+    pub selecting_seconds: f64,
+    /// The training of the supernet, and the seconds to evaluate sets in it; `None` without one.
+    pub supernet: Option<(TrainingEstimate, f64)>,
+    /// The training of the pruned network and its method; `None` without one.
+    pub training: Option<(TrainingEstimate, Method)>,
+}
+
+impl Estimate {
+    /// Seconds of the whole run.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        let supernet = self
+            .supernet
+            .as_ref()
+            .map_or(0.0, |(training, searching)| training.seconds() + searching);
+        let training = self.training.as_ref().map_or(0.0, |(training, _)| training.seconds());
+        let fitting = self.measuring_seconds + self.fitting_seconds + self.selecting_seconds;
+        fitting + 2.0 * self.pass_seconds + supernet + training
+    }
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, prunable) = (self.blocks.len(), self.prunable);
+        writeln!(f, "dry run: nothing is written")?;
+        writeln!(f, "  goal: {}", self.goal)?;
+        writeln!(f, "  blocks: {count} found, {prunable} with forms to fit")?;
+        for (index, kind, forms) in &self.blocks {
+            writeln!(f, "    {index:>3} {kind:<18} {forms}")?;
+        }
+        writeln!(
+            f,
+            "  images: {} to fit with, {} held out, {} of --val; one pass over the held-out images takes {:.2} s",
+            self.calibration, self.held_out, self.validation, self.pass_seconds
+        )?;
+        writeln!(f, "  measuring blocks: {}", about(self.measuring_seconds))?;
+        writeln!(
+            f,
+            "  fitting blocks alone: {} ({} of {prunable} were fitted for this estimate; the others are estimated from blocks of the same kind or by the cost model)",
+            about(self.fitting_seconds),
+            self.fitted
+        )?;
+        writeln!(
+            f,
+            "  selecting blocks and fitting the network: {}, by experience",
+            about(self.selecting_seconds)
+        )?;
+        if let Some((training, searching)) = &self.supernet {
+            writeln!(f, "  {}", training.words("supernet"))?;
+            writeln!(f, "  evaluating sets in it: {}", about(*searching))?;
+        }
+        if let Some((training, method)) = &self.training {
+            writeln!(f, "  {}", training.words("training"))?;
+            f.write_str(match method {
+                Method::Fit => "  (steps of the network with all of its blocks; pruned it is faster)\n",
+                Method::Blend => {
+                    "  (steps without the fitted operators beside the blocks; with them a little slower)\n"
+                }
+                Method::Progressive | Method::Direct => "",
+            })?;
+        }
+        write!(
+            f,
+            "  in all {}; results that a work folder holds already are not counted",
+            about(self.seconds())
+        )
+    }
+}
+
+/// Estimates a run of [`crate::prune`] with the same arguments. It takes seconds to a minute.
+///
+/// # Errors
+/// As [`crate::prune`].
+pub fn estimate(
+    model: Model,
+    images: &ImageSets,
+    config: &PruneConfig,
+    observer: &mut dyn Observer,
+) -> Result<Estimate> {
+    let cx = Context::open(model, images, config, observer)?;
+    check_trainings(&cx)?;
+    let all = blocks::of(&cx, observer)?;
+    let prunable: Vec<&BlockEstimate> = all.iter().filter(|it| !it.sites.is_empty()).collect();
+    if prunable.is_empty() {
+        return Err(PruneError::nothing(
+            "no block that was asked for has a form that can be fitted",
+        ));
+    }
+    let times = BlockTimes::measure(&cx, &prunable)?;
+    let pass_seconds = cx.evaluation_time.as_secs_f64();
+    let supernet = match &config.supernet {
+        Some(config) => Some(of_supernet(&cx, config, &prunable, observer)?),
+        None => None,
+    };
+    let training = match &config.finetune {
+        Some(config) => Some((of_finetuning(&cx, config, &prunable, observer)?, config.method)),
+        None => None,
+    };
+    let sets = if config.starts_from_supernet() || matches!(config.goal, Goal::MaxDrop(_)) {
+        1
+    } else {
+        shortlist_length(config.search.shortlist, &cx.fitter())
+    };
+    Ok(Estimate {
+        goal: goal_words(config),
+        blocks: all.iter().map(BlockEstimate::row).collect(),
+        prunable: prunable.len(),
+        calibration: cx.images.calibration.images(),
+        held_out: cx.images.held_out.images(),
+        validation: cx.images.validation.as_ref().map_or(0, BatchSource::images),
+        pass_seconds,
+        measuring_seconds: times.measuring,
+        fitting_seconds: times.fitting,
+        fitted: times.fitted,
+        selecting_seconds: (SELECTING + ANOTHER * (sets - 1) as f64) * times.fitting,
+        supernet,
+        training,
+    })
+}
+
+/// A few steps of a supernet like the one that would be trained, and the seconds to evaluate sets in it.
+fn of_supernet(
+    cx: &Context<'_>,
+    config: &SupernetConfig,
+    blocks: &[&BlockEstimate],
+    observer: &mut dyn Observer,
+) -> Result<(TrainingEstimate, f64)> {
+    // Mostly the form that loses least.
+    let conv = |it: &&BlockEstimate| {
+        let conv = it.sites.iter().find(|site| site.form == Form::Conv);
+        conv.or(it.sites.first()).cloned()
+    };
+    let sites: Vec<Site> = blocks.iter().filter_map(conv).collect();
+    let stand_ins =
+        sites.iter().map(surgery::stand_in).collect::<std::result::Result<Vec<_>, _>>()?;
+    let mut network = cx.original.clone();
+    surgery::blend(&mut network, &sites.iter().zip(&stand_ins).collect::<Vec<_>>())?;
+    let settings = supernet::settings(cx, config, &network)?;
+    let training = of_training(&cx.finetuning(&settings), &network, observer)?;
+    let default = affordable(&network, cx.evaluator.images(), SEARCH_MACS, EVALUATIONS);
+    let sets = cx.config.search.evaluations.unwrap_or(default);
+    let [whole, plain] = [&network, &cx.original].map(|it| ModelSummary::of(it, 0).macs.max(1));
+    let pass = cx.evaluation_time.as_secs_f64();
+    Ok((training, pass * sets as f64 * whole as f64 / plain as f64))
+}
+
+/// A few steps of a network like the one that would be trained.
+fn of_finetuning(
+    cx: &Context<'_>,
+    config: &FinetuneConfig,
+    blocks: &[&BlockEstimate],
+    observer: &mut dyn Observer,
+) -> Result<TrainingEstimate> {
+    let mut network = cx.original.clone();
+    if matches!(config.method, Method::Progressive | Method::Direct) {
+        let count = if let Goal::Count(count) = cx.config.goal { count } else { blocks.len() };
+        let choices: Vec<surgery::Choice> = blocks
+            .iter()
+            .filter(|it| surgery::forms(&it.profile.block).contains(&Form::Conv))
+            .take(count)
+            .map(|it| surgery::Choice { block: it.profile.block.clone(), form: Form::Conv })
+            .collect();
+        let shrink = cx.config.forms.shrink;
+        config.move_geometry(&mut network, &choices, shrink)?;
+        surgery::expand(&mut network, &choices, shrink)?;
+    }
+    let images = cx.training_images(&network)?;
+    let mut settings = config.settings(&network, &images, cx.config.data.seed);
+    settings.pruned = vec![1.0; surgery::lambda_entries(&network)];
+    of_training(&cx.finetuning(&settings), &network, observer)
+}

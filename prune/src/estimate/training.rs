@@ -1,0 +1,173 @@
+//! How long a training takes, from a few of its steps.
+
+use std::time::Instant;
+
+use updp_ir::Model;
+use updp_trainer::finetune::{FinetuneSettings, Finetuning};
+use updp_trainer::observer::{Observer, TrainingEvent};
+
+use crate::error::Result;
+use crate::words::{about, counted};
+
+/// Steps that are run.
+const STEPS: usize = 5;
+
+/// What a few steps showed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingEstimate {
+    /// Updates of the whole training.
+    pub steps: u64,
+    /// Epochs of it.
+    pub epochs: usize,
+    /// Trained tensors, and their elements.
+    pub parameters: (usize, usize),
+    /// Seconds until the first step is done, itself included: differentiating, opening, comparing with the portable form.
+    pub start: f64,
+    /// Seconds of an update: median of those after the first.
+    pub step: f64,
+    /// Seconds to score the network after an epoch.
+    pub scoring: f64,
+}
+
+impl TrainingEstimate {
+    /// Seconds that the whole training takes at this rate.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.start + self.step * self.steps as f64 + self.scoring * self.epochs as f64
+    }
+
+    /// In words, two lines; `what` is trained or done.
+    #[must_use]
+    pub fn words(&self, what: &str) -> String {
+        let (tensors, elements) = self.parameters;
+        format!(
+            "{what}: {} and {} of {tensors} tensors with {elements} elements\n  \
+             measured: {:.1} s to begin, {:.0} ms a step, {:.1} s to score an epoch; {}",
+            counted(self.epochs, "epoch", "epochs"),
+            counted(usize::try_from(self.steps).unwrap_or(usize::MAX), "step", "steps"),
+            self.start,
+            1e3 * self.step,
+            self.scoring,
+            about(self.seconds())
+        )
+    }
+}
+
+/// Runs the first steps of a training and keeps nothing of it.
+///
+/// # Errors
+/// What the training refuses.
+pub fn of_training(
+    finetuning: &Finetuning<'_>,
+    network: &Model,
+    observer: &mut dyn Observer,
+) -> Result<TrainingEstimate> {
+    let settings = FinetuneSettings { folder: None, ..finetuning.settings.clone() };
+    let finetuning = Finetuning { settings: &settings, ..*finetuning };
+    let mut clock = Clock {
+        observer,
+        started: Instant::now(),
+        mark: Instant::now(),
+        steps: 0,
+        times: Vec::new(),
+        is_timed: false,
+        is_over: false,
+        scoring: None,
+        scored: None,
+    };
+    let finetuned = finetuning.run(network, &mut clock)?;
+    let scored = clock.scoring.map(|from| from.elapsed().as_secs_f64());
+    let (first, rest) = clock.times.split_first().map_or((0.0, &[][..]), |(a, b)| (*a, b));
+    let mut rest = rest.to_vec();
+    rest.sort_by(f64::total_cmp);
+    Ok(TrainingEstimate {
+        steps: clock.steps,
+        epochs: settings.epochs,
+        parameters: finetuned.parameters,
+        start: first,
+        step: rest.get(rest.len() / 2).copied().unwrap_or(first),
+        scoring: clock.scored.or(scored).unwrap_or_default(),
+    })
+}
+
+/// Takes the times, then stops.
+struct Clock<'a> {
+    observer: &'a mut dyn Observer,
+    started: Instant,
+    /// When the last step or scoring ended.
+    mark: Instant,
+    /// Steps of the whole training.
+    steps: u64,
+    /// Seconds of each step; of the first with all that goes before it.
+    times: Vec<f64>,
+    /// Whether the step at hand has its time already: a scoring came before the report of it.
+    is_timed: bool,
+    is_over: bool,
+    /// Since when a network is scored.
+    scoring: Option<Instant>,
+    /// Seconds of a scoring that ended.
+    scored: Option<f64>,
+}
+
+impl Clock<'_> {
+    fn time(&mut self) {
+        if !self.is_timed {
+            let from = if self.times.is_empty() { self.started } else { self.mark };
+            self.times.push(from.elapsed().as_secs_f64());
+        }
+        self.is_timed = true;
+    }
+}
+
+impl Observer for Clock<'_> {
+    fn message(&mut self, text: &str) {
+        self.observer.message(text);
+    }
+
+    fn training(&mut self, event: TrainingEvent<'_>) {
+        match event {
+            TrainingEvent::Step(progress) => {
+                self.time();
+                self.steps = progress.steps;
+                self.mark = Instant::now();
+                self.is_timed = false;
+            }
+            TrainingEvent::Evaluating => {
+                if !self.is_over {
+                    self.time();
+                }
+                self.scoring = Some(Instant::now());
+            }
+            TrainingEvent::Epoch { .. } => {
+                self.scored = self.scoring.take().map(|from| from.elapsed().as_secs_f64());
+            }
+            TrainingEvent::Started { .. } | TrainingEvent::Ended => {}
+        }
+    }
+
+    fn is_cancelled(&mut self) -> bool {
+        self.is_over = self.times.len() >= STEPS;
+        self.is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_takes_its_start_its_steps_and_its_scores() {
+        let estimate = TrainingEstimate {
+            steps: 100,
+            epochs: 4,
+            parameters: (3, 500),
+            start: 2.0,
+            step: 0.5,
+            scoring: 3.0,
+        };
+        assert_eq!(estimate.seconds(), 64.0);
+        let words = estimate.words("training");
+        assert!(words.contains("4 epochs and 100 steps of 3 tensors with 500 elements"), "{words}");
+        assert!(words.contains("500 ms a step") && words.ends_with("about 64 s"), "{words}");
+    }
+}

@@ -1,0 +1,264 @@
+//! The stage that trains the pruned network: fitted and merged already, or with both flows of its blocks side by side.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use updp_autodiff::step::Optimizer;
+use updp_ir::Model;
+use updp_passes::surgery::{self, Choice, Form};
+use updp_trainer::data::Preprocess;
+use updp_trainer::evaluator::Score;
+use updp_trainer::finetune::FinetuneSettings;
+use updp_trainer::hash::Fnv;
+use updp_trainer::images::Images;
+use updp_trainer::observer::Observer;
+use updp_trainer::run::BatchSource;
+use updp_trainer::train::{End, Shrink, schedule};
+
+use crate::candidates::CandidateSet;
+use crate::config::{FinetuneConfig, Method, ShrinkAt};
+use crate::context::{Context, encode};
+use crate::error::{PruneError, Result};
+use crate::fit_set::FittedSet;
+use crate::outcome::TrainingOutcome;
+use crate::starting_network::StartingNetwork;
+use crate::{statistics, work_folder};
+
+/// Batches that statistics of inserted norms are estimated with.
+const CALIBRATION_BATCHES: usize = 16;
+
+/// SGD networks that have far to go take this many times the default rate: those trained from blocks that were not fitted, or for so
+/// many updates that there is time to come down from it again (docs/experiments/recovery.md, "Learning rate of pruned networks").
+const FAR: f64 = 2.5;
+
+/// This many updates are many.
+const LONG: usize = 1000;
+
+/// Version of what a work folder holds for a training.
+const WORK_VERSION: u32 = 1;
+
+/// The trained network.
+#[derive(Debug)]
+pub struct Trained {
+    /// With the batch of the input model.
+    pub model: Model,
+    /// With an open batch where the original has one: it is scored and measured.
+    pub network: Model,
+    /// The training for the report.
+    pub outcome: TrainingOutcome,
+    /// Why the untrained network is written instead; `None` when the trained one is.
+    pub refused: Option<String>,
+}
+
+/// What tells one training from another.
+#[derive(Serialize)]
+pub(crate) struct JobKey<'a> {
+    work_version: u32,
+    method: &'static str,
+    network: String,
+    preprocess: &'a Preprocess,
+    settings: &'a FinetuneSettings,
+}
+
+impl<'a> JobKey<'a> {
+    /// The key of training an encoded network; `method` names the kind of training.
+    pub(crate) fn new(
+        cx: &'a Context<'_>,
+        method: &'static str,
+        network: &[u8],
+        settings: &'a FinetuneSettings,
+    ) -> Self {
+        Self {
+            work_version: WORK_VERSION,
+            method,
+            network: format!("{:016x}", Fnv::of(network)),
+            preprocess: &cx.preprocess,
+            settings,
+        }
+    }
+}
+
+impl FinetuneConfig {
+    /// Settings for a pruned network.
+    pub(crate) fn settings(&self, network: &Model, images: &Images, seed: u64) -> FinetuneSettings {
+        let mut settings = self.training.settings(network, images, self.epochs, seed);
+        let updates = self.epochs * images.dataset().len() / (settings.batch * settings.accumulate);
+        let is_fitted = matches!(self.method, Method::Fit | Method::Blend);
+        let is_sgd = matches!(settings.optimizer, Optimizer::Sgd { .. });
+        if self.training.learning_rate.is_none() && is_sgd && (updates >= LONG || !is_fitted) {
+            settings.scale_rate(FAR);
+        }
+        settings
+    }
+
+    /// When kernels shrink, as the schedule takes it.
+    pub(crate) fn shrink(&self) -> Shrink {
+        match self.shrink_at {
+            ShrinkAt::Lambda => Shrink::WithLambda,
+            ShrinkAt::Epoch(epoch) => Shrink::AtEpoch(epoch),
+        }
+    }
+
+    /// Whether kernels are whole for a time. Otherwise shrunk kernels are trained from the start, which is faster.
+    fn has_fading_kernels(&self) -> bool {
+        match (self.method, self.shrink_at) {
+            (Method::Fit | Method::Blend | Method::Direct, ShrinkAt::Lambda) => false,
+            (Method::Progressive, ShrinkAt::Lambda) => true,
+            (_, ShrinkAt::Epoch(epoch)) => epoch > 0.0,
+        }
+    }
+
+    /// Moves the geometry of pruned blocks, at once or by kernels that fade.
+    pub(crate) fn move_geometry(
+        &self,
+        network: &mut Model,
+        choices: &[Choice],
+        shrink: surgery::Shrink,
+    ) -> Result<()> {
+        if self.has_fading_kernels() {
+            surgery::fade_kernels(network, choices, shrink)?;
+        } else {
+            surgery::move_geometry(network, choices, shrink)?;
+        }
+        Ok(())
+    }
+}
+
+/// Trains the network of the selected blocks.
+///
+/// # Errors
+/// C0011 when the observer cancels; errors of training, T codes.
+pub fn finetune(
+    cx: &Context<'_>,
+    config: &FinetuneConfig,
+    candidates: &CandidateSet,
+    chosen: &StartingNetwork,
+    observer: &mut dyn Observer,
+) -> Result<Trained> {
+    let has_lambda = config.method != Method::Fit;
+    let start = network_to_train(cx, config, candidates, chosen)?;
+    let network = cx.opened(&start)?;
+    let mut settings =
+        config.settings(&network, &cx.training_images(&network)?, cx.config.data.seed);
+    if has_lambda {
+        settings.pruned = vec![1.0; surgery::lambda_entries(&network)];
+        settings.speed = match (config.method, config.ramp_speed) {
+            (Method::Direct, _) => f64::INFINITY,
+            (_, Some(speed)) => speed,
+            _ => default_speed(candidates, &chosen.fitted),
+        };
+        settings.ramp = config.ramp;
+        settings.shrink = config.shrink();
+    }
+    let bytes = encode(&start)?;
+    settings.folder = folder(cx, &JobKey::new(cx, config.method.name(), &bytes, &settings));
+    let before = cx.validation().score(&cx.runner, &settled(network.clone())?)?;
+    let trained = cx.finetuning(&settings).run(&network, observer)?;
+    if trained.end == End::Stopped {
+        tell_stopped(cx, trained.steps, observer);
+        return Err(PruneError::Interrupted);
+    }
+    let model = trained.put_into(start)?;
+    let model = if has_lambda { settled(model)? } else { model };
+    let refused = refused(chosen.score(), &trained.score);
+    let network = settled(trained.model)?;
+    let outcome = TrainingOutcome {
+        method: config.method.name().to_owned(),
+        epochs: config.epochs,
+        steps: trained.steps,
+        images: cx.images.training.len(),
+        images_per_second: trained.course.images_per_second,
+        before,
+        after: cx.validation().score(&cx.runner, &network)?,
+        is_written: refused.is_none(),
+        course: trained.course.steps,
+        history: trained.course.epochs,
+    };
+    Ok(Trained { model, network, outcome, refused })
+}
+
+/// The network as it is trained, with the batch of the input model.
+fn network_to_train(
+    cx: &Context<'_>,
+    config: &FinetuneConfig,
+    candidates: &CandidateSet,
+    chosen: &StartingNetwork,
+) -> Result<Model> {
+    match config.method {
+        Method::Fit => chosen.model(&cx.prepared),
+        Method::Blend => {
+            let mut start = cx.prepared.clone();
+            let forms: Vec<_> =
+                chosen.fitted.replacements().map(|it| (&it.site, &it.fitted)).collect();
+            surgery::blend(&mut start, &forms)?;
+            Ok(start)
+        }
+        Method::Progressive | Method::Direct => expanded(cx, config, candidates, &chosen.fitted),
+    }
+}
+
+/// λ at its final value; a network without λ stays as it is.
+fn settled(mut network: Model) -> Result<Model> {
+    surgery::settle(&mut network)?;
+    Ok(network)
+}
+
+/// The input model with the selected blocks expanded, the geometry of their pruned flow in place and the statistics of
+/// their inserted norms estimated.
+fn expanded(
+    cx: &Context<'_>,
+    config: &FinetuneConfig,
+    candidates: &CandidateSet,
+    fitted: &FittedSet,
+) -> Result<Model> {
+    let mut choices = Vec::new();
+    for (index, form) in &fitted.pruned {
+        let Some(block) = candidates.block(*index) else { continue };
+        let forms = surgery::forms(block);
+        // A form that only fitting makes starts from the one convolution.
+        let form = if forms.contains(form) { *form } else { Form::Conv };
+        choices.push(Choice { block: block.clone(), form });
+    }
+    let mut expanded = cx.prepared.clone();
+    let shrink = cx.config.forms.shrink;
+    config.move_geometry(&mut expanded, &choices, shrink)?;
+    let expansion = surgery::expand(&mut expanded, &choices, shrink)?;
+    let sample = cx.images.training.sample(1024, 0);
+    let images = Images::new(&cx.prepared, sample, &cx.preprocess)?;
+    statistics::calibrate(&mut expanded, &expansion, &cx.config.runtime, |_, _| {
+        let batches = images.batches()?.take(CALIBRATION_BATCHES);
+        batches.map(|batch| Ok(batch?.inputs)).collect()
+    })?;
+    Ok(expanded)
+}
+
+/// Why the trained network is not written: it loses more of the held-out images than the network it started from.
+fn refused(start: &Score, trained: &Score) -> Option<String> {
+    let lost = start.degradation(trained);
+    (lost > 0.0).then(|| {
+        format!(
+            "training made the network worse by {lost:.2} points on the held-out images, so the untrained one is written; more images, more --epochs or a smaller --lr may help"
+        )
+    })
+}
+
+/// The largest K of the families that are pruned.
+fn default_speed(candidates: &CandidateSet, fitted: &FittedSet) -> f64 {
+    let blocks = fitted.pruned.iter().filter_map(|(index, _)| candidates.block(*index));
+    blocks.map(|block| schedule::default_speed(block.kind)).fold(1.0, f64::max)
+}
+
+/// The folder of a training in the work folder; `None` without a work folder.
+pub(crate) fn folder(cx: &Context<'_>, key: &impl Serialize) -> Option<PathBuf> {
+    let work = cx.config.work.as_ref()?;
+    Some(work_folder::job(work, key))
+}
+
+/// Tells where a cancelled training stopped.
+pub(crate) fn tell_stopped(cx: &Context<'_>, steps: u64, observer: &mut dyn Observer) {
+    let kept = cx.config.work.as_ref().map_or_else(
+        || "nothing was kept, because there is no work folder".to_owned(),
+        |work| format!("the same command resumes from {}", work.display()),
+    );
+    observer.message(&format!("stopped after {steps} steps; {kept}"));
+}

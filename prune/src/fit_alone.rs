@@ -1,0 +1,130 @@
+//! The stage that fits every block alone: one candidate a form, scored while all other blocks stay as they are.
+
+use updp_passes::surgery::{Form, Site};
+use updp_trainer::activation_cache::ActivationCache;
+use updp_trainer::observer::Observer;
+
+use crate::candidates::{BlockCandidates, CandidateSet};
+use crate::config::{BlockSelection, Goal};
+use crate::context::Context;
+use crate::error::{PruneError, Result};
+use crate::profile::{BlockProfile, Profile, Variant};
+use crate::time_budget;
+use crate::words::counted;
+
+/// A form has to be this much faster than the block to be a candidate: less is noise.
+const FASTER: f64 = 0.98;
+
+/// Fits every form of every block that may be pruned and scores it.
+///
+/// # Errors
+/// C0013 for a block that is not there; C0014 when too few blocks can be pruned; T0006 when results cannot be kept;
+/// errors of fitting and running.
+pub fn fit_alone(
+    cx: &Context<'_>,
+    profile: Profile,
+    observer: &mut dyn Observer,
+) -> Result<CandidateSet> {
+    let wanted = wanted(cx.config.goal.blocks(), profile.blocks.len())?;
+    let pairs = profile.blocks.into_iter().zip(profile.sites);
+    let blocks = pairs.map(|(block, sites)| {
+        let is_wanted = wanted.contains(&block.block.index);
+        unfitted(cx, block, &sites, is_wanted)
+    });
+    let mut blocks: Vec<BlockCandidates> = blocks.collect();
+    refuse_too_few(&cx.config.goal, &blocks)?;
+    let baseline = cx.evaluator.baseline();
+    let total = blocks.iter().filter(|block| !block.sites.is_empty()).count();
+    let fitter = cx.fitter();
+    let fewer = time_budget::comparing(&fitter)?;
+    let fitter = time_budget::with(fitter, fewer.as_ref());
+    let mut cache = ActivationCache::default();
+    let mut costs = Vec::new();
+    let mut done = 0;
+    for block in &mut blocks {
+        observer.progress("fitting blocks", done, total);
+        block.fitted = time_budget::alone(&fitter, &mut cache, &block.profile, &block.sites)?;
+        costs.push(block.cost(&baseline));
+        done += usize::from(!block.sites.is_empty());
+    }
+    Ok(CandidateSet { blocks, costs, baseline })
+}
+
+/// Indices of the blocks that may be pruned, of a model with so many blocks.
+///
+/// # Errors
+/// C0013 for a block that is not there.
+pub(crate) fn wanted(selection: &BlockSelection, count: usize) -> Result<Vec<usize>> {
+    let BlockSelection::List(list) = selection else { return Ok((0..count).collect()) };
+    if let Some(index) = list.iter().find(|index| **index >= count) {
+        return Err(PruneError::NoSuchBlock { index: *index, count });
+    }
+    Ok(list.clone())
+}
+
+/// A block with the sites of its candidates, not fitted yet.
+fn unfitted(
+    cx: &Context<'_>,
+    profile: BlockProfile,
+    sites: &[Site],
+    is_wanted: bool,
+) -> BlockCandidates {
+    let (kept, reason) = match &profile.block.refusal {
+        Some(refusal) => (Vec::new(), Some(format!("{} ({})", refusal.detail, refusal.reason))),
+        None if !is_wanted => (Vec::new(), Some("not among the blocks asked for".to_owned())),
+        None => faster_sites(&profile, sites, cx.config.is_guarded()),
+    };
+    BlockCandidates { profile, sites: kept, fitted: Vec::new(), reason }
+}
+
+/// The sites of the forms that are worth fitting, and why there is none.
+fn faster_sites(
+    profile: &BlockProfile,
+    sites: &[Site],
+    is_guarded: bool,
+) -> (Vec<Site>, Option<String>) {
+    let is_fast =
+        |variant: &Variant| !is_guarded || variant.time_ms() < profile.baseline.time_ms() * FASTER;
+    // A form that is merged into the convolution it approximates loses more and costs the same.
+    let dense = sites.iter().any(|site| site.form == Form::Conv).then_some(Form::Conv);
+    let dense = dense.and_then(|form| profile.variant(form));
+    let is_own = |form: Form, variant: &Variant| {
+        form == Form::Conv || dense.is_none_or(|dense| !dense.is_same_network(variant))
+    };
+    let fits = |site: &&Site| {
+        let variant = profile.variant(site.form);
+        variant.is_some_and(|variant| is_fast(variant) && is_own(site.form, variant))
+    };
+    let kept: Vec<Site> = sites.iter().filter(fits).cloned().collect();
+    let reason = kept.is_empty().then(|| {
+        if sites.is_empty() {
+            "no form can be fitted to it".to_owned()
+        } else {
+            profile.slower().unwrap_or_else(|| "no form is faster".to_owned())
+        }
+    });
+    (kept, reason)
+}
+
+/// Refuses a goal that asks for more blocks than can be pruned, before anything is fitted.
+fn refuse_too_few(goal: &Goal, blocks: &[BlockCandidates]) -> Result<()> {
+    let prunable = blocks.iter().filter(|block| !block.sites.is_empty()).count();
+    let refusals = |of: &dyn Fn(&BlockCandidates) -> bool| {
+        let refused = blocks.iter().filter(|block| block.sites.is_empty() && of(block));
+        refused.map(BlockCandidates::refusal).collect::<Vec<_>>().join("; ")
+    };
+    let detail = match goal {
+        Goal::Blocks(BlockSelection::List(list)) => {
+            refusals(&|block| list.contains(&block.profile.block.index))
+        }
+        Goal::Count(count) if prunable > 0 && *count > prunable => {
+            let asked = counted(*count, "block is", "blocks are");
+            let text = format!("{asked} asked for and {prunable} can be pruned");
+            let reasons = refusals(&|_| true);
+            if reasons.is_empty() { text } else { format!("{text}; {reasons}") }
+        }
+        _ if prunable == 0 => refusals(&|_| true),
+        _ => return Ok(()),
+    };
+    if detail.is_empty() { Ok(()) } else { Err(PruneError::NothingToPrune { detail }) }
+}

@@ -1,0 +1,201 @@
+//! Fits a set of blocks as a whole: block after block, each to what the network pruned so far gives it.
+
+use std::fmt::Write;
+
+use updp_ir::Model;
+use updp_passes::surgery::{self, Form, Layer, Site};
+use updp_trainer::activation_cache::ActivationCache;
+use updp_trainer::error::TrainerError;
+use updp_trainer::evaluator::Score;
+use updp_trainer::fit::FittedForm;
+use updp_trainer::hash::Fnv;
+use updp_trainer::observer::Observer;
+
+use crate::candidates::CandidateSet;
+use crate::checkpoint::Scored;
+use crate::context::Context;
+use crate::error::Result;
+use crate::fitter::{Fitter, place};
+use crate::search::Genome;
+use crate::time_budget;
+
+/// Fits the blocks of a genome as a whole: block after block, and kept layers behind them as far as the time budget goes.
+///
+/// # Errors
+/// T0006 when results cannot be kept; errors of fitting and running.
+pub fn fit_set(
+    cx: &Context<'_>,
+    candidates: &CandidateSet,
+    genome: &Genome,
+    observer: &mut dyn Observer,
+) -> Result<FittedSet> {
+    let mut forms = String::new();
+    let (mut parts, head) = surgery::with_context(&cx.original, |graph| {
+        let pairs = candidates.blocks.iter().zip(genome);
+        let part = pairs.map(|(block, choice)| match choice {
+            Some(choice) => {
+                let own = block.fitted[*choice].form.site.form;
+                let keeps = |site: &&Site| site.form == own || site.form == Form::Drop;
+                let sites: Vec<Site> = block.sites.iter().filter(keeps).cloned().collect();
+                for site in &sites {
+                    let _ = write!(forms, "{} {},", site.block, site.form.name());
+                }
+                Part::Pruned(sites)
+            }
+            None => Part::Kept(surgery::layers(graph, &block.profile.block)),
+        });
+        (part.collect::<Vec<Part>>(), surgery::head(graph))
+    });
+    let macs: Vec<u64> = candidates.blocks.iter().map(|it| it.profile.baseline.macs).collect();
+    let fitter = cx.fitter();
+    let left = time_budget::leave(&mut parts, &macs, &fitter);
+    let name = format!("set{:016x}", Fnv::of(forms.as_bytes()));
+    let mut found = fitter.fit_in_order(&parts, head.as_ref(), &name, observer)?;
+    found.left = left;
+    Ok(found)
+}
+
+/// What one block of the network is.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// Pruned at one of these sites: the one that keeps most agreement.
+    Pruned(Vec<Site>),
+    /// Kept, with layers whose weights may be solved for again.
+    Kept(Vec<Layer>),
+}
+
+/// A network whose blocks are fitted one after the other.
+#[derive(Debug)]
+pub struct FittedSet {
+    /// Everything that was put in, in order.
+    pub placed: Vec<FittedForm>,
+    /// Its score on the held-out images.
+    pub score: Score,
+    /// The fitted network, a copy of the original with its names.
+    pub network: Model,
+    /// Index and form of every pruned block.
+    pub pruned: Vec<(usize, Form)>,
+    /// Layers that were solved for again.
+    pub adjusted: usize,
+    /// Blocks whose layers the caller kept out of that.
+    pub left: usize,
+    /// Places in `placed` of the operators that replace pruned blocks, in the order of `pruned`.
+    replacements: Vec<usize>,
+}
+
+impl FittedSet {
+    /// The operators that replace the pruned blocks, in the order of [`Self::pruned`], without the layers that were solved for again.
+    pub fn replacements(&self) -> impl Iterator<Item = &FittedForm> {
+        self.replacements.iter().filter_map(|at| self.placed.get(*at))
+    }
+}
+
+impl Fitter<'_> {
+    /// Fits the chosen blocks in the order of the network, each to the activations of the network pruned so far. It also
+    /// solves the kept layers behind them again, which compensates for earlier losses. A block is dropped where dropping
+    /// keeps more fidelity than fitting, and a layer keeps its weights where new ones do not help.
+    ///
+    /// # Errors
+    /// What fitting and running refuse.
+    pub(crate) fn fit_in_order(
+        &self,
+        parts: &[Part],
+        head: Option<&Layer>,
+        name: &str,
+        observer: &mut dyn Observer,
+    ) -> std::result::Result<FittedSet, TrainerError> {
+        let mut state = State {
+            network: self.original.clone(),
+            score: self.evaluator.baseline(),
+            placed: Vec::new(),
+            pruned: Vec::new(),
+            adjusted: 0,
+            replacements: Vec::new(),
+            cache: ActivationCache::default(),
+        };
+        let total = parts.len() + 1;
+        for (at, part) in parts.iter().enumerate() {
+            match part {
+                Part::Pruned(sites) => {
+                    observer.progress("fitting", at, total);
+                    self.prune(&mut state, sites, &format!("{name}-{at}"))?;
+                }
+                Part::Kept(layers) if !state.placed.is_empty() => {
+                    observer.progress("adjusting", at, total);
+                    for (number, layer) in layers.iter().enumerate() {
+                        self.adjust(&mut state, layer, &format!("{name}-{at}-{number}"))?;
+                    }
+                }
+                Part::Kept(_) => {}
+            }
+        }
+        if let Some(head) = head.filter(|_| !state.placed.is_empty()) {
+            observer.progress("adjusting", parts.len(), total);
+            self.adjust(&mut state, head, &format!("{name}-head"))?;
+        }
+        let State { network, score, placed, pruned, adjusted, replacements, .. } = state;
+        Ok(FittedSet { placed, score, network, pruned, adjusted, left: 0, replacements })
+    }
+
+    fn prune(
+        &self,
+        state: &mut State,
+        sites: &[Site],
+        key: &str,
+    ) -> std::result::Result<(), TrainerError> {
+        let network = (!state.placed.is_empty()).then_some(&state.network);
+        let scored = self.scored(&mut state.cache, network, sites, key)?;
+        let best = scored.into_iter().reduce(|best, next| {
+            // Ties go to what is cheaper to run: dropping.
+            let (a, b) = (best.score.fidelity(), next.score.fidelity());
+            let is_drop = next.form.site.form == Form::Drop;
+            if b > a || (b == a && is_drop) { next } else { best }
+        });
+        let Some(best) = best else { return Ok(()) };
+        state.pruned.push((best.form.site.block, best.form.site.form));
+        state.replacements.push(state.placed.len());
+        state.take(best)
+    }
+
+    fn adjust(
+        &self,
+        state: &mut State,
+        layer: &Layer,
+        key: &str,
+    ) -> std::result::Result<(), TrainerError> {
+        let State { network, cache, .. } = state;
+        let network = Some(&*network);
+        let scored = self.kept(key, std::slice::from_ref(&layer.site), || {
+            self.advance(cache, network, &layer.site.source)?;
+            let form = self.fit(cache, network).layer(layer)?;
+            let score = |form| self.score(cache, network, form);
+            form.map(score).into_iter().collect()
+        })?;
+        let Some(scored) = scored.into_iter().next() else { return Ok(()) };
+        if scored.score.fidelity() >= state.score.fidelity() {
+            state.adjusted += 1;
+            state.take(scored)?;
+        }
+        Ok(())
+    }
+}
+
+/// A network on its way.
+struct State {
+    network: Model,
+    score: Score,
+    placed: Vec<FittedForm>,
+    pruned: Vec<(usize, Form)>,
+    adjusted: usize,
+    replacements: Vec<usize>,
+    cache: ActivationCache,
+}
+
+impl State {
+    fn take(&mut self, Scored { form, score }: Scored) -> std::result::Result<(), TrainerError> {
+        place(&mut self.network, [&form])?;
+        self.score = score;
+        self.placed.push(form);
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! Depth pruning as a library: UPDP's blocks, a closed-form fit, a search by measured latency, a supernet, fine-tuning.
+//!
+//! [`prune()`] runs the stages one after the other; each of them takes and returns plain data:
+//!
+//! | stage | returns |
+//! |---|---|
+//! | [`profile::profile`] | blocks, forms, latencies |
+//! | [`fit_alone::fit_alone`] | the candidate set: every form of every block, fitted and scored alone |
+//! | [`supernet::train`] | a network to evaluate sets of blocks in (optional) |
+//! | [`select::select`] | the set of blocks for the goal |
+//! | [`fit_set::fit_set`] | the set, fitted as a whole |
+//! | [`finetune::finetune`] | the trained network (optional) |
+//!
+//! Exact compilation ([`updp_passes::pipeline::compile`]) then merges each pruned block. This crate prints nothing: progress,
+//! warnings and cancellation go through an [`Observer`]. It writes to the work folder and to the latency table only.
+
+pub mod candidates;
+pub mod checkpoint;
+pub mod config;
+pub mod context;
+pub mod error;
+pub mod estimate;
+pub mod evaluation_cache;
+mod files;
+pub mod finetune;
+pub mod fit_alone;
+pub mod fit_set;
+pub mod fitter;
+pub mod latency_table;
+pub mod outcome;
+mod pareto_filter;
+pub mod profile;
+mod run;
+pub mod search;
+pub mod select;
+pub mod starting_network;
+mod statistics;
+pub mod structure;
+pub mod supernet;
+mod time_budget;
+pub mod words;
+pub mod work_folder;
+
+pub use config::{BlockSelection, Goal, PruneConfig};
+pub use context::ImageSets;
+pub use error::PruneError;
+pub use run::{Pruned, prune};
+pub use updp_trainer::observer::{Observer, Silent, TrainingEvent};

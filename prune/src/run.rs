@@ -1,0 +1,366 @@
+//! The whole of pruning with images: the stages one after the other, and the outcome that a report shows.
+
+use updp_ir::Model;
+use updp_passes::surgery::Form;
+use updp_trainer::evaluator::Score;
+use updp_trainer::observer::Observer;
+use updp_trainer::run::BatchSource;
+
+use crate::candidates::CandidateSet;
+use crate::config::{Goal, Method, PruneConfig, Stage};
+use crate::context::{Context, ImageSets};
+use crate::error::Result;
+use crate::finetune::{Trained, finetune};
+use crate::fit_alone::fit_alone;
+use crate::outcome::{DataOutcome, Outcome, SearchOutcome, Speed};
+use crate::profile::{BlockProfile, profile};
+use crate::search::{front, sum};
+use crate::select::{NetworkLatency, Selection, SetEvaluator, select};
+use crate::starting_network::StartingNetwork;
+use crate::structure::StatisticsSource;
+use crate::supernet;
+use crate::words::counted;
+
+/// A pruned network before its blocks are merged.
+#[derive(Debug)]
+pub struct Pruned {
+    /// The settled network, or the expanded one; exact compilation merges it.
+    pub model: Model,
+    /// The pruned blocks, each with its form.
+    pub chosen: Vec<(BlockProfile, Form)>,
+    /// Blocks that were asked for as part of `all` and that stay, with the reason.
+    pub skipped: Vec<String>,
+    /// Number of blocks in the model.
+    pub blocks_found: usize,
+    /// Where the statistics of inserted BatchNormalizations come from.
+    pub statistics: StatisticsSource,
+    /// What pruning with images found; `None` without images.
+    pub outcome: Option<Outcome>,
+}
+
+/// Prunes a model with images: profiles the blocks, fits each alone, selects a set for the goal, fits the set as a whole, and
+/// trains it where that is asked for. `None` when it was to stop after an earlier stage.
+///
+/// # Errors
+/// C0013, C0014 for blocks; C0011 when the observer cancels; T codes for images and training; errors of running networks.
+pub fn prune(
+    model: Model,
+    images: &ImageSets,
+    config: &PruneConfig,
+    observer: &mut dyn Observer,
+) -> Result<Option<Pruned>> {
+    let cx = Context::open(model, images, config, observer)?;
+    check_trainings(&cx)?;
+    let (profile, table) = profile(&cx, observer)?;
+    let mut candidates = fit_alone(&cx, profile, observer)?;
+    let mut latency = NetworkLatency::new(&cx, table)?;
+    let mut sets = SetEvaluator::of_fitted(&cx, &candidates)?;
+    let mut outcome = begin(&cx, &candidates)?;
+    if let Some(config) = &cx.config.supernet {
+        let (trained, told) = supernet::train(&cx, config, &mut candidates, observer)?;
+        outcome.explanation.extend(supernet::explanation(&told));
+        outcome.supernet = Some(told);
+        sets = trained;
+    }
+    if stops_after(&cx, Stage::Supernet, &outcome.explanation, observer) {
+        return Ok(None);
+    }
+    let (selection, start, search) = select(&cx, &candidates, &mut sets, &mut latency, observer)?;
+    tell_start(&cx, &mut outcome, &candidates.baseline, &start);
+    if stops_after(&cx, Stage::Search, &selection.words(&start), observer) {
+        return Ok(None);
+    }
+    observer.progress("measuring the result", 0, 0);
+    outcome.before = cx.validation().baseline();
+    outcome.after = cx.validation().score(&cx.runner, start.network())?;
+    let trained = match &config.finetune {
+        Some(config) if !start.pruned().is_empty() => {
+            Some(finetune(&cx, config, &candidates, &start, observer)?)
+        }
+        _ => None,
+    };
+    if stops_after(&cx, Stage::Train, &[], observer) {
+        return Ok(None);
+    }
+    observer.progress("measuring the result", 0, 0);
+    let written = trained.as_ref().filter(|trained| trained.outcome.is_written);
+    let network = written.map_or(start.network(), |trained| &trained.network);
+    outcome.speed = Some(speed(&cx, &mut latency, network)?);
+    let model = written_model(&cx, trained, &start, &mut outcome)?;
+    report(&cx, &mut outcome, &candidates, &selection, &start, search);
+    Ok(Some(finish(model, candidates, &start, outcome)))
+}
+
+/// Refuses what a training would refuse, before anything is fitted.
+pub(crate) fn check_trainings(cx: &Context<'_>) -> Result<()> {
+    let original = &cx.original;
+    if let Some(config) = &cx.config.finetune {
+        let (images, seed) = (cx.training_images(original)?, cx.config.data.seed);
+        let mut settings = config.training.settings(original, &images, config.epochs, seed);
+        settings.shrink = config.shrink();
+        cx.finetuning(&settings).check(original)?;
+    }
+    if let Some(config) = &cx.config.supernet {
+        let settings = supernet::settings(cx, config, original)?;
+        cx.finetuning(&settings).check(original)?;
+    }
+    Ok(())
+}
+
+/// Whether pruning stops here; if so, tells what was found and how to resume.
+fn stops_after(
+    cx: &Context<'_>,
+    stage: Stage,
+    found: &[String],
+    observer: &mut dyn Observer,
+) -> bool {
+    if cx.config.until != Some(stage) {
+        return false;
+    }
+    for sentence in found {
+        observer.message(sentence);
+    }
+    let work = cx.config.work.as_ref();
+    let place = work.map_or_else(String::new, |work| format!(" from {}", work.display()));
+    let name = match stage {
+        Stage::Supernet => "the supernet",
+        Stage::Search => "the search",
+        Stage::Train => "the training",
+    };
+    observer.message(&format!(
+        "stopped after {name}; nothing was written; the same command without --until resumes{place}"
+    ));
+    true
+}
+
+/// The outcome as far as it is known before anything is selected.
+fn begin(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Outcome> {
+    let images = &cx.images;
+    let mut skipped = images.calibration.skipped()?.to_vec();
+    skipped.extend_from_slice(images.held_out.skipped()?);
+    let has_labels = cx.evaluator.has_labels();
+    let metric = match cx.evaluator.classes() {
+        Some(_) if has_labels => "accuracy",
+        Some(_) => "agreement",
+        None => "overlap",
+    };
+    Ok(Outcome {
+        data: DataOutcome {
+            calibration: images.calibration.images(),
+            held_out: images.held_out.images(),
+            validation: images.validation.as_ref().map_or(0, BatchSource::images),
+            classes: if has_labels { images.classes.clone() } else { Vec::new() },
+            skipped,
+        },
+        metric: metric.to_owned(),
+        goal: goal_words(cx.config),
+        before: Score::default(),
+        after: Score::default(),
+        training: None,
+        speed: None,
+        blocks: Vec::new(),
+        front: Vec::new(),
+        tried: Vec::new(),
+        supernet: None,
+        search: None,
+        explanation: doubts(cx, &candidates.baseline),
+        missed: Vec::new(),
+    })
+}
+
+/// What speaks against the images or the preprocessing, in sentences.
+fn doubts(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
+    let classes = cx.evaluator.classes();
+    let (names, has_labels) = (&cx.images.classes, cx.evaluator.has_labels());
+    let mut told = Vec::new();
+    if !names.is_empty() && !has_labels {
+        told.push(format!(
+            "the data have {} classes and the model {}: labels are not used",
+            names.len(),
+            classes.map_or_else(|| "no class head".to_owned(), |count| count.to_string())
+        ));
+    } else if has_labels && classes.is_some_and(|count| count != names.len()) {
+        told.push(format!(
+            "the data have {} classes and the model {}: class numbers may not be the model's",
+            names.len(),
+            classes.unwrap_or(0)
+        ));
+    }
+    if let (Some(accuracy), Some(classes)) = (baseline.accuracy, classes)
+        && accuracy < 2.0 / classes as f64
+    {
+        told.push(format!(
+            "WARNING: the model itself has only {:.1} % on these data, near chance; a wrong --preprocess is the usual cause, and the order of the classes the next",
+            100.0 * accuracy
+        ));
+    }
+    if !cx.is_batch_open {
+        told.push("the batch of the model is fixed, and it is run so".to_owned());
+    }
+    told
+}
+
+/// The goal in words.
+pub(crate) fn goal_words(config: &PruneConfig) -> String {
+    let main = match &config.goal {
+        Goal::Blocks(_) => "the blocks asked for".to_owned(),
+        Goal::Count(count) => counted(*count, "block", "blocks"),
+        Goal::Speedup(speedup) => format!("{speedup} times as fast"),
+        Goal::LatencyMs(ms) => format!("{ms} ms"),
+        Goal::MacsShare(share) => format!("{share} of the multiply-adds"),
+        Goal::MaxDrop(points) => return format!("as fast as {points} points allow"),
+    };
+    match config.max_drop {
+        Some(points) => format!("{main}, at most {points} points lost"),
+        None => main,
+    }
+}
+
+/// Tells where the weights of the selected blocks come from, where there is a supernet.
+fn tell_start(cx: &Context<'_>, outcome: &mut Outcome, baseline: &Score, start: &StartingNetwork) {
+    let is_taken = cx.config.finetune.as_ref().is_none_or(|it| it.method == Method::Fit);
+    if let Some(supernet) = outcome.supernet.as_mut().filter(|_| is_taken) {
+        supernet.start = Some(start.source().to_owned());
+    }
+    outcome.explanation.extend(start.explanation(baseline));
+}
+
+fn speed(cx: &Context<'_>, latency: &mut NetworkLatency, network: &Model) -> Result<Speed> {
+    let (before_ms, after_ms) = latency.measure(cx, network.clone())?;
+    Ok(Speed {
+        before_ms,
+        after_ms,
+        speedup: before_ms / after_ms,
+        batch: cx.config.latency.batch,
+        runtime: latency.runtime().to_owned(),
+    })
+}
+
+/// The network that is written, the trained one or the one it started from; the outcome tells which.
+fn written_model(
+    cx: &Context<'_>,
+    trained: Option<Trained>,
+    start: &StartingNetwork,
+    outcome: &mut Outcome,
+) -> Result<Model> {
+    let Some(Trained { model, outcome: told, refused, .. }) = trained else {
+        return start.model(&cx.prepared);
+    };
+    let is_written = told.is_written;
+    if is_written {
+        outcome.after = told.after;
+    }
+    outcome.training = Some(told);
+    outcome.explanation.extend(refused);
+    if is_written { Ok(model) } else { start.model(&cx.prepared) }
+}
+
+/// Completes the outcome: what was selected, how, and which goals were missed.
+fn report(
+    cx: &Context<'_>,
+    outcome: &mut Outcome,
+    candidates: &CandidateSet,
+    selection: &Selection,
+    start: &StartingNetwork,
+    search: Option<SearchOutcome>,
+) {
+    let baseline = &candidates.baseline;
+    let block = |it: &crate::candidates::BlockCandidates| {
+        it.outcome(baseline, start.form_of(it.profile.block.index))
+    };
+    outcome.blocks = candidates.blocks.iter().map(block).collect();
+    let sets = front(&candidates.costs);
+    outcome.front = sets.iter().map(|set| candidates.set_outcome(set, None, None)).collect();
+    for (genome, joint) in &selection.tried {
+        if let Some(solution) = sum(&candidates.costs, genome) {
+            let fitted = selection.fitted_degradation(genome);
+            outcome.tried.push(candidates.set_outcome(&solution, Some(*joint), fitted));
+        }
+    }
+    outcome.search = search;
+    outcome.explanation.extend(selection.explanation.iter().cloned());
+    explain_fit(outcome, start);
+    outcome.missed.extend(missed(cx, outcome, selection, start));
+}
+
+/// What the fit did beside the pruned blocks, and whether the result is slower, in sentences.
+fn explain_fit(outcome: &mut Outcome, start: &StartingNetwork) {
+    let fitted = &start.fitted;
+    if fitted.adjusted > 0 && !start.is_subnet {
+        outcome.explanation.push(format!(
+            "{} behind pruned blocks solved for again, to compensate for earlier losses",
+            counted(fitted.adjusted, "layer was", "layers were")
+        ));
+    }
+    if fitted.left > 0 && !start.is_subnet {
+        outcome.explanation.push(format!(
+            "the layers of {} farther behind stay as they are, to bound the time",
+            counted(fitted.left, "kept block", "kept blocks")
+        ));
+    }
+    if let Some(speed) = outcome.speed.as_ref().filter(|speed| speed.speedup < 1.0)
+        && !start.pruned().is_empty()
+    {
+        outcome.explanation.push(format!(
+            "WARNING: the pruned network is slower than the original, {:.3} ms instead of {:.3}; without --force such blocks are left as they are",
+            speed.after_ms, speed.before_ms
+        ));
+    }
+}
+
+/// Goals and gates that were missed, in words.
+fn missed(
+    cx: &Context<'_>,
+    outcome: &Outcome,
+    selection: &Selection,
+    start: &StartingNetwork,
+) -> Vec<String> {
+    let mut missed = Vec::new();
+    let speed = outcome.speed.as_ref().map(|speed| (speed.speedup, speed.after_ms));
+    match (&cx.config.goal, speed) {
+        (Goal::Speedup(wanted), Some((found, _))) if found < *wanted => {
+            missed.push(format!("{found:.3} times as fast instead of {wanted}"));
+        }
+        (Goal::LatencyMs(wanted), Some((_, found))) if found > *wanted => {
+            missed.push(format!("{found:.3} ms instead of {wanted}"));
+        }
+        _ => {}
+    }
+    if let (Goal::MacsShare(wanted), Some(found)) = (&cx.config.goal, selection.macs_share)
+        && found > *wanted
+    {
+        missed.push(format!("{found:.3} of the multiply-adds are left instead of {wanted}"));
+    }
+    let lost = 100.0 * outcome.before.answer_loss(&outcome.after);
+    if let Some(most) = cx.config.drop_limit()
+        && lost > most
+    {
+        missed.push(format!("{lost:.2} points of {} are lost instead of {most}", outcome.metric));
+    }
+    if matches!(cx.config.goal, Goal::MaxDrop(_)) && start.pruned().is_empty() {
+        missed.push("nothing can be pruned within that bound".to_owned());
+    }
+    missed
+}
+
+fn finish(
+    model: Model,
+    candidates: CandidateSet,
+    start: &StartingNetwork,
+    outcome: Outcome,
+) -> Pruned {
+    let blocks_found = candidates.blocks.len();
+    let blocks = candidates.blocks.into_iter();
+    let chosen = blocks.filter_map(|block| {
+        let form = start.form_of(block.profile.block.index)?;
+        Some((block.profile, form))
+    });
+    Pruned {
+        model,
+        chosen: chosen.collect(),
+        skipped: Vec::new(),
+        blocks_found,
+        statistics: StatisticsSource::NotNeeded,
+        outcome: Some(outcome),
+    }
+}

@@ -1,0 +1,80 @@
+//! The greedy search: from the unpruned network, each time the change that costs least for what it gives.
+//!
+//! A change prunes one more block or makes a pruned one faster. By a count the least degraded is taken, else the one of the least joint
+//! degradation for the time it saves. Where evaluations do not suffice for all changes, those the table thinks best are looked at;
+//! where none is left, the table alone decides.
+
+use super::super::{Choice, Constraint, Genome};
+use super::Trial;
+use super::space::Space;
+
+/// Takes changes until the constraint is reached, or for a degradation bound until none is within it.
+pub(super) fn run<E>(trial: &mut Trial<'_, E>, space: &Space) -> Result<(), E> {
+    let mut genome: Genome = vec![None; space.options.len()];
+    let mut degradation = 0.0;
+    let mut steps = steps(trial, space);
+    loop {
+        let is_price = matches!(space.constraint, Constraint::Degradation(_));
+        if !is_price && space.admits(&genome) {
+            trial.look(&genome)?;
+            return Ok(());
+        }
+        let mut changes = changes(space, &genome);
+        let by_table = |it: &Change| it.told / it.gain;
+        changes.sort_by(|a, b| by_table(a).total_cmp(&by_table(b)));
+        // One is left for where it ends.
+        let looked = trial.left.saturating_sub(1) / steps.max(2);
+        steps = steps.saturating_sub(1);
+        let mut best: Option<(f64, Genome, f64)> = None;
+        for change in changes.iter().take(looked) {
+            let Some(joint) = trial.look(&change.genome)? else { break };
+            if matches!(space.constraint, Constraint::Degradation(bound) if joint > bound) {
+                continue;
+            }
+            let worth = (joint - degradation) / change.gain;
+            if best.as_ref().is_none_or(|(known, ..)| worth < *known) {
+                best = Some((worth, change.genome.clone(), joint));
+            }
+        }
+        match (best, changes.into_iter().next()) {
+            (Some((_, next, joint)), _) => (genome, degradation) = (next, joint),
+            // No evaluation is left: what was found so far is all for a degradation bound.
+            (None, Some(change)) if !is_price => genome = change.genome,
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Steps to the constraint, as the table sees it.
+fn steps<E>(trial: &Trial<'_, E>, space: &Space) -> usize {
+    let told = super::super::solve(trial.blocks, space.constraint, 1);
+    told.first().map_or(1, |solution| solution.genome.iter().flatten().count())
+}
+
+struct Change {
+    genome: Genome,
+    /// What it costs by the table, at least a little.
+    told: f64,
+    /// Latency saved, in units, or 1 where blocks are counted.
+    gain: f64,
+}
+
+fn changes(space: &Space, genome: &Genome) -> Vec<Change> {
+    let is_count = matches!(space.constraint, Constraint::Count(_));
+    let mut found = Vec::new();
+    for (at, choices) in space.options.iter().enumerate() {
+        let Some(own) = choices.iter().find(|it| it.candidate == genome[at]) else { continue };
+        let is_open = |it: &&Choice| {
+            it.candidate.is_some()
+                && if is_count { own.candidate.is_none() } else { it.latency < own.latency }
+        };
+        for choice in choices.iter().filter(is_open) {
+            let mut next = genome.clone();
+            next[at] = choice.candidate;
+            let gain = if is_count { 1.0 } else { (own.latency - choice.latency) as f64 };
+            let told = (choice.degradation - own.degradation).max(1) as f64;
+            found.push(Change { genome: next, told, gain });
+        }
+    }
+    found
+}

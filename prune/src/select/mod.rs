@@ -1,0 +1,179 @@
+//! The stage that selects blocks: from a goal to a set of blocks, approached again until the network itself meets the goal.
+
+mod latency;
+mod macs;
+mod max_drop;
+pub(crate) mod search;
+mod sets;
+mod shortlist;
+
+use updp_ir::Model;
+use updp_passes::pipeline;
+use updp_trainer::observer::Observer;
+
+use crate::candidates::CandidateSet;
+use crate::config::Goal;
+use crate::context::Context;
+use crate::error::Result;
+use crate::fitter::place;
+use crate::latency_table::LatencyTable;
+use crate::outcome::SearchOutcome;
+use crate::search::explore::Archive;
+use crate::search::{Constraint, Genome, sum};
+use crate::starting_network::{self, StartingNetwork};
+pub use sets::SetEvaluator;
+pub(crate) use shortlist::length as shortlist_length;
+
+/// Seconds to measure a whole network.
+const NETWORK_SECONDS: f64 = 1.5;
+
+/// A set of blocks that was selected, and the sets that were evaluated for it.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// The set.
+    pub genome: Genome,
+    /// Sets that were evaluated together, in order, with the points that they lose.
+    pub tried: Vec<(Genome, f64)>,
+    /// Sets that were fitted as a whole, with the points that they lose.
+    pub shortlist: Vec<(Genome, f64)>,
+    /// How the selection came about, in sentences.
+    pub explanation: Vec<String>,
+    /// Share of the original's multiply-adds that is left, where it was the goal.
+    pub macs_share: Option<f64>,
+}
+
+impl Selection {
+    fn new(genome: Genome, tried: Vec<(Genome, f64)>, explanation: Vec<String>) -> Self {
+        Self { genome, tried, shortlist: Vec::new(), explanation, macs_share: None }
+    }
+
+    /// Points that a set loses when it is fitted as a whole; `None` where it was not fitted.
+    #[must_use]
+    pub fn fitted_degradation(&self, genome: &Genome) -> Option<f64> {
+        self.shortlist.iter().find(|(own, _)| own == genome).map(|(_, points)| *points)
+    }
+
+    /// The selection in sentences; `start` is the network of the selected blocks.
+    #[must_use]
+    pub fn words(&self, start: &StartingNetwork) -> Vec<String> {
+        let blocks = start.pruned().iter().map(|(index, form)| format!("{index} {}", form.name()));
+        let blocks = blocks.collect::<Vec<_>>().join(", ");
+        let chosen = format!("chosen: {blocks}; {} held out, before any training", start.score());
+        self.explanation.iter().cloned().chain([chosen]).collect()
+    }
+}
+
+/// Latencies of whole networks, measured in turns with the exactly compiled original.
+#[derive(Debug)]
+pub struct NetworkLatency {
+    table: LatencyTable,
+    compiled: Model,
+}
+
+impl NetworkLatency {
+    /// Measures with the table of the block profiles.
+    ///
+    /// # Errors
+    /// Errors of compiling the original.
+    pub fn new(cx: &Context<'_>, table: LatencyTable) -> Result<Self> {
+        let mut compiled = cx.original.clone();
+        pipeline::compile(&mut compiled, &cx.config.passes, &mut |_, _| {})?;
+        Ok(Self { table, compiled })
+    }
+
+    /// The original, compiled.
+    #[must_use]
+    pub fn compiled(&self) -> &Model {
+        &self.compiled
+    }
+
+    /// Milliseconds of the compiled original.
+    ///
+    /// # Errors
+    /// Errors of running it.
+    pub fn original_ms(&mut self) -> Result<f64> {
+        Ok(self.table.latencies_in(&[&self.compiled], NETWORK_SECONDS)?[0])
+    }
+
+    /// Milliseconds of the compiled original and of a network, which is compiled first.
+    ///
+    /// # Errors
+    /// Errors of compiling and running.
+    pub fn measure(&mut self, cx: &Context<'_>, mut network: Model) -> Result<(f64, f64)> {
+        pipeline::compile(&mut network, &cx.config.passes, &mut |_, _| {})?;
+        let times = self.table.latencies_in(&[&self.compiled, &network], NETWORK_SECONDS)?;
+        self.table.save()?;
+        Ok((times[0], times[1]))
+    }
+
+    /// The runtime that measured last.
+    #[must_use]
+    pub fn runtime(&self) -> &str {
+        self.table.runtime()
+    }
+}
+
+/// Selects the blocks to prune, and fits them as a whole.
+///
+/// Returns the selection, its network, and the search for the report.
+///
+/// # Errors
+/// Errors of fitting, running and measuring; T0006 when results cannot be kept.
+pub fn select(
+    cx: &Context<'_>,
+    candidates: &CandidateSet,
+    sets: &mut SetEvaluator,
+    latency: &mut NetworkLatency,
+    observer: &mut dyn Observer,
+) -> Result<(Selection, StartingNetwork, Option<SearchOutcome>)> {
+    let archive = Archive::new(&candidates.costs);
+    let mut selector = Selector { cx, candidates, sets, latency, archive, observer };
+    let (selection, start) = match &cx.config.goal {
+        Goal::Blocks(_) => {
+            let with_form = candidates.costs.iter().filter(|cost| !cost.candidates.is_empty());
+            selector.for_count(with_form.count())
+        }
+        Goal::Count(count) => selector.for_count(*count),
+        Goal::Speedup(_) | Goal::LatencyMs(_) => selector.for_latency(),
+        Goal::MacsShare(share) => selector.for_macs(*share),
+        Goal::MaxDrop(points) => selector.for_max_drop(*points),
+    }?;
+    let search = selector.search_outcome();
+    Ok((selection, start, search))
+}
+
+/// The state of a selection.
+struct Selector<'a> {
+    cx: &'a Context<'a>,
+    candidates: &'a CandidateSet,
+    sets: &'a mut SetEvaluator,
+    latency: &'a mut NetworkLatency,
+    /// Sets that a search by sets evaluated.
+    archive: Archive,
+    observer: &'a mut dyn Observer,
+}
+
+impl Selector<'_> {
+    /// This many blocks, those that lose least.
+    fn for_count(&mut self, count: usize) -> Result<(Selection, StartingNetwork)> {
+        let constraint = Constraint::Count(count);
+        let costs = &self.candidates.costs;
+        let selection = self.propose(costs, constraint, search::Counting::Mixed)?;
+        // Searches evaluate sets on their way that do not reach the goal.
+        self.best_of_shortlist(selection, |_, genome| {
+            Ok(sum(costs, genome).is_some_and(|sum| constraint.is_reached_by(&sum)))
+        })
+    }
+
+    /// The network of a set of blocks, fitted as a whole.
+    fn start(&mut self, genome: &Genome) -> Result<StartingNetwork> {
+        starting_network::build(self.cx, self.candidates, self.sets, genome, self.observer)
+    }
+
+    /// The original with these blocks pruned, as they were fitted alone.
+    fn placed(&self, genome: &Genome) -> Result<Model> {
+        let mut network = self.cx.original.clone();
+        place(&mut network, self.candidates.chosen(genome))?;
+        Ok(network)
+    }
+}

@@ -1,0 +1,178 @@
+//! Which set of blocks meets a constraint with the least degradation: by single blocks first, or by sets from the start.
+
+use updp_ir::Model;
+use updp_passes::ModelSummary;
+use updp_trainer::evaluator::Score;
+use updp_trainer::observer::Observer;
+
+use super::{Selection, Selector, SetEvaluator};
+use crate::candidates::CandidateSet;
+use crate::context::Context;
+use crate::error::Result;
+use crate::outcome::SearchOutcome;
+use crate::search::explore::{Evaluated, Settings, Strategy, explore};
+use crate::search::{self, BlockCost, Constraint, Genome};
+use crate::words::counted;
+
+/// Multiply-adds of the evaluations of a search that goes by single blocks.
+const TRIAL_MACS: u64 = 3_000_000_000_000;
+
+/// Fewest and most evaluations of that search by default.
+const TRIALS: (u64, u64) = (6, 32);
+
+/// Multiply-adds of the evaluations of a search by sets.
+pub(crate) const SEARCH_MACS: u64 = 24_000_000_000_000;
+
+/// Fewest and most evaluations of a search by sets by default.
+pub(crate) const EVALUATIONS: (u64, u64) = (32, 256);
+
+/// A goal that is approached again gets this part of the evaluations: the archive knows most of the useful sets.
+const APPROACHED_AGAIN: usize = 4;
+
+/// Sets of blocks that can be evaluated with this many multiply-adds, within bounds.
+pub(crate) fn affordable(
+    network: &Model,
+    images: usize,
+    macs: u64,
+    (least, most): (u64, u64),
+) -> usize {
+    let one = ModelSummary::of(network, 0).macs.max(1);
+    let images = (images as u64).max(1);
+    (macs / one.saturating_mul(images)).clamp(least, most) as usize
+}
+
+/// How a degradation is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// Answers and overlap, half and half.
+    Mixed,
+    /// Answers only, where a bound is on them.
+    Answers,
+}
+
+impl Counting {
+    /// Points that a network loses.
+    pub(super) fn points(self, before: &Score, after: &Score) -> f64 {
+        match self {
+            Self::Mixed => before.degradation(after),
+            Self::Answers => 100.0 * before.answer_loss(after),
+        }
+    }
+}
+
+impl Selector<'_> {
+    /// The best set for a constraint on these costs.
+    pub(super) fn propose(
+        &mut self,
+        costs: &[BlockCost],
+        constraint: Constraint,
+        counting: Counting,
+    ) -> Result<Selection> {
+        match self.cx.config.strategy() {
+            Some(strategy) => self.explored(costs, constraint, counting, strategy),
+            None => self.refined(costs, constraint, counting),
+        }
+    }
+
+    /// Evaluations by default.
+    fn affordable(&self, macs: u64, bounds: (u64, u64)) -> usize {
+        let supernet = self.sets.supernet();
+        let network = supernet.map_or(&self.cx.original, |supernet| &supernet.model);
+        affordable(network, self.cx.evaluator.images(), macs, bounds)
+    }
+
+    /// By the degradations of single blocks, then by changes of the best sets, evaluated together.
+    fn refined(
+        &mut self,
+        costs: &[BlockCost],
+        constraint: Constraint,
+        counting: Counting,
+    ) -> Result<Selection> {
+        let starts = search::solve(costs, constraint, 4);
+        let default = self.affordable(TRIAL_MACS, TRIALS);
+        let most = self.cx.config.search.evaluations.unwrap_or(default);
+        let Self { cx, candidates, sets, observer, .. } = self;
+        let mut joint = joint(cx, candidates, sets, *observer, most, counting);
+        let refined = search::refine(costs, constraint, &starts, most, &mut joint)?;
+        drop(joint);
+        let explanation = vec![format!(
+            "of {} evaluated together {}, the chosen one loses {:.2} points before it is fitted as a whole; the degradations of its blocks add up to {:.2}",
+            counted(refined.tried.len(), "set", "sets"),
+            sets.place(),
+            refined.joint_degradation,
+            refined.best.degradation
+        )];
+        Ok(Selection::new(refined.best.genome, refined.tried, explanation))
+    }
+
+    /// By sets that are evaluated together from the start.
+    fn explored(
+        &mut self,
+        costs: &[BlockCost],
+        constraint: Constraint,
+        counting: Counting,
+        strategy: Strategy,
+    ) -> Result<Selection> {
+        let starts = search::solve(costs, constraint, 4);
+        let default = self.affordable(SEARCH_MACS, EVALUATIONS);
+        let mut evaluations = self.cx.config.search.evaluations.unwrap_or(default);
+        let before = self.archive.entries().len();
+        if before > 0 {
+            evaluations = evaluations.div_ceil(APPROACHED_AGAIN);
+        }
+        let settings = Settings { strategy, evaluations, seed: self.cx.config.data.seed };
+        let Self { cx, candidates, sets, archive, observer, .. } = self;
+        let mut joint = joint(cx, candidates, sets, *observer, evaluations, counting);
+        let found = explore(costs, constraint, &starts, settings, archive, &mut joint)?;
+        drop(joint);
+        let new = &archive.entries()[before..];
+        let tried = new.iter().map(|it| (it.solution.genome.clone(), it.joint_degradation));
+        let all = if found.is_exhaustive { ", which are all that reach the goal," } else { "" };
+        let explanation = format!(
+            "the {} search evaluated {} together{all} {}; the chosen one loses {:.2} points before it is fitted as a whole; the degradations of its blocks add up to {:.2}",
+            strategy.name(),
+            counted(found.evaluated, "set", "sets"),
+            sets.place(),
+            found.joint_degradation,
+            found.best.degradation
+        );
+        Ok(Selection::new(found.best.genome, tried.collect(), vec![explanation]))
+    }
+
+    /// The search for the report; `None` for the one that goes by single blocks.
+    pub(super) fn search_outcome(&self) -> Option<SearchOutcome> {
+        let strategy = self.cx.config.strategy()?;
+        let sets = |front: Vec<Evaluated>| {
+            let set = |it: &Evaluated| {
+                self.candidates.set_outcome(&it.solution, Some(it.joint_degradation), None)
+            };
+            front.iter().map(set).collect()
+        };
+        Some(SearchOutcome {
+            strategy: strategy.name().to_owned(),
+            seed: self.cx.config.data.seed,
+            evaluated: self.archive.entries().len(),
+            by_latency: sets(self.archive.front_by_latency()),
+            by_count: sets(self.archive.front_by_count()),
+        })
+    }
+}
+
+/// Tells what a set loses, in points, and how many of `total` evaluations are done.
+fn joint<'s>(
+    cx: &'s Context<'_>,
+    candidates: &'s CandidateSet,
+    sets: &'s mut SetEvaluator,
+    observer: &'s mut dyn Observer,
+    total: usize,
+    counting: Counting,
+) -> impl FnMut(&Genome) -> Result<f64> {
+    let mut done = 0;
+    observer.progress("evaluating sets of blocks", done, total);
+    move |genome: &Genome| {
+        let score = sets.score(cx, candidates, genome)?;
+        done += 1;
+        observer.progress("evaluating sets of blocks", done, total);
+        Ok(counting.points(&candidates.baseline, &score))
+    }
+}

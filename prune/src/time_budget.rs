@@ -1,0 +1,145 @@
+//! Bounds the time that large networks take: their forms are compared with fewer rows, and layers far behind stay as they are.
+
+use updp_passes::ModelSummary;
+use updp_passes::surgery::{Layer, Site};
+use updp_trainer::activation_cache::ActivationCache;
+use updp_trainer::fit::FitSettings;
+use updp_trainer::run::CachedBatches;
+
+use crate::checkpoint::Scored;
+use crate::error::Result;
+use crate::fit_set::Part;
+use crate::fitter::Fitter;
+use crate::profile::BlockProfile;
+
+/// One run over the held-out images of more multiply-adds takes seconds.
+const COSTLY_MACS: u64 = 100_000_000_000;
+
+/// Multiply-adds that solving kept layers anew may take, about two minutes' on two cores.
+const ADJUST_MACS: u64 = 6_000_000_000_000;
+
+/// Comparing forms needs fewer rows than the fit that is written.
+const COMPARING_ROWS_PER_UNKNOWN: usize = 15;
+
+/// Prepared images that take more bytes are read and decoded anew each time they are needed.
+pub(crate) const MOST_IMAGE_BYTES: usize = 512 << 20;
+
+/// Every other batch of the images and fewer rows, to compare the forms of a large network with; `None` for other networks,
+/// which compare forms with everything they are fitted with.
+///
+/// # Errors
+/// What reading the images refuses.
+pub(crate) fn comparing(fitter: &Fitter<'_>) -> Result<Option<(CachedBatches, FitSettings)>> {
+    if !is_costly(fitter) {
+        return Ok(None);
+    }
+    let half = CachedBatches::within(fitter.calibration, 2, MOST_IMAGE_BYTES)?;
+    let settings = fitter.settings.clone();
+    let settings = FitSettings { rows_per_unknown: COMPARING_ROWS_PER_UNKNOWN, ..settings };
+    Ok(half.map(|half| (half, settings)))
+}
+
+/// The fitter that compares forms.
+pub(crate) fn with<'a>(
+    fitter: Fitter<'a>,
+    comparing: Option<&'a (CachedBatches, FitSettings)>,
+) -> Fitter<'a> {
+    match comparing {
+        Some((images, settings)) => Fitter { calibration: images, settings, ..fitter },
+        None => fitter,
+    }
+}
+
+/// The forms of one block, fitted and scored; of a large network without the dominated ones.
+///
+/// # Errors
+/// What fitting and running refuse.
+pub(crate) fn alone(
+    fitter: &Fitter<'_>,
+    cache: &mut ActivationCache,
+    profile: &BlockProfile,
+    sites: &[Site],
+) -> Result<Vec<Scored>> {
+    let latencies: Vec<f64> = sites.iter().map(|site| profile.time_ms(site.form)).collect();
+    Ok(fitter.alone(cache, sites, is_costly(fitter).then_some(&latencies[..]))?)
+}
+
+/// Whether scoring every form of every block takes minutes.
+pub(crate) fn is_costly(fitter: &Fitter<'_>) -> bool {
+    held_out_macs(fitter) > COSTLY_MACS
+}
+
+fn held_out_macs(fitter: &Fitter<'_>) -> u64 {
+    ModelSummary::of(fitter.original, 0).macs.saturating_mul(fitter.evaluator.images() as u64)
+}
+
+/// Takes the layers out of kept blocks that there is no time for: those nearest behind a pruned block are solved for first.
+/// `macs` of each part for one image. Number of blocks that stay as they are.
+pub(crate) fn leave(parts: &mut [Part], macs: &[u64], fitter: &Fitter<'_>) -> usize {
+    let images = fitter.calibration.images() as u64;
+    let score = held_out_macs(fitter) / 2;
+    let cost = |layers: &[Layer], macs: u64| -> u64 {
+        let solving = |layer: &Layer| {
+            let site = &layer.site;
+            fitter.settings.solving_macs(site.in_channels * site.window.taps())
+        };
+        // Both networks run through the block once to go on, and once for each layer.
+        let runs = 2 * (1 + layers.len() as u64) * images * macs;
+        runs + layers.iter().map(|layer| solving(layer) + score).sum::<u64>()
+    };
+    let costs: Vec<Option<u64>> = parts
+        .iter()
+        .zip(macs)
+        .map(|(part, macs)| match part {
+            Part::Pruned(_) => None,
+            Part::Kept(layers) => Some(cost(layers, *macs)),
+        })
+        .collect();
+    let beyond = too_far(&costs, ADJUST_MACS);
+    for at in &beyond {
+        parts[*at] = Part::Kept(Vec::new());
+    }
+    beyond.len()
+}
+
+/// Kept parts that a budget does not reach; `None` stands for a pruned part. Parts before the first pruned one cost nothing.
+fn too_far(costs: &[Option<u64>], budget: u64) -> Vec<usize> {
+    let mut behind: Option<usize> = None;
+    let mut kept: Vec<(usize, usize, u64)> = Vec::new();
+    for (at, cost) in costs.iter().enumerate() {
+        match (cost, behind) {
+            (None, _) => behind = Some(at),
+            (Some(cost), Some(pruned)) => kept.push((at - pruned, at, *cost)),
+            (Some(_), None) => {}
+        }
+    }
+    kept.sort_unstable();
+    let mut left = budget;
+    let mut beyond = Vec::new();
+    for (_, at, cost) in kept {
+        match left.checked_sub(cost) {
+            Some(rest) => left = rest,
+            None => beyond.push(at),
+        }
+    }
+    beyond
+}
+
+#[cfg(test)]
+mod tests {
+    use super::too_far;
+
+    #[test]
+    fn the_budget_goes_to_what_is_nearest_behind_a_pruned_block() {
+        let costs = [Some(1), None, Some(1), Some(1), None, Some(1), Some(1), Some(1)];
+        assert!(too_far(&costs, 100).is_empty());
+        assert_eq!(too_far(&costs, 3), [6, 7]);
+        assert_eq!(too_far(&costs, 0), [2, 5, 3, 6, 7]);
+    }
+
+    #[test]
+    fn what_is_too_expensive_does_not_keep_cheaper_ones_behind_it_out() {
+        assert_eq!(too_far(&[None, Some(9), Some(2), Some(2)], 5), [1]);
+        assert!(too_far(&[Some(9), Some(9)], 0).is_empty());
+    }
+}

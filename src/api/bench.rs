@@ -1,0 +1,170 @@
+//! Measuring latencies: whole models in turns, or the blocks of one model.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use updp_exec::{
+    Budget, Executor, Latency, Optimizer, RuntimeOptions, batch_plan, input_specs, measure,
+    sample_inputs,
+};
+use updp_passes::{Options, pipeline, surgery};
+
+use super::{Error, Observer, Source, error::check_cancelled};
+use updp_prune::latency_table::{Conditions, LatencyTable};
+use updp_prune::profile::{BlockProfile, Profiler};
+
+/// How latencies are measured.
+#[derive(Clone, Debug)]
+pub struct BenchOptions {
+    /// Size of a batch that the model leaves open.
+    pub batch: usize,
+    /// Seconds to measure, all models together.
+    pub seconds: f64,
+    /// How models are run.
+    pub runtime: RuntimeOptions,
+}
+
+impl Default for BenchOptions {
+    fn default() -> Self {
+        Self { batch: 1, seconds: 4.0, runtime: RuntimeOptions::default() }
+    }
+}
+
+/// Latencies of one or two models, measured in turns.
+#[derive(Clone, Debug)]
+pub struct BenchReport {
+    /// Images a run: that of the options, or the one that the model fixes.
+    pub batch: usize,
+    /// The models in the order given.
+    pub models: Vec<BenchedModel>,
+}
+
+/// One measured model.
+#[derive(Clone, Debug)]
+pub struct BenchedModel {
+    /// Where it came from.
+    pub path: PathBuf,
+    /// Name and version of the runtime that ran it.
+    pub runtime: String,
+    /// Its times.
+    pub latency: Latency,
+    /// How many times as fast it is as the first model (median of pairs).
+    pub speedup: f64,
+}
+
+/// Measures the latency of a model, in turns with `other` where that is given.
+///
+/// # Errors
+/// C0009 when an input has no known shape, X codes when a model cannot be run; what reading a model gives.
+pub fn bench<'a>(
+    model: impl Into<Source<'a>>,
+    other: Option<Source<'a>>,
+    options: &BenchOptions,
+    observer: &mut dyn Observer,
+) -> Result<BenchReport, Error> {
+    let mut files = vec![model.into().open()?];
+    if let Some(other) = other {
+        files.push(other.open()?);
+    }
+    let mut executors: Vec<Box<dyn Executor>> = Vec::new();
+    for file in &files {
+        executors.push(options.runtime.open(file.source.for_runtime(), Optimizer::All)?);
+    }
+    let specs = input_specs(&files[0].model.graph)
+        .ok_or_else(|| Error::Unverifiable { detail: "an input has no known shape".into() })?;
+    let inputs = sample_inputs(&specs, 0, &batch_plan(&specs, options.batch))?;
+    let names: Vec<String> = executors.iter().map(|executor| executor.name()).collect();
+    let mut turns: Vec<&mut dyn Executor> = Vec::new();
+    for executor in &mut executors {
+        turns.push(executor.as_mut());
+    }
+    check_cancelled(observer)?;
+    observer.progress("measuring", 0, 0);
+    let budget = Budget::Time(Duration::from_secs_f64(options.seconds.clamp(0.05, 3600.0)));
+    let result = measure(&mut turns, &inputs, 3, budget)?;
+    let measured = result.latencies.into_iter().zip(result.speedups).zip(names).zip(files);
+    Ok(BenchReport {
+        // A fixed batch stays what it is.
+        batch: inputs.values().next().and_then(|t| t.dims().first().copied()).unwrap_or(1),
+        models: measured
+            .map(|(((latency, speedup), runtime), file)| BenchedModel {
+                path: file.source.path,
+                runtime,
+                latency,
+                speedup,
+            })
+            .collect(),
+    })
+}
+
+/// How the blocks of a model are measured.
+#[derive(Clone, Debug)]
+pub struct BlockBenchOptions {
+    /// Size of a batch that the model leaves open.
+    pub batch: usize,
+    /// Seconds to measure each form of a block.
+    pub seconds: f64,
+    /// Whether merges are made wherever they are exact, in the forms.
+    pub merge_all: bool,
+    /// A file that keeps measured latencies for the next run.
+    pub latency_table: Option<PathBuf>,
+    /// How models are run.
+    pub runtime: RuntimeOptions,
+}
+
+impl Default for BlockBenchOptions {
+    fn default() -> Self {
+        Self {
+            batch: 1,
+            seconds: 0.25,
+            merge_all: false,
+            latency_table: None,
+            runtime: RuntimeOptions::default(),
+        }
+    }
+}
+
+/// The blocks of a model with their latencies.
+#[derive(Debug)]
+pub struct BlockBenchReport {
+    /// One entry a block.
+    pub blocks: Vec<BlockProfile>,
+    /// Name and version of the runtime that measured; empty where everything was in the table.
+    pub runtime: String,
+}
+
+/// Measures every block of a model by itself, as it is and in each of its forms.
+///
+/// # Errors
+/// C0015 when the latency table cannot be used; what reading and running the model gives.
+pub fn bench_blocks<'a>(
+    model: impl Into<Source<'a>>,
+    options: &BlockBenchOptions,
+    observer: &mut dyn Observer,
+) -> Result<BlockBenchReport, Error> {
+    let mut model = model.into().open()?.model;
+    pipeline::prepare(&mut model)?;
+    check_cancelled(observer)?;
+    let passes = Options { merge_all: options.merge_all, ..Options::default() };
+    let conditions = Conditions {
+        runtime: options.runtime.clone(),
+        batch: options.batch,
+        seconds: options.seconds,
+    };
+    let mut table = LatencyTable::open(options.latency_table.as_deref(), conditions)?;
+    let profiler = Profiler {
+        model: &model,
+        shrink: surgery::Shrink::Auto,
+        options: &passes,
+        is_fitted: false,
+        effort: f64::INFINITY,
+    };
+    let blocks = profiler.profiles(
+        surgery::blocks_of(&model)?,
+        surgery::forms,
+        Some(&mut table),
+        observer,
+    )?;
+    table.save()?;
+    Ok(BlockBenchReport { blocks, runtime: table.runtime().to_owned() })
+}

@@ -1,0 +1,262 @@
+//! What models say of images: accuracy, agreement, and the images that change their class.
+
+use std::path::{Path, PathBuf};
+
+use updp_exec::{Optimizer, RuntimeOptions};
+use updp_trainer::data::{Dataset, Preprocess};
+use updp_trainer::evaluator::FEW_CLASSES;
+use updp_trainer::images::Images;
+use updp_trainer::predictions::{Prediction, Predictions};
+
+use super::{Error, Observer, Source};
+
+/// How models are evaluated.
+#[derive(Clone, Debug)]
+pub struct EvaluateOptions {
+    /// Name of a preset (imagenet, cifar, fashion-mnist, none), or path of a file.
+    pub preprocess: String,
+    /// Most images to look at; `None` = all.
+    pub images: Option<usize>,
+    /// Seed that draws them, where not all are looked at.
+    pub seed: u64,
+    /// How models are run.
+    pub runtime: RuntimeOptions,
+}
+
+impl Default for EvaluateOptions {
+    fn default() -> Self {
+        Self {
+            preprocess: "imagenet".to_owned(),
+            images: None,
+            seed: 0,
+            runtime: RuntimeOptions::default(),
+        }
+    }
+}
+
+/// What one or two models say of images. Shares are 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvaluateReport {
+    /// Images that were read.
+    pub images: usize,
+    /// Images that could not be read, with the reasons.
+    pub skipped: Vec<String>,
+    /// Whether the class of each image is known.
+    pub has_labels: bool,
+    /// The models in the order given.
+    pub models: Vec<ModelScore>,
+    /// Share of the images of which both models say the same; `None` with one model.
+    pub agreement: Option<f64>,
+    /// Classes that have images, in their order: by label, or without labels by what the first model says.
+    pub classes: Vec<ClassScore>,
+    /// Images of which the models say different things, in the order of the data.
+    pub flipped: Vec<FlippedImage>,
+}
+
+/// The accuracy of one model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelScore {
+    /// Where it came from.
+    pub path: PathBuf,
+    /// Name and version of the runtime that ran it.
+    pub runtime: String,
+    /// Share of the images whose label is the model's first class; `None` without labels.
+    pub top1: Option<f64>,
+    /// Share of the images whose label is among its first five; `None` without labels and with ten classes or fewer.
+    pub top5: Option<f64>,
+}
+
+/// One class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassScore {
+    /// Its name, or its number where it has none.
+    pub name: String,
+    /// Its images.
+    pub images: usize,
+    /// Share of them that each model gets right; empty without labels.
+    pub top1: Vec<f64>,
+    /// Share of them of which both models say the same; `None` with one model.
+    pub agreement: Option<f64>,
+}
+
+/// An image of which two models say different things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlippedImage {
+    /// Path below the data set, or `FILE[ROW]`.
+    pub name: String,
+    /// Its own class; `None` without labels.
+    pub label: Option<String>,
+    /// The class that the first model says; `None` when a score is not finite.
+    pub first: Option<String>,
+    /// The class that the second model says.
+    pub second: Option<String>,
+}
+
+/// Runs one or two classifiers over images: top-1 and top-5 accuracy where there are labels, agreement of both, each class
+/// by itself, and the images that change their class.
+///
+/// # Errors
+/// C0001 for one model without labels, C0007 when the models have different numbers of classes, T0001 and T0107 when a
+/// model takes no images, T0003 when its output is no row of class scores, other T01 codes when the data cannot be read.
+pub fn evaluate<'a>(
+    model: impl Into<Source<'a>>,
+    other: Option<Source<'a>>,
+    data: &Path,
+    options: &EvaluateOptions,
+    observer: &mut dyn Observer,
+) -> Result<EvaluateReport, Error> {
+    let preprocess = Preprocess::parse(&options.preprocess)?;
+    let dataset = Dataset::open(data)?;
+    if other.is_none() && !dataset.has_labels() {
+        let detail = "the images have no labels, so one model cannot be compared with anything: give a second model";
+        return Err(Error::Usage { detail: detail.to_owned() });
+    }
+    let dataset = match options.images {
+        Some(count) if count < dataset.len() => dataset.sample(count, options.seed),
+        _ => dataset,
+    };
+    updp_trainer::use_threads(options.runtime.threads);
+    let mut models = vec![run(model.into(), &dataset, &preprocess, options, observer)?];
+    if let Some(other) = other {
+        models.push(run(other, &dataset, &preprocess, options, observer)?);
+    }
+    let classes = models[0].predictions.classes;
+    if let Some(second) = models.get(1).filter(|second| second.predictions.classes != classes) {
+        return Err(Error::DifferentSignature {
+            what: "number of classes",
+            first: classes.to_string(),
+            second: second.predictions.classes.to_string(),
+        });
+    }
+    // Labels beyond the classes of the model name other classes.
+    let labels = |it: &Prediction| it.label.is_some_and(|label| label < classes);
+    let has_labels = dataset.has_labels() && models[0].predictions.images.iter().all(labels);
+    if dataset.has_labels() && !has_labels {
+        observer
+            .warning("the labels name classes that the model does not have: accuracy is left out");
+    }
+    Ok(Evaluation { models: &models, names: dataset.classes(), has_labels }.report())
+}
+
+/// A model that was run.
+struct Ran {
+    path: PathBuf,
+    runtime: String,
+    predictions: Predictions,
+}
+
+fn run(
+    model: Source<'_>,
+    dataset: &Dataset,
+    preprocess: &Preprocess,
+    options: &EvaluateOptions,
+    observer: &mut dyn Observer,
+) -> Result<Ran, Error> {
+    let file = model.open()?;
+    let images = Images::new(&file.model, dataset.clone(), preprocess)?;
+    let mut executor = options.runtime.open(file.source.for_runtime(), Optimizer::All)?;
+    let what = format!("running {}", file.source.path.display());
+    let total = dataset.len();
+    observer.progress(&what, 0, total);
+    let predictions = Predictions::of(executor.as_mut(), &images, &mut |done| {
+        observer.progress(&what, done, total);
+        !observer.is_cancelled()
+    })?;
+    let predictions = predictions.ok_or(Error::Cancelled)?;
+    Ok(Ran { path: file.source.path, runtime: executor.name(), predictions })
+}
+
+/// Models with what they said.
+struct Evaluation<'a> {
+    models: &'a [Ran],
+    /// Names of the classes, where there are any.
+    names: &'a [String],
+    has_labels: bool,
+}
+
+impl Evaluation<'_> {
+    fn report(&self) -> EvaluateReport {
+        let first = &self.models[0].predictions;
+        let everything: Vec<usize> = (0..first.images.len()).collect();
+        EvaluateReport {
+            images: first.images.len(),
+            skipped: first.skipped.clone(),
+            has_labels: self.has_labels,
+            models: self.models.iter().map(|model| self.score(model)).collect(),
+            agreement: self.agreement(&everything),
+            classes: self.classes(),
+            flipped: everything.iter().filter_map(|at| self.flipped(*at)).collect(),
+        }
+    }
+
+    fn score(&self, model: &Ran) -> ModelScore {
+        let Predictions { classes, images, .. } = &model.predictions;
+        let count = |is: &dyn Fn(&Prediction) -> bool| {
+            share(images.iter().filter(|it| is(it)).count(), images.len())
+        };
+        let has_many = *classes > FEW_CLASSES;
+        ModelScore {
+            path: model.path.clone(),
+            runtime: model.runtime.clone(),
+            top1: self.has_labels.then(|| count(&Prediction::is_right)),
+            top5: (self.has_labels && has_many).then(|| count(&|it| it.is_among_five)),
+        }
+    }
+
+    /// What both models say of an image; `None` with one model.
+    fn both(&self, at: usize) -> Option<(Option<usize>, Option<usize>)> {
+        let class = |model: &Ran| model.predictions.images.get(at).and_then(|it| it.class);
+        Some((class(&self.models[0]), class(self.models.get(1)?)))
+    }
+
+    fn agreement(&self, images: &[usize]) -> Option<f64> {
+        self.models.get(1)?;
+        let is_same = |at: &&usize| self.both(**at).is_some_and(|(a, b)| a == b && a.is_some());
+        Some(share(images.iter().filter(is_same).count(), images.len()))
+    }
+
+    fn classes(&self) -> Vec<ClassScore> {
+        let first = &self.models[0].predictions;
+        let mut members: Vec<Vec<usize>> = vec![Vec::new(); first.classes];
+        for (at, image) in first.images.iter().enumerate() {
+            let class = if self.has_labels { image.label } else { image.class };
+            if let Some(list) = class.and_then(|class| members.get_mut(class)) {
+                list.push(at);
+            }
+        }
+        let used = members.iter().enumerate().filter(|(_, images)| !images.is_empty());
+        used.map(|(class, images)| {
+            let right = |model: &Ran| {
+                let is_right = |at: &&usize| model.predictions.images[**at].is_right();
+                share(images.iter().filter(is_right).count(), images.len())
+            };
+            ClassScore {
+                name: self.name(class),
+                images: images.len(),
+                top1: self.models.iter().filter(|_| self.has_labels).map(right).collect(),
+                agreement: self.agreement(images),
+            }
+        })
+        .collect()
+    }
+
+    fn flipped(&self, at: usize) -> Option<FlippedImage> {
+        let (first, second) = self.both(at).filter(|(a, b)| a != b)?;
+        let predictions = &self.models[0].predictions;
+        let label = predictions.images[at].label.filter(|_| self.has_labels);
+        Some(FlippedImage {
+            name: predictions.names.get(at).cloned().unwrap_or_default(),
+            label: label.map(|class| self.name(class)),
+            first: first.map(|class| self.name(class)),
+            second: second.map(|class| self.name(class)),
+        })
+    }
+
+    fn name(&self, class: usize) -> String {
+        self.names.get(class).cloned().unwrap_or_else(|| class.to_string())
+    }
+}
+
+fn share(count: usize, of: usize) -> f64 {
+    count as f64 / of.max(1) as f64
+}

@@ -1,0 +1,301 @@
+//! Training a model as it is on images, without a deep-learning framework.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use serde::Serialize;
+use updp_autodiff::step::TrainingStep;
+use updp_exec::{Optimizer, RuntimeOptions};
+use updp_ir::Model;
+use updp_passes::surgery;
+use updp_prune::config::DataConfig;
+use updp_prune::context::with_open_batch;
+use updp_prune::estimate::{TrainingEstimate, of_training};
+use updp_prune::work_folder;
+use updp_trainer::data::{Dataset, Preprocess};
+use updp_trainer::evaluator::{Evaluator, Score};
+use updp_trainer::finetune::{FinetuneSettings, Finetuned, Finetuning, TrainingConfig};
+use updp_trainer::hash::Fnv;
+use updp_trainer::images::Images;
+use updp_trainer::run::{BatchSource, Runner};
+use updp_trainer::train::End;
+
+use super::prune::encode;
+use super::shapes::fix_shapes;
+use super::{Error, Observer, Source};
+use crate::model_file::{self, ModelFile};
+use crate::write;
+
+/// How a model is trained.
+#[derive(Clone, Debug)]
+pub struct FinetuneOptions {
+    /// File that gets the trained model; `None` = the report has its bytes.
+    pub output: Option<PathBuf>,
+    /// Images: a folder (of folders, one a class), `.npz`, `.npy`, IDX or `.tar`.
+    pub data: PathBuf,
+    /// Images to score by; `None` = a share of the images is held out.
+    pub validation: Option<PathBuf>,
+    /// How images become inputs: a preset, or a JSON file as Hugging Face and timm publish it beside a model.
+    pub preprocess: String,
+    /// How the images are used. `images` bounds the training images; `None` = all of them.
+    pub use_of_data: DataConfig,
+    /// Epochs.
+    pub epochs: usize,
+    /// Settings of the training.
+    pub training: TrainingConfig,
+    /// Input shapes to fix: `NAME:1,3,224,224`.
+    pub input_shapes: Vec<String>,
+    /// Folder that keeps checkpoints, so that the same call resumes; `None` = nothing is kept.
+    pub work: Option<PathBuf>,
+    /// How models are run; training needs ONNX Runtime.
+    pub runtime: RuntimeOptions,
+}
+
+impl FinetuneOptions {
+    /// The defaults for images.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            output: None,
+            data: data.into(),
+            validation: None,
+            preprocess: "imagenet".to_owned(),
+            use_of_data: DataConfig::default(),
+            epochs: 10,
+            training: TrainingConfig::default(),
+            input_shapes: Vec::new(),
+            work: None,
+            runtime: RuntimeOptions::default(),
+        }
+    }
+}
+
+/// What a training did.
+#[derive(Debug)]
+pub struct FinetuneReport {
+    /// The trained model; `None` where it was written to a file.
+    pub model: Option<Bytes>,
+    /// Score of the input model.
+    pub before: Score,
+    /// The training: scores, steps, course.
+    pub trained: Finetuned,
+}
+
+/// What a training would do and how long it would take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FinetuneEstimate {
+    /// Images to train with.
+    pub training_images: usize,
+    /// Images to score by.
+    pub validation_images: usize,
+    /// Score of the input model.
+    pub before: Score,
+    /// Epochs, steps and times.
+    pub training: TrainingEstimate,
+}
+
+/// Trains a model on images and writes it.
+///
+/// # Errors
+/// C0001 for an expanded network; C0011 when the observer cancels; C0003 when the result cannot be written; T codes for images and
+/// training; X codes without ONNX Runtime.
+pub fn finetune<'a>(
+    model: impl Into<Source<'a>>,
+    options: &FinetuneOptions,
+    observer: &mut dyn Observer,
+) -> Result<FinetuneReport, Error> {
+    let mut setup = Setup::open(model.into(), options, observer)?;
+    let Some(written) = setup.written.take() else { return Err(expanded()) };
+    if let (Some(work), Some(folder)) = (&options.work, &setup.settings.folder) {
+        if folder.exists() {
+            observer.message(&format!("resuming with the results in {}", work.display()));
+        }
+        work_folder::mark(work)?;
+    }
+    let before = setup.evaluator.baseline();
+    observer.message(&format!("training with {} images; before: {before}", setup.dataset.len()));
+    let trained = setup.finetuning().run(&setup.model, observer)?;
+    if trained.end == End::Stopped {
+        let kept = options.work.as_ref().map_or_else(
+            || "nothing was kept, because there is no work folder".to_owned(),
+            |work| format!("the same command resumes from {}", work.display()),
+        );
+        observer.message(&format!("stopped after {} steps; {kept}", trained.steps));
+        return Err(Error::Interrupted);
+    }
+    let bytes = encode(&trained.put_into(written)?)?;
+    // The written model can be read.
+    ModelFile::read(&setup.path, bytes.clone())?;
+    let model = match &options.output {
+        Some(output) => {
+            write::model(output, &bytes)?;
+            None
+        }
+        None => Some(bytes),
+    };
+    Ok(FinetuneReport { model, before, trained })
+}
+
+/// Tells what [`finetune`] would do and how long it would take, measured on a few steps. Writes nothing.
+///
+/// # Errors
+/// As [`finetune`].
+pub fn estimate_finetune<'a>(
+    model: impl Into<Source<'a>>,
+    options: &FinetuneOptions,
+    observer: &mut dyn Observer,
+) -> Result<FinetuneEstimate, Error> {
+    let setup = Setup::open(model.into(), options, observer)?;
+    if setup.written.is_none() {
+        return Err(expanded());
+    }
+    Ok(FinetuneEstimate {
+        training_images: setup.dataset.len(),
+        validation_images: setup.validation_images,
+        before: setup.evaluator.baseline(),
+        training: of_training(&setup.finetuning(), &setup.model, observer)?,
+    })
+}
+
+/// The training step that [`finetune`] runs, as a graph. An expanded network has a step as well.
+///
+/// # Errors
+/// T0301 to T0310 when the network cannot be differentiated; T codes for images.
+pub fn training_step<'a>(
+    model: impl Into<Source<'a>>,
+    options: &FinetuneOptions,
+    observer: &mut dyn Observer,
+) -> Result<TrainingStep, Error> {
+    let setup = Setup::open(model.into(), options, observer)?;
+    Ok(setup.finetuning().step(&setup.model)?)
+}
+
+fn expanded() -> Error {
+    Error::Usage {
+        detail: "an expanded network is trained while it is pruned: --blocks LIST --epochs N --method progressive; its step can be written with --emit-step".to_owned(),
+    }
+}
+
+/// Everything that a training needs, opened.
+struct Setup {
+    path: PathBuf,
+    /// The network that is trained: its batch is open where every image keeps its result then.
+    model: Model,
+    /// The network that is written, with the batch it came with; `None` for an expanded network.
+    written: Option<Model>,
+    runner: Runner,
+    dataset: Dataset,
+    validation_images: usize,
+    preprocess: Preprocess,
+    teacher: Model,
+    evaluator: Evaluator,
+    settings: FinetuneSettings,
+}
+
+/// What tells one training from another.
+#[derive(Serialize)]
+struct JobKey<'a> {
+    work_version: u32,
+    program: &'static str,
+    model: String,
+    images: u64,
+    preprocess: &'a Preprocess,
+    runtime: &'a RuntimeOptions,
+    settings: &'a FinetuneSettings,
+}
+
+/// Version of what a work folder holds for a training.
+const WORK_VERSION: u32 = 1;
+
+impl Setup {
+    fn open(
+        model: Source<'_>,
+        options: &FinetuneOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
+        let ModelFile { source: model_file::Source { path, .. }, mut model } = model.open()?;
+        fix_shapes(&options.input_shapes, &mut model)?;
+        let has_lambda = model.graph.find(surgery::LAMBDA_INPUT).is_some();
+        observer.progress("reading data", 0, 0);
+        let preprocess = Preprocess::parse(&options.preprocess)?;
+        let DataConfig { held_out_share, images, seed } = options.use_of_data;
+        let (dataset, held_out) = Dataset::open(&options.data)?.split(held_out_share, seed);
+        let dataset = images.map_or_else(|| dataset.clone(), |count| dataset.sample(count, seed));
+        let validation = options.validation.as_deref().map_or(Ok(held_out), Dataset::open)?;
+        updp_trainer::use_threads(options.runtime.threads);
+        let runner = Runner {
+            runtime: options.runtime.runtime,
+            options: options.runtime.session(Optimizer::All),
+        };
+        observer.progress("running the model", 0, 0);
+        let (model, written) = if has_lambda {
+            (model, None)
+        } else {
+            (opened(&model, &runner, (&dataset, &preprocess), observer)?, Some(model))
+        };
+        let mut teacher = model.clone();
+        if has_lambda {
+            surgery::fix_lambda(&mut teacher, 0.0)?;
+        }
+        let validation = Images::new(&model, validation, &preprocess)?;
+        let validation_images = validation.images();
+        let evaluator = Evaluator::new(&runner, &teacher, validation)?;
+        let images = Images::new(&model, dataset.clone(), &preprocess)?;
+        let mut settings = options.training.settings(&model, &images, options.epochs, seed);
+        settings.folder = match &options.work {
+            Some(work) => {
+                let key = JobKey {
+                    work_version: WORK_VERSION,
+                    program: env!("CARGO_PKG_VERSION"),
+                    model: format!("{:016x}", Fnv::of(&encode(&model)?)),
+                    images: dataset.fingerprint(),
+                    preprocess: &preprocess,
+                    runtime: &options.runtime,
+                    settings: &settings,
+                };
+                Some(work_folder::job(work, &key))
+            }
+            None => None,
+        };
+        Ok(Self {
+            path,
+            model,
+            written,
+            runner,
+            dataset,
+            validation_images,
+            preprocess,
+            teacher,
+            evaluator,
+            settings,
+        })
+    }
+
+    fn finetuning(&self) -> Finetuning<'_> {
+        Finetuning {
+            runner: &self.runner,
+            dataset: &self.dataset,
+            preprocess: &self.preprocess,
+            evaluator: &self.evaluator,
+            teacher: &self.teacher,
+            settings: &self.settings,
+        }
+    }
+}
+
+/// The model with its batch open, where every image keeps its result then.
+fn opened(
+    model: &Model,
+    runner: &Runner,
+    (dataset, preprocess): (&Dataset, &Preprocess),
+    observer: &mut dyn Observer,
+) -> Result<Model, Error> {
+    let (working, is_open) = with_open_batch(model, runner, dataset, preprocess)?;
+    let batch = Images::new(&working, dataset.clone(), preprocess)?.fixed_batch();
+    if let (false, Some(batch)) = (is_open, batch) {
+        observer.message(&format!(
+            "the batch of the model is fixed at {batch}, and it is trained with that"
+        ));
+    }
+    Ok(working)
+}

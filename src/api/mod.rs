@@ -1,0 +1,61 @@
+//! The library: one function a job, plain options, plain reports.
+//!
+//! Nothing here prints. Progress, warnings and cancellation go through an [`Observer`].
+
+pub mod bench;
+pub mod compile;
+pub mod error;
+pub mod evaluate;
+pub mod finetune;
+pub mod inspect;
+pub mod prune;
+pub mod shapes;
+pub mod source;
+mod verification;
+pub mod verify;
+
+use updp_passes::Options;
+pub use updp_prune::{Goal, Observer, Silent, TrainingEvent};
+
+pub use bench::{
+    BenchOptions, BenchReport, BenchedModel, BlockBenchOptions, BlockBenchReport, bench,
+    bench_blocks,
+};
+pub use compile::{BlockCount, CompileOptions, CompileReport, VerificationStatus, compile};
+pub use error::Error;
+pub use evaluate::{
+    ClassScore, EvaluateOptions, EvaluateReport, FlippedImage, ModelScore, evaluate,
+};
+pub use finetune::{
+    FinetuneEstimate, FinetuneOptions, FinetuneReport, estimate_finetune, finetune, training_step,
+};
+pub use inspect::{InspectOptions, InspectReport, inspect};
+pub use prune::{
+    ExpandReport, PruneOptions, PruneReport, estimate, expand, prune, prune_structure,
+};
+pub use source::Source;
+pub use verify::{VerifyOptions, VerifyReport, verify};
+
+/// Which rules of exact compilation run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleOptions {
+    /// Whether merges are made wherever they are exact; else only where the cost model says the model gets no slower.
+    pub merge_all: bool,
+    /// Rules that are left out.
+    pub skip: Vec<String>,
+    /// When not empty, the only rules that run.
+    pub only: Vec<String>,
+}
+
+impl RuleOptions {
+    /// Options of the passes for a model of this size.
+    pub(crate) fn passes(&self, model_bytes: u64) -> Options {
+        Options {
+            merge_all: self.merge_all,
+            skip: self.skip.iter().cloned().collect(),
+            only: self.only.iter().cloned().collect(),
+            model_bytes: usize::try_from(model_bytes).unwrap_or(usize::MAX),
+            ..Options::default()
+        }
+    }
+}

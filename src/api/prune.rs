@@ -1,0 +1,233 @@
+//! Pruning: with images, or the structure alone; then exact compilation merges the pruned blocks.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use updp_exec::{InputData, ModelSource};
+use updp_ir::{DataPlacement, Model};
+use updp_passes::{ModelSummary, surgery};
+use updp_prune::config::PruneConfig;
+use updp_prune::estimate::Estimate;
+use updp_prune::structure::{self, StructureConfig};
+use updp_prune::{Goal, ImageSets, Pruned};
+use updp_trainer::data::{Dataset, Preprocess};
+use updp_verify::{Oracle, Verification};
+
+use super::shapes::fix_shapes;
+use super::{CompileOptions, CompileReport, Error, Observer, Source, compile};
+use crate::model_file::{self, ModelFile};
+
+/// How a model is pruned with images.
+#[derive(Clone, Debug)]
+pub struct PruneOptions {
+    /// Images: a folder (of folders, one a class), `.npz`, `.npy`, IDX or `.tar`. Labels are not needed.
+    pub data: PathBuf,
+    /// Images to report on; `None` = the held-out images serve.
+    pub validation: Option<PathBuf>,
+    /// How images become inputs: a preset, or a JSON file as Hugging Face and timm publish it beside a model.
+    pub preprocess: String,
+    /// The goal, and how it is reached. The rules and the runtime of [`Self::compile`] replace its own.
+    pub config: PruneConfig,
+    /// How the pruned network is merged, verified and written.
+    pub compile: CompileOptions,
+}
+
+impl PruneOptions {
+    /// The defaults for images and a goal.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>, goal: Goal) -> Self {
+        Self {
+            data: data.into(),
+            validation: None,
+            preprocess: "imagenet".to_owned(),
+            config: PruneConfig::new(goal),
+            compile: CompileOptions::default(),
+        }
+    }
+
+    fn images(&self) -> Result<ImageSets, Error> {
+        Ok(ImageSets {
+            preprocess: Preprocess::parse(&self.preprocess)?,
+            images: Dataset::open(&self.data)?,
+            validation: self.validation.as_deref().map(Dataset::open).transpose()?,
+        })
+    }
+
+    fn config(&self, model_bytes: u64) -> PruneConfig {
+        PruneConfig {
+            passes: self.compile.rules.passes(model_bytes),
+            runtime: self.compile.runtime.clone(),
+            ..self.config.clone()
+        }
+    }
+}
+
+/// What a pruning did.
+#[derive(Debug)]
+pub struct PruneReport {
+    /// The pruned blocks, and how they were chosen.
+    pub pruned: Pruned,
+    /// What merging them did. Its verification compares the merged network with the pruned one.
+    pub compiled: CompileReport,
+}
+
+/// Prunes a model with images, recovers its accuracy, merges the pruned blocks, verifies the merge and writes the result.
+///
+/// `None` when the options end it after an earlier stage. A missed goal is no error: [`PruneReport::pruned`] names it, and the
+/// best network found is written.
+///
+/// # Errors
+/// C0013, C0014 for blocks; C0011 when the observer cancels; T codes for images and training; all codes of
+/// [`compile`](super::compile()).
+pub fn prune<'a>(
+    model: impl Into<Source<'a>>,
+    options: &PruneOptions,
+    observer: &mut dyn Observer,
+) -> Result<Option<PruneReport>, Error> {
+    let Input { source, model, before } = Input::open(model.into(), &options.compile)?;
+    let config = options.config(source.total_bytes());
+    let images = options.images()?;
+    match updp_prune::prune(model, &images, &config, observer)? {
+        Some(pruned) => merge(&source, before, pruned, &options.compile, observer).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Tells what [`prune`] would do and how long it would take, measured on a few images and steps. Writes nothing.
+///
+/// # Errors
+/// As [`prune`].
+pub fn estimate<'a>(
+    model: impl Into<Source<'a>>,
+    options: &PruneOptions,
+    observer: &mut dyn Observer,
+) -> Result<Estimate, Error> {
+    let Input { source, model, .. } = Input::open(model.into(), &options.compile)?;
+    let config = options.config(source.total_bytes());
+    Ok(updp_prune::estimate::estimate(model, &options.images()?, &config, observer)?)
+}
+
+/// Prunes blocks without images and without recovering accuracy: an experiment with the structure. The result is not usable
+/// before it is trained.
+///
+/// # Errors
+/// C0013, C0014 for blocks, P0004 for a form; all codes of [`compile`](super::compile()).
+pub fn prune_structure<'a>(
+    model: impl Into<Source<'a>>,
+    config: &StructureConfig,
+    options: &CompileOptions,
+    observer: &mut dyn Observer,
+) -> Result<PruneReport, Error> {
+    let Input { source, model, before } = Input::open(model.into(), options)?;
+    let config = merged(config, options, source.total_bytes());
+    let pruned = structure::prune(model, &config, &options.input_data, observer)?;
+    merge(&source, before, pruned, options, observer)
+}
+
+/// An expanded network.
+#[derive(Debug)]
+pub struct ExpandReport {
+    /// The network: λ is one of its inputs.
+    pub model: Bytes,
+    /// The expanded blocks.
+    pub pruned: Pruned,
+    /// Size of the input model.
+    pub before: ModelSummary,
+    /// Size of the expanded network.
+    pub after: ModelSummary,
+    /// The expanded network at λ = 0 against the input model; `None` where nothing was compared.
+    pub verification: Option<Verification>,
+}
+
+/// Expands blocks: both flows of each stand side by side, mixed by the input λ. At λ = 0 the network computes what the input
+/// model computes, which is verified.
+///
+/// # Errors
+/// C0013, C0014 for blocks; C0008 when the networks differ at λ = 0; C0009 when they cannot be run.
+pub fn expand<'a>(
+    model: impl Into<Source<'a>>,
+    config: &StructureConfig,
+    options: &CompileOptions,
+    observer: &mut dyn Observer,
+) -> Result<ExpandReport, Error> {
+    let Input { source, model, before } = Input::open(model.into(), options)?;
+    let config = merged(config, options, source.total_bytes());
+    let pruned = structure::expand(model, &config, observer)?;
+    let bytes = encode(&pruned.model)?;
+    let verification =
+        if options.is_verified { Some(verify_at_zero(&source, &bytes, options)?) } else { None };
+    let written = ModelFile::read(&source.path, bytes.clone())?;
+    let after = ModelSummary::of(&written.model, written.total_bytes());
+    Ok(ExpandReport { model: bytes, pruned, before, after, verification })
+}
+
+/// A model that was read, with the input shapes that were asked for.
+struct Input {
+    source: model_file::Source,
+    model: Model,
+    before: ModelSummary,
+}
+
+impl Input {
+    fn open(model: Source<'_>, options: &CompileOptions) -> Result<Self, Error> {
+        let ModelFile { source, mut model } = model.open()?;
+        let before = ModelSummary::of(&model, source.total_bytes());
+        fix_shapes(&options.input_shapes, &mut model)?;
+        Ok(Self { source, model, before })
+    }
+}
+
+/// The configuration with the rules and the runtime of the compilation.
+fn merged(config: &StructureConfig, options: &CompileOptions, model_bytes: u64) -> StructureConfig {
+    StructureConfig {
+        passes: options.rules.passes(model_bytes),
+        runtime: options.runtime.clone(),
+        ..config.clone()
+    }
+}
+
+/// Merges the pruned blocks: exact compilation with the pruned network as its reference.
+fn merge(
+    input: &model_file::Source,
+    before: ModelSummary,
+    pruned: Pruned,
+    options: &CompileOptions,
+    observer: &mut dyn Observer,
+) -> Result<PruneReport, Error> {
+    let place = options.output.as_deref().unwrap_or(Path::new("-"));
+    let ModelFile { source, model } = ModelFile::read(place, encode(&pruned.model)?)?;
+    let source = model_file::Source { path: input.path.clone(), ..source };
+    let job = compile::Job { options, source: &source, input: Some(input), before };
+    let compiled = job.run(model, observer)?;
+    Ok(PruneReport { pruned, compiled })
+}
+
+fn verify_at_zero(
+    source: &model_file::Source,
+    expanded: &Bytes,
+    options: &CompileOptions,
+) -> Result<Verification, Error> {
+    let mut baseline = ModelFile::read(&source.path, expanded.clone())?.model;
+    surgery::fix_lambda(&mut baseline, 0.0)?;
+    let bytes = encode(&baseline)?;
+    let mut reference = source.again()?;
+    fix_shapes(&options.input_shapes, &mut reference)?;
+    let data: &InputData = &options.input_data;
+    let oracle = Oracle::new(
+        source.for_runtime(),
+        &reference.graph,
+        data,
+        options.inputs,
+        &options.runtime,
+    )?;
+    let result = oracle.compare(ModelSource::Bytes(&bytes))?;
+    match result.failure() {
+        Some(failure) => Err(Error::VerificationFailed { detail: format!("at λ = 0 {failure}") }),
+        None => Ok(result),
+    }
+}
+
+/// A model as bytes, tensors inside.
+pub(crate) fn encode(model: &Model) -> Result<Bytes, Error> {
+    Ok(model.encode(&DataPlacement::Inline)?.model_to_bytes())
+}

@@ -1,0 +1,163 @@
+//! `finetune`: trains a model as it is.
+
+use std::path::Path;
+
+use serde_json::json;
+use updp_autodiff::step::TrainingStep;
+use updp_prune::work_folder;
+
+use crate::api::prune::encode;
+use crate::api::{self, FinetuneOptions, FinetuneReport};
+use crate::cli::TrainArgs;
+use crate::error::CliError;
+use crate::model_file::is_pipe;
+use crate::terminal::{self, Progress, Verbosity, note, say};
+use crate::write;
+
+/// Trains a model.
+pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
+    if arguments.verbosity() == Verbosity::Quiet {
+        terminal::be_quiet();
+    }
+    let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
+    let images = &arguments.images;
+    let data = images.data.clone().ok_or_else(|| usage("training needs images: --data PATH"))?;
+    let target = arguments.output.as_deref();
+    let work = target.and_then(|target| images.work_folder(target));
+    let options = FinetuneOptions {
+        output: None,
+        data,
+        validation: images.val.clone(),
+        preprocess: images.preprocess.clone(),
+        use_of_data: images.config(),
+        epochs: arguments.epochs.get(),
+        training: arguments.training.config(),
+        input_shapes: arguments.input_shape.clone(),
+        work: work.clone(),
+        runtime: arguments.runtime.options(),
+    };
+    let mut progress = Progress::default();
+    if let Some(path) = &arguments.emit_step {
+        write_step(path, &api::training_step(&arguments.model, &options, &mut progress)?)?;
+    }
+    if arguments.dry_run {
+        let estimate = api::estimate_finetune(&arguments.model, &options, &mut progress)?;
+        drop(progress);
+        say(&format!(
+            "dry run: nothing is written\n  images: {} to train with, {} to score by; before: {}\n  {}",
+            estimate.training_images,
+            estimate.validation_images,
+            estimate.before,
+            estimate.training.words("training")
+        ));
+        return Ok(());
+    }
+    let Some(target) = target else { return Ok(()) };
+    // A folder that was asked for stays.
+    let work = work.filter(|_| images.work.is_none());
+    let report = api::finetune(&arguments.model, &options, &mut progress).inspect_err(|_| {
+        if let Some(work) = &work {
+            work_folder::remove_empty(work);
+        }
+    })?;
+    drop(progress);
+    if let Some(bytes) = &report.model {
+        write::model(target, bytes)?;
+    }
+    tell(arguments, target, &report);
+    if let Some(path) = &arguments.report {
+        write::text(path, &format!("{:#}\n", json(arguments, target, &report)))?;
+    }
+    if let Some(work) = work {
+        work_folder::remove(&work);
+    }
+    Ok(())
+}
+
+/// Prints how the training went.
+fn tell(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) {
+    if arguments.verbosity() == Verbosity::Quiet {
+        return;
+    }
+    let FinetuneReport { before, trained, .. } = report;
+    let (tensors, elements) = trained.parameters;
+    let print = |text: &str| if is_pipe(target) { note(text) } else { say(text) };
+    print(&format!(
+        "trained {tensors} tensors of {elements} elements in {} steps\n  before: {before}\n  after:  {}",
+        trained.steps, trained.score
+    ));
+    let lost = before.degradation(&trained.score);
+    if lost > 0.0 {
+        print(&format!(
+            "WARNING: the trained model is worse than the input model by {lost:.2} points on the held-out images; more images, more --epochs or a smaller --lr may help"
+        ));
+    }
+}
+
+/// The training, schema `updp-train/1`.
+fn json(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) -> serde_json::Value {
+    let FinetuneReport { before, trained, .. } = report;
+    let (tensors, elements) = trained.parameters;
+    json!({
+        "schema": "updp-train/1",
+        "model": arguments.model,
+        "output": target,
+        "before": before,
+        "after": trained.score,
+        "steps": trained.steps,
+        "tensors": tensors,
+        "parameters": elements,
+        "images_per_second": trained.course.images_per_second,
+        "epochs": trained.course.epochs,
+        "course": trained.course.steps,
+        "validations": trained.validations,
+    })
+}
+
+/// Writes a step, the first state as defaults of its inputs, and beside it which of its inputs and outputs are what.
+fn write_step(path: &Path, step: &TrainingStep) -> Result<(), CliError> {
+    let mut model = step.model.clone();
+    for state in &step.states {
+        if let Some(input) = model.graph.find(&state.input) {
+            model.graph.set_default(input, state.initial.clone())?;
+        }
+    }
+    let bytes = encode(&model)?;
+    let states: Vec<_> = step
+        .states
+        .iter()
+        .map(|state| {
+            let kind = format!("{:?}", state.kind).to_lowercase();
+            json!({
+                "input": state.input,
+                "output": state.output,
+                "kind": kind,
+                "source": state.source,
+                "dims": state.initial.dims(),
+            })
+        })
+        .collect();
+    let description = json!({
+        "schema": "updp-step/1",
+        "network_inputs": step.network_inputs,
+        "network_outputs": step.network_outputs,
+        "targets": step.names.targets,
+        "teachers": step.names.teachers,
+        "learning_rate": step.names.learning_rate,
+        "step": step.names.step,
+        "apply": step.names.apply,
+        "share": step.names.share,
+        "loss": step.names.loss,
+        "correct": step.names.correct,
+        "gradient_norm": step.names.gradient_norm,
+        "states": states,
+    });
+    write::model(path, &bytes)?;
+    write::text(&path.with_extension("json"), &format!("{description:#}\n"))?;
+    terminal::remark(&format!(
+        "the training step is in {}, which of its inputs and outputs are what in {}",
+        path.display(),
+        path.with_extension("json").display()
+    ));
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! Inner values of two networks for all images, moved along as fitting goes through them.
+//!
+//! A block is fitted to what the layers before it give, and those stay as they are from then on: their values are kept
+//! at the block's entry, so that only the layers up to the next block have to run.
+
+use indexmap::IndexMap;
+use updp_exec::Executor;
+use updp_ir::{Model, Tensor};
+use updp_passes::surgery::part_between;
+
+use crate::error::TrainerError;
+use crate::run::{Batch, BatchSource, CachedBatches, Runner};
+
+/// Most bytes of inner values kept of one network and set of images.
+const MOST_KEPT: usize = 640 << 20;
+
+/// Images as two networks see them.
+#[derive(Clone, Copy)]
+pub struct Flow<'a> {
+    /// What the original reads.
+    pub original: &'a dyn BatchSource,
+    /// What the pruned network reads; `None` where that is the same.
+    pub current: Option<&'a dyn BatchSource>,
+}
+
+/// The two networks, with names in common.
+#[derive(Clone, Copy)]
+pub struct Pair<'a> {
+    /// The original.
+    pub original: &'a Model,
+    /// The network pruned so far; `None` while that is the original.
+    pub current: Option<&'a Model>,
+    /// The output that is compared.
+    pub output: &'a str,
+}
+
+/// How far both networks have been run.
+#[derive(Debug, Default)]
+pub struct ActivationCache {
+    /// The value and what it is, for calibration and held-out images; `None` at the start.
+    cut: Option<(String, [Values; 2])>,
+}
+
+/// A value of both networks for a set of images.
+#[derive(Debug)]
+struct Values {
+    original: CachedBatches,
+    /// `None` where it is the same.
+    current: Option<CachedBatches>,
+}
+
+impl ActivationCache {
+    /// The value that is kept; `None` where networks run from their inputs.
+    #[must_use]
+    pub fn cut(&self) -> Option<&str> {
+        self.cut.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    /// Calibration and held-out images, as far as networks have been run; `inputs` where they have not.
+    #[must_use]
+    pub fn flows<'a>(&'a self, inputs: [&'a dyn BatchSource; 2]) -> [Flow<'a>; 2] {
+        match &self.cut {
+            Some((_, values)) => values.each_ref().map(Values::flow),
+            None => inputs.map(|original| Flow { original, current: None }),
+        }
+    }
+
+    /// What the pruned network has at the cut for each batch of held-out images; `None` at the start.
+    pub(crate) fn held_out(&self) -> Option<impl Iterator<Item = &Tensor>> {
+        let (name, [_, values]) = self.cut.as_ref()?;
+        let held = values.current.as_ref().unwrap_or(&values.original);
+        Some(held.batches.iter().filter_map(|batch| batch.inputs.get(name)))
+    }
+
+    /// Runs both networks up to the value `name`. Where that is no single way through the network, or too large to
+    /// be kept, all stays as it is.
+    ///
+    /// # Errors
+    /// What cutting and running refuse.
+    pub fn advance(
+        &mut self,
+        runner: &Runner,
+        networks: Pair<'_>,
+        name: &str,
+        inputs: [&dyn BatchSource; 2],
+    ) -> Result<(), TrainerError> {
+        if self.cut() == Some(name) || !networks.are_closed_behind(name)? {
+            return Ok(());
+        }
+        let from = self.cut().map(str::to_owned);
+        let flows = self.flows(inputs);
+        let [calibration, held_out] =
+            flows.map(|flow| networks.run(runner, flow, from.as_deref(), name));
+        if let (Some(calibration), Some(held_out)) = (calibration?, held_out?) {
+            self.cut = Some((name.to_owned(), [calibration, held_out]));
+        }
+        Ok(())
+    }
+}
+
+impl Values {
+    fn flow(&self) -> Flow<'_> {
+        let current = self.current.as_ref().map(|held| held as &dyn BatchSource);
+        Flow { original: &self.original, current }
+    }
+}
+
+impl Pair<'_> {
+    /// Whether all that comes after `name` is computed from it alone.
+    fn are_closed_behind(&self, name: &str) -> Result<bool, TrainerError> {
+        for model in std::iter::once(self.original).chain(self.current) {
+            let graph = &model.graph;
+            if graph.required_inputs().any(|input| graph.value(input).name() == name) {
+                return Ok(false);
+            }
+            if part_between(model, &[name], &[self.output])?.graph.required_inputs().count() != 1 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The value of both networks; `None` when it is too large.
+    fn run(
+        &self,
+        runner: &Runner,
+        flow: Flow<'_>,
+        from: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Values>, TrainerError> {
+        let Some(original) = values(runner, self.original, flow.original, from, name)? else {
+            return Ok(None);
+        };
+        let Some(model) = self.current else {
+            return Ok(Some(Values { original, current: None }));
+        };
+        let feed = flow.current.unwrap_or(flow.original);
+        let current = values(runner, model, feed, from, name)?;
+        Ok(current.map(|current| Values { original, current: Some(current) }))
+    }
+}
+
+/// A value of a network for all batches of a feed; `None` when it is too large.
+fn values(
+    runner: &Runner,
+    model: &Model,
+    feed: &dyn BatchSource,
+    from: Option<&str>,
+    name: &str,
+) -> Result<Option<CachedBatches>, TrainerError> {
+    let mut part = Part::open(runner, model, from, &[name])?;
+    let mut held = CachedBatches::default();
+    let mut bytes = 0;
+    for batch in feed.batches()? {
+        let mut made = part.run(&batch?.inputs)?;
+        let Some(value) = made.swap_remove(name) else { return Ok(None) };
+        bytes += value.bytes().len();
+        if bytes > MOST_KEPT {
+            return Ok(None);
+        }
+        let inputs = IndexMap::from([(name.to_owned(), value)]);
+        held.batches.push(Batch { inputs, labels: None });
+    }
+    Ok(Some(held))
+}
+
+/// A part of a network up to some values; those it starts from are passed on.
+pub(crate) struct Part {
+    executor: Option<Box<dyn Executor>>,
+    names: Vec<String>,
+}
+
+impl Part {
+    /// The part that makes the values `names` from the value `from`, or from the inputs.
+    pub(crate) fn open(
+        runner: &Runner,
+        model: &Model,
+        from: Option<&str>,
+        names: &[&str],
+    ) -> Result<Self, TrainerError> {
+        let graph = &model.graph;
+        let is_given = |name: &str| match from {
+            Some(from) => name == from,
+            None => graph.required_inputs().any(|input| graph.value(input).name() == name),
+        };
+        let made: Vec<&str> = names.iter().copied().filter(|name| !is_given(name)).collect();
+        let executor = if made.is_empty() {
+            None
+        } else {
+            Some(runner.open(&part_between(model, from.as_slice(), &made)?)?)
+        };
+        Ok(Self { executor, names: names.iter().map(|name| (*name).to_owned()).collect() })
+    }
+
+    pub(crate) fn run(
+        &mut self,
+        inputs: &IndexMap<String, Tensor>,
+    ) -> Result<IndexMap<String, Tensor>, TrainerError> {
+        let mut values = match &mut self.executor {
+            Some(executor) => executor.run(inputs)?,
+            None => IndexMap::new(),
+        };
+        for name in &self.names {
+            if let Some(input) = inputs.get(name) {
+                values.insert(name.clone(), input.clone());
+            }
+        }
+        Ok(values)
+    }
+}

@@ -1,0 +1,377 @@
+//! Training a network on images: from the network to the trained network, through one training step.
+
+mod config;
+mod diagnosis;
+mod history;
+mod hooks;
+mod session;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use updp_autodiff::step::{
+    Distance, Objective, Optimizer, Settled, State, StateKind, StepNames, StepSpec, TrainingStep,
+};
+use updp_autodiff::{Precision, set_precision};
+use updp_exec::{StateSpec, find_library};
+use updp_ir::{Model, Tensor};
+
+use crate::data::{Dataset, Preprocess};
+use crate::error::TrainerError;
+use crate::evaluator::Evaluator;
+use crate::evaluator::Score;
+use crate::images::Images;
+use crate::observer::{Observer, TrainingEvent};
+use crate::run::Runner;
+use crate::train::sandwich::SUBNETS;
+use crate::train::{
+    Augment, ClassWeights, End, Loader, LoaderSettings, Ramp, Schedule, Shrink, TrainOptions,
+    Validation, train,
+};
+pub use config::{Augmentation, OptimizerChoice, TrainingConfig};
+use history::History;
+pub use history::{Course, EpochSummary, StepSummary};
+use hooks::Watch;
+
+/// Steps between checkpoints.
+const CHECKPOINT_EVERY: u64 = 200;
+
+/// How a network is trained.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct FinetuneSettings {
+    /// Epochs in all.
+    pub epochs: usize,
+    /// Images of a step; a network of fixed batch keeps its own.
+    pub batch: usize,
+    /// Batches whose gradients make one update, at least 1; of a supernet the [`SUBNETS`].
+    pub accumulate: usize,
+    /// The rule.
+    pub optimizer: Optimizer,
+    /// Learning rate after the warm-up; it falls along half a cosine to `floor`.
+    pub peak: f64,
+    /// Learning rate at the end.
+    pub floor: f64,
+    /// Epochs in which the learning rate rises from 0.
+    pub warm_up_epochs: f64,
+    /// Decay of weights; norms and biases have none.
+    pub weight_decay: f64,
+    /// Gradients of a larger common norm are scaled down to it.
+    pub clip_norm: Option<f64>,
+    /// ε of label smoothing.
+    pub smoothing: f64,
+    /// Weight of the teacher beside labels, 0 to 1; without labels it is 1.
+    pub distill: f64,
+    /// T of the teacher's distribution.
+    pub temperature: f64,
+    /// d of the moving average of the parameters, which is what comes out then.
+    pub average: Option<f64>,
+    /// What is done to images.
+    pub augment: Augment,
+    /// How much images of a class count.
+    pub weights: ClassWeights,
+    /// Initializers that stay as they are, by name.
+    pub frozen: Vec<String>,
+    /// Whether activations are computed again in the backward pass instead of being kept for it.
+    pub recompute: bool,
+    /// In which numbers convolutions and matrix products are computed.
+    pub precision: Precision,
+    /// λ of each block at the end, 0 or 1; empty for a network without λ.
+    pub pruned: Vec<f32>,
+    /// K: λ has reached its end after 1/K of the epochs; ∞ = from the first step on.
+    pub speed: f64,
+    /// Form of that ramp.
+    pub ramp: Ramp,
+    /// When kernels shrink, of a network whose kernels do so little by little.
+    pub shrink: Shrink,
+    /// Whether λ goes by the sandwich rule instead, a subnet a batch ([`sandwich`](crate::train::sandwich)). BatchNormalizations then
+    /// keep the statistics they have: those of a batch would be of its subnet only.
+    pub is_sandwich: bool,
+    /// Seed of order and augmentation.
+    pub seed: u64,
+    /// Where checkpoints and the journal go.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
+}
+
+impl FinetuneSettings {
+    /// Multiplies the learning rate, at its peak and at its end.
+    pub fn scale_rate(&mut self, factor: f64) {
+        self.peak *= factor;
+        self.floor *= factor;
+    }
+}
+
+/// A network, its teacher and the images.
+pub struct Finetuning<'a> {
+    /// How networks are run; training needs ONNX Runtime.
+    pub runner: &'a Runner,
+    /// Images to train with.
+    pub dataset: &'a Dataset,
+    /// How they are prepared.
+    pub preprocess: &'a Preprocess,
+    /// What the network is scored by after each epoch; knows the classes and whether labels are of use.
+    pub evaluator: &'a Evaluator,
+    /// What the network is to do; needed without labels, and for [`FinetuneSettings::distill`].
+    pub teacher: &'a Model,
+    /// How.
+    pub settings: &'a FinetuneSettings,
+}
+
+/// The trained network.
+#[derive(Debug)]
+pub struct Finetuned {
+    /// The network with trained tensors under the names it had.
+    pub model: Model,
+    /// Its score on the evaluator's images.
+    pub score: Score,
+    /// Whether it was trained to the end.
+    pub end: End,
+    /// Updates made.
+    pub steps: u64,
+    /// After each epoch.
+    pub validations: Vec<Validation>,
+    /// The course of this run.
+    pub course: Course,
+    /// Tensors that were trained, and their elements.
+    pub parameters: (usize, usize),
+    step: TrainingStep,
+    state: IndexMap<String, Tensor>,
+    settled: Settled,
+}
+
+impl Finetuned {
+    /// Puts what was trained into the network as it was before its batch was opened.
+    ///
+    /// # Errors
+    /// T0309 when it is another network.
+    pub fn put_into(&self, network: Model) -> Result<Model, TrainerError> {
+        Ok(self.step.settle(network, &self.state, self.settled)?)
+    }
+}
+
+impl Finetuning<'_> {
+    /// The training step of a network.
+    ///
+    /// # Errors
+    /// T0001, T0107, T0108 when its input takes no images; T0301 to T0310 when it cannot be differentiated.
+    pub fn step(&self, network: &Model) -> Result<TrainingStep, TrainerError> {
+        let (bound, _) = self.bound(network)?;
+        self.built(bound)
+    }
+
+    /// The step of a network of fixed batch.
+    fn built(&self, bound: Model) -> Result<TrainingStep, TrainerError> {
+        let mut step = TrainingStep::build(bound, &self.spec())?;
+        if self.settings.recompute {
+            step.recompute()?;
+        }
+        set_precision(&mut step.model, self.settings.precision)?;
+        Ok(step)
+    }
+
+    /// The network with its batch fixed, and its images.
+    fn bound(&self, network: &Model) -> Result<(Model, Images), TrainerError> {
+        let images = Images::new(network, self.dataset.clone(), self.preprocess)?;
+        let mut bound = network.clone();
+        let batch = images.fixed_batch().unwrap_or(self.settings.batch);
+        let dims = [&[batch], images.spec().row_dims().as_slice()].concat();
+        if let Some(input) = bound.graph.find(images.input()) {
+            bound.graph.set_input_dims(input, &dims)?;
+        }
+        Ok((bound, images))
+    }
+
+    fn spec(&self) -> StepSpec {
+        let settings = self.settings;
+        let FinetuneSettings { smoothing, temperature, distill: weight, .. } = *settings;
+        let has_labels = self.evaluator.has_labels() && self.dataset.has_labels();
+        let objective = match self.evaluator.classes() {
+            None => Objective::Outputs(Distance::MeanSquare),
+            Some(_) if !has_labels || weight >= 1.0 => Objective::Teacher { temperature },
+            Some(_) if weight <= 0.0 => Objective::Labels { smoothing },
+            Some(_) => Objective::LabelsAndTeacher { smoothing, temperature, weight },
+        };
+        let plain = StepSpec::new(objective);
+        StepSpec {
+            optimizer: settings.optimizer,
+            weight_decay: settings.weight_decay,
+            clip_norm: settings.clip_norm,
+            average: settings.average,
+            accumulates: self.accumulate() > 1,
+            scales_loss: self.scales_loss(),
+            frozen: settings.frozen.clone(),
+            batch_norm_momentum: plain.batch_norm_momentum.filter(|_| !settings.is_sandwich),
+            ..plain
+        }
+    }
+
+    /// Refuses what training would refuse, before anything is trained.
+    ///
+    /// # Errors
+    /// As [`Self::step`]; T0401, T0406 to T0408 for settings and data; X0001, X0002 where there is no library of ONNX Runtime.
+    pub fn check(&self, network: &Model) -> Result<(), TrainerError> {
+        find_library(self.runner.options.library.as_deref())?;
+        let (bound, images) = self.bound(network)?;
+        self.built(bound)?;
+        let loader = self.loader(&images)?;
+        Ok(self.schedule(&loader).check()?)
+    }
+
+    /// Trains a network, or goes on where the folder says that a training of the same settings was.
+    ///
+    /// # Errors
+    /// As [`Self::step`]; T0401 to T0408 of training; X0001 to X0005 without ONNX Runtime; what the observer says.
+    pub fn run(
+        &self,
+        network: &Model,
+        observer: &mut dyn Observer,
+    ) -> Result<Finetuned, TrainerError> {
+        observer.training(TrainingEvent::Started {
+            epochs: self.settings.epochs,
+            has_lambda: self.has_lambda(),
+            is_supernet: self.settings.is_sandwich,
+        });
+        let trained = self.train(network, observer);
+        observer.training(TrainingEvent::Ended);
+        trained
+    }
+
+    /// Whether λ rises: a supernet draws it instead.
+    fn has_lambda(&self) -> bool {
+        !self.settings.pruned.is_empty() && !self.settings.is_sandwich
+    }
+
+    fn train(
+        &self,
+        network: &Model,
+        observer: &mut dyn Observer,
+    ) -> Result<Finetuned, TrainerError> {
+        let (bound, images) = self.bound(network)?;
+        let step = self.built(bound)?;
+        let loader = self.loader(&images)?;
+        let states = states_of(&step);
+        let results = step.names.results();
+        let is_rounded = self.settings.precision != Precision::Single;
+        let opened = session::open(&self.runner.options, is_rounded, &step, &states, &results)?;
+        if let Some(notice) = &opened.notice {
+            observer.message(notice);
+        }
+        let mut session = opened.session;
+        let schedule = self.schedule(&loader);
+        let options = self.options(&images, step.names.clone(), opened.hash);
+        let teacher = (!step.names.teachers.is_empty()).then(|| self.runner.open(self.teacher));
+        let mut watch = Watch {
+            finetuning: self,
+            network,
+            step: &step,
+            input: images.input(),
+            teacher: teacher.transpose()?,
+            observer,
+            history: History::new(self.has_lambda()),
+            last: None,
+        };
+        let trained = train(&mut session, &loader, &schedule, &options, &mut watch)?;
+        let last = watch.last.take();
+        let (model, score) = match last {
+            Some(last) if trained.end == End::Finished => last,
+            _ => watch.scored(&trained.snapshot.state)?,
+        };
+        let history = watch.history;
+        Ok(Finetuned {
+            model,
+            score,
+            end: trained.end,
+            steps: trained.snapshot.steps,
+            validations: trained.snapshot.validations,
+            course: history.finish(),
+            parameters: parameters(&step),
+            state: trained.snapshot.state,
+            settled: self.settled(),
+            step,
+        })
+    }
+
+    fn loader(&self, images: &Images) -> Result<Loader, TrainerError> {
+        let settings = self.settings;
+        let batch = images.fixed_batch().unwrap_or(settings.batch);
+        // Without a class head labels are no targets; each still has to be a class.
+        let classes = self.evaluator.classes().unwrap_or_else(|| self.dataset.classes().len());
+        let made = LoaderSettings {
+            augment: settings.augment.clone(),
+            // The step smooths.
+            smoothing: 0.0,
+            weights: settings.weights.clone(),
+            threads: self.runner.options.threads,
+            ..LoaderSettings::new(batch, classes.max(1), settings.seed)
+        };
+        Loader::new(self.dataset, self.preprocess, images.spec(), made)
+    }
+
+    fn schedule(&self, loader: &Loader) -> Schedule {
+        let settings = self.settings;
+        Schedule {
+            epochs: settings.epochs,
+            steps_per_epoch: (loader.steps_per_epoch() / self.accumulate()).max(1),
+            speed: settings.speed,
+            ramp: settings.ramp,
+            shrink: settings.shrink,
+            peak: settings.peak,
+            floor: settings.floor,
+            warm_up_epochs: settings.warm_up_epochs,
+        }
+    }
+
+    fn options(&self, images: &Images, names: StepNames, step_hash: u64) -> TrainOptions {
+        let fingerprint = BTreeMap::from([
+            ("step".to_owned(), format!("{step_hash:016x}")),
+            ("data".to_owned(), format!("{:016x}", self.dataset.fingerprint())),
+            ("preprocess".to_owned(), format!("{:?}", self.preprocess)),
+            ("threads".to_owned(), format!("{:?}", self.runner.options.threads)),
+            ("device".to_owned(), self.runner.options.device.to_string()),
+            ("sandwich".to_owned(), self.settings.is_sandwich.to_string()),
+        ]);
+        TrainOptions {
+            folder: self.settings.folder.clone(),
+            checkpoint_every: CHECKPOINT_EVERY,
+            fingerprint,
+            images: images.input().to_owned(),
+            names,
+            pruned: self.settings.pruned.clone(),
+            accumulate: self.accumulate() as u64,
+            scales_loss: self.scales_loss(),
+        }
+    }
+
+    /// Batches of an update.
+    fn accumulate(&self) -> usize {
+        if self.settings.is_sandwich { SUBNETS as usize } else { self.settings.accumulate.max(1) }
+    }
+
+    /// f16 loses small gradients and overflows early.
+    fn scales_loss(&self) -> bool {
+        self.settings.precision == Precision::Half
+    }
+
+    /// Which states come out.
+    fn settled(&self) -> Settled {
+        if self.settings.average.is_some() { Settled::Average } else { Settled::Current }
+    }
+}
+
+/// The states of a step, as a session takes them.
+#[must_use]
+pub fn states_of(step: &TrainingStep) -> Vec<StateSpec> {
+    let spec = |state: &State| StateSpec {
+        input: state.input.clone(),
+        output: state.output.clone(),
+        initial: state.initial.clone(),
+    };
+    step.states.iter().map(spec).collect()
+}
+
+/// Trained tensors and their elements.
+fn parameters(step: &TrainingStep) -> (usize, usize) {
+    let trained = step.states.iter().filter(|state| state.kind == StateKind::Parameter);
+    trained.fold((0, 0), |(count, elements), state| (count + 1, elements + state.initial.len()))
+}

@@ -1,0 +1,124 @@
+//! Differences that come from the reference itself: outputs that it draws at random, and elements of integer
+//! outputs (classes of an `ArgMax`, indices of a `TopK`) that rounding alone decides.
+//!
+//! This runs only after a comparison has failed, so that the common case costs nothing.
+
+use indexmap::IndexMap;
+use rand_pcg::Pcg64Mcg;
+use rand_pcg::rand_core::Rng;
+use updp_exec::{ExecError, Executor, compare_tensors};
+use updp_ir::Tensor;
+
+/// Relative change of the float inputs under which an integer element must hold to count as
+/// decided: the limit of one rewrite.
+const NUDGE: f64 = updp_exec::ONE_REWRITE_LIMIT;
+/// Nudges tried. Each flips a near tie with a chance of at least one quarter.
+const NUDGES: u64 = 8;
+
+/// Whether the reference gives another value of output `name` each time it runs.
+///
+/// # Errors
+/// What the executor fails with.
+pub fn is_random(
+    executor: &mut dyn Executor,
+    inputs: &IndexMap<String, Tensor>,
+    name: &str,
+    limit: f64,
+) -> Result<bool, ExecError> {
+    // Twice in one session: a new session may start its generator at the same seed.
+    let (first, second) = (executor.run(inputs)?, executor.run(inputs)?);
+    Ok(first
+        .get(name)
+        .zip(second.get(name))
+        .is_some_and(|(first, second)| !compare_tensors(first, second).is_within(limit)))
+}
+
+/// Of an integer or bool output: how many elements differ although the reference decides them, and
+/// how many differ where it does not. `None` when the two cannot be compared so.
+///
+/// # Errors
+/// What the executor fails with.
+pub fn split_differences(
+    executor: &mut dyn Executor,
+    inputs: &IndexMap<String, Tensor>,
+    name: &str,
+    reference: &Tensor,
+    result: &Tensor,
+) -> Result<Option<(usize, usize)>, ExecError> {
+    let (Some(expected), Some(found)) = (reference.to_i64(), result.to_i64()) else {
+        return Ok(None);
+    };
+    if reference.dtype() != result.dtype() || reference.dims() != result.dims() {
+        return Ok(None);
+    }
+    let mut is_undecided = vec![false; expected.len()];
+    for seed in 0..NUDGES {
+        let Some(inputs) = nudged(inputs, seed) else { return Ok(None) };
+        let outputs = executor.run(&inputs)?;
+        let Some(values) = outputs.get(name).and_then(Tensor::to_i64) else { return Ok(None) };
+        if values.len() != expected.len() {
+            return Ok(None);
+        }
+        for (at, value) in values.iter().enumerate() {
+            is_undecided[at] |= *value != expected[at];
+        }
+    }
+    let (mut decided, mut undecided) = (0, 0);
+    for at in (0..found.len()).filter(|at| found[*at] != expected[*at]) {
+        if is_undecided[at] { undecided += 1 } else { decided += 1 }
+    }
+    Ok(Some((decided, undecided)))
+}
+
+/// Float inputs times 1 ± [`NUDGE`], the sign drawn by element; `None` without float inputs.
+fn nudged(inputs: &IndexMap<String, Tensor>, seed: u64) -> Option<IndexMap<String, Tensor>> {
+    let mut random = Pcg64Mcg::new(0x9e37_79b9_7f4a_7c15 << 64 | u128::from(seed));
+    let mut any = false;
+    let nudged = inputs.iter().map(|(name, tensor)| {
+        if !tensor.dtype().is_foldable_float() {
+            return Some((name.clone(), tensor.clone()));
+        }
+        any = true;
+        let mut values = tensor.to_f64()?;
+        for value in &mut values {
+            *value *= if random.next_u32() & 1 == 0 { 1.0 + NUDGE } else { 1.0 - NUDGE };
+        }
+        let tensor = Tensor::from_f64(tensor.dtype(), tensor.dims().to_vec(), &values).ok()?;
+        Some((name.clone(), tensor))
+    });
+    let nudged = nudged.collect::<Option<IndexMap<_, _>>>()?;
+    any.then_some(nudged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use updp_exec::{ModelSource, Optimizer, Options, Runtime, open};
+    use updp_ir::{DataPlacement, DataType, Dim, ModelBuilder, Node};
+
+    /// The class of two scores, run by tract, against a result that says the other class.
+    fn split(scores: [f32; 2]) -> Option<(usize, usize)> {
+        let dims = [Dim::Known(1), Dim::Known(2)];
+        let mut builder = ModelBuilder::new(17);
+        builder.input("x", DataType::Float, &dims);
+        builder.node(Node::new("ArgMax").with("axis", 1_i64), &["x"], &["y"]);
+        builder.output("y", DataType::Int64, None);
+        let model = builder.build().expect("well formed");
+        let bytes = model.encode(&DataPlacement::Inline).expect("small").model_to_bytes();
+        let options = Options { optimizer: Optimizer::Off, ..Options::default() };
+        let mut executor =
+            open(ModelSource::Bytes(&bytes), Runtime::Tract, &options).expect("tract loads it");
+        let input = Tensor::from_f32(vec![1, 2], &scores).expect("two elements");
+        let inputs = IndexMap::from([("x".to_owned(), input)]);
+        let reference = executor.run(&inputs).expect("runs")["y"].clone();
+        let class = reference.to_i64().expect("integers")[0];
+        let result = Tensor::from_i64(vec![1, 1], &[1 - class]).expect("one element");
+        split_differences(executor.as_mut(), &inputs, "y", &reference, &result).expect("runs")
+    }
+
+    #[test]
+    fn a_near_tie_is_undecided_and_a_clear_case_is_not() {
+        assert_eq!(split([1.0, 1.000_001]), Some((0, 1)));
+        assert_eq!(split([1.0, 1.001]), Some((1, 0)));
+    }
+}

@@ -1,0 +1,449 @@
+//! Verification: both models run in one runtime with its own optimizer off, outputs compared.
+
+use std::ops::Range;
+
+use indexmap::IndexMap;
+use updp_exec::{
+    Comparison, ExecError, Executor, InputData, InputSpec, ModelSource, Optimizer, Runtime,
+    RuntimeOptions, SymbolSizes, input_specs, open, sample_inputs_in, symbol_plans,
+};
+use updp_ir::{Dim, Graph, Tensor};
+
+use crate::error::VerifyError;
+use crate::nondeterminism;
+
+/// Sizes tried for symbolic dims when the model refuses the usual ones.
+const OTHER_SIZES: [usize; 6] = [1, 2, 4, 16, 32, 224];
+/// Ranges of drawn integers: indices first, then what also fits small tables, then no zeros.
+const INTEGER_RANGES: [Range<u8>; 4] = [0..3, 0..2, 0..1, 1..2];
+/// Elements drawn for one run, all inputs together: 1 GiB of f32.
+const MAX_DRAWN_ELEMENTS: usize = 1 << 28;
+/// Images run at once when data are given and the batch is symbolic.
+const DATA_BATCH: usize = 100;
+
+/// The worst difference of one output over all inputs.
+#[derive(Clone, Debug)]
+pub struct OutputResult {
+    /// Output name.
+    pub name: String,
+    /// Largest max|Δ| / max|reference|.
+    pub relative: f64,
+    /// Root of the mean square difference, relative.
+    pub rms: f64,
+    /// Smallest cosine.
+    pub cosine: f64,
+    /// Smallest share of rows with the same largest entry.
+    pub top1_agreement: Option<f64>,
+    /// What it was held against.
+    pub limit: f64,
+    /// Integer elements that differ only where the reference does not decide them: it changes them
+    /// itself when its inputs change by 1e-5.
+    pub undecided: usize,
+    /// Whether the reference gave something else than zeros, NaN and infinities: else an equality says
+    /// nothing.
+    pub is_telling: bool,
+    /// The comparison in words, when it is not within the limit.
+    pub failure: Option<String>,
+}
+
+/// The outcome of running two models.
+#[derive(Clone, Debug, Default)]
+pub struct Verification {
+    /// Runtime and version.
+    pub runtime: String,
+    /// Number of inputs run.
+    pub runs: usize,
+    /// One row an output.
+    pub outputs: Vec<OutputResult>,
+    /// Outputs of which the reference gives other values each time; they are not compared.
+    pub random: Vec<String>,
+    /// Top-1 of reference and model on the labels.
+    pub top1: Option<(f64, f64)>,
+    /// How many parts were compared, where the models could not be run whole.
+    pub parts: Option<usize>,
+}
+
+impl Verification {
+    /// Whether every output is within its limit.
+    #[must_use]
+    pub fn is_passed(&self) -> bool {
+        self.outputs.iter().all(|output| output.failure.is_none())
+    }
+
+    /// The worst relative difference.
+    #[must_use]
+    pub fn worst(&self) -> f64 {
+        self.outputs.iter().map(|output| output.relative).fold(0.0, f64::max)
+    }
+
+    /// The first failure in words.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let output = self.outputs.iter().find(|output| output.failure.is_some())?;
+        Some(format!(
+            "output {:?} differs: {} (limit {:e})",
+            output.name,
+            output.failure.as_deref().unwrap_or_default(),
+            output.limit
+        ))
+    }
+
+    fn add(&mut self, name: &str, comparison: &Comparison, limit: f64) {
+        let failure = (!comparison.is_within(limit)).then(|| comparison.to_string());
+        let (rms, cosine, top1) = match comparison {
+            Comparison::Float(d) => (d.rms, d.cosine, d.top1_agreement),
+            _ => (0.0, 1.0, None),
+        };
+        let at = self.outputs.iter().position(|output| output.name == name);
+        let at = at.unwrap_or_else(|| {
+            self.outputs.push(OutputResult {
+                name: name.to_owned(),
+                relative: 0.0,
+                rms: 0.0,
+                cosine: 1.0,
+                top1_agreement: None,
+                limit,
+                undecided: 0,
+                is_telling: false,
+                failure: None,
+            });
+            self.outputs.len() - 1
+        });
+        let row = &mut self.outputs[at];
+        row.is_telling |= match comparison {
+            Comparison::Float(d) => d.max_ref > 0.0,
+            _ => true,
+        };
+        row.relative = row.relative.max(comparison.relative());
+        row.rms = row.rms.max(rms);
+        row.cosine = row.cosine.min(cosine);
+        row.top1_agreement = match (row.top1_agreement, top1) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        row.failure = row.failure.take().or(failure);
+    }
+}
+
+/// Inputs with the outputs of the reference.
+pub type Run = (IndexMap<String, Tensor>, IndexMap<String, Tensor>);
+type Runs = Vec<Run>;
+
+/// A comparison that failed: number of the run, output, result.
+type Failing = Vec<(usize, String, Tensor)>;
+
+/// Runs a reference once and any number of models against it.
+pub struct Oracle<'a> {
+    source: ModelSource<'a>,
+    options: RuntimeOptions,
+    /// Name and version of the runtime that ran the reference.
+    runtime: String,
+    /// Inputs with the reference's outputs.
+    runs: Runs,
+    labels: Option<Vec<i64>>,
+    limit: Option<f64>,
+}
+
+impl<'a> Oracle<'a> {
+    /// Runs the reference on `data`, or on `count` drawn inputs.
+    ///
+    /// # Errors
+    /// C0009 when no runtime can run the reference; C0006 when the data do not fit.
+    pub fn new(
+        source: ModelSource<'a>,
+        graph: &Graph,
+        data: &InputData,
+        count: usize,
+        options: &RuntimeOptions,
+    ) -> Result<Self, VerifyError> {
+        let specs = input_specs(graph);
+        let mut executor = options.open(source, Optimizer::Off).map_err(unverifiable)?;
+        let mut runs = reference_runs(executor.as_mut(), specs.as_deref(), data, count);
+        if runs.is_err() && options.runtime == Runtime::Auto && !is_tract(&executor.name()) {
+            // A runtime may load a model and still lack a kernel; its own error is the one to show.
+            if let Ok(mut other) = open(source, Runtime::Tract, &options.session(Optimizer::Off))
+                && let Ok(others) = reference_runs(other.as_mut(), specs.as_deref(), data, count)
+            {
+                (executor, runs) = (other, Ok(others));
+            }
+        }
+        let runs = runs?;
+        if runs.is_empty() {
+            return Err(VerifyError::Unverifiable { detail: "there is no input to run".into() });
+        }
+        Ok(Self {
+            source,
+            options: options.clone(),
+            runtime: executor.name(),
+            runs,
+            labels: data.labels.clone(),
+            limit: None,
+        })
+    }
+
+    /// The runtime the reference ran in; a fallback would hide a model that runtime rejects.
+    fn runtime(&self) -> (Runtime, updp_exec::Options) {
+        let runtime = match self.options.runtime {
+            Runtime::Auto if is_tract(&self.runtime) => Runtime::Tract,
+            Runtime::Auto => Runtime::Ort,
+            chosen => chosen,
+        };
+        (runtime, self.options.session(Optimizer::Off))
+    }
+
+    /// Holds every output against this limit instead of that of its dtype.
+    #[must_use]
+    pub fn with_limit(mut self, limit: Option<f64>) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The inputs with the reference's outputs.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Runs a model on the same inputs and compares.
+    ///
+    /// # Errors
+    /// C0008 when the runtime that ran the reference cannot run the model.
+    pub fn compare(&self, source: ModelSource<'_>) -> Result<Verification, VerifyError> {
+        let (runtime, options) = self.runtime();
+        let rejected = |error: ExecError| VerifyError::VerificationFailed {
+            detail: format!("{} ran the reference but not the result: {error}", self.runtime),
+        };
+        let mut executor = open(source, runtime, &options).map_err(rejected)?;
+        let mut verification = Verification {
+            runtime: executor.name(),
+            runs: self.runs.len(),
+            ..Verification::default()
+        };
+        let mut hits = (0_usize, 0_usize, 0_usize);
+        let mut failing = Failing::new();
+        for (run, (inputs, reference)) in self.runs.iter().enumerate() {
+            let outputs = executor.run(inputs).map_err(rejected)?;
+            for (name, comparison) in updp_exec::compare(reference, &outputs) {
+                let limit = self.limit_of(reference.get(&name));
+                verification.add(&name, &comparison, limit);
+                if !comparison.is_within(limit)
+                    && let Some(tensor) = outputs.get(&name)
+                {
+                    failing.push((run, name, tensor.clone()));
+                }
+            }
+            if let Some(labels) = &self.labels {
+                count_hits(labels, reference, &outputs, &mut hits);
+            }
+        }
+        if hits.2 > 0 {
+            let share = |count: usize| count as f64 / hits.2 as f64;
+            verification.top1 = Some((share(hits.0), share(hits.1)));
+        }
+        if !failing.is_empty() {
+            drop(executor);
+            self.reconsider(&mut verification, &failing)?;
+        }
+        Ok(verification)
+    }
+
+    fn limit_of(&self, reference: Option<&Tensor>) -> f64 {
+        let limit = reference.map_or(0.0, |tensor| updp_exec::whole_network_limit(tensor.dtype()));
+        self.limit.unwrap_or(limit)
+    }
+
+    /// Takes back failures that are the reference's own doing (see [`nondeterminism`]).
+    ///
+    /// # Errors
+    /// C0009 when every output is random.
+    fn reconsider(
+        &self,
+        verification: &mut Verification,
+        failing: &Failing,
+    ) -> Result<(), VerifyError> {
+        let (runtime, options) = self.runtime();
+        let mut executor = open(self.source, runtime, &options)?;
+        let mut standing: IndexMap<&str, bool> = IndexMap::new();
+        for (run, name, result) in failing {
+            let (inputs, outputs) = &self.runs[*run];
+            let Some(reference) = outputs.get(name) else { continue };
+            let limit = self.limit_of(Some(reference));
+            if verification.random.contains(name) {
+                continue;
+            }
+            if nondeterminism::is_random(executor.as_mut(), inputs, name, limit)? {
+                verification.random.push(name.clone());
+                continue;
+            }
+            let split = nondeterminism::split_differences(
+                executor.as_mut(),
+                inputs,
+                name,
+                reference,
+                result,
+            )?;
+            let row = verification.outputs.iter_mut().find(|row| row.name == *name);
+            if let (Some((0, undecided)), Some(row)) = (split, row) {
+                row.undecided += undecided;
+                standing.entry(name).or_insert(false);
+            } else {
+                standing.insert(name, true);
+            }
+        }
+        for row in &mut verification.outputs {
+            if standing.get(row.name.as_str()) == Some(&false) {
+                (row.failure, row.relative) = (None, 0.0);
+            }
+        }
+        let random = verification.random.clone();
+        verification.outputs.retain(|row| !random.contains(&row.name));
+        if verification.outputs.is_empty() {
+            return Err(VerifyError::Unverifiable {
+                detail: "every output of the model is random: it gives other values each time"
+                    .into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn is_tract(name: &str) -> bool {
+    name.starts_with("tract")
+}
+
+/// Runs the reference on the data given, or on drawn inputs.
+fn reference_runs(
+    executor: &mut dyn Executor,
+    specs: Option<&[InputSpec]>,
+    data: &InputData,
+    count: usize,
+) -> Result<Runs, VerifyError> {
+    if data.arrays.is_empty() {
+        let specs = specs.ok_or_else(|| VerifyError::Unverifiable {
+            detail: "an input has no known shape; give one with --input-data".into(),
+        })?;
+        return drawn_runs(executor, specs, count);
+    }
+    let fixed = specs.and_then(|specs| match specs.first()?.dims.first()? {
+        Dim::Known(size) => Some(*size),
+        _ => None,
+    });
+    let mut runs = Vec::new();
+    for batch in data.batches(fixed.unwrap_or(DATA_BATCH)) {
+        let outputs = executor.run(&batch)?;
+        runs.push((batch, outputs));
+    }
+    Ok(runs)
+}
+
+fn unverifiable(error: ExecError) -> VerifyError {
+    match error {
+        ExecError::LibraryNotFound { .. }
+        | ExecError::LibraryUnusable { .. }
+        | ExecError::LibraryTooOld { .. }
+        | ExecError::LibraryAlreadyLoaded { .. }
+        | ExecError::RuntimeStart { .. }
+        | ExecError::DeviceUnavailable { .. } => error.into(),
+        _ => VerifyError::Unverifiable { detail: error.to_string() },
+    }
+}
+
+/// Draws inputs the reference accepts and runs it on them: sizes of open dims and ranges of integers
+/// are tried until it does.
+fn drawn_runs(
+    executor: &mut dyn Executor,
+    specs: &[InputSpec],
+    count: usize,
+) -> Result<Runs, VerifyError> {
+    let usual = symbol_plans(specs);
+    let has_open_dims = specs.iter().flat_map(|s| &s.dims).any(|d| !matches!(d, Dim::Known(_)));
+    let has_integers = specs.iter().any(|spec| spec.dtype.is_integer());
+    let sizes: &[usize] = if has_open_dims { &OTHER_SIZES } else { &[] };
+    let ranges = if has_integers { &INTEGER_RANGES[..] } else { &INTEGER_RANGES[..1] };
+    let mut first_error = None;
+    for plans in std::iter::once(usual.clone()).chain(sizes.iter().map(|s| sized(&usual, *s))) {
+        for range in ranges {
+            match run_plans(executor, specs, &plans, count.max(plans.len()), range) {
+                Ok(runs) => return Ok(runs),
+                Err(error) => _ = first_error.get_or_insert(error),
+            }
+        }
+    }
+    let detail = first_error.map_or_else(String::new, |error| error.to_string());
+    Err(VerifyError::Unverifiable {
+        detail: format!("the model does not run on drawn inputs: {detail}"),
+    })
+}
+
+/// Refuses inputs that are larger than [`MAX_DRAWN_ELEMENTS`] in sum.
+fn check_size(specs: &[InputSpec], plan: &SymbolSizes) -> Result<(), ExecError> {
+    let mut total = 0_usize;
+    for spec in specs {
+        let dims: Vec<usize> = (0..spec.dims.len()).map(|axis| plan.size_of(spec, axis)).collect();
+        total = total.saturating_add(dims.iter().copied().fold(1, usize::saturating_mul));
+        if total > MAX_DRAWN_ELEMENTS {
+            return Err(ExecError::SampleSize { name: spec.name.clone(), dims });
+        }
+    }
+    Ok(())
+}
+
+/// The same plans with every size that is no batch set to `size`.
+fn sized(plans: &[SymbolSizes], size: usize) -> Vec<SymbolSizes> {
+    let fixed = |v: &usize| if *v == 1 || *v == 3 { *v } else { size };
+    plans
+        .iter()
+        .map(|plan| SymbolSizes {
+            symbols: plan.symbols.iter().map(|(k, v)| (k.clone(), fixed(v))).collect(),
+            unknown: plan.unknown.iter().map(|(k, v)| (k.clone(), fixed(v))).collect(),
+        })
+        .collect()
+}
+
+fn run_plans(
+    executor: &mut dyn Executor,
+    specs: &[InputSpec],
+    plans: &[SymbolSizes],
+    count: usize,
+    integers: &Range<u8>,
+) -> Result<Runs, ExecError> {
+    let mut runs = Vec::with_capacity(count);
+    for seed in 0..count {
+        let plan = &plans[seed % plans.len()];
+        check_size(specs, plan)?;
+        let inputs = sample_inputs_in(specs, seed as u64, plan, integers.clone())?;
+        let outputs = executor.run(&inputs)?;
+        runs.push((inputs, outputs));
+    }
+    Ok(runs)
+}
+
+/// Counts rows of the first output whose largest entry is the label: reference, model, rows.
+fn count_hits(
+    labels: &[i64],
+    reference: &IndexMap<String, Tensor>,
+    outputs: &IndexMap<String, Tensor>,
+    hits: &mut (usize, usize, usize),
+) {
+    let classes = |map: &IndexMap<String, Tensor>| -> Option<Vec<usize>> {
+        let tensor = map.values().next()?;
+        let width = *tensor.dims().last()?;
+        let values = tensor.to_f64()?;
+        Some(values.chunks(width.max(1)).map(largest).collect())
+    };
+    let (Some(a), Some(b)) = (classes(reference), classes(outputs)) else { return };
+    let from = hits.2;
+    for (row, (a, b)) in a.iter().zip(&b).enumerate() {
+        let Some(label) = labels.get(from + row) else { return };
+        hits.0 += usize::from(*a as i64 == *label);
+        hits.1 += usize::from(*b as i64 == *label);
+        hits.2 += 1;
+    }
+}
+
+fn largest(row: &[f64]) -> usize {
+    row.iter()
+        .enumerate()
+        .fold((0, f64::MIN), |best, (at, v)| if *v > best.1 { (at, *v) } else { best })
+        .0
+}
