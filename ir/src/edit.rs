@@ -238,18 +238,6 @@ impl Graph {
         Ok(())
     }
 
-    /// Makes the slots after the last present operand of a node disappear.
-    pub fn trim_operands(&mut self, node: NodeId) {
-        let operands = self.operands(node);
-        let used = operands.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        if used != operands.len()
-            && let Some(Vertex::Node(node)) = self.vertices.node_weight_mut(Self::raw_node(node))
-        {
-            node.operand_slots = used;
-            self.edited = true;
-        }
-    }
-
     /// Runs `edit` on each body of `node` (If branches, Loop and Scan bodies), then renews the
     /// captures of the node.
     ///

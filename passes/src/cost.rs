@@ -4,6 +4,8 @@
 //! Only ratios between the constants matter to a decision. `scripts/cost_model.py` holds the decisions
 //! against ONNX Runtime's clock; docs/experiments/cost-model.md says how often they were right.
 
+use updp_ir::ConvGeometry;
+
 use crate::kernel::AffineMap;
 use crate::lift::{Domain, Linear, input_size};
 use crate::rule::Context;
@@ -34,14 +36,8 @@ pub struct MapShape {
     pub out_channels: usize,
     /// Groups.
     pub groups: usize,
-    /// Kernel; empty for a fully connected map.
-    pub kernel: Vec<usize>,
-    /// Strides.
-    pub stride: Vec<usize>,
-    /// Dilations.
-    pub dilation: Vec<usize>,
-    /// Padding before plus after each spatial dim.
-    pub padding: Vec<usize>,
+    /// Kernel, strides, dilations and paddings; empty for a fully connected map.
+    pub geometry: ConvGeometry,
     /// Whether a border map is added to the result.
     pub has_border: bool,
 }
@@ -54,10 +50,7 @@ impl MapShape {
             in_channels: map.in_channels(),
             out_channels: map.out_channels(),
             groups: map.groups,
-            kernel: map.kernel_size().to_vec(),
-            stride: map.stride.clone(),
-            dilation: map.dilation.clone(),
-            padding: map.pad_begin.iter().zip(&map.pad_end).map(|(b, e)| b + e).collect(),
+            geometry: map.geometry(),
             has_border: map.border.is_some(),
         }
     }
@@ -69,10 +62,7 @@ impl MapShape {
             in_channels: unit.in_channels,
             out_channels: unit.out_channels,
             groups: unit.groups,
-            kernel: unit.kernel.clone(),
-            stride: unit.stride.clone(),
-            dilation: unit.dilation.clone(),
-            padding: unit.pad_begin.iter().zip(&unit.pad_end).map(|(b, e)| b + e).collect(),
+            geometry: unit.geometry.clone(),
             has_border: false,
         }
     }
@@ -80,29 +70,26 @@ impl MapShape {
     /// Sizes of the map that applies `self`, then `next`, where one exists (L1, L15).
     #[must_use]
     pub fn then(&self, next: &Self) -> Self {
-        let mut kernel = Vec::new();
-        let mut dilation = Vec::new();
-        for axis in 0..self.kernel.len() {
-            let outer = self.stride[axis] * next.dilation[axis];
-            let first = self.dilation[axis] * (self.kernel[axis] - 1);
-            let second = outer * (next.kernel[axis] - 1);
+        let mut geometry = ConvGeometry::pointwise(self.geometry.rank());
+        for (axis, (first, second)) in self.geometry.axes().zip(next.geometry.axes()).enumerate() {
+            let outer = first.stride * second.dilation;
             let step = gcd(
-                if self.kernel[axis] > 1 { self.dilation[axis] } else { 0 },
-                if next.kernel[axis] > 1 { outer } else { 0 },
+                if first.kernel > 1 { first.dilation } else { 0 },
+                if second.kernel > 1 { outer } else { 0 },
             )
             .max(1);
-            kernel.push((first + second) / step + 1);
-            dilation.push(step);
+            let extent = first.extent() + first.stride * second.extent();
+            geometry.kernel[axis] = extent / step + 1;
+            geometry.stride[axis] = first.stride * second.stride;
+            geometry.dilation[axis] = step;
+            geometry.pad_begin[axis] = first.begin + first.stride * second.begin;
+            geometry.pad_end[axis] = first.end + first.stride * second.end;
         }
-        let axes = 0..self.kernel.len();
         Self {
             in_channels: self.in_channels,
             out_channels: next.out_channels,
             groups: gcd(self.groups, next.groups),
-            kernel,
-            dilation,
-            stride: axes.clone().map(|a| self.stride[a] * next.stride[a]).collect(),
-            padding: axes.map(|a| self.padding[a] + self.stride[a] * next.padding[a]).collect(),
+            geometry,
             has_border: self.has_border || next.has_border,
         }
     }
@@ -110,17 +97,17 @@ impl MapShape {
     /// Multiply-adds for one result position.
     #[must_use]
     pub fn macs_per_output(&self) -> f64 {
-        let taps: usize = self.kernel.iter().product();
+        let taps = self.geometry.taps();
         (self.out_channels * (self.in_channels / self.groups) * taps) as f64
     }
 
     /// Estimated time in nanoseconds on an input of these spatial dims (`None` = symbolic) or rows.
     #[must_use]
     pub fn cost_ns(&self, input: Option<&[usize]>) -> f64 {
-        let nominal = vec![NOMINAL_EDGE; self.kernel.len()];
+        let nominal = vec![NOMINAL_EDGE; self.geometry.rank()];
         let input = input.unwrap_or(&nominal);
         let output = self.output_size(input);
-        let (positions_in, positions_out) = if self.kernel.is_empty() {
+        let (positions_in, positions_out) = if self.geometry.rank() == 0 {
             let rows = input.first().map_or(NOMINAL_ROWS, |rows| *rows as f64);
             (rows, rows)
         } else {
@@ -143,13 +130,12 @@ impl MapShape {
     /// Spatial dims of the result.
     #[must_use]
     pub fn output_size(&self, input: &[usize]) -> Vec<usize> {
-        (0..self.kernel.len())
-            .map(|axis| {
-                let reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-                let padded = input.get(axis).copied().unwrap_or(NOMINAL_EDGE) + self.padding[axis];
-                padded.saturating_sub(reach) / self.stride[axis] + 1
-            })
-            .collect()
+        let axes = self.geometry.axes().enumerate();
+        axes.map(|(at, axis)| {
+            let padded = input.get(at).copied().unwrap_or(NOMINAL_EDGE) + axis.padding();
+            padded.saturating_sub(axis.extent() + 1) / axis.stride + 1
+        })
+        .collect()
     }
 }
 
@@ -183,7 +169,7 @@ pub fn graph_ns(cx: &Context<'_>) -> f64 {
         }
         if let Some(unit) = Linear::at(cx, node) {
             let domain = if unit.is_conv() {
-                Domain::Spatial(unit.kernel.len())
+                Domain::Spatial(unit.geometry.rank())
             } else {
                 Domain::Connected(unit.channel_axis)
             };
@@ -215,10 +201,11 @@ mod tests {
             in_channels: i,
             out_channels: o,
             groups,
-            kernel: vec![k; 2],
-            stride: vec![1; 2],
-            dilation: vec![1; 2],
-            padding: vec![k - 1; 2],
+            geometry: ConvGeometry {
+                pad_begin: vec![(k - 1) / 2; 2],
+                pad_end: vec![k / 2; 2],
+                ..ConvGeometry::dense(vec![k; 2])
+            },
             has_border: false,
         }
     }

@@ -150,11 +150,11 @@ fn composing_effort(block: &Block) -> f64 {
     let mut effort = 0.0;
     for unit in block.linears() {
         let next = MapShape::of_unit(unit);
-        whole = Some(match whole.filter(|known| known.kernel.len() == next.kernel.len()) {
+        whole = Some(match whole.filter(|known| known.geometry.rank() == next.geometry.rank()) {
             None => next,
             Some(known) => {
                 // W₂·W₁ for every pair of taps.
-                let taps: usize = known.kernel.iter().chain(&next.kernel).product();
+                let taps = known.geometry.taps() * next.geometry.taps();
                 let per_group = next.in_channels / next.groups;
                 effort += (next.out_channels * per_group * known.in_channels / known.groups) as f64
                     * taps as f64;

@@ -83,12 +83,6 @@ impl Encoded {
         self.len as u64
     }
 
-    /// Size of the data file; 0 when there is none.
-    #[must_use]
-    pub fn data_bytes(&self) -> u64 {
-        self.pieces.last().map_or(0, |(offset, bytes)| offset + bytes.len() as u64)
-    }
-
     /// Whether there is a data file.
     #[must_use]
     pub fn has_data(&self) -> bool {

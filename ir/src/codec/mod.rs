@@ -14,7 +14,7 @@ pub use external::ExternalRef;
 use crate::error::IrError;
 use crate::graph::Graph;
 use crate::node::Node;
-use crate::proto::{ModelProto, StringStringEntryProto};
+use crate::proto::ModelProto;
 
 /// Deepest nesting of bodies that is read.
 pub const MAX_BODY_DEPTH: usize = 32;
@@ -99,18 +99,6 @@ impl Model {
     /// Model `metadata_props` in file order.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
         self.header.metadata_props.iter().map(|entry| (entry.key(), entry.value()))
-    }
-
-    /// Sets a `metadata_props` entry, replacing one of the same key.
-    pub fn set_metadata(&mut self, key: &str, value: &str) {
-        let entries = &mut self.header.metadata_props;
-        match entries.iter_mut().find(|entry| entry.key() == key) {
-            Some(entry) => entry.value = Some(value.to_owned()),
-            None => entries.push(StringStringEntryProto {
-                key: Some(key.to_owned()),
-                value: Some(value.to_owned()),
-            }),
-        }
     }
 
     /// Whether `node` is of the default domain and the model does not define a function of that

@@ -1,33 +1,9 @@
 //! `Conv` and `ConvTranspose`.
 
 use super::{required, sizes, standard};
+use crate::geometry::{AutoPad, ConvGeometry};
 use crate::graph::Graph;
 use crate::id::{NodeId, ValueId};
-use crate::node::Node;
-
-/// How a convolution finds its padding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AutoPad {
-    /// From `pads`.
-    NotSet,
-    /// None at all.
-    Valid,
-    /// Output size = ceil(input / stride), the odd pixel at the end.
-    SameUpper,
-    /// Output size = ceil(input / stride), the odd pixel at the begin.
-    SameLower,
-}
-
-fn auto_pad(node: &Node) -> Option<AutoPad> {
-    Some(match node.string("auto_pad") {
-        None if node.has("auto_pad") => return None,
-        None | Some("NOTSET" | "") => AutoPad::NotSet,
-        Some("VALID") => AutoPad::Valid,
-        Some("SAME_UPPER") => AutoPad::SameUpper,
-        Some("SAME_LOWER") => AutoPad::SameLower,
-        Some(_) => return None,
-    })
-}
 
 /// `Y = Conv(X, W, B?)`, W [O, I/g, k…], any number of spatial dims.
 #[derive(Clone, Debug)]
@@ -76,7 +52,21 @@ impl Conv {
             dilations: at_least_one(sizes(node, "dilations", spatial, 1)?)?,
             pad_begin: pads[..spatial].to_vec(),
             pad_end: pads[spatial..].to_vec(),
-            auto_pad: auto_pad(node)?,
+            auto_pad: AutoPad::of(node)?,
+        })
+    }
+
+    /// The geometry with `auto_pad` resolved, for a weight of these spatial dims. `None` when it
+    /// depends on a size that `input` (spatial dims of X) does not give.
+    #[must_use]
+    pub fn geometry(&self, kernel: &[usize], input: Option<&[usize]>) -> Option<ConvGeometry> {
+        let (pad_begin, pad_end) = self.resolved_pads(kernel, input)?;
+        Some(ConvGeometry {
+            kernel: kernel.to_vec(),
+            stride: self.strides.clone(),
+            dilation: self.dilations.clone(),
+            pad_begin,
+            pad_end,
         })
     }
 

@@ -10,9 +10,10 @@ mod elementwise;
 mod linear;
 mod window;
 
+pub use crate::geometry::AutoPad;
 pub use batch_norm::BatchNorm;
 pub use constant::constant;
-pub use conv::{AutoPad, Conv, ConvTranspose};
+pub use conv::{Conv, ConvTranspose};
 pub use elementwise::{Binary, BinaryOp, is_inference_dropout};
 pub use linear::{Gemm, MatMul, Transpose};
 pub use window::{AveragePool, Pad, Slice};

@@ -1,6 +1,7 @@
 //! `AveragePool`, `Pad` and `Slice`.
 
 use super::{constant, required, sizes, standard};
+use crate::geometry::ConvGeometry;
 use crate::graph::Graph;
 use crate::id::{NodeId, ValueId};
 
@@ -13,14 +14,8 @@ pub struct AveragePool {
     pub x: ValueId,
     /// Result [N, C, …].
     pub y: ValueId,
-    /// Window, one per spatial dim.
-    pub kernel: Vec<usize>,
-    /// One per spatial dim.
-    pub strides: Vec<usize>,
-    /// Before each spatial dim.
-    pub pad_begin: Vec<usize>,
-    /// After each spatial dim.
-    pub pad_end: Vec<usize>,
+    /// The window; its dilations are 1.
+    pub geometry: ConvGeometry,
     /// Whether padded positions count in the mean.
     pub count_include_pad: bool,
     /// Whether the output size is rounded up.
@@ -51,12 +46,15 @@ impl AveragePool {
             node: id,
             x: required(graph, id, 0)?,
             y: graph.sole_result(id)?,
-            strides: sizes(node, "strides", spatial, 1)?,
-            pad_begin: pads[..spatial].to_vec(),
-            pad_end: pads[spatial..].to_vec(),
+            geometry: ConvGeometry {
+                stride: sizes(node, "strides", spatial, 1)?,
+                dilation: vec![1; spatial],
+                pad_begin: pads[..spatial].to_vec(),
+                pad_end: pads[spatial..].to_vec(),
+                kernel,
+            },
             count_include_pad: node.int("count_include_pad").unwrap_or(0) != 0,
             ceil_mode: node.int("ceil_mode").unwrap_or(0) != 0,
-            kernel,
         })
     }
 }

@@ -143,7 +143,7 @@ fn inverted_length(open: &[Link]) -> Option<usize> {
 fn chains(links: Vec<Link>) -> Vec<(BlockKind, Vec<Link>)> {
     let mut stages: Vec<Vec<Link>> = Vec::new();
     for link in &links {
-        let is_strided = link.unit.stride.iter().any(|stride| *stride > 1);
+        let is_strided = link.unit.geometry.is_strided();
         match stages.last_mut().filter(|_| !is_strided) {
             Some(stage) => stage.push(link.clone()),
             None => stages.push(vec![link.clone()]),

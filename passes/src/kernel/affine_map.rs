@@ -1,8 +1,7 @@
 //! The one value every linear translation-invariant op lifts to.
 
-use std::ops::Range;
-
 use ndarray::{Array2, ArrayD, IxDyn};
+use updp_ir::{ConvAxis, ConvGeometry};
 
 use super::border::{Border, Constant};
 use super::obstacle::Obstacle;
@@ -37,45 +36,6 @@ pub struct AffineMap {
     /// Constant `B [O, out…]` added to the output (L4c, L7, L9); fixes the output size. `None`
     /// means zero.
     pub border: Option<Border>,
-}
-
-/// What an [`AffineMap`] does along one spatial axis.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Axis {
-    pub(super) kernel: usize,
-    pub(super) stride: usize,
-    pub(super) dilation: usize,
-    pub(super) begin: usize,
-    pub(super) end: usize,
-}
-
-impl Axis {
-    /// Returns `d·(k − 1)`, the distance from the first tap to the last.
-    pub(super) const fn extent(self) -> usize {
-        self.dilation * (self.kernel - 1)
-    }
-
-    /// Returns the output size, `None` where the kernel exceeds the padded input.
-    pub(super) fn output_size(self, input: usize) -> Option<usize> {
-        let padded = input.checked_add(self.begin + self.end)?;
-        let steps = padded.checked_sub(self.extent() + 1)?;
-        Some(steps / self.stride + 1)
-    }
-
-    /// Returns the taps that read inside an input of that size at one output position.
-    pub(super) fn taps_inside(self, position: usize, input: usize) -> Range<usize> {
-        let start = position * self.stride;
-        let first = self.begin.saturating_sub(start).div_ceil(self.dilation);
-        let last = (input + self.begin).saturating_sub(start).div_ceil(self.dilation);
-        let last = last.min(self.kernel);
-        first.min(last)..last
-    }
-
-    /// Returns the distance from the last tap's reach to the padded end: `Pb + Pe − d·(k − 1)`,
-    /// which with the stride decides the output size for every input size.
-    pub(super) const fn slack(self) -> i64 {
-        self.begin as i64 + self.end as i64 - self.extent() as i64
-    }
 }
 
 impl AffineMap {
@@ -116,6 +76,20 @@ impl AffineMap {
             return Err(Obstacle::GroupsNotADivisor { groups, channels: bias.len() });
         }
         Ok(Self { weight, bias, stride, dilation, pad_begin, pad_end, groups, border: None })
+    }
+
+    /// Makes a convolution of this geometry from `weight [O, I/g, k…]` and `bias [O]`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_geometry(
+        weight: ArrayD<f64>,
+        bias: Vec<f64>,
+        geometry: &ConvGeometry,
+        groups: usize,
+    ) -> Result<Self, Obstacle> {
+        let ConvGeometry { stride, dilation, pad_begin, pad_end, .. } = geometry.clone();
+        Self::new(weight, bias, stride, dilation, pad_begin, pad_end, groups)
     }
 
     /// Makes the map `y = x` on `[C, …]`, depthwise 1×1.
@@ -321,14 +295,6 @@ impl AffineMap {
         self.weight.shape().iter().map(|&dim| dim as u64).product()
     }
 
-    /// Checks that the map needs no border map.
-    ///
-    /// # Errors
-    /// `border-bias` when it has one.
-    pub fn check_no_border(&self) -> Result<(), Obstacle> {
-        if self.border.is_some() { Err(Obstacle::BorderBias) } else { Ok(()) }
-    }
-
     /// Checks that the border map, if any, takes at most `limit` bytes with elements of
     /// `element_bytes`.
     ///
@@ -341,8 +307,20 @@ impl AffineMap {
         }
     }
 
-    pub(super) fn axis(&self, axis: usize) -> Axis {
-        Axis {
+    /// Returns the geometry of the window; its kernel is the shape of the weight.
+    #[must_use]
+    pub fn geometry(&self) -> ConvGeometry {
+        ConvGeometry {
+            kernel: self.kernel_size().to_vec(),
+            stride: self.stride.clone(),
+            dilation: self.dilation.clone(),
+            pad_begin: self.pad_begin.clone(),
+            pad_end: self.pad_end.clone(),
+        }
+    }
+
+    pub(super) fn axis(&self, axis: usize) -> ConvAxis {
+        ConvAxis {
             kernel: self.kernel_size()[axis],
             stride: self.stride[axis],
             dilation: self.dilation[axis],

@@ -1,6 +1,6 @@
 //! The per-channel affine map of a normalization in inference form.
 
-use super::affine_map::{AffineMap, check_channels};
+use super::affine_map::check_channels;
 use super::obstacle::Obstacle;
 
 /// A batch normalization as `y[c] = scale[c] · x[c] + shift[c]`.
@@ -10,38 +10,6 @@ pub struct BatchNormAffine {
     pub scale: Vec<f64>,
     /// `c = beta − a·mean`, `[C]`.
     pub shift: Vec<f64>,
-}
-
-impl BatchNormAffine {
-    /// Returns `max |a|`; a huge value means that rounding of the input is amplified.
-    #[must_use]
-    pub fn max_abs_scale(&self) -> f64 {
-        self.scale.iter().fold(0.0, |max, scale| scale.abs().max(max))
-    }
-
-    /// Returns per channel the input `−c/a` that maps to 0 (L7), `None` where a channel has `a = 0`
-    /// and `c ≠ 0`.
-    #[must_use]
-    pub fn neutral_input(&self) -> Option<Vec<f64>> {
-        let neutral = |(&scale, &shift): (&f64, &f64)| {
-            if shift == 0.0 {
-                Some(0.0)
-            } else if scale == 0.0 {
-                None
-            } else {
-                Some(-shift / scale)
-            }
-        };
-        self.scale.iter().zip(&self.shift).map(neutral).collect()
-    }
-
-    /// Returns the map as a depthwise 1×1 convolution.
-    ///
-    /// # Errors
-    /// `channels-mismatch` when the two lists differ in length.
-    pub fn to_map(&self, spatial_rank: usize) -> Result<AffineMap, Obstacle> {
-        AffineMap::diagonal(&self.scale, &self.shift, spatial_rank)
-    }
 }
 
 /// Computes the affine numbers of a batch normalization from its five parameters, each `[C]` but
@@ -86,15 +54,6 @@ mod tests {
     fn matches_the_definition() {
         let affine = batch_norm_affine(&[2.0], &[0.5], &[3.0], &[3.75], 0.25).unwrap();
         assert_eq!((affine.scale[0], affine.shift[0]), (1.0, -2.5));
-        assert!((affine.max_abs_scale() - 1.0).abs() < 1e-15);
-        assert_eq!(affine.neutral_input(), Some(vec![2.5]));
-        assert_eq!(affine.to_map(2), AffineMap::diagonal(&[1.0], &[-2.5], 2));
-    }
-
-    #[test]
-    fn has_no_neutral_input_when_gamma_is_zero() {
-        let affine = batch_norm_affine(&[0.0], &[0.5], &[3.0], &[1.0], 0.0).unwrap();
-        assert_eq!(affine.neutral_input(), None);
     }
 
     #[test]

@@ -68,16 +68,6 @@ impl AffineMap {
         Ok(self.clone().with_constant(constant))
     }
 
-    /// Returns the map `y[o] + shift[o]`.
-    ///
-    /// # Errors
-    /// `channels-mismatch` when `shift` is not `[O]`.
-    pub fn shift_output(&self, shift: &[f64]) -> Result<Self, Obstacle> {
-        check_channels(self.out_channels(), shift.len())?;
-        let constant = self.constant().plus(Constant::Channel(shift.to_vec()))?;
-        Ok(self.clone().with_constant(constant))
-    }
-
     /// Returns the map `−y`.
     #[must_use]
     pub fn negated(&self) -> Self {

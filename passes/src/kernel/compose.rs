@@ -2,9 +2,9 @@
 
 use ndarray::{Array2, ArrayD, s};
 
-use super::affine_map::{
-    AffineMap, Axis, array, check_channels, check_rank, checked_elements, gcd,
-};
+use updp_ir::ConvAxis;
+
+use super::affine_map::{AffineMap, array, check_channels, check_rank, checked_elements, gcd};
 use super::border::{Constant, constant_image_response, cubed, image_response};
 use super::obstacle::Obstacle;
 
@@ -83,7 +83,12 @@ impl AffineMap {
 
 /// Checks that the first map, continued into the second map's padding, would read zeros only (L3,
 /// L5).
-fn check_ring(axis: usize, first: Axis, next: Axis, input: Option<usize>) -> Result<(), Obstacle> {
+fn check_ring(
+    axis: usize,
+    first: ConvAxis,
+    next: ConvAxis,
+    input: Option<usize>,
+) -> Result<(), Obstacle> {
     let obstacle = |padding| Err(Obstacle::InnerPadding { axis, kernel: first.kernel, padding });
     if next.begin > 0 && first.extent() >= first.stride + first.begin {
         return obstacle(next.begin);
@@ -97,7 +102,7 @@ fn check_ring(axis: usize, first: Axis, next: Axis, input: Option<usize>) -> Res
 
 /// Tells whether at this input size the end padding is never read, or the first map would see only
 /// zeros there.
-fn end_ring_is_clear(first: Axis, next: Axis, input: usize) -> bool {
+fn end_ring_is_clear(first: ConvAxis, next: ConvAxis, input: usize) -> bool {
     let Some(middle) = first.output_size(input) else { return false };
     let Some(output) = next.output_size(middle) else { return false };
     let is_unread = (output - 1) * next.stride + next.extent() < middle + next.begin;
@@ -130,7 +135,7 @@ struct Grid {
 }
 
 impl Grid {
-    fn of(first: Axis, next: Axis) -> Self {
+    fn of(first: ConvAxis, next: ConvAxis) -> Self {
         let outer = first.stride * next.dilation;
         let of_first = if first.kernel > 1 { first.dilation } else { 0 };
         let of_next = if next.kernel > 1 { outer } else { 0 };

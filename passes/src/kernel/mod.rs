@@ -1,4 +1,4 @@
-//! The exact affine algebra behind all merging, in f64 and independent of the IR.
+//! The exact affine algebra behind all merging, in f64 and independent of graphs.
 //!
 //! Every linear translation-invariant op lifts to one [`AffineMap`]; composition
 //! ([`AffineMap::then`]), parallel branches ([`AffineMap::plus`]) and per-channel maps act on it.
@@ -19,7 +19,6 @@ mod obstacle;
 mod oracle;
 mod parallel;
 mod statistics;
-pub mod transposed;
 
 #[cfg(test)]
 mod tests;

@@ -21,9 +21,6 @@ pub enum Obstacle {
     /// L4, L7: the padded ring needs a border map, and the spatial size is not known.
     #[error("the padded ring holds a bias and the spatial size is unknown")]
     SymbolicSpatial,
-    /// L3: the result is exact only with a border map, and the caller wants none.
-    #[error("the padded ring holds a bias, so the constant part varies with the position")]
-    BorderBias,
     /// The border map takes more bytes than the caller grants.
     #[error("the border map takes {bytes} bytes, granted are {limit}")]
     BorderTooLarge {
@@ -106,12 +103,6 @@ pub enum Obstacle {
         /// Padding at the beginning.
         padding: usize,
     },
-    /// The other branch has taps outside this kernel's grid.
-    #[error("axis {axis}: the sum needs a larger kernel")]
-    KernelWouldGrow {
-        /// Spatial axis.
-        axis: usize,
-    },
     /// The dilated kernel is larger than the padded input, so there is no output.
     #[error(
         "axis {axis}: the kernel reaches over {reach} positions, the padded input has {padded}"
@@ -151,7 +142,6 @@ impl Obstacle {
         match self {
             Self::InnerPadding { .. } => "inner-padding",
             Self::SymbolicSpatial => "symbolic-spatial",
-            Self::BorderBias => "border-bias",
             Self::BorderTooLarge { .. } => "border-too-large",
             Self::BorderSizeMismatch { .. } => "border-size-mismatch",
             Self::StrideMismatch { .. } => "stride-mismatch",
@@ -162,7 +152,6 @@ impl Obstacle {
             Self::ZeroStep { .. } => "zero-step",
             Self::OutOfRange { .. } => "out-of-range",
             Self::IdentityNeedsCentreTap { .. } => "identity-needs-centre-tap",
-            Self::KernelWouldGrow { .. } => "kernel-would-grow",
             Self::KernelExceedsInput { .. } => "kernel-exceeds-input",
             Self::TooManyElements { .. } => "too-many-elements",
             Self::VarianceNotPositive { .. } => "variance-not-positive",

@@ -2,9 +2,9 @@
 
 use ndarray::ArrayD;
 
-use super::affine_map::{
-    AffineMap, Axis, array, check_channels, check_rank, checked_elements, gcd,
-};
+use updp_ir::ConvAxis;
+
+use super::affine_map::{AffineMap, array, check_channels, check_rank, checked_elements, gcd};
 use super::compose::flat_positions;
 use super::obstacle::Obstacle;
 
@@ -43,55 +43,6 @@ impl AffineMap {
             groups,
         )?;
         Ok(map.with_constant(self.constant().plus(other.constant())?))
-    }
-
-    /// Returns the map that subtracts the output of `other` from that of `self`; see
-    /// [`Self::plus`].
-    ///
-    /// # Errors
-    /// As [`Self::plus`].
-    pub fn minus(&self, other: &Self, input_size: Option<&[usize]>) -> Result<Self, Obstacle> {
-        self.plus(&other.negated(), input_size)
-    }
-
-    /// Returns the map `y + x`: a skip connection without growing the kernel (L10).
-    ///
-    /// # Errors
-    /// `channels-mismatch` when `I ≠ O`; `stride-mismatch` when a stride is not 1;
-    /// `output-size-mismatch` when the output size is not the input size;
-    /// `identity-needs-centre-tap` when no tap reads the output's own position.
-    pub fn plus_identity(&self) -> Result<Self, Obstacle> {
-        check_channels(self.in_channels(), self.out_channels())?;
-        let identity = Self::identity(self.in_channels(), self.spatial_rank());
-        self.check_parallel(&identity, None)?;
-        let mut centre = Vec::new();
-        for axis in 0..self.spatial_rank() {
-            let Axis { kernel, dilation, begin, .. } = self.axis(axis);
-            if !begin.is_multiple_of(dilation) || begin / dilation >= kernel {
-                return Err(Obstacle::IdentityNeedsCentreTap { axis, kernel, padding: begin });
-            }
-            centre.push(begin / dilation);
-        }
-        let mut map = self.clone();
-        for (output, mut kernels) in map.weight.outer_iter_mut().enumerate() {
-            let input = output % (self.in_channels() / self.groups);
-            kernels[&[&[input], &centre[..]].concat()[..]] += 1.0;
-        }
-        Ok(map)
-    }
-
-    /// Checks that the taps of `other` lie on the taps of `self`, so that the sum keeps this
-    /// kernel.
-    ///
-    /// # Errors
-    /// `spatial-rank-mismatch`; `kernel-would-grow`.
-    pub fn check_fits(&self, other: &Self) -> Result<(), Obstacle> {
-        check_rank(self.spatial_rank(), other.spatial_rank())?;
-        let is_grown = |(axis, grid): &(usize, Grid)| grid.kernel != self.kernel_size()[*axis];
-        match self.grids(other).into_iter().enumerate().find(is_grown) {
-            Some((axis, _)) => Err(Obstacle::KernelWouldGrow { axis }),
-            None => Ok(()),
-        }
     }
 
     fn check_parallel(&self, other: &Self, input_size: Option<&[usize]>) -> Result<(), Obstacle> {
@@ -144,14 +95,14 @@ struct Grid {
 }
 
 impl Grid {
-    fn of(own: Axis, other: Axis) -> Self {
+    fn of(own: ConvAxis, other: ConvAxis) -> Self {
         let begin = own.begin.max(other.begin);
         let (own_start, other_start) = (begin - own.begin, begin - other.begin);
-        let step = |axis: Axis| if axis.kernel > 1 { axis.dilation } else { 0 };
+        let step = |axis: ConvAxis| if axis.kernel > 1 { axis.dilation } else { 0 };
         let dilation = gcd(gcd(step(own), step(other)), own_start.max(other_start)).max(1);
         let extent = (own_start + own.extent()).max(other_start + other.extent());
         let slack = own.slack().max(other.slack());
-        let place = |axis: Axis, start: usize| {
+        let place = |axis: ConvAxis, start: usize| {
             (0..axis.kernel).map(|tap| (start + tap * axis.dilation) / dilation).collect()
         };
         Self {

@@ -1,6 +1,6 @@
 //! From affine maps back to nodes.
 
-use updp_ir::{Node, Tensor};
+use updp_ir::{ConvGeometry, Node, Tensor};
 
 use super::{Form, Linear, weights};
 use crate::error::Declined;
@@ -20,7 +20,8 @@ impl Linear {
         &self,
         cx: &Context<'_>,
         patch: &mut Patch,
-        (a, c): (&[f64], &[f64]),
+        a: &[f64],
+        c: &[f64],
         out: Out,
     ) -> Result<Operand, Declined> {
         let weight = self.scaled_rows(a)?;
@@ -71,7 +72,8 @@ impl Linear {
         cx: &Context<'_>,
         patch: &mut Patch,
         x: Operand,
-        (a, bias): (&[f64], Option<&[f64]>),
+        a: &[f64],
+        bias: Option<&[f64]>,
         out: Out,
     ) -> Result<Operand, Declined> {
         let weight = self.scaled_columns(a)?;
@@ -139,11 +141,7 @@ impl Linear {
         let mut unit = self.clone();
         unit.alpha = 1.0;
         unit.groups = map.groups;
-        unit.kernel = map.weight.shape()[2..].to_vec();
-        unit.stride.clone_from(&map.stride);
-        unit.dilation.clone_from(&map.dilation);
-        unit.pad_begin.clone_from(&map.pad_begin);
-        unit.pad_end.clone_from(&map.pad_end);
+        unit.geometry = map.geometry();
         unit.out_channels = map.weight.shape()[0];
         let Some(border) = &map.border else {
             let bias = map.bias.iter().any(|b| *b != 0.0).then_some(map.bias.as_slice());
@@ -232,13 +230,14 @@ impl Linear {
         let planned = main.bare_copy();
         match self.form {
             Form::Conv => {
-                let pads = [self.pad_begin.as_slice(), &self.pad_end].concat();
+                let ConvGeometry { kernel, stride, dilation, .. } = &self.geometry;
+                let pads = self.geometry.pads();
                 let mut planned = planned
-                    .with("dilations", self.dilation.as_slice())
+                    .with("dilations", dilation.as_slice())
                     .with("group", self.groups as i64)
-                    .with("kernel_shape", self.kernel.as_slice())
+                    .with("kernel_shape", kernel.as_slice())
                     .with("pads", pads.as_slice())
-                    .with("strides", self.stride.as_slice());
+                    .with("strides", stride.as_slice());
                 if planned.has("auto_pad") {
                     planned = planned.with("auto_pad", "NOTSET");
                 }

@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, IxDyn};
 use updp_ir::view::{Binary, BinaryOp, Conv, ConvTranspose, Gemm, MatMul};
-use updp_ir::{DataType, NodeId, Tensor, ValueId};
+use updp_ir::{ConvGeometry, DataType, NodeId, Tensor, ValueId};
 
 use crate::kernel::AffineMap;
 use crate::rule::Context;
@@ -53,16 +53,9 @@ pub struct Linear {
     pub out_channels: usize,
     /// Groups.
     pub groups: usize,
-    /// Kernel, empty for fully connected forms.
-    pub kernel: Vec<usize>,
-    /// Strides (Conv only, else ones).
-    pub stride: Vec<usize>,
-    /// Dilations (Conv only, else ones).
-    pub dilation: Vec<usize>,
-    /// Padding before each spatial dim (Conv only, else zeros).
-    pub pad_begin: Vec<usize>,
-    /// Padding after each spatial dim.
-    pub pad_end: Vec<usize>,
+    /// Kernel, strides, dilations and paddings. Empty for fully connected forms; of a ConvTranspose
+    /// only the kernel is given.
+    pub geometry: ConvGeometry,
     /// Axis of the result that carries the result channels, and of the input that carries its.
     pub channel_axis: usize,
 }
@@ -113,7 +106,7 @@ impl Linear {
             return None;
         }
         let input = cx.spatial(view.x);
-        let (pad_begin, pad_end) = view.resolved_pads(&kernel, input.as_deref())?;
+        let geometry = view.geometry(&kernel, input.as_deref())?;
         let out_channels = weight.dims()[0];
         if weight.is_empty() || out_channels % view.group != 0 {
             return None;
@@ -130,11 +123,7 @@ impl Linear {
             in_channels: weight.dims()[1].checked_mul(view.group)?,
             out_channels,
             groups: view.group,
-            kernel,
-            stride: view.strides,
-            dilation: view.dilations,
-            pad_begin,
-            pad_end,
+            geometry,
             channel_axis: 1,
             weight,
         })
@@ -143,7 +132,7 @@ impl Linear {
     fn conv_transpose(cx: &Context<'_>, node: NodeId) -> Option<Self> {
         let view = ConvTranspose::of(cx.graph, node)?;
         let weight = float_constant(cx, view.weight)?;
-        let spatial = weight.dims().len().checked_sub(2)?;
+        let kernel = weight.dims().get(2..)?.to_vec();
         let in_channels = weight.dims()[0];
         let out_channels = weight.dims()[1].checked_mul(view.group)?;
         if weight.is_empty() || in_channels % view.group != 0 {
@@ -161,11 +150,7 @@ impl Linear {
             in_channels,
             out_channels,
             groups: view.group,
-            kernel: weight.dims()[2..].to_vec(),
-            stride: vec![1; spatial],
-            dilation: vec![1; spatial],
-            pad_begin: vec![0; spatial],
-            pad_end: vec![0; spatial],
+            geometry: ConvGeometry::dense(kernel),
             channel_axis: 1,
             weight,
         })
@@ -243,11 +228,7 @@ impl Linear {
             in_channels,
             out_channels,
             groups: 1,
-            kernel: vec![],
-            stride: vec![],
-            dilation: vec![],
-            pad_begin: vec![],
-            pad_end: vec![],
+            geometry: ConvGeometry::default(),
             channel_axis: 1,
         }
     }
@@ -273,7 +254,7 @@ impl Linear {
     /// Whether every kernel size is 1 (so is that of a fully connected operator).
     #[must_use]
     pub fn is_pointwise(&self) -> bool {
-        self.kernel.iter().all(|k| *k == 1)
+        self.geometry.is_pointwise()
     }
 
     /// Whether it is a convolution with a kernel above 1 and a group for each input channel.
@@ -297,13 +278,14 @@ impl Linear {
                 transposed.as_standard_layout().into_owned() * self.alpha
             }
         };
+        let ConvGeometry { stride, dilation, pad_begin, pad_end, .. } = self.geometry.clone();
         Some(AffineMap {
             weight,
             bias: self.bias.clone().unwrap_or_else(|| vec![0.0; self.out_channels]),
-            stride: self.stride.clone(),
-            dilation: self.dilation.clone(),
-            pad_begin: self.pad_begin.clone(),
-            pad_end: self.pad_end.clone(),
+            stride,
+            dilation,
+            pad_begin,
+            pad_end,
             groups: self.groups,
             border: None,
         })

@@ -1,7 +1,7 @@
 //! The affine operators between a value and one further up: what branches and chains are made of.
 
 use updp_ir::view::{AveragePool, Pad, Slice};
-use updp_ir::{NodeId, ValueId};
+use updp_ir::{ConvGeometry, NodeId, ValueId};
 
 use super::{ChannelAffine, Form, Linear};
 use crate::cost::{MapShape, elements, elementwise_ns};
@@ -111,8 +111,7 @@ impl Step {
         match cx.graph.node(producer).op_type() {
             "AveragePool" => AveragePool::of(cx.graph, producer)
                 .filter(|pool| {
-                    let is_unpadded = pool.pad_begin.iter().chain(&pool.pad_end).all(|p| *p == 0);
-                    !pool.ceil_mode && (pool.count_include_pad || is_unpadded)
+                    !pool.ceil_mode && (pool.count_include_pad || !pool.geometry.is_padded())
                 })
                 .map(Self::Pool),
             "Pad" => {
@@ -157,9 +156,9 @@ impl Step {
     /// What the weighted operator of this step works on; `None` for the others.
     fn domain(&self) -> Option<Domain> {
         match self {
-            Self::Linear(unit) if unit.is_conv() => Some(Domain::Spatial(unit.kernel.len())),
+            Self::Linear(unit) if unit.is_conv() => Some(Domain::Spatial(unit.geometry.rank())),
             Self::Linear(unit) => Some(Domain::Connected(unit.channel_axis)),
-            Self::Pool(pool) => Some(Domain::Spatial(pool.kernel.len())),
+            Self::Pool(pool) => Some(Domain::Spatial(pool.geometry.rank())),
             Self::Pad(pad) => Some(Domain::Spatial(pad.begin.len().checked_sub(2)?)),
             Self::Selection(selection) => Some(Domain::Spatial(selection.stride.len())),
             Self::Affine(_) => None,
@@ -183,14 +182,10 @@ impl Step {
                 let (scale, shift) = affine.for_channels(channels)?;
                 AffineMap::diagonal(&scale, &shift, rank).ok()
             }
-            Self::Pool(pool) => AffineMap::average_pool(
-                channels,
-                &pool.kernel,
-                &pool.strides,
-                &pool.pad_begin,
-                &pool.pad_end,
-            )
-            .ok(),
+            Self::Pool(pool) => {
+                let ConvGeometry { kernel, stride, pad_begin, pad_end, .. } = &pool.geometry;
+                AffineMap::average_pool(channels, kernel, stride, pad_begin, pad_end).ok()
+            }
             Self::Pad(pad) => {
                 let size = |v: &[i64]| v[2..].iter().map(|p| *p as usize).collect::<Vec<_>>();
                 AffineMap::zero_pad(channels, &size(&pad.begin), &size(&pad.end)).ok()
@@ -324,7 +319,7 @@ impl Path {
         for step in &self.steps {
             let next = step.shape(domain, channels_now)?;
             channels_now = step.out_channels(channels_now);
-            let meets_shift = is_shifted && next.padding.iter().any(|p| *p > 0);
+            let meets_shift = is_shifted && next.geometry.is_padded();
             whole = whole.then(&next);
             whole.has_border |= meets_shift;
             is_shifted |= step.has_shift();

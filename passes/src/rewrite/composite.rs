@@ -69,8 +69,8 @@ impl Composite {
     }
 
     /// Plans it as Add, Mul, Sub, or Mul and Add, with constants of the dtype of the data that
-    /// broadcast along the axis. The nodes take names, place and constants of `affines`, the first
-    /// and the last of the replaced ones.
+    /// broadcast along the axis. The nodes take names, place and constants of `first` and
+    /// `last`, the first and the last of the replaced affines.
     ///
     /// # Errors
     /// `dtype` when the element type of the data is not known, `rank` when their rank is not,
@@ -80,7 +80,8 @@ impl Composite {
         cx: &Context<'_>,
         patch: &mut Patch,
         x: Operand,
-        (first, last): (&ChannelAffine, &ChannelAffine),
+        first: &ChannelAffine,
+        last: &ChannelAffine,
         out: Out,
     ) -> Result<Operand, Declined> {
         let ty = cx.shapes.of(first.x).filter(|ty| ty.dtype.is_foldable_float());

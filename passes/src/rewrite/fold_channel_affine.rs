@@ -75,7 +75,7 @@ impl Rule for FoldChannelAffine {
         let mut patch = Patch::new();
         let hint = format!("{}_scaled", cx.graph.value(unit.y).name());
         let out = if layouts.is_empty() { Out::Value(affine.y) } else { Out::Fresh(hint) };
-        let mut value = unit.emit_scaled(cx, &mut patch, (&scale, &shift), out)?;
+        let mut value = unit.emit_scaled(cx, &mut patch, &scale, &shift, out)?;
         for (at, layout) in layouts.iter().enumerate() {
             let is_last = at + 1 == layouts.len();
             let node = cx.graph.node(*layout).bare_copy();

@@ -121,7 +121,7 @@ impl Rule for FoldIntoConsumer {
             || cx.graph.is_captured(affine.y);
         let composite = Composite::of(&affine);
         let needs_border =
-            branches.iter().any(|b| is_padded(&b.unit)) && !composite.is_pure_scale();
+            branches.iter().any(|b| b.unit.geometry.is_padded()) && !composite.is_pure_scale();
         if needs_border && let Some((above, both)) = pair(cx, &affine) {
             return Some(Match {
                 affines: vec![above, affine],
@@ -153,10 +153,10 @@ impl Rule for FoldIntoConsumer {
             };
             match &shift {
                 Shift::Nothing => {
-                    unit.emit_scaled_inputs(cx, &mut patch, x, (&scale, unit.bias.as_deref()), out)?
+                    unit.emit_scaled_inputs(cx, &mut patch, x, &scale, unit.bias.as_deref(), out)?
                 }
                 Shift::Bias(bias) => {
-                    unit.emit_scaled_inputs(cx, &mut patch, x, (&scale, Some(bias)), out)?
+                    unit.emit_scaled_inputs(cx, &mut patch, x, &scale, Some(bias), out)?
                 }
                 Shift::Border(map) => unit.emit_map(cx, &mut patch, x, map, out)?,
             };
@@ -191,10 +191,6 @@ fn pair(cx: &Context<'_>, affine: &ChannelAffine) -> Option<(ChannelAffine, Comp
     Some((above, both))
 }
 
-fn is_padded(unit: &Linear) -> bool {
-    unit.pad_begin.iter().chain(&unit.pad_end).any(|pad| *pad != 0)
-}
-
 /// The summand `shift [I]` moved behind the operator; a border map comes with `scale [I]` done.
 fn shifted(
     cx: &Context<'_>,
@@ -212,7 +208,7 @@ fn shifted(
     let size = cx.spatial(unit.x);
     let element = unit.dtype().bits().unwrap_or(64) / 8;
     let limit = budget::limit(cx);
-    if let (true, Some(size)) = (is_padded(unit), &size)
+    if let (true, Some(size)) = (unit.geometry.is_padded(), &size)
         && let Some(output) = map.output_size(size)
     {
         let sizes = output.iter().chain([&unit.out_channels, &element]);

@@ -126,14 +126,14 @@ fn fused(cx: &Context<'_>, pad: &Pad, reader: NodeId) -> Result<Node, Declined> 
         }
     } else {
         let pool = AveragePool::of(cx.graph, reader).ok_or_else(unknown)?;
-        if pool.kernel.len() != spatial {
+        if pool.geometry.rank() != spatial {
             return Err(unknown());
         }
-        let is_unpadded = pool.pad_begin.iter().chain(&pool.pad_end).all(|size| *size == 0);
-        if pool.ceil_mode || !(is_unpadded || pool.count_include_pad) || cx.opset < 7 {
+        let counts_less = pool.geometry.is_padded() && !pool.count_include_pad;
+        if pool.ceil_mode || counts_less || cx.opset < 7 {
             return Err(Declined::new("pool-form", "the AveragePool would count other positions"));
         }
-        (pool.pad_begin, pool.pad_end)
+        (pool.geometry.pad_begin, pool.geometry.pad_end)
     };
     let sum = |own: &[usize], added: &[i64]| -> Vec<i64> {
         own.iter()

@@ -74,7 +74,7 @@ impl Rule for MergeAffinePair {
         } else {
             let Match { first, second, composite } = &matched;
             let out = Out::Value(second.y);
-            composite.emit(cx, &mut patch, first.x.into(), (first, second), out)?;
+            composite.emit(cx, &mut patch, first.x.into(), first, second, out)?;
         }
         patch.remove_all([matched.first.node, matched.second.node]);
         Ok(patch)

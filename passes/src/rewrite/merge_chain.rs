@@ -102,7 +102,7 @@ fn is_weighted(step: &crate::lift::Step) -> bool {
 /// can carry the border map further.
 fn is_continued(cx: &Context<'_>, unit: &Linear) -> bool {
     let next = cx.graph.sole_use(unit.y).and_then(|user| Linear::reading(cx, unit.y, user.node));
-    next.is_some_and(|next| next.pad_begin.iter().chain(&next.pad_end).all(|pad| *pad == 0))
+    next.is_some_and(|next| !next.geometry.is_padded())
 }
 
 impl Run {

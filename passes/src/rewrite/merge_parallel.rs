@@ -18,7 +18,7 @@
 //! adding operator less.
 
 use updp_ir::view::{Binary, BinaryOp};
-use updp_ir::{Node, NodeId, ValueId};
+use updp_ir::{ConvAxis, Node, NodeId, ValueId};
 
 use super::{budget, quantization};
 use crate::cost::{MapShape, elements, elementwise_ns};
@@ -177,7 +177,7 @@ impl Match {
         let map = group.merged(cx, &self.terms)?;
         let template = group
             .units()
-            .max_by_key(|unit| unit.kernel.iter().product::<usize>())
+            .max_by_key(|unit| unit.geometry.taps())
             .ok_or_else(|| Declined::new("no-weights", "no branch has weights"))?;
         budget::check(cx, &map, template.dtype().bits().unwrap_or(32) / 8)?;
         let is_merged = |at: usize| group.branches.iter().any(|(branch, _)| *branch == at);
@@ -231,23 +231,24 @@ fn cover(a: &MapShape, b: &MapShape) -> MapShape {
         }
         x
     };
-    let reach = |m: &MapShape, axis: usize| m.dilation[axis] * (m.kernel[axis] - 1);
-    let mut sum =
-        if a.padding.iter().sum::<usize>() >= b.padding.iter().sum() { a } else { b }.clone();
+    let padding = |m: &MapShape| m.geometry.axes().map(ConvAxis::padding).sum::<usize>();
+    let mut sum = if padding(a) >= padding(b) { a } else { b }.clone();
     sum.groups = groups;
     sum.has_border = a.has_border || b.has_border;
-    for axis in 0..sum.kernel.len() {
-        let widest = reach(a, axis).max(reach(b, axis));
-        let step = if a.kernel[axis] == 1 {
-            b.dilation[axis]
-        } else if b.kernel[axis] == 1 || a.dilation[axis] == b.dilation[axis] {
-            a.dilation[axis]
+    for (axis, (a, b)) in a.geometry.axes().zip(b.geometry.axes()).enumerate() {
+        let widest = a.extent().max(b.extent());
+        let step = if a.kernel == 1 {
+            b.dilation
+        } else if b.kernel == 1 || a.dilation == b.dilation {
+            a.dilation
         } else {
             1
         };
-        sum.dilation[axis] = step;
-        sum.kernel[axis] = widest / step + 1;
-        sum.padding[axis] = a.padding[axis].max(b.padding[axis]);
+        let padded = if a.padding() >= b.padding() { a } else { b };
+        let geometry = &mut sum.geometry;
+        geometry.dilation[axis] = step;
+        geometry.kernel[axis] = widest / step + 1;
+        (geometry.pad_begin[axis], geometry.pad_end[axis]) = (padded.begin, padded.end);
     }
     sum
 }

@@ -81,7 +81,7 @@ impl Rule for SwapTransposeAffine {
         let mut patch = Patch::new();
         if let (Some(first), Some(last)) = (affines.first(), affines.last()) {
             let x = above.x.into();
-            composite.emit(cx, &mut patch, x, (first, last), Out::Value(below.y))?;
+            composite.emit(cx, &mut patch, x, first, last, Out::Value(below.y))?;
         }
         patch.remove_all([above.node, below.node]);
         patch.remove_all(affines.iter().map(|affine| affine.node));

@@ -26,7 +26,7 @@ pub fn blend(model: &mut Model, fits: &[(&Site, &Fitted)]) -> Result<(), PassErr
     let lambda = add_lambda(model, fits.len())?;
     for (at, (site, fitted)) in fits.iter().enumerate() {
         let prefix = format!("{prefix}.block{}", site.block);
-        let patch = with_context(model, |cx| plan(cx, (site, fitted), (lambda, at), prefix))?;
+        let patch = with_context(model, |cx| plan(cx, site, fitted, lambda, at, prefix))?;
         apply(model, patch, &site.name)?;
     }
     Ok(())
@@ -34,8 +34,10 @@ pub fn blend(model: &mut Model, fits: &[(&Site, &Fitted)]) -> Result<(), PassErr
 
 fn plan(
     cx: &Context<'_>,
-    (site, fitted): (&Site, &Fitted),
-    lambda: (ValueId, usize),
+    site: &Site,
+    fitted: &Fitted,
+    lambda: ValueId,
+    index: usize,
     prefix: String,
 ) -> Result<Patch, PassError> {
     let mut patch = Patch::new();
@@ -44,11 +46,11 @@ fn plan(
     let dtype = cx.shapes.dtype(target).ok_or(IrError::StaleId)?;
     let refuse = |declined| refused(site, declined);
     let mut mixer =
-        Mixer::new(cx, &mut patch, lambda, dtype, (prefix, producer)).map_err(refuse)?;
+        Mixer::new(cx, &mut patch, lambda, index, dtype, prefix, producer).map_err(refuse)?;
     let new = match (fitted, &site.shortcut) {
         (Fitted::Maps(maps), _) => {
             let out = Out::Fresh(format!("{}.fitted", site.output));
-            operators(cx, &mut patch, (site, maps), producer, &out)?
+            operators(cx, &mut patch, site, maps, producer, &out)?
         }
         (Fitted::Drop, Some(shortcut)) => find(cx, shortcut)?.into(),
         (Fitted::Drop, None) => {
@@ -57,6 +59,6 @@ fn plan(
         }
     };
     let old = taken_over(cx, &mut patch, target).map_err(refuse)?;
-    mixer.mix(cx, &mut patch, (old, new), Out::Value(target));
+    mixer.mix(cx, &mut patch, old, new, Out::Value(target));
     Ok(patch)
 }

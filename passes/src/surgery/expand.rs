@@ -92,6 +92,13 @@ struct Plan<'a> {
     mixed_end: Option<Operand>,
 }
 
+/// Where the channels of a value lie, and how many there are.
+#[derive(Clone, Copy)]
+struct Channels {
+    axis: usize,
+    count: usize,
+}
+
 impl<'a> Plan<'a> {
     fn new(
         cx: &'a Context<'a>,
@@ -105,7 +112,7 @@ impl<'a> Plan<'a> {
         let anchor = cx.graph.producer(first.y).map(|(node, _)| node).ok_or_else(unknown)?;
         let dtype = first.dtype();
         let mut patch = Patch::new();
-        let mixer = Mixer::new(cx, &mut patch, (lambda, choice), dtype, (prefix, anchor))?;
+        let mixer = Mixer::new(cx, &mut patch, lambda, choice, dtype, prefix, anchor)?;
         Ok(Self { cx, block, dtype, anchor, mixer, patch, norms: Vec::new(), mixed_end: None })
     }
 
@@ -144,8 +151,8 @@ impl<'a> Plan<'a> {
         for activation in block.branch.iter().filter_map(Element::activation) {
             let old = self.taken_over(activation.y)?;
             let new = if is_transformer {
-                let (axis, channels) = self.channels_of(activation.x)?;
-                self.batch_norm(activation.x.into(), (axis, channels), None, "act_norm")?
+                let channels = self.channels_of(activation.x)?;
+                self.batch_norm(activation.x.into(), channels, None, "act_norm")?
             } else {
                 activation.x.into()
             };
@@ -158,8 +165,8 @@ impl<'a> Plan<'a> {
     fn replace_norm(&mut self, norm: &Norm) -> Result<(), Declined> {
         let old = self.taken_over(norm.y)?;
         let own = (norm.scale.as_slice(), norm.shift.as_slice());
-        let place = (norm.axis, norm.channels);
-        let new = self.batch_norm(norm.x.into(), place, Some(own), "norm")?;
+        let channels = Channels { axis: norm.axis, count: norm.channels };
+        let new = self.batch_norm(norm.x.into(), channels, Some(own), "norm")?;
         self.mix(old, new, Out::Value(norm.y));
         Ok(())
     }
@@ -192,13 +199,13 @@ impl<'a> Plan<'a> {
     fn conv(&mut self, x: Operand, map: &AffineMap, part: &str) -> Result<Operand, Declined> {
         let name = self.name(part);
         let out = Out::Fresh(format!("{name}_result"));
-        super::plan_conv(&mut self.patch, self.anchor, (self.dtype, &name), (x, map), out)
+        super::plan_conv(&mut self.patch, self.anchor, self.dtype, &name, x, map, out)
     }
 
     /// The activation and BatchNorm at the end.
     fn end(&mut self) -> Result<(), Declined> {
         let block = self.block;
-        let place = self.channels_of(block.result)?;
+        let channels = self.channels_of(block.result)?;
         let old = match self.mixed_end {
             Some(end) => end,
             None => self.taken_over(block.result)?,
@@ -214,7 +221,7 @@ impl<'a> Plan<'a> {
                 None => old,
             }
         };
-        let new = self.batch_norm(activated, place, None, "end_norm")?;
+        let new = self.batch_norm(activated, channels, None, "end_norm")?;
         self.mix(old, new, Out::Value(block.result));
         Ok(())
     }
@@ -224,7 +231,7 @@ impl<'a> Plan<'a> {
     }
 
     fn mix(&mut self, old: Operand, new: Operand, out: Out) -> Operand {
-        self.mixer.mix(self.cx, &mut self.patch, (old, new), out)
+        self.mixer.mix(self.cx, &mut self.patch, old, new, out)
     }
 
     /// `factor·x`; `x` itself where the factor is 1.
@@ -271,7 +278,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Axis and number of the channels of a value of the branch.
-    fn channels_of(&self, value: ValueId) -> Result<(usize, usize), Declined> {
+    fn channels_of(&self, value: ValueId) -> Result<Channels, Declined> {
         let block = self.block;
         let rank = self.cx.rank(value);
         let is_token = matches!(block.kind, BlockKind::VitLayer | BlockKind::Mlp);
@@ -281,8 +288,10 @@ impl<'a> Plan<'a> {
         } else {
             Some(1)
         };
-        let channels =
-            axis.and_then(|axis| Some((axis, self.cx.shapes.of(value)?.known_dim(axis as i64)?)));
+        let channels = axis.and_then(|axis| {
+            let count = self.cx.shapes.of(value)?.known_dim(axis as i64)?;
+            Some(Channels { axis, count })
+        });
         channels.ok_or_else(|| {
             let name = self.cx.graph.value(value).name();
             Declined::new("unknown-channels", format!("the channels of {name:?} are not known"))
@@ -293,7 +302,7 @@ impl<'a> Plan<'a> {
     fn batch_norm(
         &mut self,
         x: Operand,
-        (axis, channels): (usize, usize),
+        Channels { axis, count: channels }: Channels,
         own: Option<(&[f64], &[f64])>,
         part: &str,
     ) -> Result<Operand, Declined> {
@@ -356,11 +365,11 @@ fn refuse(obstacle: Obstacle) -> Declined {
 
 /// The branch as one map with every nonlinear element replaced by its linear one, geometry moved.
 fn branch_map(block: &Block, form: Form, shrink: Shrink) -> Result<AffineMap, Declined> {
-    let mut geometry = moved(block, form, shrink)?.convs.into_iter();
+    let mut geometry = moved(block, form, shrink)?.into_iter();
     let mut whole: Option<AffineMap> = None;
     for element in &block.branch {
         let channels = whole.as_ref().map(AffineMap::out_channels);
-        let rank = block.linears().next().map_or(2, |unit| unit.kernel.len());
+        let rank = block.linears().next().map_or(2, |unit| unit.geometry.rank());
         let next = match element {
             Element::Activation(activation) if activation.gain == 1.0 => continue,
             Element::Activation(activation) => {

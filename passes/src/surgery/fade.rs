@@ -5,11 +5,12 @@
 //! The padding is that of the shrunk kernel k′ and `(k − k′)/2·dilation` more before and after. So both kernels see the same
 //! centre and give the same sizes, and at s = 1 the values are the same too: every other tap is 0.
 
-use updp_ir::{DataType, Graph, Model, Node, NodeId, Tensor, TensorType, ValueId, view};
+use updp_ir::{
+    ConvGeometry, DataType, Graph, Model, Node, NodeId, Tensor, TensorType, ValueId, view,
+};
 
-use super::geometry::{ConvGeometry, apply, centre, in_place, kernel_at_once, reshaped};
+use super::geometry::{Moved, apply, centre, in_place, kernel_at_once, reshaped};
 use super::{Choice, Shrink};
-use crate::blocks::Block;
 use crate::error::{Declined, PassError};
 use crate::lift::{Linear, weights};
 use crate::patch::{Operand, Out, Patch};
@@ -33,15 +34,15 @@ pub fn fade_kernels(
     let ty = TensorType::fixed(DataType::Float, &[]);
     let input = model.graph.add_input(SHRINK_INPUT, &ty);
     let mut kernels = 0;
-    in_place(model, choices, shrink, |cx, block, (conv, new), patch| {
-        if conv.kernel == new.kernel {
-            return kernel_at_once(cx, (conv, new), patch);
+    in_place(model, choices, shrink, |cx, patch, moved| {
+        if moved.conv.geometry.kernel == moved.new.kernel {
+            return kernel_at_once(cx, patch, moved);
         }
         if cx.opset < 7 {
             return Err(Declined::new("opset", "broadcasting needs opset 7"));
         }
         kernels += 1;
-        faded(patch, (input, kernels), block, (conv, new))
+        faded(patch, input, kernels, moved)
     })?;
     if kernels == 0 {
         model.graph.remove_input(input)?;
@@ -52,10 +53,11 @@ pub fn fade_kernels(
 /// Plans the weight that fades; gives it with the geometry of the whole kernel.
 fn faded(
     patch: &mut Patch,
-    (input, number): (ValueId, usize),
-    block: &Block,
-    (conv, new): (&Linear, &ConvGeometry),
+    input: ValueId,
+    number: usize,
+    moved: &Moved<'_>,
 ) -> Result<(Operand, ConvGeometry), Declined> {
+    let Moved { block, conv, new } = moved;
     let dtype = conv.weight.dtype();
     let name = |part: &str| format!("{SHRINK_INPUT}.block{}.kernel{number}.{part}", block.index);
     let op = |patch: &mut Patch, node: Node, part: &str, operands: Vec<Operand>| {
@@ -67,8 +69,8 @@ fn faded(
         let cast = Node::new("Cast").with("to", i64::from(dtype.code()));
         s = op(patch, cast, "cast", vec![s]);
     }
-    let dims = [&[1, 1], conv.kernel.as_slice()].concat();
-    let outside = weights::stored(dtype, dims, &outside(&conv.kernel, &new.kernel))?;
+    let dims = [&[1, 1], conv.geometry.kernel.as_slice()].concat();
+    let outside = weights::stored(dtype, dims, &outside(&conv.geometry.kernel, &new.kernel))?;
     let outside = patch.constant(name("outside"), outside, None);
     let one = patch.constant(name("one"), weights::stored(dtype, vec![1], &[1.0])?, None);
     let fade = op(patch, Node::new("Mul"), "fade", vec![s, outside]);
@@ -96,11 +98,13 @@ fn outside(kernel: &[usize], centre: &[usize]) -> Vec<f64> {
 /// The geometry of the whole kernel whose centre is that of `new`.
 fn whole(conv: &Linear, new: &ConvGeometry) -> ConvGeometry {
     let wider = |pads: &[usize]| -> Vec<usize> {
-        let cut = |axis: usize| (conv.kernel[axis] - new.kernel[axis]) / 2 * conv.dilation[axis];
+        let cut = |axis: usize| {
+            (conv.geometry.kernel[axis] - new.kernel[axis]) / 2 * conv.geometry.dilation[axis]
+        };
         pads.iter().enumerate().map(|(axis, pad)| pad + cut(axis)).collect()
     };
     ConvGeometry {
-        kernel: conv.kernel.clone(),
+        kernel: conv.geometry.kernel.clone(),
         pad_begin: wider(&new.pad_begin),
         pad_end: wider(&new.pad_end),
         ..new.clone()
@@ -179,8 +183,8 @@ fn at(graph: &Graph, node: NodeId, weight: ValueId, outside: &Tensor) -> Option<
         pads.iter().enumerate().map(|(axis, pad)| pad.checked_sub(cut(axis))).collect()
     };
     let geometry = ConvGeometry {
-        node,
         stride: conv.strides.clone(),
+        dilation: conv.dilations.clone(),
         pad_begin: less(&conv.pad_begin)?,
         pad_end: less(&conv.pad_end)?,
         kernel,

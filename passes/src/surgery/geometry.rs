@@ -6,7 +6,7 @@
 //! The block keeps its output size. Its function changes on the border and, where a kernel shrinks or a
 //! stride moves over a k×k convolution, everywhere.
 
-use updp_ir::{Model, Node, NodeId, Tensor, ValueId};
+use updp_ir::{ConvGeometry, Model, Node, Tensor, ValueId};
 
 use super::{Choice, Form};
 use crate::blocks::{Block, BlockKind};
@@ -28,43 +28,22 @@ pub enum Shrink {
 /// Kernel 3 is what a larger depthwise kernel shrinks to.
 const SHRUNK_DEPTHWISE: usize = 3;
 
-/// Kernel, strides and paddings of one convolution after the move.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConvGeometry {
-    /// Its node.
-    pub node: NodeId,
-    /// Kernel, one number a spatial dim.
-    pub kernel: Vec<usize>,
-    /// Strides.
-    pub stride: Vec<usize>,
-    /// Padding before each spatial dim.
-    pub pad_begin: Vec<usize>,
-    /// Padding after each spatial dim.
-    pub pad_end: Vec<usize>,
-}
-
-/// The convolutions of one branch after the move, in the direction of data flow.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Geometry {
-    /// One entry a convolution.
-    pub convs: Vec<ConvGeometry>,
-}
-
-/// The geometry of a block's branch in this form.
+/// The geometry of each convolution of a block's branch in this form, in the direction of data flow.
 ///
 /// # Errors
 /// `padding` when a shrunk kernel leaves less than no padding, `output-size` when the moved branch would
 /// give another size than the block.
-pub fn moved(block: &Block, form: Form, shrink: Shrink) -> Result<Geometry, Declined> {
+pub fn moved(block: &Block, form: Form, shrink: Shrink) -> Result<Vec<ConvGeometry>, Declined> {
     let convs: Vec<&Linear> = block.linears().filter(|unit| unit.is_conv()).collect();
     let shrinks = shrink == Shrink::Auto
         && !(block.kind == BlockKind::ConvNext && form != Form::Conv)
         && form != Form::Norm;
     let kernels = kernels(block, &convs, shrinks);
-    let rank = convs.first().map_or(0, |conv| conv.kernel.len());
+    let rank = convs.first().map_or(0, |conv| conv.geometry.rank());
     let is_larger = |kernel: &[usize]| kernel.iter().any(|k| *k > 1);
     let last_larger = kernels.iter().rposition(|kernel| is_larger(kernel));
-    let mut strides: Vec<Vec<usize>> = convs.iter().map(|conv| conv.stride.clone()).collect();
+    let mut strides: Vec<Vec<usize>> =
+        convs.iter().map(|conv| conv.geometry.stride.clone()).collect();
     if let Some(last) = last_larger {
         for at in 0..last {
             let own = std::mem::replace(&mut strides[at], vec![1; rank]);
@@ -79,7 +58,8 @@ pub fn moved(block: &Block, form: Form, shrink: Shrink) -> Result<Geometry, Decl
         let mut step = vec![1; rank];
         for (at, conv) in convs.iter().enumerate() {
             for axis in 0..rank {
-                let cut = (conv.kernel[axis] - kernels[at][axis]) / 2 * conv.dilation[axis];
+                let cut = (conv.geometry.kernel[axis] - kernels[at][axis]) / 2
+                    * conv.geometry.dilation[axis];
                 taken[axis] += step[axis] * cut;
                 step[axis] *= strides[at][axis];
             }
@@ -94,33 +74,33 @@ pub fn moved(block: &Block, form: Form, shrink: Shrink) -> Result<Geometry, Decl
             Declined::new("padding", detail)
         })
     };
-    let (begin, end) = (side(&|c| c.pad_begin.clone())?, side(&|c| c.pad_end.clone())?);
-    let geometry = Geometry {
-        convs: convs
-            .iter()
-            .enumerate()
-            .map(|(at, conv)| ConvGeometry {
-                node: conv.main(),
-                kernel: kernels[at].clone(),
-                stride: strides[at].clone(),
-                pad_begin: if at == 0 { begin.clone() } else { vec![0; rank] },
-                pad_end: if at == 0 { end.clone() } else { vec![0; rank] },
-            })
-            .collect(),
-    };
+    let (begin, end) =
+        (side(&|c| c.geometry.pad_begin.clone())?, side(&|c| c.geometry.pad_end.clone())?);
+    let geometry: Vec<ConvGeometry> = convs
+        .iter()
+        .enumerate()
+        .map(|(at, conv)| ConvGeometry {
+            kernel: kernels[at].clone(),
+            stride: strides[at].clone(),
+            dilation: conv.geometry.dilation.clone(),
+            pad_begin: if at == 0 { begin.clone() } else { vec![0; rank] },
+            pad_end: if at == 0 { end.clone() } else { vec![0; rank] },
+        })
+        .collect();
     check_sizes(&convs, &geometry)?;
     Ok(geometry)
 }
 
 /// Kernels after shrinking; even kernels stay.
 fn kernels(block: &Block, convs: &[&Linear], shrinks: bool) -> Vec<Vec<usize>> {
-    let mut kernels: Vec<Vec<usize>> = convs.iter().map(|conv| conv.kernel.clone()).collect();
+    let mut kernels: Vec<Vec<usize>> =
+        convs.iter().map(|conv| conv.geometry.kernel.clone()).collect();
     if !shrinks {
         return kernels;
     }
-    let last = convs.iter().rposition(|conv| conv.kernel.iter().any(|k| *k > 1));
+    let last = convs.iter().rposition(|conv| conv.geometry.kernel.iter().any(|k| *k > 1));
     for (at, conv) in convs.iter().enumerate() {
-        if conv.kernel.iter().any(|k| k % 2 == 0) {
+        if conv.geometry.kernel.iter().any(|k| k % 2 == 0) {
             continue;
         }
         if Some(at) != last {
@@ -133,18 +113,15 @@ fn kernels(block: &Block, convs: &[&Linear], shrinks: bool) -> Vec<Vec<usize>> {
 }
 
 /// Checks that the moved branch gives the sizes the block gave, for every input it took.
-fn check_sizes(convs: &[&Linear], geometry: &Geometry) -> Result<(), Declined> {
-    let rank = convs.first().map_or(0, |conv| conv.kernel.len());
+fn check_sizes(convs: &[&Linear], geometry: &[ConvGeometry]) -> Result<(), Declined> {
+    let rank = convs.first().map_or(0, |conv| conv.geometry.rank());
     for axis in 0..rank {
         for input in 1..=96_usize {
-            let before = convs.iter().try_fold(input, |size, conv| {
-                let pads = conv.pad_begin[axis] + conv.pad_end[axis];
-                size_after(size, conv.kernel[axis], conv.dilation[axis], conv.stride[axis], pads)
-            });
-            let after = convs.iter().zip(&geometry.convs).try_fold(input, |size, (conv, new)| {
-                let pads = new.pad_begin[axis] + new.pad_end[axis];
-                size_after(size, new.kernel[axis], conv.dilation[axis], new.stride[axis], pads)
-            });
+            let before = convs
+                .iter()
+                .try_fold(input, |size, conv| conv.geometry.axis(axis).output_size(size));
+            let after =
+                geometry.iter().try_fold(input, |size, new| new.axis(axis).output_size(size));
             if before.is_some() && before != after {
                 let detail = format!(
                     "an input of {input} would give {} instead of {}",
@@ -158,16 +135,6 @@ fn check_sizes(convs: &[&Linear], geometry: &Geometry) -> Result<(), Declined> {
     Ok(())
 }
 
-fn size_after(
-    size: usize,
-    kernel: usize,
-    dilation: usize,
-    stride: usize,
-    pads: usize,
-) -> Option<usize> {
-    Some((size + pads).checked_sub(dilation * (kernel - 1) + 1)? / stride + 1)
-}
-
 /// Moves paddings and strides and shrinks kernels of the chosen blocks, where their form works in place.
 ///
 /// # Errors
@@ -177,7 +144,14 @@ pub fn move_geometry(
     choices: &[Choice],
     shrink: Shrink,
 ) -> Result<(), PassError> {
-    in_place(model, choices, shrink, |cx, _, planned, patch| kernel_at_once(cx, planned, patch))
+    in_place(model, choices, shrink, kernel_at_once)
+}
+
+/// A convolution of a block with the geometry it moves to.
+pub(super) struct Moved<'a> {
+    pub(super) block: &'a Block,
+    pub(super) conv: &'a Linear,
+    pub(super) new: &'a ConvGeometry,
 }
 
 /// Gives the convolutions of the chosen blocks, where their form works in place, the weight and the geometry that `kernel` plans
@@ -189,12 +163,7 @@ pub(super) fn in_place<F>(
     mut kernel: F,
 ) -> Result<(), PassError>
 where
-    F: FnMut(
-        &Context<'_>,
-        &Block,
-        (&Linear, &ConvGeometry),
-        &mut Patch,
-    ) -> Result<(Operand, ConvGeometry), Declined>,
+    F: FnMut(&Context<'_>, &mut Patch, &Moved<'_>) -> Result<(Operand, ConvGeometry), Declined>,
 {
     for choice in choices {
         let block = &choice.block;
@@ -205,9 +174,9 @@ where
             let geometry = moved(block, choice.form, shrink)?;
             let mut patch = Patch::new();
             let convs = block.linears().filter(|unit| unit.is_conv());
-            for (conv, new) in convs.zip(&geometry.convs) {
-                let (weight, new) = kernel(cx, block, (conv, new), &mut patch)?;
-                replace(cx, &mut patch, (conv, &new), weight);
+            for (conv, new) in convs.zip(&geometry) {
+                let (weight, new) = kernel(cx, &mut patch, &Moved { block, conv, new })?;
+                replace(cx, &mut patch, conv, &new, weight);
             }
             Ok(patch)
         });
@@ -231,16 +200,16 @@ where
 #[expect(clippy::unnecessary_wraps, reason = "other plans can refuse")]
 pub(super) fn kernel_at_once(
     cx: &Context<'_>,
-    (conv, new): (&Linear, &ConvGeometry),
     patch: &mut Patch,
+    Moved { conv, new, .. }: &Moved<'_>,
 ) -> Result<(Operand, ConvGeometry), Declined> {
-    let weight = if conv.kernel == new.kernel {
+    let weight = if conv.geometry.kernel == new.kernel {
         Operand::Value(conv.weight_value)
     } else {
         let name = format!("{}.shrunk", cx.graph.value(conv.weight_value).name());
         patch.constant(name, centre(&conv.weight, &new.kernel), None)
     };
-    Ok((weight, new.clone()))
+    Ok((weight, (*new).clone()))
 }
 
 /// Calls `look` with fresh shapes of the model.
@@ -264,14 +233,11 @@ pub(super) fn apply(model: &mut Model, patch: Patch, block: &str) -> Result<(), 
 fn replace(
     cx: &Context<'_>,
     patch: &mut Patch,
-    (conv, new): (&Linear, &ConvGeometry),
+    conv: &Linear,
+    new: &ConvGeometry,
     weight: Operand,
 ) {
-    let is_same = weight == Operand::Value(conv.weight_value)
-        && conv.kernel == new.kernel
-        && conv.stride == new.stride
-        && conv.pad_begin == new.pad_begin
-        && conv.pad_end == new.pad_end;
+    let is_same = weight == Operand::Value(conv.weight_value) && conv.geometry == *new;
     if is_same {
         return;
     }
@@ -284,7 +250,7 @@ fn replace(
 
 /// A copy of a convolution's node with this geometry.
 pub(super) fn reshaped(old: &Node, new: &ConvGeometry) -> Node {
-    let pads = [new.pad_begin.as_slice(), &new.pad_end].concat();
+    let pads = new.pads();
     let node = old
         .bare_copy()
         .with("kernel_shape", new.kernel.as_slice())

@@ -1,8 +1,8 @@
 //! Smaller operators near a dense kernel: depthwise then pointwise, or pointwise alone.
 
 use ndarray::{ArrayD, IxDyn};
+use updp_ir::ConvGeometry;
 
-use super::geometry::ConvGeometry;
 use crate::kernel::{AffineMap, Obstacle};
 
 /// Rounds of power iteration; a gap of a few per cent converges to f32 precision long before.
@@ -71,31 +71,19 @@ pub(super) fn split(map: &AffineMap) -> Result<(AffineMap, AffineMap), Obstacle>
     let shaped = |array: ArrayD<f64>, dims: &[usize]| {
         array.into_shape_with_order(IxDyn(dims)).expect("the same elements")
     };
-    let first = AffineMap::new(
+    let first = AffineMap::with_geometry(
         shaped(depthwise, &depthwise_dims),
         vec![0.0; inputs],
-        dense.stride.clone(),
-        dense.dilation.clone(),
-        dense.pad_begin.clone(),
-        dense.pad_end.clone(),
+        &dense.geometry(),
         inputs,
     )?;
-    let second = AffineMap::new(
+    let second = AffineMap::with_geometry(
         shaped(pointwise, &pointwise_dims),
         dense.bias.clone(),
-        vec![1; rank],
-        vec![1; rank],
-        vec![0; rank],
-        vec![0; rank],
+        &ConvGeometry::pointwise(rank),
         1,
     )?;
     Ok((first, second))
-}
-
-/// Index along one axis of the tap that reads an output's own position; `None` when no tap does.
-pub(super) fn own_tap(kernel: usize, pad_begin: usize, dilation: usize) -> Option<usize> {
-    let tap = pad_begin / dilation;
-    (pad_begin.is_multiple_of(dilation) && tap < kernel).then_some(tap)
 }
 
 /// The tap that reads an output's own position, as a pointwise map with the same stride; groups stay.
@@ -104,11 +92,15 @@ pub(super) fn own_tap(kernel: usize, pad_begin: usize, dilation: usize) -> Optio
 /// `identity-needs-centre-tap` when no tap does.
 pub(super) fn centre(map: &AffineMap) -> Result<AffineMap, Obstacle> {
     let rank = map.spatial_rank();
+    let geometry = map.geometry();
     let mut view = map.weight.view();
     for axis in 0..rank {
         let (kernel, padding) = (map.kernel_size()[axis], map.pad_begin[axis]);
-        let tap = own_tap(kernel, padding, map.dilation[axis])
-            .ok_or(Obstacle::IdentityNeedsCentreTap { axis, kernel, padding })?;
+        let tap = geometry.axis(axis).centre_tap().ok_or(Obstacle::IdentityNeedsCentreTap {
+            axis,
+            kernel,
+            padding,
+        })?;
         view.slice_axis_inplace(ndarray::Axis(axis + 2), (tap..=tap).into());
     }
     AffineMap::new(

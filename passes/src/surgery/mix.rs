@@ -48,9 +48,11 @@ impl Mixer {
     pub(super) fn new(
         cx: &Context<'_>,
         patch: &mut Patch,
-        (lambda, index): (ValueId, usize),
+        lambda: ValueId,
+        index: usize,
         dtype: DataType,
-        (prefix, anchor): (String, NodeId),
+        prefix: String,
+        anchor: NodeId,
     ) -> Result<Self, Declined> {
         if cx.opset < 7 {
             return Err(Declined::new("opset", "broadcasting needs opset 7"));
@@ -80,7 +82,8 @@ impl Mixer {
         &mut self,
         cx: &Context<'_>,
         patch: &mut Patch,
-        (old, new): (Operand, Operand),
+        old: Operand,
+        new: Operand,
         out: Out,
     ) -> Operand {
         self.mixes += 1;

@@ -25,12 +25,12 @@ pub use blend::blend;
 pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
 pub use fade::{SHRINK_INPUT, fade_kernels};
 pub use form::{Form, forms};
-pub use geometry::{ConvGeometry, Geometry, Shrink, move_geometry, moved, with_context};
+pub use geometry::{Shrink, move_geometry, moved, with_context};
 pub use open_batch::{data_inputs, open_batch};
 pub use settle::{
     drop_baseline, entries as lambda_entries, fix_lambda, fix_shrink, settle, subnet,
 };
-pub use site::{Fitted, Layer, Site, Window, head, layers, site, sites};
+pub use site::{Fitted, Layer, Site, head, layers, site, sites};
 pub use statistics::{Statistics, calibration_model, set_statistics};
 pub use substitute::{fit_part, part_between, stand_in, substitute};
 
@@ -111,8 +111,10 @@ fn only_block(part: &Model) -> Result<Block, PassError> {
 fn plan_conv(
     patch: &mut Patch,
     anchor: NodeId,
-    (dtype, name): (DataType, &str),
-    (x, map): (Operand, &AffineMap),
+    dtype: DataType,
+    name: &str,
+    x: Operand,
+    map: &AffineMap,
     out: Out,
 ) -> Result<Operand, Declined> {
     let values: Vec<f64> = map.weight.iter().copied().collect();
@@ -122,7 +124,7 @@ fn plan_conv(
         let bias = weights::stored(dtype, vec![map.bias.len()], &map.bias)?;
         operands.push(patch.constant(format!("{name}.bias"), bias, None));
     }
-    let pads = [map.pad_begin.as_slice(), &map.pad_end].concat();
+    let pads = map.geometry().pads();
     let conv = Node::new("Conv")
         .named(name)
         .with("dilations", map.dilation.as_slice())

@@ -4,96 +4,15 @@
 //! and make `output`, what lies between goes. Everything is said by names, so that a site found in
 //! one copy of a network holds in every other.
 
-use ndarray::ArrayD;
-use updp_ir::ValueId;
+use updp_ir::{ConvGeometry, ValueId};
 
-use super::geometry::{Geometry, Shrink, moved};
-use super::low_rank::own_tap;
+use super::geometry::{Shrink, moved};
 use super::{Form, forms};
 use crate::blocks::{ActivationKind, Block, BlockKind, Element};
 use crate::error::Declined;
-use crate::kernel::{AffineMap, Obstacle};
+use crate::kernel::AffineMap;
 use crate::lift::Linear;
 use crate::rule::Context;
-
-/// Kernel, stride, dilation and paddings of a fitted operator, one number a spatial dim; empty where it is
-/// fully connected.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Window {
-    /// Kernel.
-    pub kernel: Vec<usize>,
-    /// Stride.
-    pub stride: Vec<usize>,
-    /// Dilation.
-    pub dilation: Vec<usize>,
-    /// Zeros before.
-    pub pad_begin: Vec<usize>,
-    /// Zeros after.
-    pub pad_end: Vec<usize>,
-}
-
-impl Window {
-    /// A kernel of one tap at every position: no padding, no stride.
-    #[must_use]
-    pub fn pointwise(rank: usize) -> Self {
-        Self {
-            kernel: vec![1; rank],
-            stride: vec![1; rank],
-            dilation: vec![1; rank],
-            pad_begin: vec![0; rank],
-            pad_end: vec![0; rank],
-        }
-    }
-
-    /// Taps of the kernel.
-    #[must_use]
-    pub fn taps(&self) -> usize {
-        self.kernel.iter().product()
-    }
-
-    /// The window of a map.
-    #[must_use]
-    pub fn of(map: &AffineMap) -> Self {
-        Self {
-            kernel: map.kernel_size().to_vec(),
-            stride: map.stride.clone(),
-            dilation: map.dilation.clone(),
-            pad_begin: map.pad_begin.clone(),
-            pad_end: map.pad_end.clone(),
-        }
-    }
-
-    /// The map of this window with these weights, `[O, I/g, k…]` and `[O]`.
-    ///
-    /// # Errors
-    /// As [`AffineMap::new`].
-    pub fn map(
-        &self,
-        weight: ArrayD<f64>,
-        bias: Vec<f64>,
-        groups: usize,
-    ) -> Result<AffineMap, Obstacle> {
-        let Self { stride, dilation, pad_begin, pad_end, .. } = self.clone();
-        AffineMap::new(weight, bias, stride, dilation, pad_begin, pad_end, groups)
-    }
-
-    /// Index of the tap that reads an output's own position; `None` when no tap does.
-    #[must_use]
-    pub fn centre_tap(&self) -> Option<usize> {
-        (0..self.kernel.len()).try_fold(0, |at, axis| {
-            let kernel = self.kernel[axis];
-            let tap = own_tap(kernel, self.pad_begin[axis], self.dilation[axis])?;
-            Some(at * kernel + tap)
-        })
-    }
-
-    /// The same outputs seen through the tap that reads their own position; `None` when no tap does.
-    #[must_use]
-    pub fn centre(&self) -> Option<Self> {
-        self.centre_tap()?;
-        Some(Self { stride: self.stride.clone(), ..Self::pointwise(self.kernel.len()) })
-    }
-}
 
 /// Where a fitted operator goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,7 +44,7 @@ pub struct Site {
     /// Activation at the end.
     pub activation: Option<ActivationKind>,
     /// The operator's window.
-    pub window: Window,
+    pub window: ConvGeometry,
     /// Channels of `features`.
     pub in_channels: usize,
     /// Channels of `output`.
@@ -319,12 +238,21 @@ impl Span {
 }
 
 /// The window of a form's operator.
-fn window(block: &Block, form: Form, shrink: Shrink, span: &Span) -> Result<Window, Declined> {
-    let rank = block.linears().find(|unit| unit.is_conv()).map_or(0, |unit| unit.kernel.len());
+fn window(
+    block: &Block,
+    form: Form,
+    shrink: Shrink,
+    span: &Span,
+) -> Result<ConvGeometry, Declined> {
+    let rank = block.linears().find(|unit| unit.is_conv()).map_or(0, |unit| unit.geometry.rank());
     let keeps_own = form == Form::Norm
         || (form == Form::DepthwisePointwise && block.kind == BlockKind::ConvNext);
     if keeps_own || form == Form::Drop || !block.linears().any(Linear::is_conv) {
-        return Ok(if span.is_spatial { Window::pointwise(rank) } else { Window::default() });
+        return Ok(if span.is_spatial {
+            ConvGeometry::pointwise(rank)
+        } else {
+            ConvGeometry::default()
+        });
     }
     if !span.is_spatial {
         let detail = "a convolution needs its channels on axis 1";
@@ -332,7 +260,7 @@ fn window(block: &Block, form: Form, shrink: Shrink, span: &Span) -> Result<Wind
     }
     // A branch of low rank sees what the whole one sees.
     let like = if form == Form::LowRank { Form::Conv } else { form };
-    let whole = composed(block, &moved(block, like, shrink)?, rank);
+    let whole = composed(&moved(block, like, shrink)?, rank);
     if form != Form::Pointwise {
         return Ok(whole);
     }
@@ -341,15 +269,14 @@ fn window(block: &Block, form: Form, shrink: Shrink, span: &Span) -> Result<Wind
 }
 
 /// The window of convolutions in a row: `K = 1 + Σ dᵢ·(kᵢ − 1)·s₁⋯sᵢ₋₁` (L1).
-fn composed(block: &Block, geometry: &Geometry, rank: usize) -> Window {
-    let mut window = Window::pointwise(rank);
-    let convs: Vec<_> = block.linears().filter(|unit| unit.is_conv()).collect();
+fn composed(geometry: &[ConvGeometry], rank: usize) -> ConvGeometry {
+    let mut window = ConvGeometry::pointwise(rank);
     for axis in 0..rank {
         let mut step = 1;
         let mut reaches: Vec<(usize, usize)> = Vec::new();
-        for (conv, new) in convs.iter().zip(&geometry.convs) {
+        for new in geometry {
             if new.kernel[axis] > 1 {
-                reaches.push((new.kernel[axis], conv.dilation[axis] * step));
+                reaches.push((new.kernel[axis], new.dilation[axis] * step));
             }
             step *= new.stride[axis];
         }
@@ -361,7 +288,7 @@ fn composed(block: &Block, geometry: &Geometry, rank: usize) -> Window {
             }
             _ => window.kernel[axis] = 1 + reaches.iter().map(|(k, d)| (k - 1) * d).sum::<usize>(),
         }
-        if let Some(first) = geometry.convs.first() {
+        if let Some(first) = geometry.first() {
             window.pad_begin[axis] = first.pad_begin[axis];
             window.pad_end[axis] = first.pad_end[axis];
         }
@@ -435,7 +362,7 @@ fn layer(cx: &Context<'_>, unit: &Linear) -> Option<Layer> {
         sum: name(unit.y),
         result: name(unit.y),
         activation: None,
-        window: Window::of(&map),
+        window: map.geometry(),
         in_channels: unit.in_channels,
         out_channels: unit.out_channels,
     };

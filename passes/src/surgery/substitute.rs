@@ -1,10 +1,10 @@
 //! Putting fitted operators in the place of branches, and cutting a network between values by their names.
 
 use ndarray::{ArrayD, IxDyn};
-use updp_ir::{IrError, Model, Node, NodeId, ValueId};
+use updp_ir::{ConvGeometry, IrError, Model, Node, NodeId, ValueId};
 
 use super::geometry::{Shrink, apply, with_context};
-use super::{Fitted, Form, Site, Window, site};
+use super::{Fitted, Form, Site, site};
 use crate::blocks::ActivationKind;
 use crate::error::{Declined, PassError};
 use crate::kernel::AffineMap;
@@ -52,20 +52,20 @@ pub fn fit_part(
 /// P0004 when the window is no convolution's.
 pub fn stand_in(site: &Site) -> Result<Fitted, PassError> {
     let window = &site.window;
-    let rank = window.kernel.len();
-    let map = |outputs: usize, inputs: usize, window: &Window, groups: usize| {
+    let rank = window.rank();
+    let map = |outputs: usize, inputs: usize, window: &ConvGeometry, groups: usize| {
         let dims = [&[outputs, inputs / groups], window.kernel.as_slice()].concat();
         let mut at = 0_u32;
         let weight = ArrayD::from_shape_simple_fn(IxDyn(&dims), || {
             at = at.wrapping_add(7);
             (f64::from(at % 13) - 6.0) / 64.0
         });
-        window.map(weight, vec![0.01; outputs], groups).map_err(|obstacle| {
+        AffineMap::with_geometry(weight, vec![0.01; outputs], window, groups).map_err(|obstacle| {
             refused(site, Declined::new(obstacle.reason(), obstacle.to_string()))
         })
     };
     let (inputs, outputs) = (site.in_channels, site.out_channels);
-    let pointwise = Window::pointwise(rank);
+    let pointwise = ConvGeometry::pointwise(rank);
     Ok(match site.form {
         Form::Drop => Fitted::Drop,
         Form::DepthwisePointwise if window.taps() > 1 => {
@@ -112,7 +112,7 @@ fn replaced(cx: &Context<'_>, site: &Site, maps: &[AffineMap]) -> Result<Patch, 
     let mut patch = Patch::new();
     let output = find(cx, &site.output)?;
     let (producer, _) = cx.graph.producer(output).ok_or(IrError::StaleId)?;
-    operators(cx, &mut patch, (site, maps), producer, &Out::Value(output))?;
+    operators(cx, &mut patch, site, maps, producer, &Out::Value(output))?;
     patch.remove(producer);
     Ok(patch)
 }
@@ -121,7 +121,8 @@ fn replaced(cx: &Context<'_>, site: &Site, maps: &[AffineMap]) -> Result<Patch, 
 pub(super) fn operators(
     cx: &Context<'_>,
     patch: &mut Patch,
-    (site, maps): (&Site, &[AffineMap]),
+    site: &Site,
+    maps: &[AffineMap],
     producer: NodeId,
     last: &Out,
 ) -> Result<Operand, PassError> {
@@ -160,7 +161,7 @@ pub(super) fn operators(
                 patch.node(add, producer, vec![product, bias], out)
             }
         } else {
-            super::plan_conv(patch, producer, (dtype, &name), (x, map), out)
+            super::plan_conv(patch, producer, dtype, &name, x, map, out)
                 .map_err(|declined| refused(site, declined))?
         };
     }

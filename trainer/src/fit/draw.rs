@@ -1,8 +1,8 @@
 //! Rows of several operators, drawn in one run of both networks.
 
 use indexmap::{IndexMap, IndexSet};
-use updp_ir::Tensor;
-use updp_passes::surgery::{Form, Site, Window};
+use updp_ir::{ConvGeometry, Tensor};
+use updp_passes::surgery::{Form, Site};
 
 use super::rows::{Batch, Layout, Rows};
 use super::{Fit, unsolved};
@@ -20,7 +20,7 @@ pub(super) struct Wanted<'a> {
     /// Where the operator goes.
     pub(super) site: &'a Site,
     /// What it sees of its input.
-    pub(super) window: &'a Window,
+    pub(super) window: &'a ConvGeometry,
     /// About how many rows.
     pub(super) rows: usize,
 }
@@ -65,7 +65,7 @@ impl Wanted<'_> {
         random: &mut Generator,
     ) -> Option<()> {
         let site = self.site;
-        let plain = Window::default();
+        let plain = ConvGeometry::default();
         let is_drop = self.is_drop();
         let layout = Layout {
             feature_axis: if is_drop { site.end_axis } else { site.channel_axis },

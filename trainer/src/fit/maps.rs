@@ -1,17 +1,19 @@
 //! From solutions to the operators that are put into a network.
 
 use ndarray::{ArrayD, IxDyn};
+use updp_ir::ConvGeometry;
 use updp_passes::kernel::AffineMap;
-use updp_passes::surgery::{Form, Site, Window};
+use updp_passes::surgery::{Form, Site};
 
 use super::normal::Solved;
 
 /// The operators of a solution. `W [U, O]` becomes `[O, I, k…]`.
-pub(super) fn maps(solution: &Solved, site: &Site, window: &Window) -> Vec<AffineMap> {
+pub(super) fn maps(solution: &Solved, site: &Site, window: &ConvGeometry) -> Vec<AffineMap> {
     let own = &site.window;
     let rank = own.kernel.len();
-    let map = |weight: ArrayD<f64>, bias: Vec<f64>, window: &Window, groups: usize| {
-        window.map(weight, bias, groups).expect("the window is that of a convolution")
+    let map = |weight: ArrayD<f64>, bias: Vec<f64>, window: &ConvGeometry, groups: usize| {
+        AffineMap::with_geometry(weight, bias, window, groups)
+            .expect("the window is that of a convolution")
     };
     let dims = |outputs: usize, inputs: usize, kernel: &[usize]| {
         IxDyn(&[&[outputs, inputs], kernel].concat())
@@ -26,7 +28,7 @@ pub(super) fn maps(solution: &Solved, site: &Site, window: &Window) -> Vec<Affin
         ArrayD::from_shape_vec(dims(outputs, inputs, kernel), values).expect("as many elements")
     };
     let bias = solution.bias.clone();
-    let pointwise = Window::pointwise(rank);
+    let pointwise = ConvGeometry::pointwise(rank);
     match (&solution.parts, site.form) {
         (Some((depthwise, second)), Form::DepthwisePointwise) => {
             let channels = depthwise.nrows();

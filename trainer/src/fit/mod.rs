@@ -18,8 +18,8 @@ pub(crate) use rows::floats;
 
 use std::collections::VecDeque;
 
-use updp_ir::Model;
-use updp_passes::surgery::{Fitted, Form, Layer, Site, Window};
+use updp_ir::{ConvGeometry, Model};
+use updp_passes::surgery::{Fitted, Form, Layer, Site};
 
 use crate::activation_cache::Flow;
 use crate::error::TrainerError;
@@ -132,7 +132,7 @@ pub struct Fit<'a> {
 
 /// Sites that read the same rows.
 struct Group<'a> {
-    window: &'a Window,
+    window: &'a ConvGeometry,
     sites: Vec<&'a Site>,
 }
 
@@ -302,7 +302,7 @@ fn unsolved(site: &Site, detail: String) -> TrainerError {
     TrainerError::Unsolved { block: site.block, name: site.name.clone(), detail }
 }
 
-fn shape_of(site: &Site, window: &Window) -> Shape {
+fn shape_of(site: &Site, window: &ConvGeometry) -> Shape {
     let is_own_window = site.window == *window;
     match site.form {
         Form::LowRank => Shape::Rank(site.rank()),

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use updp_ir::{DataType, Tensor};
-use updp_passes::surgery::Window;
+use updp_ir::{ConvGeometry, DataType, Tensor};
 
 use super::table::Table;
 use crate::seed::Generator;
@@ -35,7 +34,7 @@ pub(super) struct Batch<'a> {
 pub(super) struct Layout<'a> {
     pub(super) feature_axis: usize,
     pub(super) end_axis: usize,
-    pub(super) window: &'a Window,
+    pub(super) window: &'a ConvGeometry,
 }
 
 /// Elements of a tensor as f32, in place where they are that already; `None` where they are no numbers.
@@ -171,7 +170,13 @@ impl Rows {
 }
 
 /// What a kernel sees at one position, channel by channel, tap by tap; zeros outside.
-fn patch(grid: &Grid<'_>, image: usize, place: &[usize], window: &Window, out: &mut Vec<f32>) {
+fn patch(
+    grid: &Grid<'_>,
+    image: usize,
+    place: &[usize],
+    window: &ConvGeometry,
+    out: &mut Vec<f32>,
+) {
     let taps: Vec<Option<usize>> = (0..window.taps())
         .map(|tap| {
             let tap = unravel(tap, &window.kernel);
@@ -206,7 +211,7 @@ mod tests {
     fn a_row_is_what_the_kernel_sees_with_zeros_outside() {
         let features = counted(&[1, 2, 3, 3]);
         let end = counted(&[1, 1, 2, 2]);
-        let window = Window {
+        let window = ConvGeometry {
             kernel: vec![3, 3],
             stride: vec![2, 2],
             dilation: vec![1, 1],
@@ -233,7 +238,7 @@ mod tests {
     fn channels_may_lie_last_on_one_side_only() {
         let features = counted(&[1, 2, 1, 3]); // NHWC: 2x1 positions, 3 channels
         let end = counted(&[1, 3, 2, 1]); // NCHW
-        let window = Window::default();
+        let window = ConvGeometry::default();
         let mut rows = Rows::new(3, 3);
         let layout = Layout { feature_axis: 3, end_axis: 1, window: &window };
         let batch = Batch { features: &features, end: &end, original: None, current: None };
@@ -244,7 +249,7 @@ mod tests {
 
     #[test]
     fn tensors_that_do_not_fit_are_refused() {
-        let window = Window::default();
+        let window = ConvGeometry::default();
         let layout = Layout { feature_axis: 2, end_axis: 2, window: &window };
         let (features, end) = (counted(&[1, 4, 2]), counted(&[1, 5, 2]));
         let batch = Batch { features: &features, end: &end, original: None, current: None };

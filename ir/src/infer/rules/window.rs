@@ -2,6 +2,7 @@
 
 use super::{Outcome, Site, known, map_dim, one, same_dim};
 use crate::dtype::DataType;
+use crate::geometry::AutoPad;
 use crate::types::Dim;
 
 /// Outcome of a windowed or spatial operator; `None` for others.
@@ -26,13 +27,6 @@ pub(super) fn rule(site: &Site<'_>) -> Option<Vec<Outcome>> {
     }
 }
 
-#[derive(Clone, Copy)]
-enum AutoPad {
-    No,
-    Same,
-    Valid,
-}
-
 /// Strides, dilations, pads and rounding of one operator over `rank` spatial axes.
 struct Window<'a> {
     strides: Option<&'a [i64]>,
@@ -50,13 +44,7 @@ impl<'a> Window<'a> {
             Some(list) if list.len() == len && list.iter().all(|v| *v >= 0) => Some(Some(list)),
             Some(_) => None,
         };
-        let auto_pad = match site.node.string("auto_pad") {
-            None if site.node.has("auto_pad") => return None,
-            None | Some("NOTSET" | "") => AutoPad::No,
-            Some("SAME_UPPER" | "SAME_LOWER") => AutoPad::Same,
-            Some("VALID") => AutoPad::Valid,
-            Some(_) => return None,
-        };
+        let auto_pad = AutoPad::of(site.node)?;
         Some(Self {
             strides: list("strides", rank)?,
             dilations: list("dilations", rank)?,
@@ -88,7 +76,7 @@ impl<'a> Window<'a> {
     /// Size after sliding a kernel over `dim`.
     fn slide(&self, axis: usize, dim: &Dim, kernel: Option<usize>) -> Option<Dim> {
         let stride = self.stride(axis)?;
-        if let AutoPad::Same = self.auto_pad {
+        if matches!(self.auto_pad, AutoPad::SameUpper | AutoPad::SameLower) {
             if stride == 1 {
                 return Some(dim.clone());
             }
@@ -118,7 +106,7 @@ impl<'a> Window<'a> {
     /// Size of which `dim` would be a strided view.
     fn spread(&self, axis: usize, dim: &Dim, kernel: Option<usize>, extra: usize) -> Option<Dim> {
         let stride = self.stride(axis)?;
-        if let AutoPad::Same = self.auto_pad {
+        if matches!(self.auto_pad, AutoPad::SameUpper | AutoPad::SameLower) {
             if stride == 1 {
                 return Some(dim.clone());
             }

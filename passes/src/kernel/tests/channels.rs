@@ -21,8 +21,6 @@ proptest! {
         let before = AffineMap::diagonal(&columns, &vec![0.0; inputs], rank).unwrap();
         prop_assert!(equals_chain(&map.scale_rows(&rows).unwrap(), &map, &after, &input));
         prop_assert!(equals_chain(&map.scale_cols(&columns).unwrap(), &before, &map, &input));
-        let shift = AffineMap::diagonal(&vec![1.0; outputs], &rows, rank).unwrap();
-        prop_assert!(equals_chain(&map.shift_output(&rows).unwrap(), &map, &shift, &input));
     }
 
     #[test]
@@ -87,7 +85,6 @@ fn refuses_factors_of_another_length_and_other_groups() {
     let map = Geometry::square(3, 1, 1).map(4, 8, 4, 1);
     assert_eq!(reason(map.scale_rows(&[1.0; 4])), "channels-mismatch");
     assert_eq!(reason(map.scale_cols(&[1.0; 8])), "channels-mismatch");
-    assert_eq!(reason(map.shift_output(&[1.0; 4])), "channels-mismatch");
     assert_eq!(reason(map.to_groups(3)), "groups-not-a-divisor");
     assert_eq!(reason(map.to_groups(8)), "groups-not-a-divisor");
 }
