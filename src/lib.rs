@@ -56,8 +56,8 @@ pub use api::{
     ExpandReport, FinetuneEstimate, FinetuneOptions, FinetuneReport, FlippedImage, Goal,
     InspectOptions, InspectReport, ModelScore, Observer, PruneOptions, PruneReport, RuleOptions,
     Silent, Source, TrainingEvent, VerificationStatus, VerifyOptions, VerifyReport, bench,
-    bench_blocks, compile, estimate, estimate_finetune, evaluate, expand, finetune, inspect,
-    prune, prune_structure, training_step, verify,
+    bench_blocks, compile, estimate, estimate_finetune, evaluate, expand, finetune, inspect, prune,
+    prune_structure, training_step, verify,
 };
 pub use deploy::{DeployTarget, Finding, Severity};
 pub use gates::{GateOptions, Gates};

@@ -73,7 +73,7 @@ pub(crate) fn gradients(
     wrt.iter().map(|value| sums.take(emit, *value)).collect()
 }
 
-/// What is visited.
+/// The part of the graph that the driver visits.
 struct Plan {
     /// Nodes on a path from `wrt` to a seed, in topological order.
     nodes: Vec<NodeId>,
@@ -120,7 +120,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Values that depend on `wrt` by more than steps.
+    /// Values that depend on `wrt` through operators that have a gradient.
     fn reached(emit: &Emit<'_>, order: &[NodeId], wrt: &[ValueId]) -> BTreeSet<ValueId> {
         let graph = emit.graph();
         let is_float =
@@ -143,7 +143,7 @@ impl Plan {
         self.live.contains(&value)
     }
 
-    /// Every node has a rule and every value a size, before anything is written.
+    /// Checks that every node has a rule and every value a size, before anything is written.
     fn check(&self, emit: &Emit<'_>, seeds: &[(ValueId, ValueId)]) -> Result<()> {
         let graph = emit.graph();
         // Operators first: behind an unknown one no shape is known.
@@ -179,7 +179,7 @@ fn signature(emit: &Emit<'_>, value: ValueId) -> Result<String> {
     Ok(format!("{}{:?}", emit.dtype(value)?, emit.dims(value)?))
 }
 
-/// Cotangents that have arrived at a value.
+/// The cotangents of each value so far, one from each use.
 #[derive(Default)]
 struct Sums(BTreeMap<ValueId, Vec<ValueId>>);
 
@@ -188,7 +188,7 @@ impl Sums {
         self.0.entry(value).or_default().push(cotangent);
     }
 
-    /// Their sum; `None` when none has.
+    /// The sum of the cotangents of a value; `None` if it has none.
     fn take(&mut self, emit: &mut Emit<'_>, value: ValueId) -> Result<Option<ValueId>> {
         let Some(terms) = self.0.get(&value).cloned() else { return Ok(None) };
         let mut sum = None;

@@ -11,17 +11,17 @@ use crate::error::{AutodiffError, Result};
 /// The oldest opset whose operators the gradients are made of: `Pad` and `Slice` take operands.
 pub const OLDEST_OPSET: i64 = 11;
 
-/// A writer of nodes. Everything it writes is of the default domain, with fixed shapes.
+/// A writer of nodes of the default domain, with fixed shapes.
 #[derive(Debug)]
 pub(crate) struct Emit<'a> {
     graph: &'a mut Graph,
     opset: i64,
     shapes: Shapes,
     anchor: NodeId,
-    /// What names of new nodes and values start with.
+    /// Names of new nodes and values start with this.
     scope: String,
     numbered: usize,
-    /// What the result of the next node is called.
+    /// Name of the result of the next node.
     next_name: Option<String>,
     constants: BTreeMap<(i32, Vec<usize>, Vec<u8>), ValueId>,
     made_nodes: Vec<NodeId>,
@@ -61,12 +61,12 @@ impl<'a> Emit<'a> {
         self.graph
     }
 
-    /// The graph, for edits of its boundary; nodes go through [`Emit::node`].
+    /// The graph, for edits of its boundary. Use [`Emit::node`] to add nodes.
     pub fn graph_mut(&mut self) -> &mut Graph {
         self.graph
     }
 
-    /// What is known of the values.
+    /// The inferred shapes of the values.
     pub fn shapes(&self) -> &Shapes {
         &self.shapes
     }
@@ -76,12 +76,12 @@ impl<'a> Emit<'a> {
         self.opset
     }
 
-    /// Puts what comes next at the place of a node.
+    /// Puts the next nodes at the place of this node.
     pub fn set_anchor(&mut self, node: NodeId) {
         self.anchor = node;
     }
 
-    /// Names what comes next after `part`.
+    /// Lets the names of the next nodes start with `part`.
     pub fn set_scope(&mut self, part: &str) {
         part.clone_into(&mut self.scope);
     }
@@ -109,12 +109,12 @@ impl<'a> Emit<'a> {
     /// Dims of a value.
     ///
     /// # Errors
-    /// T0303 when one of them is no number.
+    /// T0303 when one of them is not a number.
     pub fn dims(&self, value: ValueId) -> Result<Vec<usize>> {
         if let Some(dims) = self.shapes.known_dims(value) {
             return Ok(dims);
         }
-        // A value that nothing has read yet is not in the table.
+        // The table has no values that no node reads yet.
         let known = self.graph.value(value);
         let of_tensor = known.tensor().map(|tensor| tensor.dims().to_vec());
         let declared = || known.declared().and_then(TensorType::known_dims);
@@ -145,7 +145,7 @@ impl<'a> Emit<'a> {
     /// Adds a node with one result.
     ///
     /// # Errors
-    /// What the graph refuses; T0303 when the shape of the result does not follow.
+    /// Errors of the graph; T0303 when the shape of the result cannot be inferred.
     pub fn node(&mut self, node: Node, operands: &[Option<ValueId>]) -> Result<ValueId> {
         self.numbered += 1;
         let numbered =
@@ -201,7 +201,7 @@ impl<'a> Emit<'a> {
         self.expand(zero, &dims)
     }
 
-    /// Lets everything that reads `old`, the only result of `node`, read `new`; the node goes.
+    /// Lets every reader of `old`, the only result of `node`, read `new`, and removes the node.
     pub fn replace(&mut self, node: NodeId, old: ValueId, new: ValueId) -> Result<()> {
         let graph = &mut *self.graph;
         if graph.outputs().any(|output| output == old) {
@@ -247,7 +247,7 @@ impl<'a> Emit<'a> {
         std::mem::take(&mut self.alternatives)
     }
 
-    /// Takes everything back that was written since [`Emit::new`].
+    /// Removes everything that was written since [`Emit::new`].
     pub fn roll_back(&mut self) {
         for node in self.made_nodes.drain(..).rev() {
             // Readers of a result were made later, so they are gone already.

@@ -55,7 +55,7 @@ impl AutodiffError {
         }
     }
 
-    /// What to do about it; `None` when the text says it all.
+    /// How to solve it; `None` when the message says enough.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {

@@ -16,9 +16,9 @@ use crate::rules::site::{Cotangent, Site};
 /// A BatchNormalization that takes the statistics of the batch.
 #[derive(Clone, Debug)]
 pub struct BatchStatistics {
-    /// Running mean as it was `[C]`.
+    /// Running mean before the step `[C]`.
     pub running_mean: ValueId,
-    /// Running variance as it was `[C]`.
+    /// Running variance before the step `[C]`.
     pub running_var: ValueId,
     /// (1 − a)·running mean + a·μ `[C]`.
     pub next_mean: ValueId,
@@ -41,12 +41,12 @@ pub struct TrainForm {
 }
 
 impl TrainForm {
-    /// Each of them with its node.
+    /// Each BatchNormalization with its node.
     pub fn norms(&self) -> impl Iterator<Item = (NodeId, &BatchStatistics)> {
         self.norms.iter().map(|(node, statistics)| (*node, statistics))
     }
 
-    /// The statistics of a node, when it is one of them.
+    /// The statistics of a node; `None` if it takes no statistics of the batch.
     pub(crate) fn statistics_of(&self, node: NodeId) -> Option<&BatchStatistics> {
         self.norms.get(&node)
     }
@@ -57,15 +57,15 @@ impl TrainForm {
     }
 }
 
-/// Lets BatchNormalizations in inference form use the statistics of the batch, and makes the next running
-/// statistics, as PyTorch does: running ← (1 − `momentum`)·running + `momentum`·batch, the variance unbiased.
+/// Lets BatchNormalizations in inference form use the statistics of the batch, and computes the next running
+/// statistics as PyTorch does: running ← (1 − `momentum`)·running + `momentum`·batch, the variance unbiased.
 ///
 /// The gradients of such nodes are those of [`crate::backward_through`].
 ///
 /// # Errors
-/// T0306 for a node that is no BatchNormalization in inference form, has one value a channel, or shares its running
-/// statistics with another; T0303 for an input without fixed size, T0304 for an old opset. The graph is as before
-/// then.
+/// T0306 for a node that is not a BatchNormalization in inference form, has one value a channel, or shares its running
+/// statistics with another; T0303 for an input without fixed size, T0304 for an old opset. After an error the graph is as
+/// before.
 pub fn train_form(model: &mut Model, nodes: &[NodeId], momentum: f64) -> Result<TrainForm> {
     let mut emit = Emit::new(model)?;
     let form = write(&mut emit, nodes, momentum);

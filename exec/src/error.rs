@@ -210,3 +210,46 @@ impl ExecError {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_about_errors_tell_runtime_model_and_inputs_apart() {
+        let text = String::new;
+        let answers = |error: &ExecError| {
+            [error.is_runtime_missing(), error.is_model_refused(), error.is_input_unfit()]
+        };
+        let device = Device::Cuda;
+        let rejected = ExecError::ModelRejected { runtime: text(), detail: text() };
+        let cases = [
+            (ExecError::LibraryNotFound { searched: Vec::new() }, [true, false, false]),
+            (
+                ExecError::DeviceUnavailable { runtime: text(), device, detail: text() },
+                [true, false, false],
+            ),
+            (
+                ExecError::NoRuntimeLoads {
+                    ort: Box::new(rejected.clone()),
+                    tract: Box::new(rejected.clone()),
+                },
+                [false, true, false],
+            ),
+            (rejected, [false, true, false]),
+            (ExecError::InputMissing { name: text() }, [false, false, true]),
+            (
+                ExecError::DtypeUnsupported {
+                    runtime: text(),
+                    name: text(),
+                    dtype: DataType::String,
+                },
+                [false; 3],
+            ),
+            (ExecError::RunFailed { runtime: text(), detail: text() }, [false; 3]),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(answers(&error), expected, "{}", error.code());
+        }
+    }
+}

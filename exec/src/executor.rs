@@ -63,7 +63,7 @@ pub struct Options {
     pub profile: Option<PathBuf>,
 }
 
-/// What the model says of one input; `None` is unknown and fits anything.
+/// The declaration of one input in the model; `None` is unknown and fits every tensor.
 #[derive(Clone, Debug)]
 pub(crate) struct Declared {
     pub(crate) name: String,
@@ -109,7 +109,7 @@ impl fmt::Display for Declared {
     }
 }
 
-/// Refuses a set of inputs that is not what the model declares; `optional` may be given as well.
+/// Refuses a set of inputs that differs from the declared ones. Inputs of `optional` may be given as well.
 pub(crate) fn check_inputs(
     declared: &[Declared],
     optional: &[String],

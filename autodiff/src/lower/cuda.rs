@@ -1,4 +1,4 @@
-//! What ONNX Runtime's CUDA provider leaves to the processor, or computes slowly → what it computes on the card.
+//! Rewrites nodes that ONNX Runtime's CUDA provider leaves to the processor, or computes slowly, to nodes that it computes well.
 //!
 //! - `Conv` and `ConvTranspose` whose paddings before and after differ stay on the processor, which costs two copies each and
 //!   forbids recording the step. Before: pads (b, e). After: `Pad`, then a convolution without paddings; for the transposed one
@@ -16,7 +16,7 @@ use crate::error::Result;
 /// Most positions of a result that are computed from slices.
 const MOST_POSITIONS: usize = 25;
 
-/// Rewrites all that the provider would not compute well; gives how many nodes.
+/// Rewrites every node that the provider would not compute well. Returns the number of nodes.
 pub(super) fn lower(model: &mut Model) -> Result<usize> {
     let nodes = model.graph.nodes();
     let mut emit = Emit::new(model)?;
@@ -63,7 +63,7 @@ impl Window {
     }
 }
 
-/// The better form of a convolution; `None` where there is none.
+/// The better form of a convolution; `None` if there is none.
 fn convolution(emit: &mut Emit<'_>, conv: &view::Conv, window: &Window) -> Result<Option<ValueId>> {
     if is_unrolling(emit, conv, window) {
         let taps = &window.weight[2..];
@@ -145,7 +145,7 @@ fn windows(
     emit.concat(&parts, 2)
 }
 
-/// Whether a convolution only puts side by side what each position reads.
+/// Whether a convolution only puts the entries that each position reads side by side.
 fn is_unrolling(emit: &Emit<'_>, conv: &view::Conv, window: &Window) -> bool {
     let taps: usize = window.weight[2..].iter().product();
     let channels = window.x[1];
@@ -174,7 +174,7 @@ fn is_own_kernel(emit: &Emit<'_>, conv: &view::Conv, window: &Window) -> bool {
         && emit.constant_of(conv.weight).is_none()
 }
 
-/// A transposed convolution with equal paddings, and what is too much cut off; `None` where they are equal or unknown.
+/// A transposed convolution with equal paddings, and a `Slice` that cuts the rest off; `None` if the paddings are equal or unknown.
 fn transposed(emit: &mut Emit<'_>, conv: &view::ConvTranspose) -> Result<Option<ValueId>> {
     let node = emit.graph().node(conv.node);
     let is_plain =

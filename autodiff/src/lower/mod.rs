@@ -1,7 +1,7 @@
 //! Forms of a step for one place to run it.
 //!
-//! What [`crate::TrainingStep`] writes runs everywhere; lowering replaces operators by faster ones that only some place has,
-//! with the same function and the same names at the boundary.
+//! The step of [`crate::TrainingStep`] runs everywhere. Lowering replaces operators by faster ones that only some places have. The
+//! function and the names at the boundary stay the same.
 
 mod blocked;
 mod cuda;
@@ -55,7 +55,7 @@ impl Target {
     }
 }
 
-/// In which numbers convolutions and matrix products are computed; everything else is computed in f32.
+/// The number type of convolutions and matrix products; everything else is computed in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub enum Precision {
     /// f32.
@@ -67,9 +67,8 @@ pub enum Precision {
     Brain,
 }
 
-/// Lets convolutions and matrix products of f32 be computed in another precision; gives how many. Inputs, outputs and states stay f32.
-/// Convolutions of bf16 came with opset 22: below it they stay in f32.
-/// Before [`lower`].
+/// Lets convolutions and matrix products of f32 be computed in another precision. Returns their number. Inputs, outputs and states
+/// stay f32. Convolutions stay in f32 for bf16 below opset 22, which brought them. Call this before [`lower`].
 ///
 /// # Errors
 /// T0304 for bf16 below opset 13, which has no such operators; what the graph refuses.
@@ -89,7 +88,7 @@ pub fn set_precision(model: &mut Model, precision: Precision) -> Result<usize> {
 }
 
 impl TrainingStep {
-    /// The step for a target, and how many nodes were replaced: what [`lower`] does, and for a processor also the
+    /// The step for a target, and the number of replaced nodes. Does the work of [`lower`]; for a processor it also places the
     /// operators of the domain [`OPERATORS`], which only `updp-exec` runs.
     ///
     /// # Errors
@@ -106,9 +105,9 @@ impl TrainingStep {
     }
 }
 
-/// Rewrites a model, such as [`crate::TrainingStep::model`], for a target; gives how many nodes it replaced.
+/// Rewrites a model, such as [`crate::TrainingStep::model`], for a target. Returns the number of nodes it replaced.
 ///
-/// Shapes must be numbers where something is to be replaced: an operator of unknown size stays as it is.
+/// An operator whose sizes are not all numbers stays as it is.
 ///
 /// # Errors
 /// T0311 for a node that [`Target::MiGraphX`] does not take in any form known here; what the graph refuses.
@@ -121,8 +120,8 @@ pub fn lower(model: &mut Model, target: Target) -> Result<usize> {
     }
 }
 
-/// Holds every node of a model against what a target takes, without running anything: standard operators everywhere but on the
-/// processor, where the runtime's own domain and ours are allowed; for [`Target::MiGraphX`] what [`lower`] leaves.
+/// Checks that a target takes every node of a model, without running the model. Every target takes standard operators; the
+/// processor also takes the domain of the runtime and [`OPERATORS`]; [`Target::MiGraphX`] takes the operators that [`lower`] leaves.
 ///
 /// # Errors
 /// T0311 with the first node that the target does not take.

@@ -8,9 +8,9 @@ use crate::error::{AutodiffError, Result};
 /// What a rule gives for one operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cotangent {
-    /// The operand is no quantity one can differentiate by (axes, a shape, a condition), or is not wanted.
+    /// Nothing can be differentiated by the operand (axes, a shape, a condition), or its cotangent is not wanted.
     NotDifferentiable,
-    /// The cotangent, of the operand's type; it may still have the dims that broadcasting gave, or those before.
+    /// The cotangent, of the operand's type. Its dims may be those before or after broadcasting.
     Value(ValueId),
 }
 
@@ -23,19 +23,19 @@ pub(crate) struct Site {
     pub operands: Vec<Option<ValueId>>,
     /// Its results by slot.
     pub results: Vec<Option<ValueId>>,
-    /// Cotangents of the results; `None` where the seeds do not depend on one.
+    /// Cotangents of the results; `None` when the seeds do not depend on a result.
     pub cotangents: Vec<Option<ValueId>>,
     /// Which operands lie on a path from a wanted value.
     pub wants: Vec<bool>,
 }
 
 impl Site {
-    /// Whether the cotangent of this operand is of use.
+    /// Whether the driver uses the cotangent of this operand.
     pub fn wants(&self, slot: usize) -> bool {
         self.wants.get(slot).copied().unwrap_or(false)
     }
 
-    /// An operand that the operator demands.
+    /// An operand that the operator requires.
     pub fn operand(&self, emit: &Emit<'_>, slot: usize) -> Result<ValueId> {
         let missing = || self.refuse(emit, &format!("operand {slot} is missing"));
         self.operands.get(slot).copied().flatten().ok_or_else(missing)
@@ -52,12 +52,12 @@ impl Site {
         self.results.first().copied().flatten().ok_or_else(missing)
     }
 
-    /// The cotangent of the first result; zeros where only another one has a cotangent.
+    /// The cotangent of the first result; zeros if only another result has one.
     pub fn dy(&self, emit: &mut Emit<'_>) -> Result<ValueId> {
         self.cotangent(emit, 0)
     }
 
-    /// The cotangent of a result; zeros where the seeds do not depend on it.
+    /// The cotangent of a result; zeros if the seeds do not depend on it.
     pub fn cotangent(&self, emit: &mut Emit<'_>, slot: usize) -> Result<ValueId> {
         if let Some(cotangent) = self.cotangents.get(slot).copied().flatten() {
             return Ok(cotangent);

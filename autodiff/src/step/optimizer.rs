@@ -1,7 +1,7 @@
 //! From gradients to the next parameters and moments.
 //!
 //! With accumulation the numbers `share` (weight of this batch) and `apply` (1: this batch makes the update, 0: it only
-//! adds its gradients) enter through factors, so an update costs the same element by element: m ← (1 − apply·(1 − μ))·m +
+//! adds its gradients) are factors, so an update does the same work for each element: m ← (1 − apply·(1 − μ))·m +
 //! apply·d, p ← p − apply·rate·…, gradients ← (1 − apply)·gradients.
 
 use std::collections::BTreeMap;
@@ -21,20 +21,20 @@ pub(super) struct Trained {
     pub value: ValueId,
     /// Name of the initializer it came from.
     pub source: String,
-    /// What it was.
+    /// Its value in the network.
     pub initial: Tensor,
     /// Its gradient.
     pub gradient: ValueId,
 }
 
 impl Trained {
-    /// Whether it decays: scales, shifts and biases have one axis longer than 1 at most.
+    /// Whether it decays. Scales, shifts and biases do not: they have at most one axis longer than 1.
     fn decays(&self) -> bool {
         self.initial.dims().iter().filter(|dim| **dim > 1).count() > 1
     }
 }
 
-/// The numbers an update is made with, graph inputs of type f32.
+/// The numbers that control an update, graph inputs of type f32.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Controls {
     pub learning_rate: ValueId,
@@ -57,19 +57,19 @@ impl Controls {
     }
 }
 
-/// Writes updates; collects the states.
+/// Writes updates and collects the states.
 pub(super) struct Update<'a, 'b> {
     pub emit: &'a mut Emit<'b>,
     pub spec: &'a StepSpec,
     pub controls: Controls,
-    /// Whether the gradients of this batch are of no use; where the loss is scaled.
+    /// Whether the gradients of this batch are not finite; `None` when the loss is not scaled.
     pub is_bad: Option<ValueId>,
     pub states: Vec<State>,
-    /// Next value of each state, to become graph outputs.
+    /// Next value of each state; each becomes a graph output.
     pub outputs: Vec<(ValueId, TensorType)>,
 }
 
-/// Numbers that all parameters of one type share.
+/// Numbers that are the same for all parameters of one type.
 struct Factors {
     /// −apply·rate, for AdamW divided by 1 − β₁ᵗ.
     pace: ValueId,
@@ -90,13 +90,13 @@ struct Decay {
 }
 
 impl Update<'_, '_> {
-    /// Gradients with those of earlier batches, and their common norm, clipped.
+    /// Adds the gradients of earlier batches, and clips the sum. Returns the common norm before clipping.
     pub fn gradients(&mut self, trained: &mut [Trained]) -> Result<ValueId> {
         self.emit.set_scope("update");
         if self.spec.scales_loss {
             let name = if self.spec.accumulates { "batch_grad_norm" } else { "grad_norm" };
             let norm = self.norm(trained, name)?;
-            self.judge(trained, norm)?;
+            self.check_finite(trained, norm)?;
             if !self.spec.accumulates {
                 self.clip(trained, norm)?;
                 return Ok(norm);
@@ -110,9 +110,9 @@ impl Update<'_, '_> {
         Ok(norm)
     }
 
-    /// Sees by their norm whether the gradients of this batch are finite. Where several batches make an update, those of a batch that are not
-    /// count as 0.
-    fn judge(&mut self, trained: &mut [Trained], norm: ValueId) -> Result<()> {
+    /// Tells by the norm whether the gradients of this batch are finite. If several batches make an update, gradients that are not
+    /// finite count as 0.
+    fn check_finite(&mut self, trained: &mut [Trained], norm: ValueId) -> Result<()> {
         let is_bad = is_not_finite(self.emit, norm)?;
         self.emit.set_scope("update");
         self.is_bad = Some(is_bad);
@@ -158,7 +158,7 @@ impl Update<'_, '_> {
         Ok(())
     }
 
-    /// Adds what earlier batches left: g ← held + share·g, held ← (1 − apply)·g.
+    /// Adds the gradients that earlier batches left: g ← held + share·g, held ← (1 − apply)·g.
     fn accumulate(&mut self, parameter: &mut Trained) -> Result<()> {
         let (Some(apply), Some(share)) = (self.controls.apply, self.controls.share) else {
             return Ok(());
@@ -329,7 +329,7 @@ impl Update<'_, '_> {
         Ok(next)
     }
 
-    /// e ← e + apply·(1 − d)·(p − e), where averages are kept.
+    /// e ← e + apply·(1 − d)·(p − e), if the step keeps averages.
     pub fn average(&mut self, source: &str, initial: &Tensor, next: ValueId) -> Result<()> {
         let Some(decay) = self.spec.average else { return Ok(()) };
         let ty = TensorType::fixed(initial.dtype(), initial.dims());
@@ -347,7 +347,7 @@ impl Update<'_, '_> {
         self.set_next_state(next)
     }
 
-    /// A new state of a parameter; its next value comes with the next [`Update::set_next_state`].
+    /// Adds a new state of a parameter. Its next value comes with the next [`Update::set_next_state`].
     fn state(
         &mut self,
         kind: StateKind,
@@ -362,7 +362,7 @@ impl Update<'_, '_> {
         value
     }
 
-    /// Notes a state whose input is there; its next value comes with the next [`Update::set_next_state`].
+    /// Records a state whose input exists already. Its next value comes with the next [`Update::set_next_state`].
     pub fn record(&mut self, kind: StateKind, value: ValueId, source: &str, initial: &Tensor) {
         self.states.push(State {
             input: self.emit.name(value),
@@ -380,7 +380,7 @@ impl Update<'_, '_> {
         self.emit.name_next(&name);
     }
 
-    /// The next value of the state noted last; it stays as it was where the gradients are of no use.
+    /// Sets the next value of the state that was recorded last. The state keeps its value when the gradients of the batch are not finite.
     pub fn set_next_state(&mut self, next: ValueId) -> Result<()> {
         let mut next = next;
         if let (Some(is_bad), Some(state)) = (self.is_bad, self.states.last())

@@ -1,14 +1,14 @@
-//! Activations that are computed again in the backward pass instead of being kept for it.
+//! Computes activations again in the backward pass, so that the step does not keep them.
 //!
-//! A *trunk value* is the only value of the forward pass that is still to be read where it is made. Between trunk values lie
-//! pieces of the network, and neighbouring pieces make a *segment*. Of all segments but the last the inner values that the
-//! backward pass reads are computed again there, from the trunk value x that the segment begins with; x itself is kept. With about √P segments of P
-//! pieces what is kept and what a segment holds are about equal (\[Chen16\]).
+//! When a *trunk value* is made, it is the only value of the forward pass that later nodes still read. The part of the network
+//! between two trunk values is a piece, and neighbouring pieces make a *segment*. In all segments but the last, the backward pass
+//! computes the inner values that it reads again, from the trunk value x that the segment begins with; the step keeps x itself.
+//! With about √P segments of P pieces, the trunk values and the values inside a segment take about the same memory (\[Chen16\]).
 //!
 //! Before: `y = f(x)`, `ū = b(ȳ, y)`. After: `x′ = Where(c, x, x)`, `y′ = f(x′)`, `ū = b(ȳ, y′)`, c a truth value made of the gradient that
-//! enters the segment from behind and of the norms of the gradients of all parameters behind it. `Where` gives x whatever c is, NaN
-//! included, so y′ = y; and as c waits for those gradients, no runtime can merge y′ with y, or compute it before the segments behind
-//! are done with their activations.
+//! enters the segment from behind and of the norms of the gradients of all parameters behind it. `Where` returns x for every c, even
+//! if a gradient is NaN, so y′ = y. Because c waits for those gradients, no runtime can merge y′ with y, or compute it before the
+//! segments behind no longer need their activations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +18,10 @@ use super::training_step::TrainingStep;
 use crate::emit::Emit;
 use crate::error::Result;
 
-/// Values below this share of the largest kept one, such as statistics of a batch, stay kept.
+/// The step keeps values that are smaller than the largest kept one divided by this, such as statistics of a batch.
 const SMALL: usize = 256;
 
-/// What [`TrainingStep::recompute`] did.
+/// The result of [`TrainingStep::recompute`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recomputed {
     /// Segments that are computed again.
@@ -35,8 +35,8 @@ pub struct Recomputed {
 }
 
 impl TrainingStep {
-    /// Lets the backward pass compute activations of chosen segments again, which takes less memory and up to one more forward pass of time. The
-    /// step computes the same; names and states stay.
+    /// Lets the backward pass compute activations of chosen segments again. The step then takes less memory, and at most the time of
+    /// one more forward pass. It computes the same; names and states do not change.
     ///
     /// # Errors
     /// What the graph refuses.

@@ -1,8 +1,8 @@
-//! A factor s on the loss, so that small gradients keep their digits in f16, and updates that are left out where s was too large
+//! A factor s on the loss. It keeps the digits of small gradients in f16. The step leaves an update out when s was too large
 //! (\[Micikevicius18\] sec. 3.2).
 //!
-//! The backward pass starts from s in place of 1, and every gradient is multiplied by 1/s (exact: s is a power of 2). Where the norm of all
-//! gradients is not finite, every state stays as it was and s becomes s/2, not below 1; after [`PATIENCE`] good batches in a row it
+//! The backward pass starts from s in place of 1, and every gradient is multiplied by 1/s (exact: s is a power of 2). If the norm of all
+//! gradients is not finite, every state keeps its value and s becomes s/2, but not less than 1. After [`PATIENCE`] good batches in a row it
 //! becomes 2·s. s and the number of good batches are states.
 
 use updp_ir::{DataType, Tensor, TensorType, ValueId};
@@ -38,7 +38,7 @@ impl Scale {
         Self { value: input("current.loss_scale"), good: input("current.good_batches") }
     }
 
-    /// Takes s out of the gradients again.
+    /// Divides the gradients by s.
     pub fn unscale(&self, emit: &mut Emit<'_>, trained: &mut [Trained]) -> Result<()> {
         emit.set_scope("scale");
         let inverse = emit.call("Reciprocal", &[self.value])?;

@@ -20,8 +20,8 @@ pub enum Settled {
 impl TrainingStep {
     /// The network this step was built from with trained tensors in place of its own, under their names.
     ///
-    /// `states` holds tensors by the names of the step's inputs; what it lacks keeps its tensor. The network must be the
-    /// one the step was built from, read again.
+    /// `states` holds tensors by the names of the step's inputs. A parameter that it lacks keeps its tensor. The network must be
+    /// the one that the step was built from, read again.
     ///
     /// # Errors
     /// T0309 for a tensor of another type or dims, or a network without the initializer.

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// What one operator gave in a step.
+/// The result of one operator in a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Activation {
     /// The tensor.
     pub name: String,
-    /// The operator that gives it.
+    /// The operator that makes it.
     pub op: String,
     /// The largest magnitude of its finite elements.
     pub magnitude: f64,
 }
 
-/// What is known of the activations of a step that diverged.
+/// The activations of a step that diverged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Activations {
     /// The largest of all finite ones.

@@ -17,21 +17,21 @@ use super::schedule::{Point, Schedule};
 use super::state::{Checkpoints, Snapshot, Validation};
 use crate::error::TrainerError;
 
-/// How a training is run.
+/// Options of a training.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainOptions {
-    /// Where checkpoints and the journal go, and what a training goes on from; `None` keeps nothing.
+    /// Folder of the checkpoints and the journal. A training resumes from it; `None` keeps nothing.
     pub folder: Option<PathBuf>,
     /// Steps between checkpoints; 0 = at the end only.
     pub checkpoint_every: u64,
-    /// What has to be the same for a training to go on, beside the settings of schedule and loader: the hash of the step
+    /// A training resumes only if these entries are the same, beside the settings of schedule and loader: the hash of the step
     /// model, the fingerprint of the data, the number of threads.
     pub fingerprint: BTreeMap<String, String>,
     /// Input of the step model that takes the images.
     pub images: String,
     /// Inputs and outputs of the step model that the loop gives and reads.
     pub names: StepNames,
-    /// What λ is multiplied with for each block, 0 to 1; empty for a step without λ.
+    /// Factor of λ for each block, 0 to 1; empty for a step without λ.
     pub pruned: Vec<f32>,
     /// Batches whose gradients make one update, at least 1; above 1 the step has the inputs [`StepNames::apply`] and [`StepNames::share`].
     pub accumulate: u64,
@@ -39,10 +39,10 @@ pub struct TrainOptions {
     pub scales_loss: bool,
 }
 
-/// Updates in a row that a step which scales its loss may leave out: its scale is 1 long before.
+/// Largest number of updates in a row that a step with a scaled loss may leave out. Its scale is 1 long before.
 const MOST_LEFT_OUT: u32 = 40;
 
-/// Where a training is, after each step.
+/// The progress of a training after a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
     /// Steps done.
@@ -57,12 +57,12 @@ pub struct Progress {
     pub seconds_left: f64,
 }
 
-/// What the caller sees of a training, and has a say in. Every method has a default that does nothing.
+/// Calls from the training loop to its caller. Every method has a default that does nothing.
 pub trait Hooks {
     /// After each step.
     fn progress(&mut self, _progress: &Progress) {}
 
-    /// Something worth knowing, such as a damaged checkpoint that is passed over.
+    /// Reports an event, such as a damaged checkpoint that the training skips.
     fn notice(&mut self, _text: &str) {}
 
     /// Asked after each step; `true` saves and ends the training.
@@ -115,7 +115,7 @@ pub enum End {
 /// A training that ended without error.
 #[derive(Clone, Debug)]
 pub struct Trained {
-    /// How.
+    /// Why it ended.
     pub end: End,
     /// The states, the validations and the number of steps.
     pub snapshot: Snapshot,
@@ -386,7 +386,7 @@ fn is_spoilt(tensor: &Tensor) -> bool {
     tensor.to_f64().is_some_and(|values| values.iter().any(|value| !value.is_finite()))
 }
 
-/// Refuses what can be told before the first step.
+/// Refuses a training that cannot work, before the first step.
 fn check(
     session: &StepSession,
     schedule: &Schedule,
@@ -425,7 +425,7 @@ fn check(
     Ok(())
 }
 
-/// What has to be the same for a training to go on, by name.
+/// The settings that must be the same for a training to resume, by name.
 fn fingerprint(
     loader: &Loader,
     schedule: &Schedule,

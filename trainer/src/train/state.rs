@@ -192,14 +192,14 @@ impl Checkpoints {
     }
 }
 
-/// A state as the file has it.
+/// A state in the form of the file.
 fn view<'a>(name: &'a String, tensor: &'a Tensor) -> Result<(&'a String, TensorView<'a>), String> {
     let dtype = stored(tensor.dtype()).ok_or_else(|| format!("{name}: {}", tensor.dtype()))?;
     let view = TensorView::new(dtype, tensor.dims().to_vec(), tensor.bytes());
     view.map(|view| (name, view)).map_err(|error| error.to_string())
 }
 
-/// Why a file is not taken.
+/// Why a checkpoint is not read.
 enum Unread {
     Damaged(String),
     Other(TrainError),
