@@ -117,7 +117,9 @@ struct Training {
     has_lambda: bool,
     is_supernet: bool,
     last: Option<StepProgress>,
-    _deferred: interrupt::Deferred,
+    /// Held, not read: dropped, it lets interrupts end the program again.
+    #[expect(dead_code, reason = "it acts when it is dropped")]
+    deferred: interrupt::Deferred,
 }
 
 impl Training {
@@ -173,9 +175,9 @@ impl Observer for Progress {
         match event {
             TrainingEvent::Started { epochs, has_lambda, is_supernet } => {
                 self.progress("training", 0, 0);
-                let _deferred = interrupt::defer();
+                let deferred = interrupt::defer();
                 self.training =
-                    Some(Training { epochs, has_lambda, is_supernet, last: None, _deferred });
+                    Some(Training { epochs, has_lambda, is_supernet, last: None, deferred });
             }
             TrainingEvent::Step(step) => {
                 if let Some(text) = self.training.as_mut().map(|training| training.step(step)) {

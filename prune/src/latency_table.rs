@@ -206,9 +206,9 @@ pub fn signature(model: &Model) -> String {
         text.push_str(");");
     }
     let half = |seed: u64| {
-        let mut hash = Fnv(Fnv::default().0 ^ seed);
+        let mut hash = Fnv::with_seed(seed);
         hash.bytes(text.as_bytes());
-        hash.0
+        hash.value()
     };
     format!("{:016x}{:016x}", half(0), half(1))
 }

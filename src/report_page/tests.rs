@@ -29,7 +29,7 @@ fn block(index: usize, candidates: Vec<CandidateOutcome>, chosen: Option<&str>) 
         kind: "residual".to_owned(),
         baseline_ms: 1.0 + 0.17 * index as f64,
         reason: candidates.is_empty().then(|| "its result is read \"twice\"".to_owned()),
-        candidates: candidates,
+        candidates,
         chosen: chosen.map(str::to_owned),
     }
 }

@@ -56,7 +56,7 @@ impl Match {
 
     /// Each branch with the factors and summands of its channels, once it is known that the affine
     /// fits every branch.
-    fn numbers(&self, cx: &Context<'_>) -> Result<Vec<(&Branch, Vec<f64>, Vec<f64>)>, Declined> {
+    fn numbers(&self, cx: &Context<'_>) -> Result<Vec<BranchAffine<'_>>, Declined> {
         if self.is_shared {
             let value = self.affines.last().map_or("", |a| cx.graph.value(a.y).name());
             let detail = format!("{value:?} is read by others too");
@@ -84,6 +84,9 @@ impl Match {
         numbers.collect()
     }
 }
+
+/// A branch with the factors and the summands of its channels.
+type BranchAffine<'a> = (&'a Branch, Vec<f64>, Vec<f64>);
 
 /// A weighted operator and the way to it.
 #[derive(Debug)]

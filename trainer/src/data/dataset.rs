@@ -128,7 +128,7 @@ impl Dataset {
             let label = self.store.labels.as_ref().map_or(u64::MAX, |labels| labels[*index] as u64);
             hash.bytes(&label.to_le_bytes());
         }
-        hash.0
+        hash.value()
     }
 
     /// The images as batches of `batch` for a model's input, decoded on all cores, one batch ahead.

@@ -9,7 +9,7 @@ use crate::seed::Generator;
 pub(super) fn stratified(classes: &[usize], count: usize, seed: u64) -> Vec<usize> {
     let total = classes.len();
     let count = count.min(total);
-    let mut generator = Generator(seed);
+    let mut generator = Generator::new(seed);
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (position, class) in classes.iter().enumerate() {
         if groups.len() <= *class {

@@ -18,7 +18,7 @@ const CROP_SHARE: usize = 8;
 /// The rule that turns gradients into weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OptimizerChoice {
-    /// AdamW where the network has LayerNormalizations or attention, else SGD.
+    /// AdamW where the network has layer norms or attention, else SGD.
     #[default]
     Auto,
     /// SGD with Nesterov momentum 0.9.

@@ -120,7 +120,7 @@ impl Fit<'_> {
         let images = flow.original.images().max(1);
         let mut drawn: Vec<(Rows, Generator)> = wanted
             .iter()
-            .map(|wanted| (wanted.empty(), Generator(self.seed(wanted.site))))
+            .map(|wanted| (wanted.empty(), Generator::new(self.seed(wanted.site))))
             .collect();
         let mut own = flow.current.map(BatchSource::batches).transpose()?;
         let misfit = || match wanted.first() {

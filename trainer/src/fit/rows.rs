@@ -221,7 +221,7 @@ mod tests {
         let mut rows = Rows::new(18, 1);
         let layout = Layout { feature_axis: 1, end_axis: 1, window: &window };
         let batch = Batch { features: &features, end: &end, original: Some(&end), current: None };
-        rows.draw(&batch, &layout, 10, &mut Generator(1)).expect("they fit");
+        rows.draw(&batch, &layout, 10, &mut Generator::new(1)).expect("they fit");
         assert_eq!(rows.count(), 4);
         assert_eq!(
             rows.x.values[..18],
@@ -242,7 +242,7 @@ mod tests {
         let mut rows = Rows::new(3, 3);
         let layout = Layout { feature_axis: 3, end_axis: 1, window: &window };
         let batch = Batch { features: &features, end: &end, original: None, current: None };
-        rows.draw(&batch, &layout, 10, &mut Generator(1)).expect("they fit");
+        rows.draw(&batch, &layout, 10, &mut Generator::new(1)).expect("they fit");
         assert_eq!(rows.x.values, [0., 1., 2., 3., 4., 5.]);
         assert_eq!(rows.z.values, [0., 2., 4., 1., 3., 5.]);
     }
@@ -253,6 +253,6 @@ mod tests {
         let layout = Layout { feature_axis: 2, end_axis: 2, window: &window };
         let (features, end) = (counted(&[1, 4, 2]), counted(&[1, 5, 2]));
         let batch = Batch { features: &features, end: &end, original: None, current: None };
-        assert!(Rows::new(2, 2).draw(&batch, &layout, 3, &mut Generator(1)).is_none());
+        assert!(Rows::new(2, 2).draw(&batch, &layout, 3, &mut Generator::new(1)).is_none());
     }
 }

@@ -12,19 +12,19 @@ impl Draw {
         let mut state = seed;
         for part in [epoch, image] {
             // A step between the parts, so that (1, 2) and (2, 1) are far apart.
-            state = Generator(state).next() ^ part.wrapping_mul(0xd6e8_feb8_6659_fd93);
+            state = Generator::new(state).bits() ^ part.wrapping_mul(0xd6e8_feb8_6659_fd93);
         }
-        Self(Generator(state))
+        Self(Generator::new(state))
     }
 
     /// Evenly in `0..1`.
     pub(super) fn unit(&mut self) -> f64 {
-        (self.0.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.0.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Evenly among the numbers below `count`, which is not 0.
     pub(super) fn below(&mut self, count: u64) -> u64 {
-        ((u128::from(self.0.next()) * u128::from(count)) >> 64) as u64
+        ((u128::from(self.0.bits()) * u128::from(count)) >> 64) as u64
     }
 
     /// Evenly between two numbers.

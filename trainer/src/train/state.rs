@@ -223,7 +223,7 @@ fn hash(state: &IndexMap<String, Tensor>) -> String {
         hash.text(name);
         hash.bytes(tensor.bytes());
     }
-    format!("{:016x}", hash.0)
+    format!("{:016x}", hash.value())
 }
 
 /// Writes a file that is there whole or not at all, also after a power cut.

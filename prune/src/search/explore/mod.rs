@@ -94,7 +94,7 @@ pub fn explore<E>(
     if let Some(space) = Space::new(blocks, constraint).filter(Space::is_open) {
         let left = settings.evaluations;
         let mut trial = Trial { blocks, archive, left, joint };
-        let mut generator = Generator(settings.seed);
+        let mut generator = Generator::new(settings.seed);
         if let Some(all) = space.all(settings.evaluations) {
             is_exhaustive = true;
             for genome in all {
