@@ -56,7 +56,7 @@ impl Match {
 
     /// Each branch with the factors and summands of its channels, once it is known that the affine
     /// fits every branch.
-    fn numbers(&self, cx: &Context<'_>) -> Result<Vec<BranchAffine<'_>>, Declined> {
+    fn numbers(&self, cx: &Context<'_>) -> Result<Vec<Numbers<'_>>, Declined> {
         if self.is_shared {
             let value = self.affines.last().map_or("", |a| cx.graph.value(a.y).name());
             let detail = format!("{value:?} is read by others too");
@@ -79,14 +79,11 @@ impl Match {
                 let detail = format!("{:?} makes no constant of a constant", name());
                 return Err(Declined::new("transposed-shift", detail));
             }
-            Ok((branch, scale, shift))
+            Ok(Numbers { branch, scale, shift })
         });
         numbers.collect()
     }
 }
-
-/// A branch with the factors and the summands of its channels.
-type BranchAffine<'a> = (&'a Branch, Vec<f64>, Vec<f64>);
 
 /// A weighted operator and the way to it.
 #[derive(Debug)]
@@ -96,6 +93,13 @@ struct Branch {
     /// The axis of the channels where the operator reads.
     axis: Option<usize>,
     unit: Linear,
+}
+
+/// The affine in front of one branch, one number an input channel of its operator.
+struct Numbers<'a> {
+    branch: &'a Branch,
+    scale: Vec<f64>,
+    shift: Vec<f64>,
 }
 
 /// What a summand in front of an operator is behind it.
@@ -138,7 +142,7 @@ impl Rule for FoldIntoConsumer {
 
     fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
         let mut planned = Vec::with_capacity(matched.branches.len());
-        for (branch, scale, shift) in matched.numbers(cx)? {
+        for Numbers { branch, scale, shift } in matched.numbers(cx)? {
             planned.push((branch, shifted(cx, &branch.unit, &scale, &shift)?, scale));
         }
         let added = planned.iter().filter(|(branch, shift, _)| adds_node(&branch.unit, shift));
