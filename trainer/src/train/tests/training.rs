@@ -421,7 +421,7 @@ fn batches_that_are_accumulated_make_the_update_of_one_large_batch() {
     let trained = |batch: usize, accumulate: u64| {
         let settings = LoaderSettings::new(batch, CLASSES, 7);
         let loader = Loader::new(&dataset, &plain(), &INPUT, settings).unwrap();
-        let names = names(accumulate > 1);
+        let names = names(true);
         let options = TrainOptions { accumulate, names, ..options(None) };
         let mut session = session(batch, true);
         let mut seen = Seen::default();
