@@ -79,7 +79,7 @@ impl TrainingStep {
             correct: loss.correct.map(name),
             gradient_norm: name(norm),
         };
-        let step = Self { alternatives, states, network_inputs, network_outputs, names, model };
+        let step = Self { model, states, network_inputs, network_outputs, names, alternatives };
         step.model.validate()?;
         Ok(step)
     }
