@@ -421,7 +421,7 @@ fn batches_that_are_accumulated_make_the_update_of_one_large_batch() {
     let trained = |batch: usize, accumulate: u64| {
         let settings = LoaderSettings::new(batch, CLASSES, 7);
         let loader = Loader::new(&dataset, &plain(), &INPUT, settings).unwrap();
-        let names = names(accumulate > 1);
+        let names = names(true);
         let options = TrainOptions { names, accumulate, ..options(None) };
         let mut session = session(batch, true);
         let mut seen = Seen::default();
@@ -452,7 +452,7 @@ fn steps_and_settings_that_do_not_fit_are_refused_before_the_first_step() {
     let images = TrainOptions { images: "y".to_owned(), ..options(None) };
     assert_eq!(code(&plan, &images), "T0402");
     assert_eq!(code(&plan, &TrainOptions { accumulate: 2, ..options(None) }), "T0402");
-    let named = TrainOptions { accumulate: 2, names: names(true), ..options(None) };
+    let named = TrainOptions { names: names(true), accumulate: 2, ..options(None) };
     assert_eq!(code(&plan, &named), "T0402");
     assert_eq!(code(&plan, &TrainOptions { accumulate: 0, ..options(None) }), "T0401");
     assert_eq!(code(&Schedule { epochs: 0, ..plan.clone() }, &options(None)), "T0401");
