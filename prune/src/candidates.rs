@@ -7,9 +7,9 @@ use updp_passes::surgery::{Form, Site};
 use updp_trainer::evaluator::Score;
 use updp_trainer::fit::FittedForm;
 
+use crate::block_profile::{BlockProfile, Variant};
 use crate::checkpoint::Scored;
 use crate::outcome::{BlockOutcome, CandidateOutcome, SetOutcome};
-use crate::profile::{BlockProfile, Variant};
 use crate::search::{BlockCost, Cost, Genome, Solution};
 
 /// Unit that multiply-adds are counted in.

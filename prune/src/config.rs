@@ -8,6 +8,7 @@ use updp_passes::surgery::{Form, Shrink};
 use updp_trainer::finetune::TrainingConfig;
 use updp_trainer::train::Ramp;
 
+use crate::error::{PruneError, Result};
 use crate::search::explore::Strategy;
 
 /// How much is pruned.
@@ -54,6 +55,20 @@ impl Goal {
             Self::Blocks(selection) => selection,
             _ => &BlockSelection::All,
         }
+    }
+}
+
+impl BlockSelection {
+    /// The indices of the selected blocks, of a model with `count` blocks.
+    ///
+    /// # Errors
+    /// C0013 for a block that is not there.
+    pub fn indices(&self, count: usize) -> Result<Vec<usize>> {
+        let Self::List(list) = self else { return Ok((0..count).collect()) };
+        if let Some(index) = list.iter().find(|index| **index >= count) {
+            return Err(PruneError::NoSuchBlock { index: *index, count });
+        }
+        Ok(list.clone())
     }
 }
 

@@ -25,7 +25,7 @@ pub fn fit_alone(
     profile: Profile,
     observer: &mut dyn Observer,
 ) -> Result<CandidateSet> {
-    let wanted = wanted(cx.config.goal.blocks(), profile.blocks.len())?;
+    let wanted = cx.config.goal.blocks().indices(profile.blocks.len())?;
     let pairs = profile.blocks.into_iter().zip(profile.sites);
     let blocks = pairs.map(|(block, sites)| {
         let is_wanted = wanted.contains(&block.block.index);
@@ -48,18 +48,6 @@ pub fn fit_alone(
         done += usize::from(!block.sites.is_empty());
     }
     Ok(CandidateSet { blocks, costs, baseline })
-}
-
-/// Indices of the blocks that may be pruned, of a model with so many blocks.
-///
-/// # Errors
-/// C0013 for a block that is not there.
-pub(crate) fn wanted(selection: &BlockSelection, count: usize) -> Result<Vec<usize>> {
-    let BlockSelection::List(list) = selection else { return Ok((0..count).collect()) };
-    if let Some(index) = list.iter().find(|index| **index >= count) {
-        return Err(PruneError::NoSuchBlock { index: *index, count });
-    }
-    Ok(list.clone())
 }
 
 /// A block with the sites of its candidates, not fitted yet.

@@ -16,6 +16,7 @@ use crate::checkpoint::Scored;
 use crate::context::Context;
 use crate::error::Result;
 use crate::fitter::{Fitter, place};
+use crate::part::Part;
 use crate::search::Genome;
 use crate::time_budget;
 
@@ -53,15 +54,6 @@ pub fn fit_set(
     let mut found = fitter.fit_in_order(&parts, head.as_ref(), &name, observer)?;
     found.left = left;
     Ok(found)
-}
-
-/// What one block of the network is.
-#[derive(Clone, Debug)]
-pub enum Part {
-    /// Pruned at one of these sites: the one that keeps most agreement.
-    Pruned(Vec<Site>),
-    /// Kept, with layers whose weights may be solved for again.
-    Kept(Vec<Layer>),
 }
 
 /// A network whose blocks are fitted one after the other.

@@ -14,6 +14,7 @@
 //! Exact compilation ([`updp_passes::pipeline::compile`]) then merges each pruned block. This crate prints nothing: progress,
 //! warnings and cancellation go through an [`Observer`]. It writes to the work folder and to the latency table only.
 
+mod block_profile;
 pub mod candidates;
 pub mod checkpoint;
 pub mod config;
@@ -29,6 +30,7 @@ pub mod fitter;
 pub mod latency_table;
 pub mod outcome;
 mod pareto_filter;
+pub mod part;
 pub mod profile;
 mod run;
 pub mod search;

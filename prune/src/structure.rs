@@ -13,7 +13,7 @@ use crate::config::{BlockSelection, FormConfig, LatencyConfig};
 use crate::error::{PruneError, Result};
 use crate::latency_table::{Conditions, LatencyTable};
 use crate::profile::{BlockProfile, Profiler};
-use crate::{Pruned, fit_alone, statistics};
+use crate::{Pruned, statistics};
 
 /// Images run at once through the calibration network.
 const CALIBRATION_BATCH: usize = 100;
@@ -150,7 +150,7 @@ fn choose(
     pipeline::prepare(&mut model)?;
     let mut blocks = surgery::blocks_of(&model)?;
     let blocks_found = blocks.len();
-    let indices = fit_alone::wanted(&config.blocks, blocks_found)?;
+    let indices = config.blocks.indices(blocks_found)?;
     blocks.retain(|block| indices.contains(&block.index));
     let asked = config.forms.form;
     let profiler = Profiler {

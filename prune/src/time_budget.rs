@@ -6,11 +6,11 @@ use updp_trainer::activation_cache::ActivationCache;
 use updp_trainer::fit::FitSettings;
 use updp_trainer::run::CachedBatches;
 
+use crate::block_profile::BlockProfile;
 use crate::checkpoint::Scored;
 use crate::error::Result;
-use crate::fit_set::Part;
 use crate::fitter::Fitter;
-use crate::profile::BlockProfile;
+use crate::part::Part;
 
 /// One run over the held-out images of more multiply-adds takes seconds.
 const COSTLY_MACS: u64 = 100_000_000_000;

@@ -11,7 +11,7 @@ use updp_trainer::observer::Observer;
 use crate::context::Context;
 use crate::error::Result;
 use crate::profile::{self, BlockProfile, SHORT_EFFORT};
-use crate::{fit_alone, time_budget};
+use crate::time_budget;
 
 /// Fitting for the estimate ends after this long; blocks that were not reached are estimated from those that were.
 const MOST: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ impl BlockEstimate {
 /// The blocks with the forms that can be fitted; none for those that were not asked for.
 pub(super) fn of(cx: &Context<'_>, observer: &mut dyn Observer) -> Result<Vec<BlockEstimate>> {
     let blocks = surgery::blocks_of(&cx.original)?;
-    let wanted = fit_alone::wanted(cx.config.goal.blocks(), blocks.len())?;
+    let wanted = cx.config.goal.blocks().indices(blocks.len())?;
     let mut sites = profile::sites(cx, &blocks, |block| {
         block.refusal.is_none() && wanted.contains(&block.index)
     });

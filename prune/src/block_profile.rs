@@ -1,0 +1,265 @@
+//! Block profiles: what each block of a model is, which forms it can take, and how large and how fast each form is.
+
+use indexmap::IndexMap;
+use updp_ir::Model;
+use updp_ir::infer::Shapes;
+use updp_passes::blocks::Block;
+use updp_passes::cost::MapShape;
+use updp_passes::surgery::{self, Form, Shrink};
+use updp_passes::{ModelSummary, Options, cost, pipeline};
+use updp_trainer::observer::Observer;
+
+use crate::error::Result;
+use crate::latency_table::{LatencyTable, signature};
+
+/// A form counts as slower when it takes this much longer than the baseline: less is noise.
+const NOISE: f64 = 1.02;
+
+/// Size and speed of one variant of a block.
+#[derive(Clone, Debug, Default)]
+pub struct Variant {
+    /// Elements of its weights.
+    pub parameters: usize,
+    /// Multiply-adds at batch 1.
+    pub macs: u64,
+    /// Operators.
+    pub nodes: usize,
+    /// Weighted operators.
+    pub layers: usize,
+    /// Time by the cost model, in milliseconds.
+    pub estimate_ms: f64,
+    /// Measured median, in milliseconds.
+    pub latency_ms: Option<f64>,
+}
+
+impl Variant {
+    fn of(model: &Model) -> Self {
+        let summary = ModelSummary::of(model, 0);
+        let count = |op: &str| summary.ops.get(op).copied().unwrap_or(0);
+        Self {
+            parameters: summary.parameters,
+            macs: summary.macs,
+            nodes: summary.nodes,
+            layers: count("Conv") + count("Gemm") + count("MatMul") + count("ConvTranspose"),
+            estimate_ms: surgery::with_context(model, cost::graph_ns) / 1e6,
+            latency_ms: None,
+        }
+    }
+
+    /// Whether both are the same operators with other weights, as far as counts tell.
+    #[must_use]
+    pub fn is_same_network(&self, other: &Self) -> bool {
+        let counts = |v: &Self| (v.parameters, v.macs, v.nodes, v.layers);
+        counts(self) == counts(other)
+    }
+
+    /// Measured time where there is one, else the estimate.
+    #[must_use]
+    pub fn time_ms(&self) -> f64 {
+        self.latency_ms.unwrap_or(self.estimate_ms)
+    }
+}
+
+/// One block.
+#[derive(Debug)]
+pub struct BlockProfile {
+    /// The block.
+    pub block: Block,
+    /// Type of what it reads.
+    pub input: String,
+    /// Type of what it makes.
+    pub output: String,
+    /// As exact compilation leaves it.
+    pub baseline: Variant,
+    /// The forms asked for, or why one cannot be had.
+    pub forms: Forms,
+    /// Why it was not measured although that was asked for; the cost model stands in.
+    pub unmeasured: Option<String>,
+}
+
+impl BlockProfile {
+    /// The block in one form; `None` where it cannot be had.
+    #[must_use]
+    pub fn variant(&self, form: Form) -> Option<&Variant> {
+        self.forms.get(&form)?.as_ref().ok()
+    }
+
+    /// Time of the block in one form; of the block as it is where it cannot be had in that.
+    #[must_use]
+    pub fn time_ms(&self, form: Form) -> f64 {
+        self.variant(form).unwrap_or(&self.baseline).time_ms()
+    }
+
+    /// The fastest form; `None` when there is none.
+    #[must_use]
+    pub fn fastest(&self) -> Option<(Form, &Variant)> {
+        let known = self.forms.iter().filter_map(|(form, v)| Some((*form, v.as_ref().ok()?)));
+        known.min_by(|a, b| a.1.time_ms().total_cmp(&b.1.time_ms()))
+    }
+
+    /// Why no form is worth it: all take longer than the baseline.
+    #[must_use]
+    pub fn slower(&self) -> Option<String> {
+        let (_, best) = self.fastest()?;
+        if best.time_ms() <= self.baseline.time_ms() * NOISE {
+            return None;
+        }
+        let times: Vec<String> = self
+            .forms
+            .iter()
+            .filter_map(|(form, v)| {
+                Some(format!("{} {:.3} ms", form.name(), v.as_ref().ok()?.time_ms()))
+            })
+            .collect();
+        let how = if best.latency_ms.is_some() { "measured" } else { "by the cost model" };
+        Some(format!(
+            "every form is slower than the block's {:.3} ms: {} ({how})",
+            self.baseline.time_ms(),
+            times.join(", ")
+        ))
+    }
+}
+
+/// The forms of a block with what they cost, or why one cannot be had.
+pub type Forms = IndexMap<Form, std::result::Result<Variant, String>>;
+
+/// Makes block profiles.
+#[derive(Debug)]
+pub struct Profiler<'a> {
+    /// The prepared model.
+    pub model: &'a Model,
+    /// Whether kernels shrink.
+    pub shrink: Shrink,
+    /// Options of the merge.
+    pub options: &'a Options,
+    /// Whether forms are those that are fitted to data; else the paper's.
+    pub is_fitted: bool,
+    /// Most multiplications spent on composing one block's weights; a block beyond it is not tried out.
+    pub effort: f64,
+}
+
+/// [`Profiler::effort`] where a result is wanted within seconds.
+pub const SHORT_EFFORT: f64 = 4e10;
+
+/// Multiplications that composing a block's weighted operators takes, about.
+fn composing_effort(block: &Block) -> f64 {
+    let mut whole: Option<MapShape> = None;
+    let mut effort = 0.0;
+    for unit in block.linears() {
+        let next = MapShape::of_unit(unit);
+        whole = Some(match whole.filter(|known| known.geometry.rank() == next.geometry.rank()) {
+            None => next,
+            Some(known) => {
+                // W₂·W₁ for every pair of taps.
+                let taps = known.geometry.taps() * next.geometry.taps();
+                let per_group = next.in_channels / next.groups;
+                effort += (next.out_channels * per_group * known.in_channels / known.groups) as f64
+                    * taps as f64;
+                known.then(&next)
+            }
+        });
+    }
+    effort
+}
+
+/// A block as it is and in its forms.
+#[derive(Clone, Debug)]
+struct Variants {
+    baseline: Variant,
+    forms: Forms,
+    unmeasured: Option<String>,
+}
+
+impl Profiler<'_> {
+    /// The profile of each of `blocks`, with the forms that `wants` returns.
+    ///
+    /// # Errors
+    /// Errors of cutting blocks out and of measuring them.
+    pub fn profiles(
+        &self,
+        blocks: Vec<Block>,
+        wants: impl Fn(&Block) -> Vec<Form>,
+        mut table: Option<&mut LatencyTable>,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<BlockProfile>> {
+        let opset = self.model.opset("").unwrap_or(0);
+        let shapes = Shapes::infer(&self.model.graph, opset);
+        let mut known: IndexMap<String, Variants> = IndexMap::new();
+        let mut profiles = Vec::new();
+        let text = if table.is_some() { "measuring blocks" } else { "looking at blocks" };
+        let total = blocks.len();
+        for (at, block) in blocks.into_iter().enumerate() {
+            observer.progress(text, at, total);
+            let ty = |value| shapes.of(value).map_or_else(|| "?".to_owned(), ToString::to_string);
+            let (input, output) = (ty(block.source), ty(block.result));
+            let part = surgery::part_of(self.model, &block)?;
+            let forms = wants(&block);
+            let names: Vec<&str> = forms.iter().map(|form| form.name()).collect();
+            let key = format!("{} {}", signature(&part), names.join(" "));
+            if !known.contains_key(&key) {
+                let made = self.variants(part, &block, &forms, table.as_deref_mut())?;
+                known.insert(key.clone(), made);
+            }
+            let Variants { baseline, forms, unmeasured } = known[&key].clone();
+            profiles.push(BlockProfile { block, input, output, baseline, forms, unmeasured });
+        }
+        Ok(profiles)
+    }
+
+    fn variants(
+        &self,
+        mut part: Model,
+        block: &Block,
+        forms: &[Form],
+        table: Option<&mut LatencyTable>,
+    ) -> Result<Variants> {
+        let mut models: Vec<(Form, Model)> = Vec::new();
+        let mut variants = IndexMap::new();
+        let effort = composing_effort(block);
+        for form in forms {
+            if effort > self.effort {
+                let reason = format!(
+                    "composing its weights takes {effort:.0e} multiplications; --latency does"
+                );
+                variants.insert(*form, Err(reason));
+                continue;
+            }
+            let mut model = surgery::part_of(self.model, block)?;
+            let made = if self.is_fitted {
+                surgery::fit_part(&mut model, *form, self.shrink, self.options)
+            } else {
+                surgery::prune_part(&mut model, *form, self.shrink, self.options)
+            };
+            match made {
+                Ok(()) => {
+                    variants.insert(*form, Ok(Variant::of(&model)));
+                    models.push((*form, model));
+                }
+                Err(updp_passes::PassError::Refused { reason, detail, .. }) => {
+                    variants.insert(*form, Err(format!("{detail} ({reason})")));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        pipeline::compile(&mut part, self.options, &mut |_, _| {})?;
+        let mut baseline = Variant::of(&part);
+        if let Some(table) = table {
+            let all: Vec<&Model> =
+                std::iter::once(&part).chain(models.iter().map(|(_, model)| model)).collect();
+            let times = match table.latencies(&all) {
+                Ok(times) => times,
+                Err(error) => {
+                    let unmeasured = Some(format!("error[{}]: {error}", error.code()));
+                    return Ok(Variants { baseline, forms: variants, unmeasured });
+                }
+            };
+            baseline.latency_ms = Some(times[0]);
+            for ((form, _), ms) in models.iter().zip(&times[1..]) {
+                if let Some(Ok(variant)) = variants.get_mut(form) {
+                    variant.latency_ms = Some(*ms);
+                }
+            }
+        }
+        Ok(Variants { baseline, forms: variants, unmeasured: None })
+    }
+}
