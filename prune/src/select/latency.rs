@@ -29,7 +29,7 @@ struct Attempts {
 
 impl Selector<'_> {
     /// Approaches the latency of the goal until the measured network has it.
-    pub(super) fn for_latency(&mut self) -> Result<(Selection, StartingNetwork)> {
+    pub(super) fn select_for_latency(&mut self) -> Result<(Selection, StartingNetwork)> {
         let costs = &self.candidates.costs;
         let all: f64 = costs.iter().map(|cost| cost.baseline_ms).sum();
         let least = fastest(costs);

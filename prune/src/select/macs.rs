@@ -11,7 +11,7 @@ use crate::starting_network::StartingNetwork;
 
 impl Selector<'_> {
     /// The blocks that lose least with at most this share of the multiply-adds of the compiled original left.
-    pub(super) fn for_macs(&mut self, share: f64) -> Result<(Selection, StartingNetwork)> {
+    pub(super) fn select_for_macs(&mut self, share: f64) -> Result<(Selection, StartingNetwork)> {
         let costs = self.candidates.macs_costs();
         self.archive = self.archive.over(&costs);
         let found = self.with_macs(&costs, share);

@@ -13,7 +13,10 @@ const ATTEMPTS: usize = 5;
 impl Selector<'_> {
     /// The fastest network that loses at most this many points. The bound on the sum of single blocks follows the points
     /// that the fitted network really loses.
-    pub(super) fn for_max_drop(&mut self, points: f64) -> Result<(Selection, StartingNetwork)> {
+    pub(super) fn select_for_max_drop(
+        &mut self,
+        points: f64,
+    ) -> Result<(Selection, StartingNetwork)> {
         let costs = &self.candidates.costs;
         let baseline = &self.candidates.baseline;
         let mut bound = points;

@@ -131,12 +131,12 @@ pub fn select(
     let (selection, start) = match &cx.config.goal {
         Goal::Blocks(_) => {
             let with_form = candidates.costs.iter().filter(|cost| !cost.candidates.is_empty());
-            selector.for_count(with_form.count())
+            selector.select_for_count(with_form.count())
         }
-        Goal::Count(count) => selector.for_count(*count),
-        Goal::Speedup(_) | Goal::LatencyMs(_) => selector.for_latency(),
-        Goal::MacsShare(share) => selector.for_macs(*share),
-        Goal::MaxDrop(points) => selector.for_max_drop(*points),
+        Goal::Count(count) => selector.select_for_count(*count),
+        Goal::Speedup(_) | Goal::LatencyMs(_) => selector.select_for_latency(),
+        Goal::MacsShare(share) => selector.select_for_macs(*share),
+        Goal::MaxDrop(points) => selector.select_for_max_drop(*points),
     }?;
     let search = selector.search_outcome();
     Ok((selection, start, search))
@@ -155,7 +155,7 @@ struct Selector<'a> {
 
 impl Selector<'_> {
     /// This many blocks, those that lose least.
-    fn for_count(&mut self, count: usize) -> Result<(Selection, StartingNetwork)> {
+    fn select_for_count(&mut self, count: usize) -> Result<(Selection, StartingNetwork)> {
         let constraint = Constraint::Count(count);
         let costs = &self.candidates.costs;
         let selection = self.propose(costs, constraint, search::Counting::Mixed)?;

@@ -323,11 +323,13 @@ impl Finetuning<'_> {
     }
 
     fn options(&self, images: &Images, names: StepNames, step_hash: u64) -> TrainOptions {
+        let threads = self.runner.options.threads;
         let fingerprint = BTreeMap::from([
             ("step".to_owned(), format!("{step_hash:016x}")),
             ("data".to_owned(), format!("{:016x}", self.dataset.fingerprint())),
-            ("preprocess".to_owned(), format!("{:?}", self.preprocess)),
-            ("threads".to_owned(), format!("{:?}", self.runner.options.threads)),
+            // A plain struct of numbers and texts, which always serializes.
+            ("preprocess".to_owned(), serde_json::to_string(self.preprocess).unwrap_or_default()),
+            ("threads".to_owned(), threads.map_or("all".to_owned(), |count| count.to_string())),
             ("device".to_owned(), self.runner.options.device.to_string()),
             ("sandwich".to_owned(), self.settings.is_sandwich.to_string()),
         ]);

@@ -73,7 +73,7 @@ impl Archive {
     }
 
     /// The best choice that reaches a constraint, with what it loses: a count or a latency by the table, a degradation bound by the
-    /// joint degradation; of [`Constraint::Both`] the smallest joint degradation within the latency. The unpruned network where there is none.
+    /// joint degradation. The unpruned network where there is none.
     #[must_use]
     pub fn best(&self, constraint: Constraint) -> (Solution, f64) {
         let all = self.entries.iter().chain([&self.unpruned]);
@@ -119,7 +119,6 @@ impl Archive {
 fn admits(constraint: Constraint, it: &Evaluated) -> bool {
     match constraint {
         Constraint::Degradation(bound) => it.joint_degradation <= bound,
-        Constraint::Both { latency_ms, .. } => it.solution.latency_ms <= latency_ms,
         Constraint::Count(_) | Constraint::Latency(_) => constraint.is_reached_by(&it.solution),
     }
 }

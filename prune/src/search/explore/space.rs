@@ -19,9 +19,7 @@ impl Space {
         let options = blocks.iter().map(choices).collect();
         let (count, latency) = match constraint {
             Constraint::Count(count) => (Some(count), i64::MAX),
-            Constraint::Latency(bound) | Constraint::Both { latency_ms: bound, .. } => {
-                (None, bound_units(bound)?)
-            }
+            Constraint::Latency(bound) => (None, bound_units(bound)?),
             Constraint::Degradation(bound) => bound_units(bound).map(|_| (None, i64::MAX))?,
         };
         Some(Self { constraint, options, count, latency })

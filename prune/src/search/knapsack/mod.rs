@@ -30,9 +30,6 @@ pub fn solve(blocks: &[BlockCost], constraint: Constraint, best: usize) -> Vec<S
         Constraint::Degradation(bound) => {
             bound_units(bound).map(|degradation| Bounds { degradation, ..Bounds::NONE })
         }
-        Constraint::Both { latency_ms, degradation } => bound_units(latency_ms)
-            .zip(bound_units(degradation))
-            .map(|(latency, degradation)| Bounds { latency, degradation, ..Bounds::NONE }),
     };
     let is_fastest_first = matches!(constraint, Constraint::Degradation(_));
     bounds.map_or_else(Vec::new, |bounds| search(&options, bounds, is_fastest_first, best))

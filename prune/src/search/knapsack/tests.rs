@@ -24,8 +24,6 @@ fn constraint() -> impl Strategy<Value = Constraint> {
         (0usize..8).prop_map(Constraint::Count),
         tenths(60).prop_map(Constraint::Latency),
         tenths(30).prop_map(Constraint::Degradation),
-        (tenths(60), tenths(30))
-            .prop_map(|(latency_ms, degradation)| Constraint::Both { latency_ms, degradation }),
     ]
 }
 

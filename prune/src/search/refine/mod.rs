@@ -42,8 +42,8 @@ pub struct Refined {
 /// once, `max_trials` times in all, and not for the unpruned network, which loses 0. Starts that do not fit the blocks,
 /// or miss a count or a latency, are passed over. Same inputs, same answer.
 ///
-/// When no tried choice meets a degradation bound, [`Constraint::Degradation`] answers the unpruned network and [`Constraint::Both`] the
-/// smallest joint degradation within the latency; `is_reached` says whether that meets the constraint.
+/// When no tried choice meets a degradation bound, the answer is the unpruned network; `is_reached` says whether that meets
+/// the constraint.
 ///
 /// # Errors
 /// Whatever `joint` reports, at once.
@@ -118,7 +118,6 @@ impl<'a> Walk<'a> {
         let is_unpruned = genome.iter().all(Option::is_none);
         let is_open = match self.constraint {
             Constraint::Degradation(_) => true,
-            Constraint::Both { latency_ms, .. } => solution.latency_ms <= latency_ms,
             Constraint::Count(_) | Constraint::Latency(_) => {
                 self.constraint.is_reached_by(&solution)
             }
@@ -253,7 +252,7 @@ impl<'a> Walk<'a> {
                 let bounds = Bounds { count: Some(count), ..Bounds::NONE };
                 self.first_unknown(search(&options, bounds, false, FILLINGS))
             }
-            Constraint::Latency(bound) | Constraint::Both { latency_ms: bound, .. } => {
+            Constraint::Latency(bound) => {
                 let bounds = Bounds { latency: bound_units(bound)?, ..Bounds::NONE };
                 self.first_unknown(search(&options, bounds, false, FILLINGS))
             }
