@@ -38,22 +38,10 @@ pub enum CliError {
     Unverifiable { detail: String },
     #[error("{target} refuses {count} of the findings above; the model is written all the same")]
     TargetRefuses { target: &'static str, count: usize },
-    #[error("there is no block {index}: the model has {count}")]
-    NoSuchBlock { index: usize, count: usize },
-    #[error("nothing to prune: {detail}")]
-    NothingToPrune { detail: String },
-    #[error("the latency table {path:?} cannot be used: {detail}")]
-    LatencyTable { path: PathBuf, detail: String },
-    #[error(
-        "no statistics for {name:?}: the data are too few for the batch, or a value is not finite"
-    )]
-    Calibration { name: String },
     #[error("the goal is missed: {detail}; the result is written all the same")]
     GoalMissed { detail: String },
     #[error("{}: {detail}", place(path, *line))]
     Config { path: PathBuf, line: Option<usize>, detail: String, cure: String },
-    #[error("interrupted; what was trained is kept")]
-    Interrupted,
     #[error("cancelled")]
     Cancelled,
     #[error("there is no error code {code:?}")]
@@ -66,6 +54,8 @@ pub enum CliError {
     Exec(#[from] ExecError),
     #[error(transparent)]
     Trainer(TrainerError),
+    #[error(transparent)]
+    Prune(PruneError),
 }
 
 impl From<TrainerError> for CliError {
@@ -83,19 +73,11 @@ impl From<PruneError> for CliError {
     fn from(error: PruneError) -> Self {
         match error {
             PruneError::Write { path, detail } => Self::Write { path, detail },
-            PruneError::NoSuchBlock { index, count } => Self::NoSuchBlock { index, count },
-            PruneError::NothingToPrune { detail } => Self::NothingToPrune { detail },
-            PruneError::LatencyTable { path, detail } => Self::LatencyTable { path, detail },
-            PruneError::Calibration { name } => Self::Calibration { name },
-            PruneError::Interrupted => Self::Interrupted,
-            PruneError::InputShape => {
-                Self::Unverifiable { detail: "an input has no known shape".to_owned() }
-            }
             PruneError::Ir(error) => Self::Ir(error),
             PruneError::Pass(error) => Self::Pass(error),
             PruneError::Exec(error) => Self::Exec(error),
             PruneError::Trainer(error) => error.into(),
-            other => Self::Unverifiable { detail: other.to_string() },
+            other => Self::Prune(other),
         }
     }
 }
@@ -134,14 +116,11 @@ impl CliError {
             Self::Unverifiable { .. } => "C0009",
             Self::UnknownCode { .. } => "C0010",
             Self::TargetRefuses { .. } => "C0012",
-            Self::NoSuchBlock { .. } => "C0013",
-            Self::NothingToPrune { .. } => "C0014",
-            Self::LatencyTable { .. } => "C0015",
-            Self::Calibration { .. } => "C0016",
             Self::GoalMissed { .. } => "C0017",
-            Self::Interrupted | Self::Cancelled => "C0011",
+            Self::Cancelled => "C0011",
             Self::Config { .. } => "C0018",
             Self::Trainer(error) => error.code(),
+            Self::Prune(error) => error.code(),
             Self::Ir(error) => error.code(),
             Self::Pass(error) => error.code(),
             Self::Exec(error) => error.code(),
@@ -161,9 +140,6 @@ impl CliError {
             | Self::InputShape { .. }
             | Self::InputData { .. }
             | Self::UnknownCode { .. }
-            | Self::NoSuchBlock { .. }
-            | Self::LatencyTable { .. }
-            | Self::Calibration { .. }
             | Self::Config { .. }
             | Self::Trainer(_)
             | Self::Pass(PassError::UnknownRule { .. } | PassError::AlreadyExpanded)
@@ -172,13 +148,16 @@ impl CliError {
                 | ExecError::InputUnknown { .. }
                 | ExecError::InputMismatch { .. },
             ) => 2,
-            Self::NothingToPrune { .. } | Self::Pass(PassError::Refused { .. }) => 6,
+            Self::Prune(PruneError::NothingToPrune { .. })
+            | Self::Pass(PassError::Refused { .. }) => 6,
+            Self::Prune(PruneError::Interrupted) | Self::Cancelled => 130,
+            Self::Prune(PruneError::InputShape) => 8,
+            Self::Prune(_) => 2,
             Self::DifferentSignature { .. }
             | Self::VerificationFailed { .. }
             | Self::Different { .. } => 5,
             Self::TargetRefuses { .. } => 4,
             Self::GoalMissed { .. } => 7,
-            Self::Interrupted | Self::Cancelled => 130,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
             Self::Unverifiable { .. } | Self::Exec(_) => 8,
@@ -207,17 +186,13 @@ impl CliError {
                 "--limit X allows a larger difference; a pruned or trained model is another function: updp-compile evaluate A B --data PATH compares what both say of images".into()
             }
             Self::UnknownCode { .. } => "updp-compile errors lists them all".into(),
-            Self::NoSuchBlock { .. } | Self::NothingToPrune { .. } => {
-                "updp-compile inspect MODEL lists the blocks, and why one cannot be pruned".into()
-            }
             Self::TargetRefuses { .. } => "every finding says its cure and its source".into(),
-            Self::LatencyTable { .. } => "remove the file, and it is measured anew".into(),
             Self::GoalMissed { .. } => {
                 "another goal or gate; when pruning, the report says what each block costs and saves".into()
             },
             Self::Config { cure, .. } => cure.clone(),
             Self::Trainer(error) => return error.help(),
-            Self::Calibration { .. } => "give at least one batch of finite inputs".into(),
+            Self::Prune(error) => return error.help().map(str::to_owned),
             Self::Pass(PassError::Refused { .. }) => {
                 "--form auto takes a form that the block offers".into()
             }

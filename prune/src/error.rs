@@ -82,4 +82,19 @@ impl PruneError {
             Self::Exec(error) => error.code(),
         }
     }
+
+    /// What to do about it; `None` when the text says it all, or when the error is another crate's.
+    #[must_use]
+    pub fn help(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Write { .. } => "the folder must exist and be writable",
+            Self::NoSuchBlock { .. } | Self::NothingToPrune { .. } => {
+                "updp-compile inspect MODEL lists the blocks, and why one cannot be pruned"
+            }
+            Self::LatencyTable { .. } => "remove the file, and it is measured again",
+            Self::Calibration { .. } => "give at least one batch of finite inputs",
+            Self::InputShape => "fix the shape with --input-shape NAME:1,3,224,224",
+            _ => return None,
+        })
+    }
 }

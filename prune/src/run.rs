@@ -288,8 +288,12 @@ fn explain_fit(outcome: &mut Outcome, start: &StartingNetwork) {
     let fitted = &start.fitted;
     if fitted.adjusted > 0 && !start.is_subnet {
         outcome.explanation.push(format!(
-            "{} behind pruned blocks solved for again, to compensate for earlier losses",
-            counted(fitted.adjusted, "layer was", "layers were")
+            "{} solved for again, to compensate for earlier losses",
+            counted(
+                fitted.adjusted,
+                "layer behind pruned blocks was",
+                "layers behind pruned blocks were"
+            )
         ));
     }
     if fitted.left > 0 && !start.is_subnet {

@@ -190,7 +190,7 @@ fn outcome(
 pub(crate) fn explanation(outcome: &SupernetOutcome) -> Vec<String> {
     let SupernetOutcome { baseline, all_pruned, .. } = outcome;
     let mut told = vec![format!(
-        "the supernet of {} blocks: nothing pruned {} before its training, {} after; every block pruned {}, {}",
+        "the supernet of {} blocks, before and after its training: with nothing pruned {} and {}, with every block pruned {} and {}",
         outcome.blocks.len(),
         baseline.before,
         baseline.after,

@@ -11,7 +11,7 @@ use updp_passes::surgery;
 use updp_prune::config::DataConfig;
 use updp_prune::context::with_open_batch;
 use updp_prune::estimate::{TrainingEstimate, of_training};
-use updp_prune::work_folder;
+use updp_prune::{PruneError, work_folder};
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::evaluator::{Evaluator, Score};
 use updp_trainer::finetune::{FinetuneSettings, Finetuned, Finetuning, TrainingConfig};
@@ -121,7 +121,7 @@ pub fn finetune<'a>(
             |work| format!("the same command resumes from {}", work.display()),
         );
         observer.message(&format!("stopped after {} steps; {kept}", trained.steps));
-        return Err(Error::Interrupted);
+        return Err(PruneError::Interrupted.into());
     }
     let bytes = encode(&trained.put_into(written)?)?;
     // The written model can be read.

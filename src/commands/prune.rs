@@ -4,7 +4,7 @@ use std::path::Path;
 
 use updp_passes::surgery;
 use updp_prune::structure::StructureConfig;
-use updp_prune::{BlockSelection, work_folder};
+use updp_prune::{BlockSelection, PruneError, work_folder};
 
 use super::compile::Output;
 use crate::api::{self, CompileOptions, PruneOptions};
@@ -78,7 +78,9 @@ fn with_images(
     let report = api::prune(output.input, &options, &mut progress).inspect_err(|error| {
         match (&work, error) {
             // Latencies of blocks are of no use where there is nothing to prune.
-            (Some(work), CliError::NothingToPrune { .. }) => work_folder::remove(work),
+            (Some(work), CliError::Prune(PruneError::NothingToPrune { .. })) => {
+                work_folder::remove(work)
+            }
             (Some(work), _) => work_folder::remove_empty(work),
             (None, _) => {}
         }

@@ -35,6 +35,8 @@ fn every_code_is_explained_and_every_explanation_has_a_code() {
         "trainer/src/data/error.rs",
         "trainer/src/error.rs",
         "trainer/src/train/error.rs",
+        "verify/src/error.rs",
+        "prune/src/error.rs",
         "src/error.rs",
     ];
     let quoted = |before: &str, after: &str| before.ends_with('"') && after.starts_with('"');
