@@ -148,11 +148,9 @@ impl CliError {
                 | ExecError::InputUnknown { .. }
                 | ExecError::InputMismatch { .. },
             ) => 2,
-            Self::Prune(PruneError::NothingToPrune { .. })
-            | Self::Pass(PassError::Refused { .. }) => 6,
-            Self::Prune(PruneError::Interrupted) | Self::Cancelled => 130,
-            Self::Prune(PruneError::InputShape) => 8,
-            Self::Prune(_) => 2,
+            Self::Pass(PassError::Refused { .. }) => 6,
+            Self::Cancelled => 130,
+            Self::Prune(error) => prune_exit_code(error),
             Self::DifferentSignature { .. }
             | Self::VerificationFailed { .. }
             | Self::Different { .. } => 5,
@@ -211,6 +209,15 @@ impl CliError {
 /// A file, and the line in it.
 fn place(path: &Path, line: Option<usize>) -> String {
     line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()))
+}
+
+fn prune_exit_code(error: &PruneError) -> u8 {
+    match error {
+        PruneError::NothingToPrune { .. } => 6,
+        PruneError::Interrupted => 130,
+        PruneError::InputShape => 8,
+        _ => 2,
+    }
 }
 
 /// What no rule differentiates is unsupported; what arguments mend is usage.

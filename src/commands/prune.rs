@@ -79,7 +79,7 @@ fn with_images(
         match (&work, error) {
             // Latencies of blocks are of no use where there is nothing to prune.
             (Some(work), CliError::Prune(PruneError::NothingToPrune { .. })) => {
-                work_folder::remove(work)
+                work_folder::remove(work);
             }
             (Some(work), _) => work_folder::remove_empty(work),
             (None, _) => {}
