@@ -5,13 +5,13 @@
 //!
 //! | function | what it does |
 //! |---|---|
-//! | [`compile`] | merges layers without changing the function, and verifies the result by running it |
+//! | [`compile()`] | merges layers without changing the function, and verifies the result by running it |
 //! | [`prune()`] | prunes blocks with images and recovers accuracy; [`estimate`] says what that would do; [`prune_structure`] and [`expand`] need no images |
 //! | [`finetune()`] | trains a model as it is; [`estimate_finetune`] says how long that takes; [`training_step`] is the step as a graph |
-//! | [`inspect`] | says what is in a model and what compiling it would do |
-//! | [`verify`] | compares two models by running both |
-//! | [`evaluate`] | runs one or two models over images: accuracy, agreement, images that change their class |
-//! | [`bench`] | measures one or two models in turns; [`bench_blocks`] measures the blocks of one |
+//! | [`inspect()`] | says what is in a model and what compiling it would do |
+//! | [`verify()`] | compares two models by running both |
+//! | [`evaluate()`] | runs one or two models over images: accuracy, agreement, images that change their class |
+//! | [`bench()`] | measures one or two models in turns; [`bench_blocks`] measures the blocks of one |
 //!
 //! ```
 //! use updp_compile::{CompileOptions, Silent, compile};

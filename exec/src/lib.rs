@@ -1,6 +1,6 @@
 //! Runs ONNX models: tract (embedded) and ONNX Runtime (a shared library found at run time).
 //!
-//! One [`Executor`] a model; [`open`] picks the runtime. Verification runs with the runtime's own
+//! One [`Executor`] a model; [`open()`] picks the runtime. Verification runs with the runtime's own
 //! graph optimizer off, else it would do our folds itself and hide our mistakes. The only crate
 //! that knows `ort` and `tract`. It prints nothing; [`disable_telemetry`] belongs at the top of
 //! `main`.
