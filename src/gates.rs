@@ -101,7 +101,8 @@ impl Gates {
 /// # Errors
 /// C0009 when an input has no known shape, X codes when a model cannot be run.
 pub fn speedup(
-    (input, shapes): (&Source, &[String]),
+    input: &Source,
+    shapes: &[String],
     written: &ModelFile,
     batch: usize,
     runtime: &RuntimeOptions,

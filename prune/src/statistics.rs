@@ -37,7 +37,7 @@ pub(crate) fn calibrate(
         }
         let outputs = executor.run(&batch)?;
         for (sum, (mean, variance)) in sums.iter_mut().zip(&names) {
-            sum.add(&outputs, (mean, variance), rows as f64)?;
+            sum.add(&outputs, mean, variance, rows as f64)?;
         }
     }
     if sums.iter().any(|sum| sum.rows == 0.0) {
@@ -60,7 +60,8 @@ impl Sums {
     fn add(
         &mut self,
         outputs: &IndexMap<String, Tensor>,
-        (mean, variance): (&str, &str),
+        mean: &str,
+        variance: &str,
         rows: f64,
     ) -> Result<()> {
         let read = |name: &str| {

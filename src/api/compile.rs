@@ -301,8 +301,8 @@ impl Job<'_> {
         let CompileOptions { gates, batch, runtime, input_shapes, .. } = self.options;
         Gates::measure(gates, written.total_bytes(), || {
             observer.progress("measuring the result", 0, 0);
-            let input = (self.input.unwrap_or(self.source), input_shapes.as_slice());
-            gates::speedup(input, written, *batch, runtime)
+            let input = self.input.unwrap_or(self.source);
+            gates::speedup(input, input_shapes, written, *batch, runtime)
         })
     }
 

@@ -231,7 +231,7 @@ impl Setup {
         let (model, written) = if has_lambda {
             (model, None)
         } else {
-            (opened(&model, &runner, (&dataset, &preprocess), observer)?, Some(model))
+            (opened(&model, &runner, &dataset, &preprocess, observer)?, Some(model))
         };
         let mut teacher = model.clone();
         if has_lambda {
@@ -287,7 +287,8 @@ impl Setup {
 fn opened(
     model: &Model,
     runner: &Runner,
-    (dataset, preprocess): (&Dataset, &Preprocess),
+    dataset: &Dataset,
+    preprocess: &Preprocess,
     observer: &mut dyn Observer,
 ) -> Result<Model, Error> {
     let (working, is_open) = with_open_batch(model, runner, dataset, preprocess)?;

@@ -16,7 +16,7 @@ use crate::config::{FinetuneConfig, Goal, Method, PruneConfig, SupernetConfig};
 use crate::context::{Context, ImageSets};
 use crate::error::{PruneError, Result};
 use crate::run::{check_trainings, goal_words};
-use crate::select::search::{EVALUATIONS, SEARCH_MACS, affordable};
+use crate::select::search::SEARCH;
 use crate::select::shortlist_length;
 use crate::supernet;
 use crate::words::about;
@@ -192,7 +192,7 @@ fn of_supernet(
     surgery::blend(&mut network, &sites.iter().zip(&stand_ins).collect::<Vec<_>>())?;
     let settings = supernet::settings(cx, config, &network)?;
     let training = of_training(&cx.finetuning(&settings), &network, observer)?;
-    let default = affordable(&network, cx.evaluator.images(), SEARCH_MACS, EVALUATIONS);
+    let default = SEARCH.evaluations(&network, cx.evaluator.images());
     let sets = cx.config.search.evaluations.unwrap_or(default);
     let [whole, plain] = [&network, &cx.original].map(|it| ModelSummary::of(it, 0).macs.max(1));
     let pass = cx.evaluation_time.as_secs_f64();

@@ -14,31 +14,34 @@ use crate::search::explore::{Evaluated, Settings, Strategy, explore};
 use crate::search::{self, BlockCost, Constraint, Genome};
 use crate::words::counted;
 
-/// Multiply-adds of the evaluations of a search that goes by single blocks.
-const TRIAL_MACS: u64 = 3_000_000_000_000;
+/// How many sets of blocks a search evaluates by default.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EvaluationBudget {
+    /// Multiply-adds of all evaluations together.
+    macs: u64,
+    /// Fewest evaluations, whatever they cost.
+    least: u64,
+    /// Most evaluations.
+    most: u64,
+}
 
-/// Fewest and most evaluations of that search by default.
-const TRIALS: (u64, u64) = (6, 32);
+/// The budget of a search that goes by single blocks.
+const TRIALS: EvaluationBudget = EvaluationBudget { macs: 3_000_000_000_000, least: 6, most: 32 };
 
-/// Multiply-adds of the evaluations of a search by sets.
-pub(crate) const SEARCH_MACS: u64 = 24_000_000_000_000;
-
-/// Fewest and most evaluations of a search by sets by default.
-pub(crate) const EVALUATIONS: (u64, u64) = (32, 256);
+/// The budget of a search by sets.
+pub(crate) const SEARCH: EvaluationBudget =
+    EvaluationBudget { macs: 24_000_000_000_000, least: 32, most: 256 };
 
 /// A goal that is approached again gets this part of the evaluations: the archive knows most of the useful sets.
 const APPROACHED_AGAIN: usize = 4;
 
-/// Sets of blocks that can be evaluated with this many multiply-adds, within bounds.
-pub(crate) fn affordable(
-    network: &Model,
-    images: usize,
-    macs: u64,
-    (least, most): (u64, u64),
-) -> usize {
-    let one = ModelSummary::of(network, 0).macs.max(1);
-    let images = (images as u64).max(1);
-    (macs / one.saturating_mul(images)).clamp(least, most) as usize
+impl EvaluationBudget {
+    /// Evaluations of a network over this many images.
+    pub(crate) fn evaluations(self, network: &Model, images: usize) -> usize {
+        let one = ModelSummary::of(network, 0).macs.max(1);
+        let images = (images as u64).max(1);
+        (self.macs / one.saturating_mul(images)).clamp(self.least, self.most) as usize
+    }
 }
 
 /// How a degradation is counted.
@@ -74,11 +77,12 @@ impl Selector<'_> {
         }
     }
 
-    /// Evaluations by default.
-    fn affordable(&self, macs: u64, bounds: (u64, u64)) -> usize {
+    /// Evaluations that were asked for, else those of the budget.
+    fn evaluations(&self, budget: EvaluationBudget) -> usize {
         let supernet = self.sets.supernet();
         let network = supernet.map_or(&self.cx.original, |supernet| &supernet.model);
-        affordable(network, self.cx.evaluator.images(), macs, bounds)
+        let default = || budget.evaluations(network, self.cx.evaluator.images());
+        self.cx.config.search.evaluations.unwrap_or_else(default)
     }
 
     /// By the degradations of single blocks, then by changes of the best sets, evaluated together.
@@ -89,8 +93,7 @@ impl Selector<'_> {
         counting: Counting,
     ) -> Result<Selection> {
         let starts = search::solve(costs, constraint, 4);
-        let default = self.affordable(TRIAL_MACS, TRIALS);
-        let most = self.cx.config.search.evaluations.unwrap_or(default);
+        let most = self.evaluations(TRIALS);
         let Self { cx, candidates, sets, observer, .. } = self;
         let mut joint = joint(cx, candidates, sets, *observer, most, counting);
         let refined = search::refine(costs, constraint, &starts, most, &mut joint)?;
@@ -114,8 +117,7 @@ impl Selector<'_> {
         strategy: Strategy,
     ) -> Result<Selection> {
         let starts = search::solve(costs, constraint, 4);
-        let default = self.affordable(SEARCH_MACS, EVALUATIONS);
-        let mut evaluations = self.cx.config.search.evaluations.unwrap_or(default);
+        let mut evaluations = self.evaluations(SEARCH);
         let before = self.archive.entries().len();
         if before > 0 {
             evaluations = evaluations.div_ceil(APPROACHED_AGAIN);
