@@ -10,6 +10,7 @@ mod examples;
 mod fit;
 mod fixtures;
 mod fuzz_replay;
+mod house;
 mod library;
 mod micro;
 mod nothing_lost;
