@@ -90,12 +90,12 @@ pub enum Command {
     Bench(BenchArgs),
     /// Explains an error code, or lists them all
     Errors {
-        /// Such as I0102
+        /// Error code, such as I0102
         code: Option<String>,
     },
     /// Writes shell completions to standard output
     Completions {
-        /// Which shell
+        /// Shell to write completions for
         shell: Shell,
     },
     /// Writes the man page to standard output

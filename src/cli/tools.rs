@@ -60,7 +60,7 @@ pub struct InspectArgs {
 /// Arguments of `verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
-    /// Reference
+    /// Reference model
     pub reference: PathBuf,
     /// Model to compare with it
     pub model: PathBuf,
@@ -88,19 +88,19 @@ pub struct EvaluateArgs {
     pub model: PathBuf,
     /// Model B, to compare with A
     pub other: Option<PathBuf>,
-    /// Images: a folder (of folders, one a class), .npz, .npy, IDX or .tar; two models need no labels
+    /// Images: a folder (with labels: one subfolder per class), .npz, .npy, IDX or .tar; two models need no labels
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
     /// How images become inputs: a preset (imagenet, cifar, fashion-mnist, none), or the file that Hugging Face or timm publishes beside a model
     #[arg(long, value_name = "NAME|FILE.json", default_value = "imagenet")]
     pub preprocess: String,
-    /// Most images to look at, drawn by --seed [default: all]
+    /// Largest number of images to evaluate, drawn with --seed [default: all]
     #[arg(long, value_name = "N")]
     pub images: Option<NonZeroUsize>,
     /// Seed that draws the images
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
-    /// Most images to list that change their class from A to B
+    /// How many images to list whose class changes from A to B
     #[arg(long, value_name = "N", default_value = "10")]
     pub flipped: usize,
     /// Prints the result as JSON
