@@ -31,6 +31,7 @@ mod page {
 
     use clap::{Arg, Command};
 
+    use super::super::help::FIRST;
     use super::command;
 
     const INTRODUCTION: &str = "\
@@ -63,7 +64,11 @@ Long options can stand in a file: [options in a file](config-file.md).
         let mut root = command();
         root.build();
         let mut page = INTRODUCTION.to_owned();
-        for subcommand in root.get_subcommands().filter(|inner| inner.get_name() != "help") {
+        let rank = |name: &str| FIRST.iter().position(|(known, _)| *known == name);
+        let mut subcommands: Vec<&Command> =
+            root.get_subcommands().filter(|inner| inner.get_name() != "help").collect();
+        subcommands.sort_by_key(|inner| rank(inner.get_name()).unwrap_or(usize::MAX));
+        for subcommand in subcommands {
             write_subcommand(&mut page, subcommand);
         }
         page
@@ -92,7 +97,11 @@ Long options can stand in a file: [options in a file](config-file.md).
         }
         let rank = |name: &str| ["Arguments", "Options"].iter().position(|first| *first == name);
         groups.sort_by_key(|(name, _)| rank(name).unwrap_or(usize::MAX));
-        for (name, group) in groups {
+        let (_, first) =
+            FIRST.iter().find(|(name, _)| *name == subcommand.get_name()).unwrap_or(&FIRST[0]);
+        for (name, mut group) in groups {
+            let place = |arg: &&Arg| first.iter().position(|id| arg.get_id() == id);
+            group.sort_by_key(|arg| place(arg).unwrap_or(usize::MAX));
             let _ = write!(page, "\n| {name} | |\n|---|---|\n");
             for arg in group {
                 let _ = writeln!(page, "| {} | {} |", names(arg), meaning(arg));
