@@ -1,6 +1,6 @@
 //! The documentation is right: its commands run, its file of options is understood, its links lead somewhere.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -188,9 +188,9 @@ fn prose(text: &str) -> String {
 }
 
 /// The anchors that GitHub gives the headings of a page, and those that it sets itself.
-fn anchors(text: &str) -> HashSet<String> {
-    let mut found = HashSet::new();
-    let mut counts: HashMap<String, usize> = HashMap::new();
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for line in prose(text).lines() {
         if let Some(title) = line.strip_prefix('#') {
             let is_kept = |c: &char| c.is_alphanumeric() || ['-', '_', ' '].contains(c);
