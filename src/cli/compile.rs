@@ -28,7 +28,7 @@ pub enum MergePolicy {
 /// Rules that run.
 #[derive(Args, Clone, Debug)]
 pub struct RuleArgs {
-    /// When merges are made
+    /// When layers are merged
     #[arg(long, help_heading = "Rules", value_enum, default_value = "auto")]
     pub merge: MergePolicy,
     /// Rules to leave out
@@ -122,7 +122,7 @@ pub struct CommonArgs {
     /// Checks the result against the documentation of this target; exits with 4 if the target refuses something
     #[arg(long, value_enum)]
     pub target: Option<TargetChoice>,
-    /// Lists what was left alone, and why
+    /// Lists what was left unchanged, and why
     #[arg(long)]
     pub why_not: bool,
     /// Writes large tensors to OUT.data

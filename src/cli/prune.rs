@@ -12,7 +12,7 @@ use crate::gates::GateOptions;
 /// What a pruned block becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FormChoice {
-    /// With data the form that loses least for the goal, else the fastest of conv, dwpw and norm
+    /// With data the form with the smallest degradation for the goal, else the fastest of conv, dwpw and norm
     Auto,
     /// One convolution or fully connected operator
     Conv,

@@ -22,7 +22,7 @@ pub struct InspectArgs {
     /// Prints the graph and the blocks as JSON
     #[arg(long)]
     pub json: bool,
-    /// Lists what would be left alone, and why
+    /// Lists what would be left unchanged, and why
     #[arg(long)]
     pub why_not: bool,
     /// Checks the model as it is against the documentation of this target
@@ -64,7 +64,7 @@ pub struct VerifyArgs {
     pub reference: PathBuf,
     /// Model to compare with it
     pub model: PathBuf,
-    /// Inputs: FILE.npz (an array `labels` gives the top-1 of both), NAME:FILE.npy
+    /// Inputs: FILE.npz (with an array `labels`, the top-1 accuracy of both is printed), NAME:FILE.npy
     #[arg(long, value_name = "FILE")]
     pub input_data: Vec<String>,
     /// Number of inputs to draw
@@ -122,7 +122,7 @@ pub struct EvaluateArgs {
 pub struct BenchArgs {
     /// Model to measure
     pub model: PathBuf,
-    /// Model to measure in turn with it
+    /// Second model, measured in turns with the first
     pub other: Option<PathBuf>,
     /// Batch size, where the model leaves it open
     #[arg(long, value_name = "N", default_value = "1")]
@@ -139,7 +139,7 @@ pub struct BenchArgs {
     /// File that keeps measured latencies of blocks for the next run
     #[arg(long, value_name = "FILE.json", requires = "per_block")]
     pub latency_table: Option<PathBuf>,
-    /// When merges are made in the forms
+    /// When layers are merged in the forms
     #[arg(long, value_enum, default_value = "auto", requires = "per_block")]
     pub merge: MergePolicy,
     /// Reads options from a file, as keys without the leading dashes; the command line wins
