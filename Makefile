@@ -86,7 +86,7 @@ $(VENV)/.check $(VENV)/.bench: $(VENV)/.%: scripts/requirements-%.txt | $(VENV_R
 browser: ## bring a Chromium: the tests open the pages of reports in it
 	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || { $(call apt_install,chromium); }
 
-test: setup browser ## format, lints, every test, documentation; nothing is skipped
+test: setup browser $(VENV)/.check ## format, lints, every test, documentation; nothing is skipped
 	$(call step,format)
 	cargo fmt --all --check
 	$(call step,clippy)

@@ -31,7 +31,7 @@ use crate::write;
 pub struct FinetuneOptions {
     /// File that gets the trained model; `None` = the report has its bytes.
     pub output: Option<PathBuf>,
-    /// Images: a folder (of folders, one a class), `.npz`, `.npy`, IDX or `.tar`.
+    /// Images: a folder (with labels: one subfolder per class), `.npz`, `.npy`, IDX or `.tar`.
     pub data: PathBuf,
     /// Images to score by; `None` = a share of the images is held out.
     pub validation: Option<PathBuf>,

@@ -20,7 +20,7 @@ use crate::model_file::{self, ModelFile};
 /// How a model is pruned with images.
 #[derive(Clone, Debug)]
 pub struct PruneOptions {
-    /// Images: a folder (of folders, one a class), `.npz`, `.npy`, IDX or `.tar`. Labels are not needed.
+    /// Images: a folder (with labels: one subfolder per class), `.npz`, `.npy`, IDX or `.tar`. Labels are not needed.
     pub data: PathBuf,
     /// Images to report on; `None` = the held-out images serve.
     pub validation: Option<PathBuf>,

@@ -28,7 +28,7 @@ pub enum MergePolicy {
 /// Rules that run.
 #[derive(Args, Clone, Debug)]
 pub struct RuleArgs {
-    /// When merges are made
+    /// When layers are merged
     #[arg(long, help_heading = "Rules", value_enum, default_value = "auto")]
     pub merge: MergePolicy,
     /// Rules to leave out
@@ -77,22 +77,22 @@ impl TargetChoice {
 /// Images to recover accuracy with.
 #[derive(Args, Clone, Debug)]
 pub struct DataArgs {
-    /// Images: a folder (of folders, one a class), .npz, .npy, IDX or .tar; labels are not needed
+    /// Images: a folder (with labels: one subfolder per class), .npz, .npy, IDX or .tar; labels are not needed
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Images to report on [default: the held-out images]
     #[arg(long, value_name = "PATH", requires = "data")]
     pub val: Option<PathBuf>,
-    /// Share of --data that is held out, to choose by
+    /// Share of --data that is held out to choose the blocks by
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "0.1")]
     pub val_split: f64,
     /// How images become inputs: a preset (imagenet, cifar, fashion-mnist, none), or the file that Hugging Face or timm publishes beside a model
     #[arg(long, value_name = "NAME|FILE.json", default_value = "imagenet")]
     pub preprocess: String,
-    /// Most images to fit with [default: what a minute's run of the model takes, 500 to 4000]
+    /// Largest number of images to fit with [default: as many as the model runs in a minute, 500 to 4000]
     #[arg(long, value_name = "N")]
     pub images: Option<NonZeroUsize>,
-    /// Seed for everything that is drawn: the held-out images and the rows to fit with
+    /// Seed of all random draws: the held-out images and the rows to fit with
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
     /// Folder that keeps results, so that the same command continues where it stopped [default: OUT.work, removed at the end]
@@ -119,10 +119,10 @@ pub struct CommonArgs {
     /// Writes a report as JSON or, after pruning with data, as a page; can be given twice
     #[arg(long, value_name = "FILE.json|FILE.html")]
     pub report: Vec<PathBuf>,
-    /// Checks the result against the documentation of this target; exit 4 when the target refuses something
+    /// Checks the result against the documentation of this target; exits with 4 if the target refuses something
     #[arg(long, value_enum)]
     pub target: Option<TargetChoice>,
-    /// Lists what was left alone, and why
+    /// Lists what was left unchanged, and why
     #[arg(long)]
     pub why_not: bool,
     /// Writes large tensors to OUT.data

@@ -5,7 +5,7 @@ use clap::{Arg, Command, CommandFactory};
 use super::Cli;
 
 /// The options that matter most, by subcommand; the bare form has no name.
-const FIRST: [(&str, &[&str]); 8] = [
+pub(super) const FIRST: [(&str, &[&str]); 8] = [
     ("", &["output", "data", "preprocess", "prune", "speedup"]),
     ("compile", &["output", "input_shape", "input_data", "target", "report"]),
     ("prune", &["output", "data", "preprocess", "prune", "speedup"]),

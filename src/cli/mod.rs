@@ -36,10 +36,10 @@ const EXAMPLES: &str = "\
 Examples:
   updp-compile model.onnx -o out.onnx            merge layers exactly, verify, write
   updp-compile compile model.onnx -o out.onnx --why-not
-                                                 the same, and list what was left alone, and why
+                                                 the same, and list what stays as it is, and why
   updp-compile inspect model.onnx                list the blocks that can be pruned and merged
   updp-compile prune model.onnx -o out.onnx --data images/ --prune 3
-                                                 prune the three blocks that lose least, and fit
+                                                 prune the three blocks with the smallest degradation, and fit
   updp-compile prune model.onnx -o out.onnx --blocks 3,5 --recover none
                                                  prune two blocks without recovering accuracy
   updp-compile evaluate a.onnx b.onnx --data images/
@@ -90,12 +90,12 @@ pub enum Command {
     Bench(BenchArgs),
     /// Explains an error code, or lists them all
     Errors {
-        /// Such as I0102
+        /// Error code, such as I0102
         code: Option<String>,
     },
     /// Writes shell completions to standard output
     Completions {
-        /// Which shell
+        /// Shell to write completions for
         shell: Shell,
     },
     /// Writes the man page to standard output

@@ -12,7 +12,7 @@ use crate::gates::GateOptions;
 /// What a pruned block becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FormChoice {
-    /// With data the form that loses least for the goal, else the fastest of conv, dwpw and norm
+    /// With data the form with the smallest degradation for the goal, else the fastest of conv, dwpw and norm
     Auto,
     /// One convolution or fully connected operator
     Conv,
@@ -73,7 +73,7 @@ pub struct PruneArgs {
     /// Whether kernels shrink: the first 3x3 to 1x1, a depthwise 7x7 to 3x3
     #[arg(long, value_enum, default_value = "auto")]
     pub shrink: ShrinkChoice,
-    /// Prunes this many blocks, those that lose least
+    /// Prunes this many blocks: those with the smallest degradation
     #[arg(long, value_name = "N", conflicts_with = "blocks")]
     pub prune: Option<NonZeroUsize>,
     /// Prunes until the model is X times as fast
@@ -85,7 +85,7 @@ pub struct PruneArgs {
     /// Prunes until at most this share of the multiply-adds is left, such as 0.7; the count is the same on every machine
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["blocks", "prune", "speedup", "latency_ms"])]
     pub macs: Option<f64>,
-    /// Most points of accuracy (without labels: of agreement) to lose; without another goal, prunes as much as this allows
+    /// Largest accuracy drop in points (without labels: drop in agreement); without another goal, prunes as much as this allows
     #[arg(long, value_name = "P", value_parser = positive)]
     pub max_drop: Option<f64>,
     /// How the blocks are chosen
@@ -132,7 +132,7 @@ pub struct GateArgs {
     /// Exits with 7 unless the result is X times as fast as the input model, measured in turns; below 1 it may be slower
     #[arg(long, value_name = "X", value_parser = positive)]
     pub min_speedup: Option<f64>,
-    /// Exits with 7 when the result takes more bytes than this, external data included: 500000, 10MB, 1.5GiB
+    /// Exits with 7 if the result takes more bytes than this, external data included: 500000, 10MB, 1.5GiB
     #[arg(long, value_name = "N", value_parser = size)]
     pub max_bytes: Option<u64>,
 }

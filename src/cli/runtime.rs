@@ -13,7 +13,7 @@ pub enum RuntimeChoice {
     Auto,
     /// ONNX Runtime
     Ort,
-    /// The embedded tract
+    /// The built-in tract
     Tract,
 }
 
@@ -34,7 +34,7 @@ pub enum DeviceChoice {
 /// How models are run.
 #[derive(Args, Clone, Debug)]
 pub struct RuntimeArgs {
-    /// Runtime that runs models
+    /// Runtime to run models with
     #[arg(long, help_heading = "Runtime", value_enum, default_value = "auto")]
     pub runtime: RuntimeChoice,
     /// Device that ONNX Runtime computes on

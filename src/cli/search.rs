@@ -34,7 +34,7 @@ pub struct SearchArgs {
     /// How sets of blocks are searched for [default: fit; with a supernet genetic]
     #[arg(long, value_enum, requires = "data")]
     pub search: Option<SearchChoice>,
-    /// Most sets to try [default: by the size of the model, 6 to 32 for fit, 32 to 256 for the others]
+    /// Largest number of sets to try [default: by the size of the model, 6 to 32 for fit, 32 to 256 for the others]
     #[arg(long, value_name = "N", requires = "data")]
     pub evaluations: Option<NonZeroUsize>,
     /// Number of sets that are fitted as a whole; the best one is taken [default: 4, for a large model 2]

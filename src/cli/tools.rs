@@ -22,7 +22,7 @@ pub struct InspectArgs {
     /// Prints the graph and the blocks as JSON
     #[arg(long)]
     pub json: bool,
-    /// Lists what would be left alone, and why
+    /// Lists what would be left unchanged, and why
     #[arg(long)]
     pub why_not: bool,
     /// Checks the model as it is against the documentation of this target
@@ -60,11 +60,11 @@ pub struct InspectArgs {
 /// Arguments of `verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
-    /// Reference
+    /// Reference model
     pub reference: PathBuf,
     /// Model to compare with it
     pub model: PathBuf,
-    /// Inputs: FILE.npz (an array `labels` gives the top-1 of both), NAME:FILE.npy
+    /// Inputs: FILE.npz (with an array `labels`, the top-1 accuracy of both is printed), NAME:FILE.npy
     #[arg(long, value_name = "FILE")]
     pub input_data: Vec<String>,
     /// Number of inputs to draw
@@ -88,19 +88,19 @@ pub struct EvaluateArgs {
     pub model: PathBuf,
     /// Model B, to compare with A
     pub other: Option<PathBuf>,
-    /// Images: a folder (of folders, one a class), .npz, .npy, IDX or .tar; two models need no labels
+    /// Images: a folder (with labels: one subfolder per class), .npz, .npy, IDX or .tar; two models need no labels
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
     /// How images become inputs: a preset (imagenet, cifar, fashion-mnist, none), or the file that Hugging Face or timm publishes beside a model
     #[arg(long, value_name = "NAME|FILE.json", default_value = "imagenet")]
     pub preprocess: String,
-    /// Most images to look at, drawn by --seed [default: all]
+    /// Largest number of images to evaluate, drawn with --seed [default: all]
     #[arg(long, value_name = "N")]
     pub images: Option<NonZeroUsize>,
     /// Seed that draws the images
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
-    /// Most images to list that change their class from A to B
+    /// How many images to list whose class changes from A to B
     #[arg(long, value_name = "N", default_value = "10")]
     pub flipped: usize,
     /// Prints the result as JSON
@@ -122,7 +122,7 @@ pub struct EvaluateArgs {
 pub struct BenchArgs {
     /// Model to measure
     pub model: PathBuf,
-    /// Model to measure in turn with it
+    /// Second model, measured in turns with the first
     pub other: Option<PathBuf>,
     /// Batch size, where the model leaves it open
     #[arg(long, value_name = "N", default_value = "1")]
@@ -139,7 +139,7 @@ pub struct BenchArgs {
     /// File that keeps measured latencies of blocks for the next run
     #[arg(long, value_name = "FILE.json", requires = "per_block")]
     pub latency_table: Option<PathBuf>,
-    /// When merges are made in the forms
+    /// When layers are merged in the forms
     #[arg(long, value_enum, default_value = "auto", requires = "per_block")]
     pub merge: MergePolicy,
     /// Reads options from a file, as keys without the leading dashes; the command line wins

@@ -136,7 +136,7 @@ pub struct TrainingArgs {
 pub struct TrainArgs {
     /// Model to train
     pub model: PathBuf,
-    /// Where the trained model goes
+    /// File to write the trained model to
     #[arg(short, long, value_name = "OUT", required_unless_present_any = ["emit_step", "dry_run"])]
     pub output: Option<PathBuf>,
     /// Images

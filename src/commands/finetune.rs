@@ -155,7 +155,7 @@ fn write_step(path: &Path, step: &TrainingStep) -> Result<(), CliError> {
     write::model(path, &bytes)?;
     write::text(&path.with_extension("json"), &format!("{description:#}\n"))?;
     terminal::remark(&format!(
-        "the training step is in {}, which of its inputs and outputs are what in {}",
+        "training step: {}; what its inputs and outputs are: {}",
         path.display(),
         path.with_extension("json").display()
     ));

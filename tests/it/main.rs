@@ -4,6 +4,7 @@ mod browser;
 mod command_line;
 mod compile;
 mod deploy;
+mod docs;
 mod error_codes;
 mod evaluate;
 mod examples;
