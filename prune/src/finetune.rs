@@ -1,4 +1,5 @@
-//! The stage that trains the pruned network: fitted and merged already, or with both flows of its blocks side by side.
+//! The stage that trains the pruned network. The network is either fitted and merged already, or has both flows of its
+//! blocks side by side.
 
 use std::path::PathBuf;
 
@@ -24,33 +25,33 @@ use crate::outcome::TrainingOutcome;
 use crate::starting_network::StartingNetwork;
 use crate::{statistics, work_folder};
 
-/// Batches that statistics of inserted norms are estimated with.
+/// Number of batches for estimating the statistics of inserted norms.
 const CALIBRATION_BATCHES: usize = 16;
 
 /// SGD networks that have far to go take this many times the default rate: those trained from blocks that were not fitted, or for so
 /// many updates that there is time to come down from it again (docs/experiments/recovery.md, "Learning rate of pruned networks").
 const FAR: f64 = 2.5;
 
-/// This many updates are many.
+/// Number of updates from which a training counts as long.
 const LONG: usize = 1000;
 
-/// Version of what a work folder holds for a training.
+/// Version of the work folder's contents for a training.
 const WORK_VERSION: u32 = 1;
 
 /// The trained network.
 #[derive(Debug)]
 pub struct Trained {
-    /// With the batch of the input model.
+    /// The network with the batch size of the input model.
     pub model: Model,
-    /// With an open batch where the original has one: it is scored and measured.
+    /// The network with an open batch if the original has one. This one is scored and measured.
     pub network: Model,
-    /// The training for the report.
+    /// The training, for the report.
     pub outcome: TrainingOutcome,
-    /// Why the untrained network is written instead; `None` when the trained one is.
+    /// Why the untrained network is written instead. `None` = the trained network is written.
     pub refused: Option<String>,
 }
 
-/// What tells one training from another.
+/// The data that identify a training.
 #[derive(Serialize)]
 pub(crate) struct JobKey<'a> {
     work_version: u32,
@@ -61,7 +62,7 @@ pub(crate) struct JobKey<'a> {
 }
 
 impl<'a> JobKey<'a> {
-    /// The key of training an encoded network; `method` names the kind of training.
+    /// The key for training an encoded network; `method` names the kind of training.
     pub(crate) fn new(
         cx: &'a Context<'_>,
         method: &'static str,
@@ -79,7 +80,7 @@ impl<'a> JobKey<'a> {
 }
 
 impl FinetuneConfig {
-    /// Settings for a pruned network.
+    /// The settings for a pruned network.
     pub(crate) fn settings(&self, network: &Model, images: &Images, seed: u64) -> FinetuneSettings {
         let mut settings = self.training.settings(network, images, self.epochs, seed);
         let updates = self.epochs * images.dataset().len() / (settings.batch * settings.accumulate);
@@ -91,7 +92,7 @@ impl FinetuneConfig {
         settings
     }
 
-    /// When kernels shrink, as the schedule takes it.
+    /// When kernels shrink, in the form that the schedule accepts.
     pub(crate) fn shrink(&self) -> Shrink {
         match self.shrink_at {
             ShrinkAt::Lambda => Shrink::WithLambda,
@@ -99,7 +100,8 @@ impl FinetuneConfig {
         }
     }
 
-    /// Whether kernels are whole for a time. Otherwise shrunk kernels are trained from the start, which is faster.
+    /// Whether kernels keep their full size for some time. Otherwise shrunk kernels are trained from the start, which
+    /// is faster.
     fn has_fading_kernels(&self) -> bool {
         match (self.method, self.shrink_at) {
             (Method::Fit | Method::Blend | Method::Direct, ShrinkAt::Lambda) => false,
