@@ -1,4 +1,5 @@
-//! Which set of blocks meets a constraint with the least degradation: by single blocks first, or by sets from the start.
+//! Finds the set of blocks that meets a constraint with the least degradation, from single blocks first or from whole
+//! sets.
 
 use updp_ir::Model;
 use updp_passes::ModelSummary;
@@ -14,22 +15,23 @@ use crate::search::explore::{Evaluated, Settings, Strategy, explore};
 use crate::search::{self, BlockCost, Constraint, Genome};
 use crate::words::counted;
 
-/// Multiply-adds of the evaluations of a search that goes by single blocks.
+/// Multiply-adds for the evaluations of a search by single blocks.
 const TRIAL_MACS: u64 = 3_000_000_000_000;
 
-/// Fewest and most evaluations of that search by default.
+/// Default minimum and maximum number of evaluations of that search.
 const TRIALS: (u64, u64) = (6, 32);
 
-/// Multiply-adds of the evaluations of a search by sets.
+/// Multiply-adds for the evaluations of a search by sets.
 pub(crate) const SEARCH_MACS: u64 = 24_000_000_000_000;
 
-/// Fewest and most evaluations of a search by sets by default.
+/// Default minimum and maximum number of evaluations of a search by sets.
 pub(crate) const EVALUATIONS: (u64, u64) = (32, 256);
 
-/// A goal that is approached again gets this part of the evaluations: the archive knows most of the useful sets.
+/// A repeated search for a goal gets the evaluations divided by this number, because the archive already knows most of
+/// the useful sets.
 const APPROACHED_AGAIN: usize = 4;
 
-/// Sets of blocks that can be evaluated with this many multiply-adds, within bounds.
+/// Number of sets of blocks that can be evaluated with this many multiply-adds, within bounds.
 pub(crate) fn affordable(
     network: &Model,
     images: usize,
@@ -44,14 +46,14 @@ pub(crate) fn affordable(
 /// How a degradation is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counting {
-    /// Answers and overlap, half and half.
+    /// Half answers and half overlap.
     Mixed,
-    /// Answers only, where a bound is on them.
+    /// Answers only, if a bound applies to them.
     Answers,
 }
 
 impl Counting {
-    /// Points that a network loses.
+    /// Degradation of a network, in points.
     pub(super) fn points(self, before: &Score, after: &Score) -> f64 {
         match self {
             Self::Mixed => before.degradation(after),
@@ -74,14 +76,14 @@ impl Selector<'_> {
         }
     }
 
-    /// Evaluations by default.
+    /// Default number of evaluations.
     fn affordable(&self, macs: u64, bounds: (u64, u64)) -> usize {
         let supernet = self.sets.supernet();
         let network = supernet.map_or(&self.cx.original, |supernet| &supernet.model);
         affordable(network, self.cx.evaluator.images(), macs, bounds)
     }
 
-    /// By the degradations of single blocks, then by changes of the best sets, evaluated together.
+    /// Uses the degradations of single blocks first. Then it evaluates changes of the best sets as a whole.
     fn refined(
         &mut self,
         costs: &[BlockCost],
@@ -105,7 +107,7 @@ impl Selector<'_> {
         Ok(Selection::new(refined.best.genome, refined.tried, explanation))
     }
 
-    /// By sets that are evaluated together from the start.
+    /// Evaluates whole sets from the start.
     fn explored(
         &mut self,
         costs: &[BlockCost],
@@ -139,7 +141,7 @@ impl Selector<'_> {
         Ok(Selection::new(found.best.genome, tried.collect(), vec![explanation]))
     }
 
-    /// The search for the report; `None` for the one that goes by single blocks.
+    /// The search for the report; `None` for a search by single blocks.
     pub(super) fn search_outcome(&self) -> Option<SearchOutcome> {
         let strategy = self.cx.config.strategy()?;
         let sets = |front: Vec<Evaluated>| {
@@ -158,7 +160,7 @@ impl Selector<'_> {
     }
 }
 
-/// Tells what a set loses, in points, and how many of `total` evaluations are done.
+/// Returns the degradation of a set, in points, and reports how many of `total` evaluations are done.
 fn joint<'s>(
     cx: &'s Context<'_>,
     candidates: &'s CandidateSet,
