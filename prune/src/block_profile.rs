@@ -1,4 +1,5 @@
-//! Block profiles: what each block of a model is, which forms it can take, and how large and how fast each form is.
+//! Block profiles. A profile says what a block of the model is, which forms it can take, and how large and fast each
+//! form is.
 
 use indexmap::IndexMap;
 use updp_ir::Model;
@@ -12,23 +13,23 @@ use updp_trainer::observer::Observer;
 use crate::error::Result;
 use crate::latency_table::{LatencyTable, signature};
 
-/// A form counts as slower when it takes this much longer than the baseline: less is noise.
+/// A form counts as slower when it takes this many times as long as the baseline. A smaller difference is noise.
 const NOISE: f64 = 1.02;
 
 /// Size and speed of one variant of a block.
 #[derive(Clone, Debug, Default)]
 pub struct Variant {
-    /// Elements of its weights.
+    /// Number of weight elements.
     pub parameters: usize,
     /// Multiply-adds at batch 1.
     pub macs: u64,
-    /// Operators.
+    /// Number of operators.
     pub nodes: usize,
-    /// Weighted operators.
+    /// Number of weighted operators.
     pub layers: usize,
-    /// Time by the cost model, in milliseconds.
+    /// Time that the cost model predicts, in milliseconds.
     pub estimate_ms: f64,
-    /// Measured median, in milliseconds.
+    /// Measured median time, in milliseconds.
     pub latency_ms: Option<f64>,
 }
 
@@ -46,14 +47,14 @@ impl Variant {
         }
     }
 
-    /// Whether both are the same operators with other weights, as far as counts tell.
+    /// Whether both have the same operators with different weights, as far as the counts can tell.
     #[must_use]
     pub fn is_same_network(&self, other: &Self) -> bool {
         let counts = |v: &Self| (v.parameters, v.macs, v.nodes, v.layers);
         counts(self) == counts(other)
     }
 
-    /// Measured time where there is one, else the estimate.
+    /// The measured time if there is one, otherwise the predicted time.
     #[must_use]
     pub fn time_ms(&self) -> f64 {
         self.latency_ms.unwrap_or(self.estimate_ms)
@@ -65,39 +66,39 @@ impl Variant {
 pub struct BlockProfile {
     /// The block.
     pub block: Block,
-    /// Type of what it reads.
+    /// Type of the block's input.
     pub input: String,
-    /// Type of what it makes.
+    /// Type of the block's output.
     pub output: String,
-    /// As exact compilation leaves it.
+    /// The block after exact compilation.
     pub baseline: Variant,
-    /// The forms asked for, or why one cannot be had.
+    /// The requested forms, or the reason why a form is not possible.
     pub forms: Forms,
-    /// Why it was not measured although that was asked for; the cost model stands in.
+    /// Why the block was not measured although a measurement was requested. The cost model is used instead.
     pub unmeasured: Option<String>,
 }
 
 impl BlockProfile {
-    /// The block in one form; `None` where it cannot be had.
+    /// The block in one form; `None` if that form is not possible.
     #[must_use]
     pub fn variant(&self, form: Form) -> Option<&Variant> {
         self.forms.get(&form)?.as_ref().ok()
     }
 
-    /// Time of the block in one form; of the block as it is where it cannot be had in that.
+    /// Time of the block in one form. If the form is not possible, this is the time of the baseline.
     #[must_use]
     pub fn time_ms(&self, form: Form) -> f64 {
         self.variant(form).unwrap_or(&self.baseline).time_ms()
     }
 
-    /// The fastest form; `None` when there is none.
+    /// The fastest form; `None` if there is none.
     #[must_use]
     pub fn fastest(&self) -> Option<(Form, &Variant)> {
         let known = self.forms.iter().filter_map(|(form, v)| Some((*form, v.as_ref().ok()?)));
         known.min_by(|a, b| a.1.time_ms().total_cmp(&b.1.time_ms()))
     }
 
-    /// Why no form is worth it: all take longer than the baseline.
+    /// Why no form is useful: all of them take longer than the baseline.
     #[must_use]
     pub fn slower(&self) -> Option<String> {
         let (_, best) = self.fastest()?;
@@ -120,10 +121,10 @@ impl BlockProfile {
     }
 }
 
-/// The forms of a block with what they cost, or why one cannot be had.
+/// The forms of a block with their costs, or the reason why a form is not possible.
 pub type Forms = IndexMap<Form, std::result::Result<Variant, String>>;
 
-/// Makes block profiles.
+/// Computes block profiles.
 #[derive(Debug)]
 pub struct Profiler<'a> {
     /// The prepared model.
@@ -132,16 +133,16 @@ pub struct Profiler<'a> {
     pub shrink: Shrink,
     /// Options of the merge.
     pub options: &'a Options,
-    /// Whether forms are those that are fitted to data; else the paper's.
+    /// Whether the forms are fitted to data; otherwise they are the forms of the paper.
     pub is_fitted: bool,
-    /// Most multiplications spent on composing one block's weights; a block beyond it is not tried out.
+    /// Upper limit on the multiplications for composing one block's weights. A block above the limit is not tried.
     pub effort: f64,
 }
 
-/// [`Profiler::effort`] where a result is wanted within seconds.
+/// The [`Profiler::effort`] to use when a result is needed within seconds.
 pub const SHORT_EFFORT: f64 = 4e10;
 
-/// Multiplications that composing a block's weighted operators takes, about.
+/// Approximate number of multiplications for composing a block's weighted operators.
 fn composing_effort(block: &Block) -> f64 {
     let mut whole: Option<MapShape> = None;
     let mut effort = 0.0;
@@ -162,7 +163,7 @@ fn composing_effort(block: &Block) -> f64 {
     effort
 }
 
-/// A block as it is and in its forms.
+/// The baseline of a block and its forms.
 #[derive(Clone, Debug)]
 struct Variants {
     baseline: Variant,
@@ -171,10 +172,10 @@ struct Variants {
 }
 
 impl Profiler<'_> {
-    /// The profile of each of `blocks`, with the forms that `wants` returns.
+    /// Computes the profile of each of `blocks` with the forms that `wants` returns.
     ///
     /// # Errors
-    /// Errors of cutting blocks out and of measuring them.
+    /// Errors of extracting blocks and of measuring them.
     pub fn profiles(
         &self,
         blocks: Vec<Block>,

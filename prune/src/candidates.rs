@@ -1,4 +1,4 @@
-//! The candidate set: every block with the forms it can take, each with its latency and its degradation.
+//! The candidate set: every block with its possible forms, and the latency and degradation of each form.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use crate::checkpoint::Scored;
 use crate::outcome::{BlockOutcome, CandidateOutcome, SetOutcome};
 use crate::search::{BlockCost, Cost, Genome, Solution};
 
-/// Unit that multiply-adds are counted in.
+/// Unit in which multiply-adds are counted.
 pub(crate) const MACS_UNIT: f64 = 1e6;
 
 /// A block with its candidates.
@@ -20,18 +20,18 @@ pub(crate) const MACS_UNIT: f64 = 1e6;
 pub struct BlockCandidates {
     /// The block with its forms.
     pub profile: BlockProfile,
-    /// Where the forms that are candidates go.
+    /// The sites of the candidate forms.
     pub sites: Vec<Site>,
     /// The fitted forms with their scores.
     pub fitted: Vec<Scored>,
-    /// Why there is no candidate; `None` where there is one.
+    /// Why the block has no candidate; `None` if it has one.
     pub reason: Option<String>,
 }
 
 /// Every block with its candidates.
 #[derive(Debug)]
 pub struct CandidateSet {
-    /// The blocks in the order of the network.
+    /// The blocks, in network order.
     pub blocks: Vec<BlockCandidates>,
     /// Latency and degradation of every candidate, block by block, in the order of [`BlockCandidates::fitted`].
     pub costs: Vec<BlockCost>,
@@ -57,7 +57,7 @@ impl BlockCandidates {
         BlockCost { baseline_ms, candidates: self.fitted.iter().map(candidate).collect() }
     }
 
-    /// The cost with multiply-adds, in [`MACS_UNIT`], in place of milliseconds.
+    /// The cost with multiply-adds, in [`MACS_UNIT`], instead of milliseconds.
     pub(crate) fn macs_cost(&self, cost: &BlockCost) -> BlockCost {
         let counted = |(scored, candidate): (&Scored, &Cost)| {
             let variant = self.profile.variant(scored.form.site.form);
@@ -68,7 +68,7 @@ impl BlockCandidates {
         BlockCost { baseline_ms: self.profile.baseline.macs as f64 / MACS_UNIT, candidates }
     }
 
-    /// The block for a report; `chosen` is the form it was pruned to.
+    /// The block for a report; `chosen` is the form that the block was pruned to.
     pub(crate) fn outcome(&self, baseline: &Score, chosen: Option<Form>) -> BlockOutcome {
         let block = &self.profile.block;
         let candidates = self.fitted.iter().map(|Scored { form, score }| CandidateOutcome {
@@ -98,14 +98,14 @@ impl CandidateSet {
         self.blocks.iter().map(|block| &block.profile.block).find(|block| block.index == index)
     }
 
-    /// The forms that a genome stands for.
+    /// The forms that a genome selects.
     #[must_use]
     pub fn chosen(&self, genome: &Genome) -> Vec<&FittedForm> {
         let pairs = self.blocks.iter().zip(genome);
         pairs.filter_map(|(block, choice)| Some(&block.fitted[(*choice)?].form)).collect()
     }
 
-    /// A genome in words: blocks with their forms.
+    /// A readable description of a genome: its blocks with their forms.
     #[must_use]
     pub fn words(&self, genome: &Genome) -> String {
         let chosen = self.chosen(genome).into_iter();
@@ -113,7 +113,8 @@ impl CandidateSet {
         words.collect::<Vec<_>>().join(", ")
     }
 
-    /// A text that tells this set of forms from others: how a form is fitted depends on the other forms of its block.
+    /// A text that identifies this set of forms. The set matters because the fit of a form depends on the other forms
+    /// of its block.
     pub(crate) fn key(&self) -> String {
         let mut key = String::new();
         for site in self.blocks.iter().flat_map(|block| &block.sites) {
@@ -122,12 +123,13 @@ impl CandidateSet {
         key
     }
 
-    /// The costs with multiply-adds in place of milliseconds.
+    /// The costs with multiply-adds instead of milliseconds.
     pub(crate) fn macs_costs(&self) -> Vec<BlockCost> {
         self.blocks.iter().zip(&self.costs).map(|(block, cost)| block.macs_cost(cost)).collect()
     }
 
-    /// Leaves one candidate of each block, the one that it has in a supernet: least degradation, then least latency.
+    /// Keeps one candidate of each block: the one with the least degradation, then the least latency. A supernet holds
+    /// this one.
     pub(crate) fn narrow(&mut self) {
         for (block, cost) in self.blocks.iter_mut().zip(&mut self.costs) {
             let best = least_degraded(&cost.candidates);
@@ -139,7 +141,7 @@ impl CandidateSet {
         }
     }
 
-    /// The candidate of each block that is in the supernet, `None` where a block is not in it.
+    /// The supernet candidate of each block; `None` for a block that is not in the supernet.
     pub(crate) fn in_supernet(&self) -> impl Iterator<Item = Option<&FittedForm>> {
         self.blocks.iter().zip(&self.costs).map(|(block, cost)| {
             let first = block.fitted.first().filter(|_| !cost.candidates.is_empty())?;
@@ -166,7 +168,8 @@ impl CandidateSet {
     }
 }
 
-/// The candidate of least degradation, at least 0; of equal ones the fastest.
+/// The candidate with the least degradation, where negative values count as 0. Among equal candidates, the fastest
+/// wins.
 fn least_degraded(candidates: &[Cost]) -> Option<usize> {
     let finite = |cost: &Cost| cost.degradation.is_finite() && cost.latency_ms.is_finite();
     let all = candidates.iter().enumerate().filter(|(_, cost)| finite(cost));

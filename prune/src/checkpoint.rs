@@ -1,7 +1,7 @@
-//! What has been found so far, kept in a folder so that a run that was killed goes on where it stopped.
+//! Intermediate results, kept in a folder so that a killed run can resume.
 //!
-//! One file an entry, `KEY.safetensors`: the weights as f64, everything else as JSON in the metadata. A file is
-//! written under another name and renamed, so an entry is there whole or not at all.
+//! Each entry is one file, `KEY.safetensors`. It holds the weights as f64 and everything else as JSON in the metadata.
+//! The file is written under another name and then renamed, so an entry is either complete or absent.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,11 +31,11 @@ const SITES: &str = "sites";
 pub struct Scored {
     /// The fitted form.
     pub form: FittedForm,
-    /// Score of the network with it, on the held-out images.
+    /// Score of the network with this form, on the held-out images.
     pub score: Score,
 }
 
-/// A folder of entries; without a folder nothing is kept.
+/// A folder of entries. Without a folder, nothing is kept.
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
     folder: Option<PathBuf>,
@@ -52,7 +52,7 @@ struct Entry {
     maps: Option<Vec<Steps>>,
 }
 
-/// What an affine map has besides weight and bias.
+/// The fields of an affine map other than its weight and bias.
 #[derive(Serialize, Deserialize)]
 struct Steps {
     stride: Vec<usize>,
@@ -63,10 +63,10 @@ struct Steps {
 }
 
 impl Checkpoint {
-    /// Entries in `folder`, which is made when it is not there.
+    /// Opens the entries in `folder`. Creates the folder if it does not exist.
     ///
     /// # Errors
-    /// T0006 when it cannot be made.
+    /// T0006 when the folder cannot be created.
     pub fn open(folder: &Path) -> Result<Self, TrainerError> {
         fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
         Ok(Self { folder: Some(folder.to_owned()) })
@@ -78,8 +78,8 @@ impl Checkpoint {
         self.folder.as_deref()
     }
 
-    /// The forms of a key, put back on their sites; `None` when there are none or another set of sites was asked
-    /// for then.
+    /// The forms of a key, attached to their sites. `None` if there are none, or if they were stored for a different
+    /// set of sites.
     #[must_use]
     pub fn get(&self, key: &str, sites: &[Site]) -> Option<Vec<Scored>> {
         let bytes = fs::read(self.path(key)?).ok()?;
@@ -111,7 +111,7 @@ impl Checkpoint {
         Some(found)
     }
 
-    /// Keeps the forms of a key, and for which sites they were asked.
+    /// Stores the forms of a key together with the sites that they were requested for.
     ///
     /// # Errors
     /// T0006 when the folder cannot be written.

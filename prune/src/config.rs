@@ -1,4 +1,4 @@
-//! How a network is to be pruned, as plain data.
+//! The configuration of a pruning run, as plain data.
 
 use std::path::PathBuf;
 
@@ -14,17 +14,17 @@ use crate::search::explore::Strategy;
 /// How much is pruned.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Goal {
-    /// These blocks, each in the form that loses least.
+    /// These blocks, each in the form with the least degradation.
     Blocks(BlockSelection),
-    /// This many blocks, those that lose least together.
+    /// This many blocks: the set with the least degradation.
     Count(usize),
-    /// Until the network is this many times as fast as the exactly compiled input model.
+    /// Prune until the network is this many times as fast as the exactly compiled input model.
     Speedup(f64),
-    /// Until the network takes at most this many milliseconds.
+    /// Prune until the network takes at most this many milliseconds.
     LatencyMs(f64),
-    /// Until at most this share of the multiply-adds of the exactly compiled input model is left, 0 to 1.
+    /// Prune until at most this share (0 to 1) of the multiply-adds of the exactly compiled input model is left.
     MacsShare(f64),
-    /// As fast as a loss of this many points allows.
+    /// Prune for the lowest latency that a degradation of this many points allows.
     MaxDrop(f64),
 }
 
@@ -38,7 +38,8 @@ pub enum BlockSelection {
 }
 
 impl Goal {
-    /// The latency that is asked for, of a network that takes `original_ms`; `original_ms` itself where none is asked for.
+    /// The latency target for a network that takes `original_ms`. It is `original_ms` itself if the goal sets no
+    /// latency.
     #[must_use]
     pub fn latency_ms(&self, original_ms: f64) -> f64 {
         match self {
@@ -62,7 +63,7 @@ impl BlockSelection {
     /// The indices of the selected blocks, of a model with `count` blocks.
     ///
     /// # Errors
-    /// C0013 for a block that is not there.
+    /// C0013 for a block that does not exist.
     pub fn indices(&self, count: usize) -> Result<Vec<usize>> {
         let Self::List(list) = self else { return Ok((0..count).collect()) };
         if let Some(index) = list.iter().find(|index| **index >= count) {
@@ -72,32 +73,33 @@ impl BlockSelection {
     }
 }
 
-/// Everything that pruning with images can be told, apart from the model and the images.
+/// All settings of pruning with images, except the model and the images.
 #[derive(Clone, Debug)]
 pub struct PruneConfig {
     /// How much is pruned.
     pub goal: Goal,
-    /// Most points that may be lost, whatever the goal is; the outcome says when more are.
+    /// Largest allowed degradation in points, for every goal. The outcome says when the degradation is larger.
     pub max_drop: Option<f64>,
     /// Which forms blocks may take.
     pub forms: FormConfig,
     /// How latencies are measured.
     pub latency: LatencyConfig,
-    /// How the images are used.
+    /// How the images are divided and used.
     pub data: DataConfig,
     /// How sets of blocks are searched.
     pub search: SearchConfig,
-    /// The supernet that sets of blocks are evaluated in; `None` = they are evaluated as the blocks were fitted alone.
+    /// The supernet in which sets of blocks are evaluated. `None` = they are evaluated with the blocks as they were
+    /// fitted alone.
     pub supernet: Option<SupernetConfig>,
-    /// Training after the fit; `None` = the network is only fitted.
+    /// Training after the fit. `None` = the network is fitted only.
     pub finetune: Option<FinetuneConfig>,
     /// Options of the exact merge.
     pub passes: Options,
     /// How models are run.
     pub runtime: RuntimeOptions,
-    /// Folder that keeps intermediate results, so that the same call resumes; `None` = nothing is kept.
+    /// Folder for intermediate results, so that the same call can resume. `None` = nothing is kept.
     pub work: Option<PathBuf>,
-    /// The stage after which pruning stops; `None` = it goes to the end.
+    /// The stage after which pruning stops. `None` = pruning runs to the end.
     pub until: Option<Stage>,
 }
 
@@ -121,7 +123,7 @@ impl PruneConfig {
         }
     }
 
-    /// Most points that may be lost: the gate, or the goal itself.
+    /// Largest allowed degradation in points: either the gate or the goal itself.
     #[must_use]
     pub fn drop_limit(&self) -> Option<f64> {
         match self.goal {
@@ -130,13 +132,13 @@ impl PruneConfig {
         }
     }
 
-    /// Whether a block that would get slower is refused.
+    /// Whether a block is rejected if it would get slower.
     #[must_use]
     pub fn is_guarded(&self) -> bool {
         self.forms.is_guarded(&self.passes)
     }
 
-    /// The search for sets of blocks; `None` = the one that goes by the degradations of single blocks.
+    /// The search for sets of blocks. `None` = the search that uses the degradations of single blocks.
     #[must_use]
     pub fn strategy(&self) -> Option<Strategy> {
         match self.search.strategy {
@@ -146,7 +148,8 @@ impl PruneConfig {
         }
     }
 
-    /// Where the network of the chosen blocks starts from. Only [`Method::Fit`] takes what a supernet has.
+    /// The source of the starting weights for the network of the chosen blocks. Only [`Method::Fit`] accepts weights
+    /// from a supernet.
     #[must_use]
     pub fn start_choice(&self) -> StartChoice {
         match &self.finetune {
@@ -155,7 +158,7 @@ impl PruneConfig {
         }
     }
 
-    /// Whether the network of the chosen blocks is cut out of the supernet in any case.
+    /// Whether the network of the chosen blocks is always extracted from the supernet.
     #[must_use]
     pub fn starts_from_supernet(&self) -> bool {
         self.supernet.is_some() && self.start_choice() == StartChoice::Supernet
@@ -165,11 +168,11 @@ impl PruneConfig {
 /// Which forms blocks may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FormConfig {
-    /// The only form that is allowed; `None` = every form of a block is a candidate.
+    /// The only allowed form. `None` = every form of a block is a candidate.
     pub form: Option<Form>,
     /// Whether kernels shrink.
     pub shrink: Shrink,
-    /// Whether blocks may be pruned even where every form is slower.
+    /// Whether blocks may be pruned even if every form is slower.
     pub force: bool,
 }
 
@@ -180,7 +183,7 @@ impl Default for FormConfig {
 }
 
 impl FormConfig {
-    /// Whether a block that would get slower is refused.
+    /// Whether a block is rejected if it would get slower.
     #[must_use]
     pub fn is_guarded(&self, passes: &Options) -> bool {
         !self.force && !passes.merge_all
@@ -190,11 +193,11 @@ impl FormConfig {
 /// How latencies are measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LatencyConfig {
-    /// Images of a run, where the model leaves the batch open.
+    /// Batch size of a run if the model leaves the batch open.
     pub batch: usize,
-    /// Seconds to measure each form of a block.
+    /// Seconds spent on measuring each form of a block.
     pub seconds: f64,
-    /// File that keeps latencies for the next run.
+    /// File that stores latencies for the next run.
     pub table: Option<PathBuf>,
 }
 
@@ -204,14 +207,14 @@ impl Default for LatencyConfig {
     }
 }
 
-/// How the images are used.
+/// How the images are divided and used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DataConfig {
-    /// Share of the images that is held out to choose by, between 0 and 1.
+    /// Share of the images that is held out for making choices, between 0 and 1.
     pub held_out_share: f64,
-    /// Most calibration images; `None` = as many as one minute of running the model takes, 500 to 4000.
+    /// Maximum number of calibration images. `None` = as many as the model processes in one minute, 500 to 4000.
     pub images: Option<usize>,
-    /// Seed of everything that is drawn: held-out images, rows of the fit, searches.
+    /// Seed of all random draws: held-out images, rows of the fit, searches.
     pub seed: u64,
 }
 
@@ -224,35 +227,35 @@ impl Default for DataConfig {
 /// How sets of blocks are searched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SearchConfig {
-    /// Which search.
+    /// The search strategy.
     pub strategy: SearchChoice,
-    /// Most sets of blocks that are evaluated together; `None` = by the size of the model.
+    /// Maximum number of sets of blocks that are evaluated together. `None` = depends on the size of the model.
     pub evaluations: Option<usize>,
-    /// Most sets of blocks that are fitted as a whole; `None` = 4, or 2 for a large model.
+    /// Maximum number of sets of blocks that are fitted as a whole. `None` = 4, or 2 for a large model.
     pub shortlist: Option<usize>,
-    /// Where the network of the chosen blocks starts from, with a supernet.
+    /// With a supernet: where the network of the chosen blocks gets its starting weights.
     pub start: StartChoice,
 }
 
 /// How sets of blocks are searched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SearchChoice {
-    /// Genetic with a supernet, else by the degradations of single blocks.
+    /// Genetic with a supernet; otherwise by the degradations of single blocks.
     #[default]
     Auto,
-    /// Exactly by the degradations of single blocks; then changes of the best sets are evaluated together.
+    /// Exact, by the degradations of single blocks. Afterwards, changes of the best sets are evaluated together.
     Fit,
-    /// By sets that are evaluated together from the start.
+    /// Every set is evaluated as a whole from the start.
     Explore(Strategy),
 }
 
-/// Where the weights of the chosen network come from, after a search in a supernet.
+/// Where the weights of the chosen network come from after a search in a supernet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StartChoice {
-    /// From the one that loses less on the held-out images.
+    /// From the source with the smaller degradation on the held-out images.
     #[default]
     Auto,
-    /// From the fit, block after block.
+    /// From the fit, one block after another.
     Fit,
     /// From the supernet.
     Supernet,
@@ -261,7 +264,7 @@ pub enum StartChoice {
 /// How a supernet is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SupernetConfig {
-    /// Epochs.
+    /// Number of epochs.
     pub epochs: usize,
     /// Settings of the training.
     pub training: TrainingConfig,
@@ -270,11 +273,11 @@ pub struct SupernetConfig {
 /// How the pruned network is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FinetuneConfig {
-    /// Epochs.
+    /// Number of epochs.
     pub epochs: usize,
     /// Which network is trained.
     pub method: Method,
-    /// K: λ is 1 after 1/K of the epochs; `None` = the default of the family.
+    /// K: λ reaches 1 after 1/K of the epochs. `None` = the default of the model family.
     pub ramp_speed: Option<f64>,
     /// How λ rises.
     pub ramp: Ramp,
@@ -287,19 +290,19 @@ pub struct FinetuneConfig {
 /// Which network is trained after pruning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
-    /// The fitted network, in the form it is merged to.
+    /// The fitted network, in its merged form.
     #[default]
     Fit,
-    /// The fitted operators fade in with λ while the blocks they replace fade out.
+    /// The fitted operators fade in with λ while the blocks that they replace fade out.
     Blend,
-    /// Activations and norms fade out with λ, as in the paper; the blocks are merged at the end.
+    /// Activations and norms fade out with λ, as in the paper. The blocks are merged at the end.
     Progressive,
-    /// As progressive, with λ = 1 from the first step.
+    /// The same as progressive, with λ = 1 from the first step.
     Direct,
 }
 
 impl Method {
-    /// Stable name in reports.
+    /// Stable name for reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -314,10 +317,10 @@ impl Method {
 /// When the kernels of pruned blocks shrink.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum ShrinkAt {
-    /// Little by little, with λ.
+    /// Gradually, with λ.
     #[default]
     Lambda,
-    /// At once, after this many epochs.
+    /// All at once, after this many epochs.
     Epoch(f64),
 }
 

@@ -1,4 +1,4 @@
-//! What all stages share: the prepared network, the images, the evaluators and the place for results.
+//! The state that all stages share: the prepared network, the images, the evaluators and the folder for results.
 
 use std::time::{Duration, Instant};
 
@@ -22,67 +22,67 @@ use crate::error::Result;
 use crate::fitter::Fitter;
 use crate::{time_budget, work_folder};
 
-/// Multiply-adds of one pass over the calibration images by default, about one minute on two cores.
+/// Default multiply-adds of one pass over the calibration images. This takes about one minute on two cores.
 const PASS_MACS: u64 = 4_000_000_000_000;
 
-/// Most held-out images.
+/// Maximum number of held-out images.
 const MOST_HELD_OUT: usize = 1000;
 
-/// Version of what a work folder holds; another version is another job.
+/// Version of the work folder's contents. A different version makes it a different job.
 const WORK_VERSION: u32 = 1;
 
 /// The images that pruning works with.
 #[derive(Clone, Debug)]
 pub struct ImageSets {
-    /// Images to fit, choose and train with; labels are used where there are any.
+    /// Images for fitting, choosing and training. Labels are used if there are any.
     pub images: Dataset,
-    /// Images to report on; `None` = the held-out images serve.
+    /// Images for the report. `None` = the held-out images are used.
     pub validation: Option<Dataset>,
-    /// How images become inputs.
+    /// How images are turned into inputs.
     pub preprocess: Preprocess,
 }
 
-/// The images, divided.
+/// The images, divided by purpose.
 pub struct DividedImages {
     /// Images that the fit reads.
     pub calibration: Images,
-    /// Images that forms and blocks are chosen by.
+    /// Images that decide between forms and blocks.
     pub held_out: Images,
-    /// Images to report on.
+    /// Images for the report.
     pub validation: Option<Images>,
-    /// Every image that is not held out: training reads them.
+    /// All images that are not held out. Training uses them.
     pub training: Dataset,
-    /// Names of the classes; empty without labels.
+    /// Class names; empty without labels.
     pub classes: Vec<String>,
 }
 
-/// What all stages share.
+/// The state that all stages share.
 pub struct Context<'a> {
-    /// How the network is to be pruned.
+    /// The pruning configuration.
     pub config: &'a PruneConfig,
     /// How networks are run.
     pub runner: Runner,
-    /// The input model, prepared, with the batch it came with.
+    /// The prepared input model, with its own batch size.
     pub prepared: Model,
-    /// The same network with an open batch, where that computes the same.
+    /// The same network with an open batch, if an open batch gives the same results.
     pub original: Model,
     /// Whether the batch of [`Self::original`] is open.
     pub is_batch_open: bool,
     /// The images.
     pub images: DividedImages,
-    /// How images become inputs.
+    /// How images are turned into inputs.
     pub preprocess: Preprocess,
     /// Scores networks on the held-out images.
     pub evaluator: Evaluator,
-    /// Scores networks on the images to report on; `None` = the held-out images serve.
+    /// Scores networks on the images for the report. `None` = the held-out images are used.
     pub validation: Option<Evaluator>,
     /// How forms are fitted.
     pub fit: FitSettings,
-    /// Where fitted forms are kept.
+    /// Where fitted forms are stored.
     pub checkpoint: Checkpoint,
     /// Time of one pass over the held-out images.
     pub evaluation_time: Duration,
-    /// The calibration images, decoded, where memory allows.
+    /// The decoded calibration images, if they fit in memory.
     calibration: Option<CachedBatches>,
 }
 
@@ -133,7 +133,7 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Fits forms with all calibration images.
+    /// Fits forms to all calibration images.
     #[must_use]
     pub fn fitter(&self) -> Fitter<'_> {
         Fitter {
@@ -149,13 +149,13 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Scores networks on the images to report on.
+    /// Scores networks on the images for the report.
     #[must_use]
     pub fn validation(&self) -> &Evaluator {
         self.validation.as_ref().unwrap_or(&self.evaluator)
     }
 
-    /// A network as it is trained and scored: with an open batch where the original has one.
+    /// The network in the version that is trained and scored: with an open batch if the original has one.
     ///
     /// # Errors
     /// Errors of rewriting the graph.
@@ -167,7 +167,7 @@ impl<'a> Context<'a> {
         Ok(opened)
     }
 
-    /// A training of a pruned network or of a supernet; the original is the teacher.
+    /// Sets up the training of a pruned network or of a supernet. The original is the teacher.
     #[must_use]
     pub fn finetuning<'b>(&'b self, settings: &'b FinetuneSettings) -> Finetuning<'b> {
         Finetuning {
@@ -183,7 +183,7 @@ impl<'a> Context<'a> {
     /// The training images as inputs of a network.
     ///
     /// # Errors
-    /// T0001, T0107, T0108 when the network takes no images.
+    /// T0001, T0107, T0108 when the network does not take images.
     pub fn training_images(&self, network: &Model) -> Result<Images> {
         Ok(Images::new(network, self.images.training.clone(), &self.preprocess)?)
     }
@@ -193,8 +193,8 @@ fn runner(config: &PruneConfig) -> Runner {
     Runner { runtime: config.runtime.runtime, options: config.runtime.session(Optimizer::All) }
 }
 
-/// A copy of the prepared model with an open batch, where it computes the same for every image, and `true`; else a copy
-/// as it is and `false`.
+/// Returns a copy of the prepared model with an open batch and `true`, if the open batch gives the same result for each
+/// image. Otherwise returns an unchanged copy and `false`.
 ///
 /// # Errors
 /// Errors of rewriting and running the model.
@@ -227,7 +227,7 @@ fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<Di
     let held_out = images(held_out.sample(held_out_count, data.seed))?;
     let validation = sets.validation.clone().map(images).transpose()?;
     if calibration.images().min(held_out.images()) < 2 {
-        // The smaller part must fill a batch that the model fixes.
+        // The smaller part must fill a batch if the model fixes the batch size.
         let share = data.held_out_share.min(1.0 - data.held_out_share);
         let needed = (calibration.least() as f64 / share).ceil() as usize;
         return Err(TrainerError::TooFew { found: sets.images.len(), needed }.into());
@@ -236,7 +236,7 @@ fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<Di
     Ok(DividedImages { calibration, held_out, validation, training, classes })
 }
 
-/// What tells one job from another: results of a job with another key are never used.
+/// The data that identify a job. Results of a job with a different key are never used.
 #[derive(Serialize)]
 struct JobKey<'a> {
     work_version: u32,
@@ -251,7 +251,7 @@ struct JobKey<'a> {
     runtime: &'a updp_exec::RuntimeOptions,
 }
 
-/// The place for results of this very job.
+/// The folder for the results of exactly this job.
 fn checkpoint(
     original: &Model,
     images: &DividedImages,
@@ -281,7 +281,7 @@ fn checkpoint(
     Ok(checkpoint)
 }
 
-/// A model as bytes, tensors inside.
+/// Encodes a model as bytes, with its tensors inside.
 pub(crate) fn encode(model: &Model) -> Result<bytes::Bytes> {
     Ok(model.encode(&DataPlacement::Inline)?.model_to_bytes())
 }

@@ -8,7 +8,7 @@ use updp_passes::PassError;
 use updp_trainer::data::DataError;
 use updp_trainer::error::TrainerError;
 
-/// What ends a pruning.
+/// An error that ends a pruning run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
@@ -60,12 +60,12 @@ impl From<DataError> for PruneError {
 }
 
 impl PruneError {
-    /// No block that was asked for can be pruned.
+    /// None of the requested blocks can be pruned.
     pub(crate) fn nothing(detail: impl Into<String>) -> Self {
         Self::NothingToPrune { detail: detail.into() }
     }
 
-    /// The stable code shown to users; docs/errors.md gives cause and cure.
+    /// The stable code that users see. docs/errors.md lists its cause and remedy.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The evaluation cache: scores of sets of blocks, one line each, so that a killed search resumes with its evaluations.
+//! The evaluation cache: scores of sets of blocks, one per line. A killed search reuses them when it resumes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,14 +12,14 @@ use updp_trainer::evaluator::Score;
 
 use crate::files;
 
-/// Scores by the words that say what was scored; without a file nothing is kept beyond the run.
+/// Scores by the description of the scored set. Without a file, the scores last for this run only.
 #[derive(Clone, Debug, Default)]
 pub struct EvaluationCache {
     known: BTreeMap<String, Score>,
     path: Option<PathBuf>,
 }
 
-/// One line.
+/// One line of the file.
 #[derive(Serialize, Deserialize)]
 struct Line {
     set: String,
@@ -27,10 +27,10 @@ struct Line {
 }
 
 impl EvaluationCache {
-    /// The scores of a file, and those to come. A line that was not written to its end is passed over and removed.
+    /// Opens the scores of a file and appends new ones to it. Skips and removes a line that was not written completely.
     ///
     /// # Errors
-    /// T0006 when the file is there and cannot be read, or cannot be mended.
+    /// T0006 when the file exists but cannot be read, or cannot be repaired.
     pub fn open(path: &Path) -> Result<Self, TrainerError> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
@@ -59,7 +59,7 @@ impl EvaluationCache {
         self.known.get(set).copied()
     }
 
-    /// Keeps the score of a set.
+    /// Stores the score of a set.
     ///
     /// # Errors
     /// T0006 when the file cannot be written.

@@ -1,14 +1,14 @@
-//! Files that this crate writes: complete under another name first, then renamed.
+//! Writes the files of this crate: first completely under another name, then renamed.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use crate::error::{PruneError, Result};
 
-/// Writes a file whole. A device or a pipe is written to, everything else is replaced; a link stays a link.
+/// Writes a complete file. Writes directly to a device or a pipe and replaces any other file. A link stays a link.
 ///
 /// # Errors
-/// What the file system refuses.
+/// Errors of the file system.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let is_special = path.metadata().is_ok_and(|known| !known.is_file() && !known.is_dir());
     if is_special {
@@ -21,7 +21,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(&half, &real)
 }
 
-/// As [`replace`], with the error that a user sees.
+/// The same as [`replace`], with an error for the user.
 ///
 /// # Errors
 /// C0003 when the file cannot be written.

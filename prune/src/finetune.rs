@@ -1,4 +1,5 @@
-//! The stage that trains the pruned network: fitted and merged already, or with both flows of its blocks side by side.
+//! The stage that trains the pruned network. The network is either fitted and merged already, or has both flows of its
+//! blocks side by side.
 
 use std::path::PathBuf;
 
@@ -24,33 +25,34 @@ use crate::outcome::TrainingOutcome;
 use crate::starting_network::StartingNetwork;
 use crate::{statistics, work_folder};
 
-/// Batches that statistics of inserted norms are estimated with.
+/// Number of batches for estimating the statistics of inserted norms.
 const CALIBRATION_BATCHES: usize = 16;
 
-/// SGD networks that have far to go take this many times the default rate: those trained from blocks that were not fitted, or for so
-/// many updates that there is time to come down from it again (docs/experiments/recovery.md, "Learning rate of pruned networks").
+/// Factor on the default learning rate for SGD networks that need large changes. These are networks whose blocks were
+/// not fitted, and networks with so many updates that the high rate has time to decay again
+/// (docs/experiments/recovery.md, "Learning rate of pruned networks").
 const FAR: f64 = 2.5;
 
-/// This many updates are many.
+/// Number of updates from which a training counts as long.
 const LONG: usize = 1000;
 
-/// Version of what a work folder holds for a training.
+/// Version of the work folder's contents for a training.
 const WORK_VERSION: u32 = 1;
 
 /// The trained network.
 #[derive(Debug)]
 pub struct Trained {
-    /// With the batch of the input model.
+    /// The network with the batch size of the input model.
     pub model: Model,
-    /// With an open batch where the original has one: it is scored and measured.
+    /// The network with an open batch if the original has one. This one is scored and measured.
     pub network: Model,
-    /// The training for the report.
+    /// The training, for the report.
     pub outcome: TrainingOutcome,
-    /// Why the untrained network is written instead; `None` when the trained one is.
+    /// Why the untrained network is written instead. `None` = the trained network is written.
     pub refused: Option<String>,
 }
 
-/// What tells one training from another.
+/// The data that identify a training.
 #[derive(Serialize)]
 pub(crate) struct JobKey<'a> {
     work_version: u32,
@@ -61,7 +63,7 @@ pub(crate) struct JobKey<'a> {
 }
 
 impl<'a> JobKey<'a> {
-    /// The key of training an encoded network; `method` names the kind of training.
+    /// The key for training an encoded network; `method` names the kind of training.
     pub(crate) fn new(
         cx: &'a Context<'_>,
         method: &'static str,
@@ -79,7 +81,7 @@ impl<'a> JobKey<'a> {
 }
 
 impl FinetuneConfig {
-    /// Settings for a pruned network.
+    /// The settings for a pruned network.
     pub(crate) fn settings(&self, network: &Model, images: &Images, seed: u64) -> FinetuneSettings {
         let mut settings = self.training.settings(network, images, self.epochs, seed);
         let updates = self.epochs * images.dataset().len() / (settings.batch * settings.accumulate);
@@ -91,7 +93,7 @@ impl FinetuneConfig {
         settings
     }
 
-    /// When kernels shrink, as the schedule takes it.
+    /// When kernels shrink, in the form that the schedule accepts.
     pub(crate) fn shrink(&self) -> Shrink {
         match self.shrink_at {
             ShrinkAt::Lambda => Shrink::WithLambda,
@@ -99,7 +101,8 @@ impl FinetuneConfig {
         }
     }
 
-    /// Whether kernels are whole for a time. Otherwise shrunk kernels are trained from the start, which is faster.
+    /// Whether kernels keep their full size for some time. Otherwise shrunk kernels are trained from the start, which
+    /// is faster.
     fn has_fading_kernels(&self) -> bool {
         match (self.method, self.shrink_at) {
             (Method::Fit | Method::Blend | Method::Direct, ShrinkAt::Lambda) => false,
@@ -127,7 +130,7 @@ impl FinetuneConfig {
 /// Trains the network of the selected blocks.
 ///
 /// # Errors
-/// C0011 when the observer cancels; errors of training, T codes.
+/// C0011 when the observer cancels; T codes for errors of training.
 pub fn finetune(
     cx: &Context<'_>,
     config: &FinetuneConfig,
@@ -177,7 +180,7 @@ pub fn finetune(
     Ok(Trained { model, network, outcome, refused })
 }
 
-/// The network as it is trained, with the batch of the input model.
+/// The network in the form that is trained, with the batch size of the input model.
 fn network_to_train(
     cx: &Context<'_>,
     config: &FinetuneConfig,
@@ -197,14 +200,14 @@ fn network_to_train(
     }
 }
 
-/// λ at its final value; a network without λ stays as it is.
+/// Sets λ to its final value. A network without λ is unchanged.
 fn settled(mut network: Model) -> Result<Model> {
     surgery::settle(&mut network)?;
     Ok(network)
 }
 
-/// The input model with the selected blocks expanded, the geometry of their pruned flow in place and the statistics of
-/// their inserted norms estimated.
+/// The input model with the selected blocks expanded. The geometry of their pruned flow is in place, and the statistics
+/// of their inserted norms are estimated.
 fn expanded(
     cx: &Context<'_>,
     config: &FinetuneConfig,
@@ -215,7 +218,7 @@ fn expanded(
     for (index, form) in &fitted.pruned {
         let Some(block) = candidates.block(*index) else { continue };
         let forms = surgery::forms(block);
-        // A form that only fitting makes starts from the one convolution.
+        // A form that only fitting can make starts from the single convolution.
         let form = if forms.contains(form) { *form } else { Form::Conv };
         choices.push(Choice { block: block.clone(), form });
     }
@@ -232,7 +235,8 @@ fn expanded(
     Ok(expanded)
 }
 
-/// Why the trained network is not written: it loses more of the held-out images than the network it started from.
+/// Why the trained network is not written: its degradation on the held-out images is larger than that of the network it
+/// started from.
 fn refused(start: &Score, trained: &Score) -> Option<String> {
     let lost = start.degradation(trained);
     (lost > 0.0).then(|| {
@@ -242,7 +246,7 @@ fn refused(start: &Score, trained: &Score) -> Option<String> {
     })
 }
 
-/// The largest K of the families that are pruned.
+/// The largest K among the families of the pruned blocks.
 fn default_speed(candidates: &CandidateSet, fitted: &FittedSet) -> f64 {
     let blocks = fitted.pruned.iter().filter_map(|(index, _)| candidates.block(*index));
     blocks.map(|block| schedule::default_speed(block.kind)).fold(1.0, f64::max)
@@ -254,7 +258,7 @@ pub(crate) fn folder(cx: &Context<'_>, key: &impl Serialize) -> Option<PathBuf> 
     Some(work_folder::job(work, key))
 }
 
-/// Tells where a cancelled training stopped.
+/// Reports where a cancelled training stopped.
 pub(crate) fn tell_stopped(cx: &Context<'_>, steps: u64, observer: &mut dyn Observer) {
     let kept = cx.config.work.as_ref().map_or_else(
         || "nothing was kept, because there is no work folder".to_owned(),

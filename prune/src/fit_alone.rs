@@ -1,4 +1,5 @@
-//! The stage that fits every block alone: one candidate a form, scored while all other blocks stay as they are.
+//! The stage that fits every block alone. It makes one candidate per form and scores it while all other blocks stay
+//! unchanged.
 
 use updp_passes::surgery::{Form, Site};
 use updp_trainer::activation_cache::ActivationCache;
@@ -12,13 +13,13 @@ use crate::profile::{BlockProfile, Profile, Variant};
 use crate::time_budget;
 use crate::words::counted;
 
-/// A form has to be this much faster than the block to be a candidate: less is noise.
+/// A candidate's latency must be below this fraction of the block's latency. A smaller gain is noise.
 const FASTER: f64 = 0.98;
 
 /// Fits every form of every block that may be pruned and scores it.
 ///
 /// # Errors
-/// C0013 for a block that is not there; C0014 when too few blocks can be pruned; T0006 when results cannot be kept;
+/// C0013 for a block that does not exist; C0014 when too few blocks can be pruned; T0006 when results cannot be stored;
 /// errors of fitting and running.
 pub fn fit_alone(
     cx: &Context<'_>,
@@ -65,7 +66,7 @@ fn unfitted(
     BlockCandidates { profile, sites: kept, fitted: Vec::new(), reason }
 }
 
-/// The sites of the forms that are worth fitting, and why there is none.
+/// The sites of the forms that are worth fitting, or the reason why there are none.
 fn faster_sites(
     profile: &BlockProfile,
     sites: &[Site],
@@ -73,7 +74,7 @@ fn faster_sites(
 ) -> (Vec<Site>, Option<String>) {
     let is_fast =
         |variant: &Variant| !is_guarded || variant.time_ms() < profile.baseline.time_ms() * FASTER;
-    // A form that is merged into the convolution it approximates loses more and costs the same.
+    // A form that is merged into the convolution that it approximates loses more and costs the same.
     let dense = sites.iter().any(|site| site.form == Form::Conv).then_some(Form::Conv);
     let dense = dense.and_then(|form| profile.variant(form));
     let is_own = |form: Form, variant: &Variant| {
@@ -94,7 +95,7 @@ fn faster_sites(
     (kept, reason)
 }
 
-/// Refuses a goal that asks for more blocks than can be pruned, before anything is fitted.
+/// Rejects a goal that needs more blocks than can be pruned, before anything is fitted.
 fn refuse_too_few(goal: &Goal, blocks: &[BlockCandidates]) -> Result<()> {
     let prunable = blocks.iter().filter(|block| !block.sites.is_empty()).count();
     let refusals = |of: &dyn Fn(&BlockCandidates) -> bool| {

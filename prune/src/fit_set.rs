@@ -1,4 +1,5 @@
-//! Fits a set of blocks as a whole: block after block, each to what the network pruned so far gives it.
+//! Fits a set of blocks as a whole. The blocks are fitted in order, each to the activations of the network pruned so
+//! far.
 
 use std::fmt::Write;
 
@@ -20,10 +21,11 @@ use crate::part::Part;
 use crate::search::Genome;
 use crate::time_budget;
 
-/// Fits the blocks of a genome as a whole: block after block, and kept layers behind them as far as the time budget goes.
+/// Fits the blocks of a genome as a whole, one after another. It also solves the kept layers behind them, as far as the
+/// time budget allows.
 ///
 /// # Errors
-/// T0006 when results cannot be kept; errors of fitting and running.
+/// T0006 when results cannot be stored; errors of fitting and running.
 pub fn fit_set(
     cx: &Context<'_>,
     candidates: &CandidateSet,
@@ -56,39 +58,40 @@ pub fn fit_set(
     Ok(found)
 }
 
-/// A network whose blocks are fitted one after the other.
+/// A network whose blocks are fitted one after another.
 #[derive(Debug)]
 pub struct FittedSet {
-    /// Everything that was put in, in order.
+    /// Everything that was inserted, in order.
     pub placed: Vec<FittedForm>,
     /// Its score on the held-out images.
     pub score: Score,
-    /// The fitted network, a copy of the original with its names.
+    /// The fitted network: a copy of the original with the same names.
     pub network: Model,
     /// Index and form of every pruned block.
     pub pruned: Vec<(usize, Form)>,
-    /// Layers that were solved for again.
+    /// Number of layers that were solved again.
     pub adjusted: usize,
-    /// Blocks whose layers the caller kept out of that.
+    /// Number of blocks whose layers the caller excluded from solving again.
     pub left: usize,
-    /// Places in `placed` of the operators that replace pruned blocks, in the order of `pruned`.
+    /// Positions in `placed` of the operators that replace pruned blocks, in the order of `pruned`.
     replacements: Vec<usize>,
 }
 
 impl FittedSet {
-    /// The operators that replace the pruned blocks, in the order of [`Self::pruned`], without the layers that were solved for again.
+    /// The operators that replace the pruned blocks, in the order of [`Self::pruned`], without the layers that were
+    /// solved again.
     pub fn replacements(&self) -> impl Iterator<Item = &FittedForm> {
         self.replacements.iter().filter_map(|at| self.placed.get(*at))
     }
 }
 
 impl Fitter<'_> {
-    /// Fits the chosen blocks in the order of the network, each to the activations of the network pruned so far. It also
-    /// solves the kept layers behind them again, which compensates for earlier losses. A block is dropped where dropping
-    /// keeps more fidelity than fitting, and a layer keeps its weights where new ones do not help.
+    /// Fits the chosen blocks in network order, each to the activations of the network pruned so far. It also solves
+    /// the kept layers behind them again, which compensates for earlier losses. A block is dropped if dropping it gives
+    /// a higher fidelity than fitting it. A layer keeps its weights if new weights do not help.
     ///
     /// # Errors
-    /// What fitting and running refuse.
+    /// Errors of fitting and running.
     pub(crate) fn fit_in_order(
         &self,
         parts: &[Part],
@@ -138,7 +141,7 @@ impl Fitter<'_> {
         let network = (!state.placed.is_empty()).then_some(&state.network);
         let scored = self.scored(&mut state.cache, network, sites, key)?;
         let best = scored.into_iter().reduce(|best, next| {
-            // Ties go to what is cheaper to run: dropping.
+            // In a tie, the option that is cheaper to run wins: dropping.
             let (a, b) = (best.score.fidelity(), next.score.fidelity());
             let is_drop = next.form.site.form == Form::Drop;
             if b > a || (b == a && is_drop) { next } else { best }
@@ -172,7 +175,7 @@ impl Fitter<'_> {
     }
 }
 
-/// A network on its way.
+/// A network while its blocks are being fitted.
 struct State {
     network: Model,
     score: Score,

@@ -12,29 +12,30 @@ use updp_trainer::run::{BatchSource, Runner};
 use crate::checkpoint::{Checkpoint, Scored};
 use crate::pareto_filter::ParetoFilter;
 
-/// What fitting needs: a network, the images, and a place for results.
+/// The inputs of fitting: a network, the images and a place for results.
 #[derive(Clone, Copy)]
 pub struct Fitter<'a> {
     /// How networks are run.
     pub runner: &'a Runner,
-    /// The original, prepared; its batch may be opened.
+    /// The original, prepared. Its batch may be open.
     pub original: &'a Model,
-    /// Images to solve with.
+    /// Images that the fit solves with.
     pub calibration: &'a dyn BatchSource,
-    /// Held-out images: forms and blocks are chosen by them.
+    /// Scores on the held-out images. These images decide between forms and blocks.
     pub evaluator: &'a Evaluator,
-    /// How to fit.
+    /// The settings of the fit.
     pub settings: &'a FitSettings,
-    /// Where results are kept.
+    /// Where results are stored.
     pub checkpoint: &'a Checkpoint,
 }
 
 impl Fitter<'_> {
-    /// Every form of one block, fitted and scored with all other blocks as they are. Blocks in the order the data pass
-    /// them share a cache. With the latency of each site, forms that others outdo are left out.
+    /// Fits and scores every form of one block while all other blocks stay unchanged. Blocks share a cache if they are
+    /// given in the order in which data pass through them. If the latency of each site is given, forms that another
+    /// form dominates are left out.
     ///
     /// # Errors
-    /// What fitting and running refuse.
+    /// Errors of fitting and running.
     pub fn alone(
         &self,
         cache: &mut ActivationCache,
@@ -54,8 +55,8 @@ impl Fitter<'_> {
         })
     }
 
-    /// Every site of one block fitted and scored, or what is kept of that. `network` is the pruned one; `None` while
-    /// that is the original.
+    /// Fits and scores every site of one block, or returns the stored results. `network` is the pruned network; `None`
+    /// while that is the original.
     pub(crate) fn scored(
         &self,
         cache: &mut ActivationCache,
@@ -103,7 +104,8 @@ impl Fitter<'_> {
         }
     }
 
-    /// What is kept under a key for these sites, else what `make` makes, which is kept then.
+    /// Returns the results that are stored under a key for these sites. If there are none, calls `make` and stores its
+    /// results.
     pub(crate) fn kept(
         &self,
         key: &str,
@@ -118,7 +120,7 @@ impl Fitter<'_> {
         Ok(made)
     }
 
-    /// A form with the score of the network that has it.
+    /// A form with the score of the network that contains it.
     pub(crate) fn score(
         &self,
         cache: &ActivationCache,
@@ -131,10 +133,10 @@ impl Fitter<'_> {
         Ok(Scored { form, score })
     }
 
-    /// Score of the network with all of these put in.
+    /// Score of the network that contains all of these forms.
     ///
     /// # Errors
-    /// What running refuses.
+    /// Errors of running.
     pub fn together(&self, forms: &[&FittedForm]) -> Result<Score, TrainerError> {
         let mut network = self.original.clone();
         place(&mut network, forms.iter().copied())?;
@@ -142,10 +144,10 @@ impl Fitter<'_> {
     }
 }
 
-/// Puts forms into a network with the names of the one they were fitted in.
+/// Inserts forms into a network that has the same names as the one they were fitted in.
 ///
 /// # Errors
-/// As [`surgery::substitute`].
+/// The same errors as [`surgery::substitute`].
 pub fn place<'a>(
     model: &mut Model,
     forms: impl IntoIterator<Item = &'a FittedForm>,

@@ -1,7 +1,8 @@
-//! The latency table: measured latencies of blocks and of their pruned forms, kept in a file for the next run.
+//! The latency table: measured latencies of blocks and of their pruned forms, stored in a file for the next run.
 //!
-//! An entry belongs to a signature: what a part of a network computes apart from its weights and names. So the
-//! four equal blocks of a stage are measured once, and the table serves every network that holds such a part.
+//! An entry belongs to a signature. A signature describes the computation of a part of a network without its weights
+//! and names. So four equal blocks of a stage are measured only once, and the table works for every network that
+//! contains an equal part.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -22,19 +23,19 @@ use crate::config::LatencyConfig;
 use crate::error::{PruneError, Result};
 use crate::files;
 
-/// Version of the file.
+/// Version of the file format.
 const SCHEMA: &str = "updp-latency/1";
-/// Runs before the clock counts.
+/// Number of runs before timing starts.
 const WARM_UP: usize = 3;
 
-/// What the measurements hold for.
+/// The conditions under which the measurements are valid.
 #[derive(Clone, Debug)]
 pub struct Conditions {
     /// How models are run.
     pub runtime: RuntimeOptions,
-    /// Size of a symbolic batch.
+    /// Value of a symbolic batch size.
     pub batch: usize,
-    /// Seconds for each model.
+    /// Seconds of measurement per model.
     pub seconds: f64,
 }
 
@@ -51,18 +52,18 @@ impl Conditions {
 pub struct LatencyTable {
     path: Option<PathBuf>,
     conditions: Conditions,
-    /// Median in milliseconds by key.
+    /// Median in milliseconds, by key.
     entries: IndexMap<String, f64>,
-    /// Name of the runtime that ran last.
+    /// Name of the runtime that measured last.
     runtime: String,
     is_changed: bool,
 }
 
 impl LatencyTable {
-    /// Reads the table of a file that is there, or starts an empty one.
+    /// Reads the table from a file if it exists; otherwise starts an empty table.
     ///
     /// # Errors
-    /// C0015 when the file is no table of this version.
+    /// C0015 when the file is not a table of this version.
     pub fn open(path: Option<&Path>, conditions: Conditions) -> Result<Self> {
         let mut table = Self {
             path: path.map(Path::to_owned),
@@ -86,29 +87,29 @@ impl LatencyTable {
         Ok(table)
     }
 
-    /// Writes the table back to its file, when there is one and something was measured.
+    /// Writes the table back to its file, if it has a file and something was measured.
     ///
     /// # Errors
-    /// C0003.
+    /// C0003 when the file cannot be written.
     pub fn save(&self) -> Result<()> {
         let Some(path) = self.path.as_ref().filter(|_| self.is_changed) else { return Ok(()) };
         let file = json!({ "schema": SCHEMA, "median_ms": self.entries });
         files::write(path, format!("{file:#}\n").as_bytes())
     }
 
-    /// Medians in milliseconds of models that take the same inputs, the ones not in the table measured in
-    /// turns, together with the first so that all are of one run.
+    /// Median times in milliseconds of models that take the same inputs. Models that are not in the table are measured
+    /// in turns, together with the first model, so that all times come from one run.
     ///
     /// # Errors
-    /// What opening and running the models refuses.
+    /// Errors of opening and running the models.
     pub fn latencies(&mut self, models: &[&Model]) -> Result<Vec<f64>> {
         self.latencies_in(models, self.conditions.seconds)
     }
 
-    /// As [`Self::latencies`], with so many seconds for each model.
+    /// The same as [`Self::latencies`], with the given number of seconds per model.
     ///
     /// # Errors
-    /// What opening and running the models refuses.
+    /// Errors of opening and running the models.
     pub fn latencies_in(&mut self, models: &[&Model], seconds: f64) -> Result<Vec<f64>> {
         let mut keys = Vec::new();
         let mut opened: Vec<(usize, Box<dyn Executor>)> = Vec::new();
@@ -127,7 +128,7 @@ impl LatencyTable {
             return Ok(keys.iter().map(|key| self.entries[key]).collect());
         }
         for (at, bytes) in encoded.iter().enumerate().skip(1) {
-            // Two forms may come to the same: one is measured.
+            // Two forms may have the same signature. Only one of them is measured.
             if !keys[..at].contains(&keys[at]) {
                 opened.push((at, runtime.open(ModelSource::Bytes(bytes), Optimizer::All)?));
             }
@@ -143,18 +144,19 @@ impl LatencyTable {
         let seconds = seconds * turns.len() as f64;
         let budget = Budget::Time(Duration::from_secs_f64(seconds.clamp(0.02, 3600.0)));
         let measured = measure(&mut turns, &inputs, WARM_UP, budget)?;
-        // What is known of the first stays, so that earlier ratios to it hold.
+        // A known latency of the first model stays, so that earlier ratios to it remain valid.
         let base = self.entries.get(&keys[0]).copied();
         let base = base.unwrap_or(measured.latencies[0].median_ms);
         for (slot, speedup) in slots.iter().zip(&measured.speedups) {
-            // By the paired ratio: a slow spell that hits both cancels out. The first one's is 1.
+            // Uses the paired ratio, so a slow period that affects both models cancels out. The ratio of the first
+            // model is 1.
             self.entries.insert(keys[*slot].clone(), base / speedup);
         }
         self.is_changed = true;
         Ok(keys.iter().map(|key| self.entries[key]).collect())
     }
 
-    /// The runtime that measured last; empty before.
+    /// The runtime that measured last; empty before the first measurement.
     #[must_use]
     pub fn runtime(&self) -> &str {
         &self.runtime
@@ -166,7 +168,7 @@ impl LatencyTable {
     }
 }
 
-/// What a model computes apart from its weights and names, as a short hash.
+/// A short hash of a model's computation without its weights and names.
 #[must_use]
 pub fn signature(model: &Model) -> String {
     let graph = &model.graph;

@@ -1,6 +1,7 @@
-//! Depth pruning as a library: UPDP's blocks, a closed-form fit, a search by measured latency, a supernet, fine-tuning.
+//! Depth pruning as a library: the blocks of UPDP, a closed-form fit, a search by measured latency, a supernet and
+//! fine-tuning.
 //!
-//! [`prune()`] runs the stages one after the other; each of them takes and returns plain data:
+//! [`prune()`] runs the stages one after another. Each stage takes and returns plain data:
 //!
 //! | stage | returns |
 //! |---|---|
@@ -11,8 +12,9 @@
 //! | [`fit_set::fit_set`] | the set, fitted as a whole |
 //! | [`finetune::finetune`] | the trained network (optional) |
 //!
-//! Exact compilation ([`updp_passes::pipeline::compile`]) then merges each pruned block. This crate prints nothing: progress,
-//! warnings and cancellation go through an [`Observer`]. It writes to the work folder and to the latency table only.
+//! Exact compilation ([`updp_passes::pipeline::compile`]) then merges each pruned block. This crate prints nothing:
+//! progress, warnings and cancellation go through an [`Observer`]. It writes only to the work folder and to the latency
+//! table.
 
 mod block_profile;
 pub mod candidates;

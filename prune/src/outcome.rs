@@ -1,23 +1,24 @@
-//! What choosing and fitting blocks found out, as it goes into reports.
+//! The results of choosing and fitting blocks, in the form that reports use.
 
 use serde::Serialize;
 use updp_trainer::evaluator::Score;
 use updp_trainer::finetune::{EpochSummary, StepSummary};
 
-/// One form of one block, fitted alone: what it costs and saves.
+/// One form of one block, fitted alone, with its cost and its gain.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CandidateOutcome {
     /// Name of the form.
     pub form: String,
     /// Median latency of the block in this form, in milliseconds.
     pub latency_ms: f64,
-    /// `‖y − ŷ‖² / ‖y − mean y‖²` of the block's output behind the rectifier at its end, if there is one, on held-out rows.
+    /// `‖y − ŷ‖² / ‖y − mean y‖²` on held-out rows. `y` is the block's output, after the rectifier at its end if there
+    /// is one.
     pub output_error: f64,
-    /// Ridge strength, relative to the mean of the Gram matrix's diagonal; `None` where nothing is solved.
+    /// Ridge strength relative to the mean of the Gram matrix's diagonal; `None` if nothing is solved.
     pub ridge: Option<f64>,
-    /// The network with this one block pruned, on the held-out images.
+    /// Score of the network with only this block pruned, on the held-out images.
     pub score: Score,
-    /// What is lost, in points (per cent of the images).
+    /// Degradation in points (per cent of the images).
     pub degradation: f64,
 }
 
@@ -30,13 +31,13 @@ pub struct BlockOutcome {
     pub name: String,
     /// Kind.
     pub kind: String,
-    /// Median latency as it is, in milliseconds.
+    /// Median latency of the baseline, in milliseconds.
     pub baseline_ms: f64,
-    /// Its forms with what they cost.
+    /// Its forms with their costs.
     pub candidates: Vec<CandidateOutcome>,
-    /// The form it was pruned to; `None` when it stays.
+    /// The form that the block was pruned to; `None` if it stays.
     pub chosen: Option<String>,
-    /// Why it candidates nothing, or why it was left alone.
+    /// Why the block has no candidate, or why it was not pruned.
     pub reason: Option<String>,
 }
 
@@ -45,39 +46,41 @@ pub struct BlockOutcome {
 pub struct SetOutcome {
     /// Blocks with their forms.
     pub blocks: Vec<(usize, String)>,
-    /// Sum of the blocks' latencies by the table, in milliseconds.
+    /// Sum of the blocks' latencies from the table, in milliseconds.
     pub latency_ms: f64,
-    /// Sum of the single degradations, in points.
+    /// Sum of the degradations of the single blocks, in points.
     pub degradation: f64,
-    /// What all of them together lose on the held-out images, as they were fitted alone or in the supernet, in points; `None` when not tried.
+    /// Degradation of all the blocks together on the held-out images, in points. The blocks are as they were fitted
+    /// alone, or as they are in the supernet. `None` if the set was not tried.
     pub joint_degradation: Option<f64>,
-    /// What the network loses once they are fitted one after the other and kept layers solved for again; `None` when it was not.
+    /// Degradation after the blocks are fitted one after another and kept layers are solved again; `None` if this was
+    /// not done.
     pub fitted_degradation: Option<f64>,
 }
 
-/// Whole-network latency, both measured in turns.
+/// Latency of the whole network. Both networks are measured in turns.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Speed {
-    /// The input model, compiled exactly, in milliseconds.
+    /// Latency of the exactly compiled input model, in milliseconds.
     pub before_ms: f64,
-    /// The result, in milliseconds.
+    /// Latency of the result, in milliseconds.
     pub after_ms: f64,
     /// Median of the paired ratios.
     pub speedup: f64,
-    /// Images a run.
+    /// Images per run.
     pub batch: usize,
-    /// What ran it.
+    /// The runtime that ran the networks.
     pub runtime: String,
 }
 
 /// The data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DataOutcome {
-    /// Images the fit saw.
+    /// Number of images that the fit uses.
     pub calibration: usize,
-    /// Images that forms and blocks are chosen by.
+    /// Number of images that decide between forms and blocks.
     pub held_out: usize,
-    /// Images of `--val`; 0 = the held-out images serve.
+    /// Number of images of `--val`; 0 = the held-out images are used.
     pub validation: usize,
     /// Class names in the order of the output; empty without labels.
     pub classes: Vec<String>,
@@ -90,105 +93,108 @@ pub struct DataOutcome {
 pub struct TrainingOutcome {
     /// `fit`, `blend`, `progressive` or `direct`.
     pub method: String,
-    /// Epochs asked for.
+    /// Number of requested epochs.
     pub epochs: usize,
-    /// Updates made.
+    /// Number of updates that were made.
     pub steps: u64,
-    /// Images trained with.
+    /// Number of training images.
     pub images: usize,
-    /// Images a second at the end; `None` when everything was done before.
+    /// Images per second at the end; `None` if nothing was left to do.
     pub images_per_second: Option<f64>,
-    /// The network before it was trained, on the validation images.
+    /// Score of the network before training, on the validation images.
     pub before: Score,
-    /// The trained network, on the validation images.
+    /// Score of the trained network, on the validation images.
     pub after: Score,
-    /// Whether it is what was written; else what it was trained from is worth more on the held-out images, and that was.
+    /// Whether the trained network was written. Otherwise the network before training scores higher on the held-out
+    /// images, and that one was written.
     pub is_written: bool,
-    /// After each epoch of the last run, on the held-out images.
+    /// Results after each epoch of the last run, on the held-out images.
     pub history: Vec<EpochSummary>,
-    /// The steps of the last run, evenly thinned out to some hundred.
+    /// The steps of the last run, thinned evenly to a few hundred.
     pub course: Vec<StepSummary>,
 }
 
-/// A subnet of a supernet before and after it was trained, on the held-out images.
+/// A subnet of a supernet before and after training, on the held-out images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SubnetOutcome {
     /// With the weights it started from: the input model's and those of the fit.
     pub before: Score,
-    /// Trained.
+    /// The score after training.
     pub after: Score,
 }
 
 /// How the supernet was trained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SupernetOutcome {
-    /// Epochs asked for.
+    /// Number of requested epochs.
     pub epochs: usize,
-    /// Updates made, of four subnets each.
+    /// Number of updates that were made, with four subnets each.
     pub steps: u64,
-    /// Images trained with.
+    /// Number of training images.
     pub images: usize,
-    /// Images a second at the end; `None` when everything was done before.
+    /// Images per second at the end; `None` if nothing was left to do.
     pub images_per_second: Option<f64>,
-    /// Blocks in two flows, with the pruned form of each.
+    /// Blocks with two flows, and the pruned form of each.
     pub blocks: Vec<(usize, String)>,
-    /// Nothing pruned: λ is 0.
+    /// The subnet with no block pruned: λ is 0.
     pub baseline: SubnetOutcome,
-    /// Every one of its blocks pruned: λ is 1.
+    /// The subnet with all its blocks pruned: λ is 1.
     pub all_pruned: SubnetOutcome,
-    /// After each epoch of the last run, λ being 1, on the held-out images.
+    /// Results after each epoch of the last run with λ = 1, on the held-out images.
     pub history: Vec<EpochSummary>,
-    /// The steps of the last run, evenly thinned out to some hundred.
+    /// The steps of the last run, thinned evenly to a few hundred.
     pub course: Vec<StepSummary>,
-    /// Where the weights of the chosen blocks and the layers around them come from, `supernet` or `fit`; `None` before that is
-    /// known, and where the network was trained from other weights.
+    /// The source of the weights of the chosen blocks and of the layers around them, `supernet` or `fit`. `None` until
+    /// it is known, and if the network was trained from other weights.
     pub start: Option<String>,
 }
 
-/// A search by sets tried together.
+/// A search that tries sets as a whole.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SearchOutcome {
     /// `genetic`, `random` or `greedy`.
     pub strategy: String,
-    /// Seed of what was drawn.
+    /// Seed of the random draws.
     pub seed: u64,
-    /// Sets tried together.
+    /// Number of sets that were tried as a whole.
     pub evaluated: usize,
-    /// Of the sets tried those that no other is both faster than and loses less than, the unpruned network first.
+    /// The tried sets on the Pareto front of latency and degradation, with the unpruned network first. No other tried
+    /// set is both faster and less degraded.
     pub by_latency: Vec<SetOutcome>,
-    /// Of the sets tried those that no other prunes as many blocks as and loses less than, the unpruned network first.
+    /// The tried sets on the Pareto front of block count and degradation, with the unpruned network first. No other
+    /// tried set prunes as many blocks with less degradation.
     pub by_count: Vec<SetOutcome>,
 }
 
-/// All of it.
+/// The complete outcome.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
     /// The data.
     pub data: DataOutcome,
-    /// `accuracy` with labels, `agreement` with the original otherwise: what degradations are counted in.
+    /// The metric in which degradations are counted: `accuracy` with labels, otherwise `agreement` with the original.
     pub metric: String,
-    /// The goal in words.
+    /// A description of the goal.
     pub goal: String,
-    /// The input model, on the validation images.
+    /// Score of the input model, on the validation images.
     pub before: Score,
-    /// The result, on the validation images.
+    /// Score of the result, on the validation images.
     pub after: Score,
-    /// How it was trained; `None` when it was only fitted.
+    /// The training of the result; `None` if the network was only fitted.
     pub training: Option<TrainingOutcome>,
     /// Whole-network latency; `None` when it was not measured.
     pub speed: Option<Speed>,
     /// Every block.
     pub blocks: Vec<BlockOutcome>,
-    /// Best sums of degradations against latency: no other choice is both faster and cheaper.
+    /// The Pareto front of latency and summed degradation: no other choice is both faster and less degraded.
     pub front: Vec<SetOutcome>,
-    /// Sets tried together, in order.
+    /// Sets that were tried as a whole, in order.
     pub tried: Vec<SetOutcome>,
-    /// The supernet that sets were tried in; `None` when they were tried as they were fitted.
+    /// The supernet in which sets were tried; `None` if they were tried with the blocks as they were fitted.
     pub supernet: Option<SupernetOutcome>,
-    /// The search by sets tried together; `None` where degradations of single blocks led it.
+    /// The search that tries sets as a whole; `None` if degradations of single blocks guided the search.
     pub search: Option<SearchOutcome>,
-    /// How the choice came about, in sentences.
+    /// How the choice was made, in sentences.
     pub explanation: Vec<String>,
-    /// Gates that were missed, in words; empty = all held.
+    /// A description of the gates that were missed; empty = all gates passed.
     pub missed: Vec<String>,
 }

@@ -1,4 +1,5 @@
-//! The Pareto filter: which forms of a block need not be fitted or scored, because another form is no slower and closer.
+//! The Pareto filter. It finds the forms of a block that need no fit or score because another form is no slower and
+//! more accurate.
 
 use std::fmt::Write;
 
@@ -6,16 +7,16 @@ use updp_passes::surgery::Site;
 
 use updp_trainer::fit::FittedForm;
 
-/// A form whose output error is below this part of another's is clearly nearer.
+/// An output error below this fraction of another form's error is clearly smaller.
 const CLEARLY: f64 = 0.9;
 
-/// A form of this output error leaves little to gain for slower ones.
+/// With an output error this small, slower forms have little to gain.
 const NEAR: f64 = 0.05;
 
 /// The forms of a block with their latencies.
 pub(crate) struct ParetoFilter<'a> {
     pub(crate) sites: &'a [Site],
-    /// In ms, of each site.
+    /// Latency of each site, in ms.
     pub(crate) latencies: &'a [f64],
 }
 
@@ -25,7 +26,7 @@ impl ParetoFilter<'_> {
         at.and_then(|at| self.latencies.get(at)).copied().unwrap_or(f64::INFINITY)
     }
 
-    /// A key that tells apart which form is faster than which: what is left out depends on it.
+    /// A key that identifies the order of the forms by latency. The filter depends on this order.
     pub(crate) fn key(&self, of: &str) -> String {
         let mut order: Vec<usize> = (0..self.latencies.len()).collect();
         order.sort_by(|a, b| self.latencies[*a].total_cmp(&self.latencies[*b]));
@@ -35,13 +36,14 @@ impl ParetoFilter<'_> {
         })
     }
 
-    /// Whether no form that was found is at least as fast and already near the block's output.
+    /// Whether the form is still needed: no form found so far is at least as fast and already close to the block's
+    /// output.
     pub(crate) fn is_needed(&self, site: &Site, found: &[FittedForm]) -> bool {
         let own = self.latency(site);
         !found.iter().any(|other| other.output_error < NEAR && self.latency(&other.site) <= own)
     }
 
-    /// Without those that another one outdoes.
+    /// The forms without those that another form dominates.
     pub(crate) fn best(&self, forms: Vec<FittedForm>) -> Vec<FittedForm> {
         let place = |own: &FittedForm| (self.latency(&own.site), own.output_error);
         let all: Vec<(f64, f64)> = forms.iter().map(place).collect();
@@ -50,8 +52,8 @@ impl ParetoFilter<'_> {
     }
 }
 
-/// Whether another form is no slower and clearly nearer to the block's output, or near it already; `(latency, output error)`
-/// of each.
+/// Whether another form is no slower and either clearly closer to the block's output or close to it already. `all`
+/// holds `(latency, output error)` of each form.
 fn is_dominated(own: usize, all: &[(f64, f64)]) -> bool {
     let (latency, error) = all[own];
     all.iter().enumerate().any(|(at, (other, found))| {
@@ -70,7 +72,8 @@ mod tests {
 
     #[test]
     fn a_form_is_dominated_by_one_that_is_no_slower_and_clearly_nearer() {
-        // The second is nearer than the third by less than a tenth; nothing is known of the last.
+        // The error of the second form is less than a tenth below that of the third. The error of the last form is
+        // unknown.
         let forms = [(1.0, 0.50), (2.0, 0.10), (3.0, 0.095), (3.0, 0.2), (2.0, f64::NAN)];
         assert_eq!(dominated(&forms), [3]);
         assert!(dominated(&[(1.0, 0.0)]).is_empty());

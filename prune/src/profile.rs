@@ -1,4 +1,4 @@
-//! The stage that profiles a network: which blocks it has, where their forms go, and how fast each of them is.
+//! The stage that profiles a network: its blocks, the sites of their forms, and the latency of each form.
 
 use updp_passes::blocks::Block;
 use updp_passes::surgery::{self, Site};
@@ -11,16 +11,17 @@ use crate::error::{PruneError, Result};
 use crate::latency_table::{Conditions, LatencyTable};
 use crate::work_folder;
 
-/// The blocks of a network that is to be fitted, with the places of their forms.
+/// The blocks of a network that will be fitted, with the sites of their forms.
 #[derive(Debug)]
 pub struct Profile {
-    /// The blocks in the order of the network.
+    /// The blocks, in network order.
     pub blocks: Vec<BlockProfile>,
-    /// For each block where its forms go; empty where it has no form that is allowed.
+    /// The sites of the forms of each block; empty if the block has no allowed form.
     pub sites: Vec<Vec<Site>>,
 }
 
-/// Finds the blocks, and measures each one as it is and in its forms. The latency table then measures whole networks.
+/// Finds the blocks and measures the baseline and the forms of each block. The latency table can then measure whole
+/// networks.
 ///
 /// # Errors
 /// C0014 when there is no block; C0015 when the latency table cannot be used; errors of running blocks.
@@ -29,7 +30,7 @@ pub fn profile(cx: &Context<'_>, observer: &mut dyn Observer) -> Result<(Profile
     if blocks.is_empty() {
         return Err(PruneError::nothing("no blocks of a known family are in the model"));
     }
-    // Before anything is measured.
+    // This check runs before anything is measured.
     cx.config.goal.blocks().indices(blocks.len())?;
     let sites = sites(cx, &blocks, |_| true);
     let mut table = latency_table(cx)?;
@@ -39,7 +40,7 @@ pub fn profile(cx: &Context<'_>, observer: &mut dyn Observer) -> Result<(Profile
     Ok((Profile { blocks, sites }, table))
 }
 
-/// For each block where the forms go that are allowed; nowhere where `is_wanted` is false.
+/// The sites of the allowed forms of each block; no sites if `is_wanted` is false.
 pub(crate) fn sites(
     cx: &Context<'_>,
     blocks: &[Block],
@@ -59,7 +60,7 @@ pub(crate) fn sites(
     })
 }
 
-/// The profiler of blocks that are to be fitted.
+/// The profiler for blocks that will be fitted.
 pub(crate) fn profiler<'a>(cx: &'a Context<'_>, effort: f64) -> Profiler<'a> {
     Profiler {
         model: &cx.original,
@@ -70,7 +71,7 @@ pub(crate) fn profiler<'a>(cx: &'a Context<'_>, effort: f64) -> Profiler<'a> {
     }
 }
 
-/// The latency table that was asked for, else the one in the work folder.
+/// The latency table of the configuration; otherwise the one in the work folder.
 fn latency_table(cx: &Context<'_>) -> Result<LatencyTable> {
     let in_work = || cx.config.work.as_ref().map(|work| work.join(work_folder::LATENCIES));
     let path = cx.config.latency.table.clone().or_else(in_work);

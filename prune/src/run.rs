@@ -1,4 +1,4 @@
-//! The whole of pruning with images: the stages one after the other, and the outcome that a report shows.
+//! The complete run of pruning with images: all stages in order, and the outcome for the report.
 
 use updp_ir::Model;
 use updp_passes::surgery::Form;
@@ -24,22 +24,22 @@ use crate::words::counted;
 /// A pruned network before its blocks are merged.
 #[derive(Debug)]
 pub struct Pruned {
-    /// The settled network, or the expanded one; exact compilation merges it.
+    /// The settled network or the expanded network. Exact compilation merges it.
     pub model: Model,
     /// The pruned blocks, each with its form.
     pub chosen: Vec<(BlockProfile, Form)>,
-    /// Blocks that were asked for as part of `all` and that stay, with the reason.
+    /// Blocks that were requested through `all` but stay, with the reason.
     pub skipped: Vec<String>,
     /// Number of blocks in the model.
     pub blocks_found: usize,
-    /// Where the statistics of inserted BatchNormalizations come from.
+    /// The source of the statistics of inserted BatchNormalizations.
     pub statistics: StatisticsSource,
-    /// What pruning with images found; `None` without images.
+    /// The results of pruning with images; `None` without images.
     pub outcome: Option<Outcome>,
 }
 
-/// Prunes a model with images: profiles the blocks, fits each alone, selects a set for the goal, fits the set as a whole, and
-/// trains it where that is asked for. `None` when it was to stop after an earlier stage.
+/// Prunes a model with images. It profiles the blocks, fits each block alone, selects a set for the goal, fits the set
+/// as a whole, and trains it if training is requested. Returns `None` if the run was to stop after an earlier stage.
 ///
 /// # Errors
 /// C0013, C0014 for blocks; C0011 when the observer cancels; T codes for images and training; errors of running networks.
@@ -91,7 +91,7 @@ pub fn prune(
     Ok(Some(finish(model, candidates, &start, outcome)))
 }
 
-/// Refuses what a training would refuse, before anything is fitted.
+/// Rejects everything that a training would reject, before anything is fitted.
 pub(crate) fn check_trainings(cx: &Context<'_>) -> Result<()> {
     let original = &cx.original;
     if let Some(config) = &cx.config.finetune {
@@ -107,7 +107,7 @@ pub(crate) fn check_trainings(cx: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Whether pruning stops here; if so, tells what was found and how to resume.
+/// Whether pruning stops here. If so, reports the results so far and how to resume.
 fn stops_after(
     cx: &Context<'_>,
     stage: Stage,
@@ -133,7 +133,7 @@ fn stops_after(
     true
 }
 
-/// The outcome as far as it is known before anything is selected.
+/// The part of the outcome that is known before the selection.
 fn begin(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Outcome> {
     let images = &cx.images;
     let mut skipped = images.calibration.skipped()?.to_vec();
@@ -168,7 +168,7 @@ fn begin(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Outcome> {
     })
 }
 
-/// What speaks against the images or the preprocessing, in sentences.
+/// Possible problems with the images or the preprocessing, in sentences.
 fn doubts(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
     let classes = cx.evaluator.classes();
     let (names, has_labels) = (&cx.images.classes, cx.evaluator.has_labels());
@@ -200,7 +200,7 @@ fn doubts(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
     told
 }
 
-/// The goal in words.
+/// A description of the goal.
 pub(crate) fn goal_words(config: &PruneConfig) -> String {
     let main = match &config.goal {
         Goal::Blocks(_) => "the blocks asked for".to_owned(),
@@ -216,7 +216,7 @@ pub(crate) fn goal_words(config: &PruneConfig) -> String {
     }
 }
 
-/// Tells where the weights of the selected blocks come from, where there is a supernet.
+/// If there is a supernet, reports the source of the selected blocks' weights.
 fn tell_start(cx: &Context<'_>, outcome: &mut Outcome, baseline: &Score, start: &StartingNetwork) {
     let is_taken = cx.config.finetune.as_ref().is_none_or(|it| it.method == Method::Fit);
     if let Some(supernet) = outcome.supernet.as_mut().filter(|_| is_taken) {
@@ -236,7 +236,7 @@ fn speed(cx: &Context<'_>, latency: &mut NetworkLatency, network: &Model) -> Res
     })
 }
 
-/// The network that is written, the trained one or the one it started from; the outcome tells which.
+/// The network that is written: the trained one or the one before training. The outcome says which.
 fn written_model(
     cx: &Context<'_>,
     trained: Option<Trained>,
@@ -255,7 +255,7 @@ fn written_model(
     if is_written { Ok(model) } else { start.model(&cx.prepared) }
 }
 
-/// Completes the outcome: what was selected, how, and which goals were missed.
+/// Completes the outcome with the selection, its method and the goals that were missed.
 fn report(
     cx: &Context<'_>,
     outcome: &mut Outcome,
@@ -283,7 +283,7 @@ fn report(
     outcome.missed.extend(missed(cx, outcome, selection, start));
 }
 
-/// What the fit did beside the pruned blocks, and whether the result is slower, in sentences.
+/// Describes the other results of the fit besides the pruned blocks, and whether the result is slower, in sentences.
 fn explain_fit(outcome: &mut Outcome, start: &StartingNetwork) {
     let fitted = &start.fitted;
     if fitted.adjusted > 0 && !start.is_subnet {
@@ -312,7 +312,7 @@ fn explain_fit(outcome: &mut Outcome, start: &StartingNetwork) {
     }
 }
 
-/// Goals and gates that were missed, in words.
+/// A description of the goals and gates that were missed.
 fn missed(
     cx: &Context<'_>,
     outcome: &Outcome,

@@ -1,4 +1,4 @@
-//! The starting network: the network of the selected blocks, which is trained, or written when nothing is trained.
+//! The starting network: the network of the selected blocks. It is trained, or written if there is no training.
 
 use updp_ir::Model;
 use updp_passes::surgery::Form;
@@ -14,23 +14,23 @@ use crate::fitter::place;
 use crate::search::Genome;
 use crate::select::SetEvaluator;
 
-/// The selected blocks, fitted as a whole, and with the weights of the supernet where there is one.
+/// The selected blocks, fitted as a whole, and also with the weights of the supernet if there is one.
 #[derive(Debug)]
 pub struct StartingNetwork {
-    /// Fitted block after block.
+    /// Fitted one block after another.
     pub fitted: FittedSet,
-    /// Cut out of the supernet; `None` without one.
+    /// Extracted from the supernet; `None` without a supernet.
     pub subnet: Option<Subnet>,
-    /// Whether the subnet is taken, not the fitted set.
+    /// Whether the subnet is used instead of the fitted set.
     pub is_subnet: bool,
 }
 
 /// A subnet of the trained supernet, as a network of its own.
 #[derive(Debug)]
 pub struct Subnet {
-    /// With the batch of the input model.
+    /// The network with the batch size of the input model.
     pub model: Model,
-    /// With an open batch where the original has one: it is scored and measured.
+    /// The network with an open batch if the original has one. This one is scored and measured.
     pub network: Model,
     /// Score on the held-out images.
     pub score: Score,
@@ -38,8 +38,8 @@ pub struct Subnet {
     pub pruned: Vec<(usize, Form)>,
 }
 
-/// Fits the blocks of a genome as a whole, and cuts them out of the supernet where there is one. Of both, the better one on
-/// the held-out images is taken.
+/// Fits the blocks of a genome as a whole. If there is a supernet, also extracts them from it and uses the network that
+/// is better on the held-out images.
 ///
 /// # Errors
 /// Errors of fitting and running.
@@ -52,7 +52,7 @@ pub(crate) fn build(
 ) -> Result<StartingNetwork> {
     let fitted = fit_set(cx, candidates, genome, observer)?;
     let supernet = sets.supernet().filter(|_| cx.config.start_choice() != StartChoice::Fit);
-    // The unpruned network is the input model, not what the supernet made of it.
+    // The unpruned network is the input model, not its copy in the supernet.
     let Some(supernet) = supernet.filter(|_| genome.iter().any(Option::is_some)) else {
         return Ok(StartingNetwork { fitted, subnet: None, is_subnet: false });
     };
@@ -86,13 +86,13 @@ impl StartingNetwork {
         self.taken().map_or(&self.fitted.pruned, |subnet| &subnet.pruned)
     }
 
-    /// The form that a block was pruned to; `None` when it stays.
+    /// The form that a block was pruned to; `None` if it stays.
     #[must_use]
     pub fn form_of(&self, block: usize) -> Option<Form> {
         self.pruned().iter().find(|(index, _)| *index == block).map(|(_, form)| *form)
     }
 
-    /// The network with the batch of the input model; `prepared` is that model.
+    /// The network with the batch size of the input model; `prepared` is that model.
     ///
     /// # Errors
     /// Errors of rewriting the graph.
@@ -105,13 +105,13 @@ impl StartingNetwork {
         Ok(model)
     }
 
-    /// Where the weights come from, as reports name it.
+    /// The source of the weights, as reports name it.
     #[must_use]
     pub fn source(&self) -> &'static str {
         if self.is_subnet { "supernet" } else { "fit" }
     }
 
-    /// How the fitted set and the subnet compare; `None` where there is no subnet.
+    /// The comparison of the fitted set with the subnet; `None` if there is no subnet.
     #[must_use]
     pub fn explanation(&self, baseline: &Score) -> Option<String> {
         let subnet = self.subnet.as_ref()?;

@@ -31,7 +31,7 @@ pub(crate) fn calibrate(
     let mut sums: Vec<Sums> = vec![Sums::default(); names.len()];
     for batch in batches(&network, fixed)? {
         let rows = batch.values().next().and_then(|t| t.dims().first().copied()).unwrap_or(0);
-        // A network of fixed batch cannot take the rows left over.
+        // A network with a fixed batch cannot process the remaining rows.
         if fixed.is_some_and(|size| size != rows) {
             continue;
         }
@@ -48,7 +48,7 @@ pub(crate) fn calibrate(
     Ok(())
 }
 
-/// Sums of first and second moments, weighted by the rows they are of.
+/// Sums of first and second moments, weighted by their numbers of rows.
 #[derive(Clone, Debug, Default)]
 struct Sums {
     mean: Vec<f64>,

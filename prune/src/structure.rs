@@ -1,5 +1,5 @@
-//! Pruning the structure alone, without images and without recovering accuracy: an experiment, or the first step of a training
-//! elsewhere.
+//! Prunes only the structure, without images and without recovering accuracy. This is for experiments, or as the first
+//! step of a training elsewhere.
 
 use indexmap::IndexMap;
 use updp_exec::{InputData, RuntimeOptions, batch_plan, input_specs, sample_inputs};
@@ -15,26 +15,26 @@ use crate::latency_table::{Conditions, LatencyTable};
 use crate::profile::{BlockProfile, Profiler};
 use crate::{Pruned, statistics};
 
-/// Images run at once through the calibration network.
+/// Number of images per run of the calibration network.
 const CALIBRATION_BATCH: usize = 100;
 
 /// Images of one drawn batch, and batches, where there are no data.
 const NOISE_BATCH: usize = 4;
 const NOISE_BATCHES: u64 = 2;
 
-/// Where the statistics of inserted BatchNormalizations come from.
+/// The source of the statistics of inserted BatchNormalizations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatisticsSource {
     /// No BatchNormalization replaces another normalization.
     NotNeeded,
-    /// The data that were given.
+    /// The given data.
     Data,
-    /// Drawn inputs: good enough to measure and to verify with.
+    /// Drawn inputs. They are good enough for measuring and verifying.
     Noise,
 }
 
 impl StatisticsSource {
-    /// Stable name in reports.
+    /// Stable name for reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,12 +45,12 @@ impl StatisticsSource {
     }
 }
 
-/// How the structure is pruned.
+/// The settings for pruning the structure.
 #[derive(Clone, Debug)]
 pub struct StructureConfig {
     /// The blocks to prune.
     pub blocks: BlockSelection,
-    /// Which forms they may take.
+    /// The allowed forms.
     pub forms: FormConfig,
     /// How latencies are measured.
     pub latency: LatencyConfig,
@@ -68,11 +68,11 @@ struct Chosen {
     blocks_found: usize,
 }
 
-/// Expands the chosen blocks: both flows of each stand side by side, mixed by λ. At λ = 0 the network computes what the input
-/// model computes.
+/// Expands the chosen blocks: both flows of each block exist side by side, mixed by λ. At λ = 0 the network computes
+/// the same as the input model.
 ///
 /// # Errors
-/// As [`prune`].
+/// The same errors as [`prune`].
 pub fn expand(
     model: Model,
     config: &StructureConfig,
@@ -87,8 +87,8 @@ pub fn expand(
 /// Prunes the chosen blocks up to the settled network.
 ///
 /// # Errors
-/// C0013 for a block that is not there, C0014 when nothing is left to prune, P0004 for a block that cannot take its form;
-/// errors of measuring.
+/// C0013 for a block that does not exist; C0014 when nothing is left to prune; P0004 for a block that cannot take its
+/// form; errors of measuring.
 pub fn prune(
     model: Model,
     config: &StructureConfig,
@@ -124,15 +124,15 @@ impl Chosen {
     }
 }
 
-/// The forms that are candidates by default: those that keep the receptive field. Pointwise and drop are always faster, and
-/// only accuracy speaks against them.
+/// The default candidate forms: those that keep the receptive field. Pointwise and drop are always faster; only their
+/// accuracy is a reason against them.
 fn automatic(block: &Block) -> Vec<Form> {
     let mut forms = surgery::forms(block);
     forms.retain(|form| !matches!(form, Form::Pointwise | Form::Drop));
     forms
 }
 
-/// The forms to look at: the one asked for where the block has it, else the automatic ones.
+/// The forms to consider: the requested form if the block has it, otherwise the automatic forms.
 #[must_use]
 pub fn wanted_forms(block: &Block, asked: Option<Form>) -> Vec<Form> {
     match asked {
@@ -161,7 +161,7 @@ fn choose(
         effort: f64::INFINITY,
     };
     let is_guarded = config.forms.is_guarded(&config.passes);
-    // The clock decides unless a form is asked for and no guard stands.
+    // Latency decides unless a form is requested and no guard is active.
     let mut table = (asked.is_none() || is_guarded).then(|| config.open_table()).transpose()?;
     let wants = |block: &Block| wanted_forms(block, asked);
     let profiles = profiler.profiles(blocks, wants, table.as_mut(), observer)?;
@@ -193,7 +193,7 @@ impl StructureConfig {
     }
 }
 
-/// The form that a block gets, or why it gets none.
+/// The form that a block gets, or the reason why it gets none.
 fn decide(
     profile: &BlockProfile,
     asked: Option<Form>,
@@ -216,7 +216,7 @@ fn decide(
     }
 }
 
-/// The data in batches; drawn inputs where there are none.
+/// The data in batches; drawn inputs if there are no data.
 fn batches(
     data: &InputData,
     network: &Model,

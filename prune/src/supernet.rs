@@ -1,9 +1,9 @@
-//! The supernet stage: a network that holds every block as it is and in one pruned form, trained with four subnets an
-//! update. Sets of blocks are evaluated in it.
+//! The supernet stage. The supernet is a network that holds the baseline and one pruned form of every block. It is
+//! trained with four subnets per update. Sets of blocks are evaluated in it.
 //!
-//! λ mixes both flows of each block (`surgery::blend`). At a λ of zeros and ones the network is a subnet, so one session
-//! scores all subnets. BatchNormalizations that are left after preparing keep the statistics of the input model, in training
-//! too, so no subnet needs statistics of its own.
+//! λ mixes both flows of each block (`surgery::blend`). If λ holds only zeros and ones, the network is a subnet, so one
+//! session scores all subnets. BatchNormalizations that remain after preparation keep the statistics of the input
+//! model, also during training. So no subnet needs its own statistics.
 
 use indexmap::IndexMap;
 use updp_exec::Executor;
@@ -27,11 +27,11 @@ use crate::search::Genome;
 use crate::select::SetEvaluator;
 use crate::starting_network::Subnet;
 
-/// Points that the unpruned network may lose in the supernet before a warning says so.
+/// Degradation of the unpruned network in the supernet, in points, above which a warning is given.
 const MOST_LOST: f64 = 1.0;
 
-/// The learning rate is this part of that of a training: the gradients of subnets that are far from trained would pull the
-/// unpruned network away from the input model.
+/// Factor on the learning rate of a normal training. The gradients of barely trained subnets would pull the unpruned
+/// network away from the input model.
 const RATE: f64 = 0.25;
 
 /// Scores the subnets of one network.
@@ -42,16 +42,17 @@ struct Session {
 /// A trained supernet, open for scoring.
 pub struct Supernet {
     session: Session,
-    /// With the batch of the input model.
+    /// The network with the batch size of the input model.
     pub(crate) model: Model,
-    /// Of each block its form; `None` = it is not in the supernet. λ has an entry for each of the others, in order.
+    /// The form of each block; `None` = the block is not in the supernet. λ has one entry for each block in the
+    /// supernet, in order.
     forms: Vec<Option<(usize, Form)>>,
 }
 
-/// Settings of the training for a network with λ.
+/// Training settings for a network with λ.
 ///
 /// # Errors
-/// T0001, T0107, T0108 when the network takes no images.
+/// T0001, T0107, T0108 when the network does not take images.
 pub(crate) fn settings(
     cx: &Context<'_>,
     config: &SupernetConfig,
@@ -66,7 +67,7 @@ pub(crate) fn settings(
     Ok(settings)
 }
 
-/// Trains the supernet of all blocks that have a candidate. Each block is in it in its least degraded form, and only
+/// Trains the supernet of all blocks that have a candidate. It holds each block in its least degraded form, and only
 /// these forms stay in `candidates`.
 ///
 /// # Errors
@@ -116,7 +117,7 @@ impl Session {
         Ok(Self { executor: runner.open(network)? })
     }
 
-    /// The score of a subnet. λ has one entry a block, 1 = pruned.
+    /// The score of a subnet. λ has one entry per block; 1 = pruned.
     fn score(&mut self, evaluator: &Evaluator, lambda: &[f32]) -> Result<Score> {
         let tensor = Tensor::from_f32(vec![lambda.len()], lambda)?;
         let more = IndexMap::from([(LAMBDA_INPUT.to_owned(), tensor)]);
@@ -155,7 +156,7 @@ impl Supernet {
     }
 }
 
-/// Scores with nothing pruned and with every block pruned.
+/// The scores with no block pruned and with every block pruned.
 fn ends(cx: &Context<'_>, network: &Model, blocks: usize) -> Result<[Score; 2]> {
     let mut session = Session::open(&cx.runner, network)?;
     let mut score = |lambda: f32| session.score(&cx.evaluator, &vec![lambda; blocks]);
@@ -186,7 +187,7 @@ fn outcome(
     }
 }
 
-/// How the supernet came out, in sentences.
+/// Describes the resulting supernet in sentences.
 pub(crate) fn explanation(outcome: &SupernetOutcome) -> Vec<String> {
     let SupernetOutcome { baseline, all_pruned, .. } = outcome;
     let mut told = vec![format!(

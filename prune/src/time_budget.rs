@@ -1,4 +1,5 @@
-//! Bounds the time that large networks take: their forms are compared with fewer rows, and layers far behind stay as they are.
+//! Limits the time for large networks. Their forms are compared with fewer rows, and layers far behind a pruned block
+//! stay unchanged.
 
 use updp_passes::ModelSummary;
 use updp_passes::surgery::{Layer, Site};
@@ -12,23 +13,23 @@ use crate::error::Result;
 use crate::fitter::Fitter;
 use crate::part::Part;
 
-/// One run over the held-out images of more multiply-adds takes seconds.
+/// A pass over the held-out images with more multiply-adds than this takes seconds.
 const COSTLY_MACS: u64 = 100_000_000_000;
 
-/// Multiply-adds that solving kept layers anew may take, about two minutes' on two cores.
+/// Multiply-adds for solving kept layers again, about two minutes on two cores.
 const ADJUST_MACS: u64 = 6_000_000_000_000;
 
-/// Comparing forms needs fewer rows than the fit that is written.
+/// A comparison of forms needs fewer rows than the final fit.
 const COMPARING_ROWS_PER_UNKNOWN: usize = 15;
 
-/// Prepared images that take more bytes are read and decoded anew each time they are needed.
+/// If the prepared images take more bytes than this, they are read and decoded again each time they are needed.
 pub(crate) const MOST_IMAGE_BYTES: usize = 512 << 20;
 
-/// Every other batch of the images and fewer rows, to compare the forms of a large network with; `None` for other networks,
-/// which compare forms with everything they are fitted with.
+/// Every other batch of the images and fewer rows, for comparing the forms of a large network. `None` for other
+/// networks, which compare forms with all the data that they are fitted to.
 ///
 /// # Errors
-/// What reading the images refuses.
+/// Errors of reading the images.
 pub(crate) fn comparing(fitter: &Fitter<'_>) -> Result<Option<(CachedBatches, FitSettings)>> {
     if !is_costly(fitter) {
         return Ok(None);
@@ -50,10 +51,10 @@ pub(crate) fn with<'a>(
     }
 }
 
-/// The forms of one block, fitted and scored; of a large network without the dominated ones.
+/// The fitted and scored forms of one block. For a large network, dominated forms are left out.
 ///
 /// # Errors
-/// What fitting and running refuse.
+/// Errors of fitting and running.
 pub(crate) fn alone(
     fitter: &Fitter<'_>,
     cache: &mut ActivationCache,
@@ -73,8 +74,8 @@ fn held_out_macs(fitter: &Fitter<'_>) -> u64 {
     ModelSummary::of(fitter.original, 0).macs.saturating_mul(fitter.evaluator.images() as u64)
 }
 
-/// Takes the layers out of kept blocks that there is no time for: those nearest behind a pruned block are solved for first.
-/// `macs` of each part for one image. Number of blocks that stay as they are.
+/// Removes the layers from kept blocks for which there is no time. Layers closest behind a pruned block are solved
+/// first. `macs` holds the multiply-adds of each part for one image. Returns the number of blocks that stay unchanged.
 pub(crate) fn leave(parts: &mut [Part], macs: &[u64], fitter: &Fitter<'_>) -> usize {
     let images = fitter.calibration.images() as u64;
     let score = held_out_macs(fitter) / 2;
@@ -83,7 +84,7 @@ pub(crate) fn leave(parts: &mut [Part], macs: &[u64], fitter: &Fitter<'_>) -> us
             let site = &layer.site;
             fitter.settings.solving_macs(site.in_channels * site.window.taps())
         };
-        // Both networks run through the block once to go on, and once for each layer.
+        // Both networks run through the block once to continue and once for each layer.
         let runs = 2 * (1 + layers.len() as u64) * images * macs;
         runs + layers.iter().map(|layer| solving(layer) + score).sum::<u64>()
     };
@@ -102,7 +103,7 @@ pub(crate) fn leave(parts: &mut [Part], macs: &[u64], fitter: &Fitter<'_>) -> us
     beyond.len()
 }
 
-/// Kept parts that a budget does not reach; `None` stands for a pruned part. Parts before the first pruned one cost nothing.
+/// Kept parts beyond the budget; `None` stands for a pruned part. Parts before the first pruned part cost nothing.
 fn too_far(costs: &[Option<u64>], budget: u64) -> Vec<usize> {
     let mut behind: Option<usize> = None;
     let mut kept: Vec<(usize, usize, u64)> = Vec::new();

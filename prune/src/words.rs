@@ -6,7 +6,7 @@ pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// A time in words, with two digits: an estimate has no more.
+/// A time in words, with two digits, because an estimate is not more precise.
 #[must_use]
 pub fn about(seconds: f64) -> String {
     match seconds {

@@ -1,4 +1,4 @@
-//! The work folder: intermediate results of a run, so that the same command resumes.
+//! The work folder: intermediate results of a run, so that the same command can resume.
 
 use std::path::{Path, PathBuf};
 
@@ -14,18 +14,18 @@ const MARK: &str = "updp-compile.work";
 /// Name of the latency table in a work folder.
 pub(crate) const LATENCIES: &str = "latency.json";
 
-/// The folder of one job in a work folder; another key has another folder. The key is hashed as JSON, so it has to hold
-/// a version of its own.
+/// The folder of one job in a work folder. A different key has a different folder. The key is hashed as JSON, so it
+/// must contain its own version.
 pub fn job(work: &Path, key: &impl Serialize) -> PathBuf {
     // A key is a plain struct of numbers and texts, which always serializes.
     let text = serde_json::to_vec(key).unwrap_or_default();
     work.join(format!("{:016x}", Fnv::of(&text)))
 }
 
-/// Marks a folder as a work folder. A folder that is not there is made.
+/// Marks a folder as a work folder. Creates the folder if it does not exist.
 ///
 /// # Errors
-/// C0003 when it cannot be written to.
+/// C0003 when the folder cannot be written to.
 pub fn mark(work: &Path) -> Result<()> {
     let failed = |error: std::io::Error| PruneError::Write {
         path: work.to_owned(),
@@ -35,8 +35,8 @@ pub fn mark(work: &Path) -> Result<()> {
     files::write(&work.join(MARK), b"work folder of updp-compile\n")
 }
 
-/// Removes the results of runs, and the folder itself where nothing else lies in it. A folder without our mark stays. Files
-/// that cannot be removed stay; they do no harm.
+/// Removes the results of runs, and the folder itself if it contains nothing else. A folder without our mark stays.
+/// Files that cannot be removed also stay; they do no harm.
 pub fn remove(work: &Path) {
     if !work.join(MARK).exists() {
         return;
@@ -53,14 +53,14 @@ pub fn remove(work: &Path) {
     let _ = std::fs::remove_dir(work);
 }
 
-/// Removes a marked folder that holds no results, as after a run that was refused.
+/// Removes a marked folder that holds no results, for example after a rejected run.
 pub fn remove_empty(work: &Path) {
     if !work.join(MARK).exists() {
         return;
     }
     let entries = || std::fs::read_dir(work).into_iter().flatten().flatten();
     for entry in entries() {
-        // Fails where something lies in it.
+        // Fails if the folder is not empty.
         let _ = std::fs::remove_dir(entry.path());
     }
     if entries().all(|entry| entry.file_name() == MARK) {

@@ -1,7 +1,8 @@
-//! Inner values of two networks for all images, moved along as fitting goes through them.
+//! The activation cache: inner values of two networks for all images. It moves forward as the fit goes through the
+//! networks.
 //!
-//! A block is fitted to what the layers before it give, and those stay as they are from then on: their values are kept
-//! at the block's entry, so that only the layers up to the next block have to run.
+//! A block is fitted to the outputs of the layers before it, and those layers do not change afterwards. So their values
+//! are kept at the block's entry, and only the layers up to the next block have to run.
 
 use indexmap::IndexMap;
 use updp_exec::Executor;
@@ -11,52 +12,52 @@ use updp_passes::surgery::part_between;
 use crate::error::TrainerError;
 use crate::run::{Batch, BatchSource, CachedBatches, Runner};
 
-/// Most bytes of inner values kept of one network and set of images.
+/// Maximum number of bytes of inner values that are kept per network and set of images.
 const MOST_KEPT: usize = 640 << 20;
 
-/// Images as two networks see them.
+/// The images as inputs of the two networks.
 #[derive(Clone, Copy)]
 pub struct Flow<'a> {
-    /// What the original reads.
+    /// Inputs of the original.
     pub original: &'a dyn BatchSource,
-    /// What the pruned network reads; `None` where that is the same.
+    /// Inputs of the pruned network; `None` if they are the same.
     pub current: Option<&'a dyn BatchSource>,
 }
 
-/// The two networks, with names in common.
+/// The two networks. Their values share names.
 #[derive(Clone, Copy)]
 pub struct Pair<'a> {
     /// The original.
     pub original: &'a Model,
     /// The network pruned so far; `None` while that is the original.
     pub current: Option<&'a Model>,
-    /// The output that is compared.
+    /// The name of the compared output.
     pub output: &'a str,
 }
 
-/// How far both networks have been run.
+/// The position up to which both networks have run.
 #[derive(Debug, Default)]
 pub struct ActivationCache {
-    /// The value and what it is, for calibration and held-out images; `None` at the start.
+    /// The value's name and its data, for calibration and held-out images; `None` at the start.
     cut: Option<(String, [Values; 2])>,
 }
 
-/// A value of both networks for a set of images.
+/// One value of both networks for a set of images.
 #[derive(Debug)]
 struct Values {
     original: CachedBatches,
-    /// `None` where it is the same.
+    /// `None` if it is the same as the original's.
     current: Option<CachedBatches>,
 }
 
 impl ActivationCache {
-    /// The value that is kept; `None` where networks run from their inputs.
+    /// The name of the kept value; `None` if networks run from their inputs.
     #[must_use]
     pub fn cut(&self) -> Option<&str> {
         self.cut.as_ref().map(|(name, _)| name.as_str())
     }
 
-    /// Calibration and held-out images, as far as networks have been run; `inputs` where they have not.
+    /// Calibration and held-out images at the cut. `inputs` if the networks have not run yet.
     #[must_use]
     pub fn flows<'a>(&'a self, inputs: [&'a dyn BatchSource; 2]) -> [Flow<'a>; 2] {
         match &self.cut {
@@ -65,18 +66,18 @@ impl ActivationCache {
         }
     }
 
-    /// What the pruned network has at the cut for each batch of held-out images; `None` at the start.
+    /// The pruned network's value at the cut for each batch of held-out images; `None` at the start.
     pub(crate) fn held_out(&self) -> Option<impl Iterator<Item = &Tensor>> {
         let (name, [_, values]) = self.cut.as_ref()?;
         let held = values.current.as_ref().unwrap_or(&values.original);
         Some(held.batches.iter().filter_map(|batch| batch.inputs.get(name)))
     }
 
-    /// Runs both networks up to the value `name`. Where that is no single way through the network, or too large to
-    /// be kept, all stays as it is.
+    /// Runs both networks up to the value `name`. Changes nothing if this value is not the only path through the
+    /// network, or if it is too large to keep.
     ///
     /// # Errors
-    /// What cutting and running refuse.
+    /// Errors of cutting and running the networks.
     pub fn advance(
         &mut self,
         runner: &Runner,
@@ -106,7 +107,7 @@ impl Values {
 }
 
 impl Pair<'_> {
-    /// Whether all that comes after `name` is computed from it alone.
+    /// Whether everything after `name` is computed from `name` alone.
     fn are_closed_behind(&self, name: &str) -> Result<bool, TrainerError> {
         for model in std::iter::once(self.original).chain(self.current) {
             let graph = &model.graph;
@@ -120,7 +121,7 @@ impl Pair<'_> {
         Ok(true)
     }
 
-    /// The value of both networks; `None` when it is too large.
+    /// The value of both networks; `None` if it is too large.
     fn run(
         &self,
         runner: &Runner,
@@ -140,7 +141,7 @@ impl Pair<'_> {
     }
 }
 
-/// A value of a network for all batches of a feed; `None` when it is too large.
+/// One value of a network for all batches of a feed; `None` if it is too large.
 fn values(
     runner: &Runner,
     model: &Model,
@@ -164,14 +165,14 @@ fn values(
     Ok(Some(held))
 }
 
-/// A part of a network up to some values; those it starts from are passed on.
+/// A part of a network that ends at some values. It passes the values at its start through.
 pub(crate) struct Part {
     executor: Option<Box<dyn Executor>>,
     names: Vec<String>,
 }
 
 impl Part {
-    /// The part that makes the values `names` from the value `from`, or from the inputs.
+    /// The part that computes the values `names` from the value `from`, or from the inputs.
     pub(crate) fn open(
         runner: &Runner,
         model: &Model,

@@ -1,4 +1,4 @@
-//! Errors of fitting and judging; those of the data are in `data/`, those of training in `train/`.
+//! Errors of fitting and evaluating. Errors of the data are in `data/`, errors of training in `train/`.
 
 use updp_autodiff::AutodiffError;
 use updp_exec::ExecError;
@@ -8,7 +8,7 @@ use updp_passes::PassError;
 use crate::data::DataError;
 use crate::train::TrainError;
 
-/// What ends a recovery.
+/// An error that ends a recovery.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
@@ -40,7 +40,7 @@ pub enum TrainerError {
 }
 
 impl TrainerError {
-    /// The stable code shown to users; docs/errors.md gives cause and cure.
+    /// The stable code that users see. docs/errors.md lists its cause and remedy.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl TrainerError {
         }
     }
 
-    /// What to do about it; `None` when the text says it all.
+    /// The remedy; `None` if the text already says everything.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {

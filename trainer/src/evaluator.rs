@@ -1,4 +1,4 @@
-//! How near a network comes to the labels and to the original.
+//! Measures how close a network is to the labels and to the original.
 
 use std::fmt;
 
@@ -13,37 +13,38 @@ use crate::error::TrainerError;
 use crate::fit::floats;
 use crate::run::{BatchSource, Runner};
 
-/// Classes above which it is told how often the label is among the first five.
+/// With more classes than this, the score also says how often the label is among the first five.
 pub const FEW_CLASSES: usize = 10;
 
-/// How near a network is to the labels or to the original, over one set of images.
+/// How close a network is to the labels or to the original, over one set of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Images looked at.
+    /// Number of images that were scored.
     pub images: usize,
-    /// Share of the images whose label is the network's first class; `None` without labels.
+    /// Share of the images for which the network's first class is the label; `None` without labels.
     pub accuracy: Option<f64>,
-    /// Share of the images whose label is among the network's first five classes; `None` without labels, and where the
+    /// Share of the images whose label is among the network's first five classes. `None` without labels, and if the
     /// network has ten classes or fewer.
     #[serde(default)]
     pub top5: Option<f64>,
-    /// Share of the images whose first class is the original's; `None` when the output is no class head.
+    /// Share of the images for which the first class is that of the original; `None` if the output holds no class
+    /// scores.
     pub agreement: Option<f64>,
-    /// `1 − TV(p, q)`, the overlap of the two class distributions, mean over the images; of another output
-    /// the cosine. 1 = the same.
+    /// `1 − TV(p, q)`, the overlap of the two class distributions, averaged over the images. For other outputs it is
+    /// the cosine. 1 = identical.
     pub overlap: f64,
 }
 
 impl Score {
-    /// Points that `after` loses against this score: the mean of the share of answers that are lost and of the overlap that
-    /// is lost, times 100. The overlap has less noise; answers are what users count.
+    /// Degradation of `after` relative to this score, in points: the mean of the lost share of answers and the lost
+    /// overlap, times 100. The overlap has less noise; answers are the number that users care about.
     #[must_use]
     pub fn degradation(&self, after: &Self) -> f64 {
         50.0 * (self.answer_loss(after) + self.overlap - after.overlap)
     }
 
-    /// Share of the images whose answer `after` loses against this score: accuracy where there are labels, else agreement
-    /// with the original, else overlap.
+    /// Share of the images whose answer `after` loses relative to this score. It uses accuracy if there are labels,
+    /// otherwise agreement with the original, otherwise overlap.
     #[must_use]
     pub fn answer_loss(&self, after: &Self) -> f64 {
         match (self.accuracy, after.accuracy, self.agreement, after.agreement) {
@@ -54,8 +55,8 @@ impl Score {
         }
     }
 
-    /// How close the network is to the original: the sum of agreement and overlap, 2 = the same. Labels do not count, so a
-    /// network is fitted the same way with and without them.
+    /// How close the network is to the original: the sum of agreement and overlap, 2 = identical. Labels do not count,
+    /// so a network is fitted in the same way with and without them.
     #[must_use]
     pub fn fidelity(&self) -> f64 {
         self.agreement.unwrap_or(self.overlap) + self.overlap
@@ -79,24 +80,24 @@ impl fmt::Display for Score {
     }
 }
 
-/// Images with what the original makes of them.
+/// Images with the outputs of the original.
 pub struct Evaluator {
     source: Box<dyn BatchSource>,
     output: String,
-    /// What the original makes of each batch.
+    /// Output of the original for each batch.
     reference: Vec<Answer>,
     /// Class of each image of each batch.
     labels: Option<Vec<Vec<usize>>>,
 }
 
-/// What a network makes of a batch.
+/// Output of a network for a batch.
 #[derive(Clone, Debug)]
 struct Answer {
-    /// Elements, image by image.
+    /// Output elements, image by image.
     values: Vec<f32>,
-    /// Elements of an image.
+    /// Number of elements per image.
     width: usize,
-    /// Whether they are classes: one number each.
+    /// Whether the elements are class scores: one number per class.
     is_classes: bool,
 }
 
@@ -104,7 +105,8 @@ impl Evaluator {
     /// Runs the original over the images.
     ///
     /// # Errors
-    /// T0002 when its output is not finite, T0003 when there is none to compare; what running refuses.
+    /// T0002 when the original's output is not finite; T0003 when there is no output to compare; errors of running the
+    /// model.
     pub fn new(
         runner: &Runner,
         original: &Model,
@@ -133,19 +135,19 @@ impl Evaluator {
         if reference.is_empty() {
             return Err(TrainerError::TooFew { found: 0, needed: 1 });
         }
-        // Labels beyond the classes of the model name other classes.
+        // If labels exceed the classes of the model, they name other classes.
         let classes = reference.first().filter(|a| a.is_classes).map_or(0, |a| a.width);
         let labels = labels.filter(|all| all.iter().flatten().all(|label| *label < classes));
         Ok(Self { source: Box::new(source), output, reference, labels })
     }
 
-    /// Whether accuracy can be told.
+    /// Whether accuracy can be computed.
     #[must_use]
     pub fn has_labels(&self) -> bool {
         self.labels.is_some()
     }
 
-    /// Classes the model tells apart; `None` when its output is no class head.
+    /// Number of classes of the model; `None` if its output holds no class scores.
     #[must_use]
     pub fn classes(&self) -> Option<usize> {
         self.reference.first().filter(|answer| answer.is_classes).map(|answer| answer.width)
@@ -163,18 +165,18 @@ impl Evaluator {
         self.source.as_ref()
     }
 
-    /// The score of a network with the original's inputs.
+    /// The score of a network that has the original's inputs.
     ///
     /// # Errors
-    /// What running refuses.
+    /// Errors of running the model.
     pub fn score(&self, runner: &Runner, model: &Model) -> Result<Score, TrainerError> {
         self.score_in(runner.open(model)?.as_mut(), &IndexMap::new())
     }
 
-    /// The score of a network that is open, given `more` inputs beside the original's with every batch.
+    /// The score of an open network. Each batch passes the `more` inputs in addition to the original's.
     ///
     /// # Errors
-    /// What running refuses.
+    /// Errors of running the model.
     pub fn score_in(
         &self,
         executor: &mut dyn Executor,
@@ -190,7 +192,7 @@ impl Evaluator {
         Ok(sums.score(self.has_labels()))
     }
 
-    /// The original's own score.
+    /// The original's score against itself.
     #[must_use]
     pub fn baseline(&self) -> Score {
         let mut sums = Sums::default();
@@ -207,10 +209,10 @@ impl Evaluator {
         }
     }
 
-    /// The score of a network that differs from the one at the cache only behind the cut.
+    /// The score of a network that differs from the cached network only after the cut.
     ///
     /// # Errors
-    /// What cutting and running refuse.
+    /// Errors of cutting and running the model.
     pub fn score_from(
         &self,
         runner: &Runner,
@@ -232,14 +234,14 @@ impl Evaluator {
         Ok(sums.score(self.has_labels()))
     }
 
-    /// The output that is compared.
+    /// The name of the compared output.
     #[must_use]
     pub fn output(&self) -> &str {
         &self.output
     }
 }
 
-/// The output to compare: the first one with a row of floats an image, else the first of floats.
+/// The output to compare: the first one with one row of floats per image, otherwise the first one with floats.
 pub(crate) fn main_output(outputs: &IndexMap<String, Tensor>, images: usize) -> Option<String> {
     let is_float = |t: &Tensor| t.dtype().is_foldable_float() && t.dims().first() == Some(&images);
     let is_row = |t: &Tensor| is_float(t) && t.dims().len() == 2 && t.dims()[1] > 1;
@@ -310,7 +312,7 @@ impl Sums {
     }
 }
 
-/// Index of the largest; NaN is never that.
+/// Index of the largest element. NaN never counts as the largest.
 pub(crate) fn first_class(row: &[f32]) -> usize {
     let mut best = (0, f32::NEG_INFINITY);
     for (at, value) in row.iter().enumerate() {
@@ -321,7 +323,8 @@ pub(crate) fn first_class(row: &[f32]) -> usize {
     best.0
 }
 
-/// Whether fewer than five classes come before this one: larger ones, and equal ones of a lower index; NaN comes last.
+/// Whether fewer than five classes rank before this one. Larger scores rank before it, and so do equal scores with a
+/// lower index. NaN ranks last.
 pub(crate) fn is_among_five(row: &[f32], label: usize) -> bool {
     let Some(own) = row.get(label).filter(|own| !own.is_nan()) else { return false };
     let is_before = |(at, value): &(usize, &f32)| *value > own || (*value == own && *at < label);
@@ -331,14 +334,14 @@ pub(crate) fn is_among_five(row: &[f32], label: usize) -> bool {
 /// `Σ min(p, q)` of the two class distributions.
 fn overlap(old: &[f32], new: &[f32]) -> f64 {
     let (p, q) = (distribution(old), distribution(new));
-    // The smaller of a number and NaN would be the number.
+    // The minimum of a number and NaN would return the number.
     if !p.iter().chain(&q).all(|share| share.is_finite()) {
         return 0.0;
     }
     p.iter().zip(&q).map(|(p, q)| p.min(*q)).sum()
 }
 
-/// The softmax, unless the row is a distribution already.
+/// The softmax of the row, or the row itself if it is a distribution already.
 fn distribution(row: &[f32]) -> Vec<f64> {
     let sum: f64 = row.iter().map(|v| f64::from(*v)).sum();
     if (sum - 1.0).abs() < 1e-3 && row.iter().all(|v| *v >= 0.0) {

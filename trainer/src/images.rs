@@ -1,4 +1,4 @@
-//! A data set as a feed: batches under the name of the model's input.
+//! A data set as a feed: batches with the name of the model's input.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,10 +11,10 @@ use crate::data::{self, Dataset, InputSpec, Preprocess};
 use crate::error::TrainerError;
 use crate::run::{Batch, BatchSource, Batches, Runner};
 
-/// Images a run where the model leaves the batch open; fewer where they are large.
+/// Images per run if the model leaves the batch open. Large images use fewer.
 const BATCH: usize = 64;
 
-/// Most elements of a batch of images.
+/// Maximum number of elements in a batch of images.
 const MOST_ELEMENTS: usize = 4 << 20;
 
 /// Images of a data set for one model.
@@ -25,17 +25,17 @@ pub struct Images {
     spec: InputSpec,
     input: String,
     batch: usize,
-    /// Whether the model takes no smaller batch.
+    /// Whether the model rejects smaller batches.
     is_fixed: bool,
-    /// What could not be read, known once all images have been read.
+    /// Images that could not be read. They are known once all images have been read.
     skipped: Arc<OnceLock<Vec<String>>>,
 }
 
 impl Images {
-    /// Images of `dataset` for the only input of `model` beside λ and s.
+    /// The images of `dataset` for the only input of `model`, apart from λ and s.
     ///
     /// # Errors
-    /// T0001 when the model has not one f32 input; T0107, T0108 when that takes no images.
+    /// T0001 when the model does not have exactly one f32 input; T0107, T0108 when that input does not take images.
     pub fn new(
         model: &Model,
         dataset: Dataset,
@@ -70,19 +70,19 @@ impl Images {
         })
     }
 
-    /// Fewest images that are of use: two, or the batch that the model fixes.
+    /// Smallest useful number of images: two, or the batch size that the model fixes.
     #[must_use]
     pub fn least(&self) -> usize {
         if self.is_fixed { self.batch.max(2) } else { 2 }
     }
 
-    /// The batch that the model fixes; `None` where it takes any.
+    /// The batch size that the model fixes; `None` if it accepts any.
     #[must_use]
     pub fn fixed_batch(&self) -> Option<usize> {
         self.is_fixed.then_some(self.batch)
     }
 
-    /// The model's input as images see it.
+    /// The model's input in the form that images need.
     #[must_use]
     pub fn spec(&self) -> &InputSpec {
         &self.spec
@@ -100,10 +100,10 @@ impl Images {
         &self.dataset
     }
 
-    /// Names and reasons of images that cannot be read; reads all of them unless that was done before.
+    /// Names of the images that cannot be read, with the reasons. Reads all images unless this was done before.
     ///
     /// # Errors
-    /// What reading refuses.
+    /// Errors of reading the data.
     pub fn skipped(&self) -> Result<&[String], TrainerError> {
         if self.skipped.get().is_none() {
             for batch in self.read()? {
@@ -113,15 +113,15 @@ impl Images {
         Ok(self.skipped.get().map_or(&[], Vec::as_slice))
     }
 
-    /// Images of one run: the batch that the model fixes, or the one chosen for its input size.
+    /// Number of images per run: the batch size that the model fixes, or one chosen for the size of its input.
     pub(crate) fn batch(&self) -> usize {
         self.batch
     }
 
-    /// All images in batches, the last of which may be smaller than the batch that the model fixes.
+    /// All images in batches. The last batch may be smaller than the batch that the model fixes.
     ///
     /// # Errors
-    /// What opening the data refuses.
+    /// Errors of opening the data.
     pub(crate) fn all(&self) -> Result<data::Batches, TrainerError> {
         Ok(self.dataset.batches(&self.preprocess, &self.spec, self.batch)?)
     }
@@ -132,7 +132,7 @@ impl Images {
     }
 }
 
-/// Batches on their way, which leave behind what could not be read.
+/// An iterator over batches. It also records the images that could not be read.
 struct Reading {
     batches: data::Batches,
     skipped: Arc<OnceLock<Vec<String>>>,
@@ -166,7 +166,7 @@ impl BatchSource for Images {
             let data::Batch { images, labels } = batch?;
             Ok(Batch { inputs: IndexMap::from([(self.input.clone(), images)]), labels })
         });
-        // A model of fixed batch cannot take the rows left over.
+        // A model with a fixed batch cannot process the remaining rows.
         let is_whole = |batch: &Result<Batch, TrainerError>| {
             !self.is_fixed || batch.as_ref().map_or(true, |b| b.images() == self.batch)
         };
@@ -174,10 +174,10 @@ impl BatchSource for Images {
     }
 }
 
-/// Whether a network whose batch was opened gives each image what the one of fixed batch gives it.
+/// Whether a network with an opened batch gives each image the same result as the network with the fixed batch.
 ///
 /// # Errors
-/// What running the network of fixed batch refuses.
+/// Errors of running the network with the fixed batch.
 pub fn is_same_by_image(
     runner: &Runner,
     fixed: &Model,
@@ -193,7 +193,7 @@ pub fn is_same_by_image(
     }
     let mut own = runner.open(fixed)?;
     let (one, two) = (own.run(&first.inputs)?, own.run(&second.inputs)?);
-    // What cannot run with another batch is no error: the fixed one serves.
+    // If the network cannot run with another batch, this is not an error: the fixed batch is used.
     let run =
         |executor: Result<Box<dyn Executor>, TrainerError>| executor.ok()?.run(&together).ok();
     let Some(both) = run(runner.open(opened)) else { return Ok(false) };
@@ -206,7 +206,7 @@ pub fn is_same_by_image(
     }))
 }
 
-/// Two tensors along axis 0.
+/// Concatenates two tensors along axis 0.
 fn joined(a: &Tensor, b: &Tensor) -> Option<Tensor> {
     let (mut dims, rest) = (a.dims().to_vec(), b.dims());
     if dims.is_empty() || dims.len() != rest.len() || dims[1..] != rest[1..] {

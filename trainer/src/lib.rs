@@ -1,7 +1,7 @@
 //! Data, the closed-form fit, training and evaluation of networks.
 //!
-//! This crate knows networks and images, not which blocks are pruned: that is `updp-prune`. It prints nothing; progress goes to
-//! an [`observer::Observer`].
+//! This crate handles networks and images. It does not know which blocks are pruned; `updp-prune` does. It prints
+//! nothing; progress goes to an [`observer::Observer`].
 
 pub mod activation_cache;
 pub mod data;
@@ -17,10 +17,10 @@ pub mod run;
 pub mod seed;
 pub mod train;
 
-/// Has linear algebra and decoding use so many threads; without a number, every core.
+/// Sets the number of threads for linear algebra and decoding. Without a number, they use every core.
 pub fn use_threads(threads: Option<std::num::NonZeroUsize>) {
     if let Some(threads) = threads {
-        // The pool exists already when this is called twice; then it stays as it is.
+        // On a second call the pool already exists, and it stays unchanged.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
         faer::set_global_parallelism(faer::Par::rayon(threads.get()));
     }

@@ -1,4 +1,4 @@
-//! How long work tells its caller what it does, and learns that it is to stop.
+//! Lets long work report its progress and receive a request to stop.
 
 use crate::evaluator::Score;
 use crate::train::Progress;
@@ -6,50 +6,51 @@ use crate::train::Progress;
 /// Receives progress, messages and warnings, and may cancel. Every method has a default that does nothing, so an
 /// implementation overrides only the methods it needs.
 pub trait Observer {
-    /// A piece of work begins or goes on: what it is, how many steps are done, and how many there are (0 = not known).
+    /// A piece of work starts or continues. The arguments are its name, the number of finished steps and the total
+    /// number of steps (0 = unknown).
     fn progress(&mut self, _what: &str, _done: usize, _total: usize) {}
 
-    /// Something worth knowing.
+    /// Useful information.
     fn message(&mut self, _text: &str) {}
 
-    /// Something that speaks against the result.
+    /// A possible problem with the result.
     fn warning(&mut self, text: &str) {
         self.message(text);
     }
 
-    /// What happens in a training.
+    /// An event in a training.
     fn training(&mut self, _event: TrainingEvent<'_>) {}
 
-    /// Asked between steps; `true` ends the work. A training saves its state first.
+    /// Called between steps; `true` ends the work. A training saves its state first.
     fn is_cancelled(&mut self) -> bool {
         false
     }
 }
 
-/// What happens in a training, in order.
+/// The events of a training, in order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TrainingEvent<'a> {
     /// A training begins or resumes.
     Started {
-        /// Epochs in all.
+        /// Total number of epochs.
         epochs: usize,
         /// Whether λ rises from 0 to 1.
         has_lambda: bool,
         /// Whether a supernet is trained; its epochs are scored with every block pruned.
         is_supernet: bool,
     },
-    /// An update is done.
+    /// An update is finished.
     Step(&'a Progress),
     /// A network is about to be scored.
     Evaluating,
-    /// An epoch is done and the network is scored.
+    /// An epoch is finished and the network is scored.
     Epoch {
         /// Number of the epoch, from 1.
         epoch: u64,
-        /// Score of the network, λ at its final value.
+        /// Score of the network with λ at its final value.
         score: &'a Score,
     },
-    /// The training is over, also after an error.
+    /// The training is over. This is also sent after an error.
     Ended,
 }
 

@@ -1,4 +1,4 @@
-//! What a network says of each single image.
+//! Predictions of a network for single images.
 
 use indexmap::{IndexMap, IndexSet};
 use updp_exec::Executor;
@@ -9,14 +9,14 @@ use crate::evaluator::{first_class, is_among_five, main_output};
 use crate::fit::floats;
 use crate::images::Images;
 
-/// What a network says of one image.
+/// Prediction of a network for one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prediction {
     /// The class with the highest score; `None` when a score is not finite.
     pub class: Option<usize>,
     /// The image's own class; `None` without labels.
     pub label: Option<usize>,
-    /// Whether fewer than five classes come before the label.
+    /// Whether fewer than five classes rank before the label.
     pub is_among_five: bool,
 }
 
@@ -28,7 +28,7 @@ impl Prediction {
         Self { class, label, is_among_five: is_finite && among_five }
     }
 
-    /// Whether the class is the label.
+    /// Whether the predicted class is the label.
     #[must_use]
     pub fn is_right(&self) -> bool {
         self.label.is_some() && self.class == self.label

@@ -1,4 +1,4 @@
-//! Running networks over images.
+//! Runs networks over images.
 
 use indexmap::IndexMap;
 use updp_exec::{Executor, ModelSource, Options, Runtime, open};
@@ -6,12 +6,12 @@ use updp_ir::{DataPlacement, Model, Tensor};
 
 use crate::error::TrainerError;
 
-/// How networks are run.
+/// The settings for running networks.
 #[derive(Clone, Debug)]
 pub struct Runner {
-    /// Which runtime.
+    /// The runtime.
     pub runtime: Runtime,
-    /// Threads, device, optimizer.
+    /// Options of the runtime: threads, device, optimizer.
     pub options: Options,
 }
 
@@ -19,34 +19,34 @@ impl Runner {
     /// Loads a network.
     ///
     /// # Errors
-    /// What encoding and the runtime refuse.
+    /// Errors of encoding the model and of the runtime.
     pub fn open(&self, model: &Model) -> Result<Box<dyn Executor>, TrainerError> {
         let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
         Ok(open(ModelSource::Bytes(&bytes), self.runtime, &self.options)?)
     }
 }
 
-/// Images of one run, with their labels where there are any.
+/// Images of one run, with their labels if there are any.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The input of the network, by name.
+    /// The network's inputs, by name.
     pub inputs: IndexMap<String, Tensor>,
     /// Class of each image.
     pub labels: Option<Vec<usize>>,
 }
 
-/// Batches, read anew each time they are asked for.
+/// Batches that are read again for each request.
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch, TrainerError>> + 'a>;
 
-/// Where images come from, always in the same order.
+/// A source of images, which always returns them in the same order.
 pub trait BatchSource {
     /// Number of images.
     fn images(&self) -> usize;
 
-    /// The images in batches that the network takes.
+    /// The images, in batches of a size that the network accepts.
     ///
     /// # Errors
-    /// What opening the data refuses.
+    /// Errors of opening the data.
     fn batches(&self) -> Result<Batches<'_>, TrainerError>;
 }
 
@@ -61,15 +61,15 @@ impl CachedBatches {
     /// Reads all of a feed.
     ///
     /// # Errors
-    /// What reading refuses.
+    /// Errors of reading the data.
     pub fn of(feed: &dyn BatchSource) -> Result<Self, TrainerError> {
         Ok(Self { batches: feed.batches()?.collect::<Result<_, _>>()? })
     }
 
-    /// Reads every `step`th batch of a feed as long as their inputs do not take more than so many bytes; `None` when they do.
+    /// Reads every `step`th batch of a feed. Returns `None` if the inputs take more than the given number of bytes.
     ///
     /// # Errors
-    /// What reading refuses.
+    /// Errors of reading the data.
     pub fn within(
         feed: &dyn BatchSource,
         step: usize,

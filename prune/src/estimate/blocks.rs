@@ -1,4 +1,4 @@
-//! How long measuring and fitting the blocks takes.
+//! Estimates how long it takes to measure and fit the blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::profile::{self, BlockProfile, SHORT_EFFORT};
 use crate::time_budget;
 
-/// Fitting for the estimate ends after this long; blocks that were not reached are estimated from those that were.
+/// Time limit for fitting during the estimate. The other blocks are estimated from the fitted ones.
 const MOST: Duration = Duration::from_secs(30);
 
 /// A block with the forms that would be fitted.
@@ -23,20 +23,20 @@ pub(super) struct BlockEstimate {
 }
 
 impl BlockEstimate {
-    /// Blocks of equal keys take about equally long.
+    /// Blocks with equal keys take about the same time.
     fn key(&self) -> String {
         let forms: Vec<&str> = self.sites.iter().map(|site| site.form.name()).collect();
         let BlockProfile { block, input, output, .. } = &self.profile;
         format!("{} {input} {output} {}", block.kind.name(), forms.join(" "))
     }
 
-    /// Time of the forms by the cost model: fitting is taken to be in proportion to it.
+    /// Time of the forms according to the cost model. The fitting time is assumed to be proportional to it.
     fn weight(&self) -> f64 {
         let forms = self.sites.iter().filter_map(|site| self.profile.variant(site.form));
         self.profile.baseline.estimate_ms + forms.map(|variant| variant.estimate_ms).sum::<f64>()
     }
 
-    /// Index, kind, and the forms or why there are none.
+    /// The index, the kind, and the forms or the reason why there are none.
     pub(super) fn row(&self) -> (usize, String, String) {
         let block = &self.profile.block;
         let forms: Vec<&str> = self.sites.iter().map(|site| site.form.name()).collect();
@@ -49,7 +49,7 @@ impl BlockEstimate {
     }
 }
 
-/// The blocks with the forms that can be fitted; none for those that were not asked for.
+/// The blocks with the forms that can be fitted. Blocks that were not requested have none.
 pub(super) fn of(cx: &Context<'_>, observer: &mut dyn Observer) -> Result<Vec<BlockEstimate>> {
     let blocks = surgery::blocks_of(&cx.original)?;
     let wanted = cx.config.goal.blocks().indices(blocks.len())?;
@@ -70,12 +70,12 @@ pub(super) fn of(cx: &Context<'_>, observer: &mut dyn Observer) -> Result<Vec<Bl
 pub(super) struct BlockTimes {
     pub(super) measuring: f64,
     pub(super) fitting: f64,
-    /// Blocks that were fitted for this.
+    /// Number of blocks that were fitted for the estimate.
     pub(super) fitted: usize,
 }
 
 impl BlockTimes {
-    /// Fits one block of each kind, in the order of the network, while there is time.
+    /// Fits one block of each kind, in network order, until the time limit.
     pub(super) fn measure(cx: &Context<'_>, blocks: &[&BlockEstimate]) -> Result<Self> {
         let mut known: BTreeMap<String, f64> = BTreeMap::new();
         let (mut measured, mut weight) = (0.0, 0.0);
@@ -100,7 +100,7 @@ impl BlockTimes {
             known.get(&block.key()).copied().unwrap_or(rate * block.weight())
         };
         let kinds = blocks.iter().map(|block| block.key()).collect::<BTreeSet<_>>();
-        // Whole networks are measured as well: once for the goal, once at the end.
+        // Whole networks are also measured: once for the goal and once at the end.
         let measuring = cx.config.latency.seconds * kinds.len() as f64 + 3.0;
         Ok(Self { measuring, fitting: blocks.iter().map(of).sum(), fitted: known.len() })
     }

@@ -1,5 +1,5 @@
-//! The estimate (dry run): what pruning would do and how long it would take. Blocks are looked at, one of each kind is fitted, a
-//! few steps are trained, and nothing is kept.
+//! The estimate (dry run): what pruning would do and how long it would take. It inspects the blocks, fits one block of
+//! each kind and trains for a few steps. It keeps no results.
 
 mod blocks;
 mod training;
@@ -23,26 +23,27 @@ use crate::words::about;
 use blocks::{BlockEstimate, BlockTimes};
 pub use training::{TrainingEstimate, of_training};
 
-/// Of the time that fitting all blocks alone takes: what selecting sets of blocks and fitting one of them as a whole takes, about.
+/// Approximate time to select sets of blocks and fit one of them as a whole, relative to the time to fit all blocks
+/// alone.
 const SELECTING: f64 = 1.5;
 
-/// The same of fitting another one.
+/// The same ratio for fitting each further set.
 const ANOTHER: f64 = 0.4;
 
-/// What pruning would do and how long each part would take.
+/// What pruning would do, and how long each part would take.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
-    /// The goal in words.
+    /// A description of the goal.
     pub goal: String,
-    /// Each block: index, kind, and its forms or why it has none.
+    /// For each block: its index, its kind, and its forms or the reason why it has none.
     pub blocks: Vec<(usize, String, String)>,
-    /// Blocks that have a form to fit.
+    /// Number of blocks with a form to fit.
     pub prunable: usize,
-    /// Calibration images.
+    /// Number of calibration images.
     pub calibration: usize,
-    /// Held-out images.
+    /// Number of held-out images.
     pub held_out: usize,
-    /// Images to report on; 0 = the held-out images serve.
+    /// Number of images for the report; 0 = the held-out images are used.
     pub validation: usize,
     /// Seconds of one pass over the held-out images.
     pub pass_seconds: f64,
@@ -50,13 +51,13 @@ pub struct Estimate {
     pub measuring_seconds: f64,
     /// Seconds to fit every block alone.
     pub fitting_seconds: f64,
-    /// Blocks that were fitted for this estimate.
+    /// Number of blocks that were fitted for this estimate.
     pub fitted: usize,
-    /// Seconds to select a set and to fit it, by experience.
+    /// Seconds to select a set and to fit it, based on experience.
     pub selecting_seconds: f64,
-    /// The training of the supernet, and the seconds to evaluate sets in it; `None` without one.
+    /// The supernet training and the seconds to evaluate sets in the supernet; `None` without a supernet.
     pub supernet: Option<(TrainingEstimate, f64)>,
-    /// The training of the pruned network and its method; `None` without one.
+    /// The training of the pruned network and its method; `None` without training.
     pub training: Option<(TrainingEstimate, Method)>,
 }
 
@@ -122,10 +123,10 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// Estimates a run of [`crate::prune`] with the same arguments. It takes seconds to a minute.
+/// Estimates a run of [`crate::prune`] with the same arguments. The estimate takes between a few seconds and a minute.
 ///
 /// # Errors
-/// As [`crate::prune`].
+/// The same errors as [`crate::prune`].
 pub fn estimate(
     model: Model,
     images: &ImageSets,
@@ -173,14 +174,15 @@ pub fn estimate(
     })
 }
 
-/// A few steps of a supernet like the one that would be trained, and the seconds to evaluate sets in it.
+/// Runs a few steps of a supernet similar to the one that would be trained. Also returns the seconds to evaluate sets
+/// in it.
 fn of_supernet(
     cx: &Context<'_>,
     config: &SupernetConfig,
     blocks: &[&BlockEstimate],
     observer: &mut dyn Observer,
 ) -> Result<(TrainingEstimate, f64)> {
-    // Mostly the form that loses least.
+    // This is usually the form with the least degradation.
     let conv = |it: &&BlockEstimate| {
         let conv = it.sites.iter().find(|site| site.form == Form::Conv);
         conv.or(it.sites.first()).cloned()
@@ -199,7 +201,7 @@ fn of_supernet(
     Ok((training, pass * sets as f64 * whole as f64 / plain as f64))
 }
 
-/// A few steps of a network like the one that would be trained.
+/// Runs a few training steps of a network similar to the one that would be trained.
 fn of_finetuning(
     cx: &Context<'_>,
     config: &FinetuneConfig,

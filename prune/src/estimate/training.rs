@@ -1,4 +1,4 @@
-//! How long a training takes, from a few of its steps.
+//! Estimates how long a training takes from a few of its steps.
 
 use std::time::Instant;
 
@@ -9,34 +9,35 @@ use updp_trainer::observer::{Observer, TrainingEvent};
 use crate::error::Result;
 use crate::words::{about, counted};
 
-/// Steps that are run.
+/// Number of steps that are run.
 const STEPS: usize = 5;
 
-/// What a few steps showed.
+/// The result of running a few steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingEstimate {
-    /// Updates of the whole training.
+    /// Number of updates in the whole training.
     pub steps: u64,
-    /// Epochs of it.
+    /// Number of epochs in the whole training.
     pub epochs: usize,
-    /// Trained tensors, and their elements.
+    /// Number of trained tensors and number of their elements.
     pub parameters: (usize, usize),
-    /// Seconds until the first step is done, itself included: differentiating, opening, comparing with the portable form.
+    /// Seconds until the end of the first step. They include differentiating, opening, and comparing with the portable
+    /// form.
     pub start: f64,
-    /// Seconds of an update: median of those after the first.
+    /// Seconds per update: the median without the first step.
     pub step: f64,
     /// Seconds to score the network after an epoch.
     pub scoring: f64,
 }
 
 impl TrainingEstimate {
-    /// Seconds that the whole training takes at this rate.
+    /// Seconds of the whole training at this rate.
     #[must_use]
     pub fn seconds(&self) -> f64 {
         self.start + self.step * self.steps as f64 + self.scoring * self.epochs as f64
     }
 
-    /// In words, two lines; `what` is trained or done.
+    /// A description in two lines. `what` names the thing that is trained or done.
     #[must_use]
     pub fn words(&self, what: &str) -> String {
         let (tensors, elements) = self.parameters;
@@ -53,10 +54,10 @@ impl TrainingEstimate {
     }
 }
 
-/// Runs the first steps of a training and keeps nothing of it.
+/// Runs the first steps of a training and discards the result.
 ///
 /// # Errors
-/// What the training refuses.
+/// The errors of the training.
 pub fn of_training(
     finetuning: &Finetuning<'_>,
     network: &Model,
@@ -90,22 +91,22 @@ pub fn of_training(
     })
 }
 
-/// Takes the times, then stops.
+/// Records the times and then stops the training.
 struct Clock<'a> {
     observer: &'a mut dyn Observer,
     started: Instant,
     /// When the last step or scoring ended.
     mark: Instant,
-    /// Steps of the whole training.
+    /// Number of steps in the whole training.
     steps: u64,
-    /// Seconds of each step; of the first with all that goes before it.
+    /// Seconds of each step. The first includes everything before it.
     times: Vec<f64>,
-    /// Whether the step at hand has its time already: a scoring came before the report of it.
+    /// Whether the current step already has its time. This is so when a scoring came before the step's report.
     is_timed: bool,
     is_over: bool,
-    /// Since when a network is scored.
+    /// When the current scoring started.
     scoring: Option<Instant>,
-    /// Seconds of a scoring that ended.
+    /// Seconds of the last finished scoring.
     scored: Option<f64>,
 }
 

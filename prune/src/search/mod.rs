@@ -1,11 +1,12 @@
-//! Which blocks to prune, by the degradations of single blocks and a latency table.
+//! Decides which blocks to prune, from the degradations of single blocks and a latency table.
 //!
-//! The table is additive: the latency of a choice is the sum over the blocks, its degradation the sum of what each
-//! block loses alone (UPDP, sec. 3). [`solve`] is exact in it; [`refine`] then looks at the few best choices
-//! together, where the sum of single degradations is only a guess. [`explore`] goes by joint degradations from the start.
+//! The table is additive: the latency of a choice is the sum over the blocks, and its degradation is the sum of the
+//! degradations of the single blocks (UPDP, sec. 3). [`solve`] is exact for this table. [`refine`] then evaluates the
+//! few best choices as a whole, because the sum of single degradations is only a guess. [`explore`] uses joint
+//! degradations from the start.
 //!
-//! Sums are counted in whole units, 1 ps and 10⁻⁹ points, so they do not depend on the order of addition and
-//! equal sums are equal. A plain `f64` sum agrees within 10⁻⁹ per block.
+//! Sums are counted in whole units, 1 ps and 10⁻⁹ points. So they do not depend on the order of addition, and equal
+//! sums compare as equal. A plain `f64` sum agrees within 10⁻⁹ per block.
 
 pub mod explore;
 mod knapsack;
@@ -16,33 +17,32 @@ pub use refine::{Refined, refine};
 
 /// Units per millisecond and per point.
 const UNITS: f64 = 1e9;
-/// Largest latency (ms) and degradation (points) that counts; more is as good as absent.
+/// Largest valid latency (ms) and degradation (points). A form with a larger value counts as absent.
 const LARGEST: f64 = 1e6;
 
-/// One way to prune a block. It is ignored when a number is not finite, or the latency is negative or above
-/// 10⁶ ms.
+/// One way to prune a block. It is ignored if a number is not finite, or if the latency is negative or above 10⁶ ms.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// Latency of the block in this form by the table, in milliseconds.
+    /// Latency of the block in this form from the table, in milliseconds.
     pub latency_ms: f64,
-    /// Points lost when only this block is pruned so. Below 0 it counts as 0: such a gain is noise, and it must
-    /// not pay for a loss elsewhere.
+    /// Degradation in points when only this block is pruned to this form. A negative value counts as 0: it is noise,
+    /// and it must not compensate for a loss elsewhere.
     pub degradation: f64,
 }
 
 /// A block: its own latency and its candidates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockCost {
-    /// Latency as it is, in milliseconds. When it is no valid latency, the block stays and counts 0 ms.
+    /// Latency of the baseline, in milliseconds. If it is not a valid latency, the block stays and counts 0 ms.
     pub baseline_ms: f64,
     /// Ways to prune it; empty = it must stay.
     pub candidates: Vec<Cost>,
 }
 
-/// Per block the index of its candidate; `None` = the block stays.
+/// For each block, the index of its candidate; `None` = the block stays.
 pub type Genome = Vec<Option<usize>>;
 
-/// A choice with its sums by the table.
+/// A choice with its sums from the table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Solution {
     /// The choice.
@@ -53,20 +53,20 @@ pub struct Solution {
     pub degradation: f64,
 }
 
-/// What to reach, and what is best among the choices that reach it. Ties go to the other sum, then to the order
-/// of the genomes.
+/// The constraint to meet, and the measure of the best choice among those that meet it. In a tie, the other sum
+/// decides, then the order of the genomes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Constraint {
-    /// Exactly this many blocks pruned; smallest degradation.
+    /// Exactly this many blocks are pruned. The smallest degradation is best.
     Count(usize),
-    /// Latency sum at most this, in milliseconds; smallest degradation.
+    /// The latency sum is at most this, in milliseconds. The smallest degradation is best.
     Latency(f64),
-    /// Degradation sum at most this, in points; fastest.
+    /// The degradation sum is at most this, in points. The fastest choice is best.
     Degradation(f64),
 }
 
 impl Constraint {
-    /// Whether the choice's sums reach the constraint.
+    /// Whether the sums of the choice meet the constraint.
     #[must_use]
     pub fn is_reached_by(&self, solution: &Solution) -> bool {
         match *self {
@@ -77,8 +77,8 @@ impl Constraint {
     }
 }
 
-/// The sums of a choice; `None` when it does not fit the blocks: another length, an candidate that is not there or
-/// is ignored.
+/// The sums of a choice. `None` if it does not fit the blocks: it has another length, or a candidate is missing or
+/// ignored.
 #[must_use]
 pub fn sum(blocks: &[BlockCost], genome: &Genome) -> Option<Solution> {
     if blocks.len() != genome.len() {
@@ -92,7 +92,7 @@ pub fn sum(blocks: &[BlockCost], genome: &Genome) -> Option<Solution> {
     Some(solution(genome.clone(), total.0, total.1))
 }
 
-/// The smallest latency there is; ties go to the cheaper candidate, then to staying.
+/// The smallest possible latency. In a tie, the less degraded candidate wins, then the unpruned block.
 #[must_use]
 pub fn fastest(blocks: &[BlockCost]) -> Solution {
     let mut total = (0, 0);
@@ -109,7 +109,7 @@ pub fn fastest(blocks: &[BlockCost]) -> Solution {
     solution(genome, total.0, total.1)
 }
 
-/// What can become of one block, in units.
+/// One choice for a block, in units.
 #[derive(Clone, Copy, Debug)]
 struct Choice {
     candidate: Option<usize>,
@@ -117,7 +117,7 @@ struct Choice {
     degradation: i64,
 }
 
-/// Staying first, then the valid candidates in order; never empty.
+/// The unpruned block first, then the valid candidates in order; never empty.
 fn choices(block: &BlockCost) -> Vec<Choice> {
     let is_latency = |ms: f64| (0.0..=LARGEST).contains(&ms);
     if !is_latency(block.baseline_ms) {

@@ -6,16 +6,17 @@ use crate::error::Result;
 use crate::search::{Constraint, Genome, fastest};
 use crate::starting_network::StartingNetwork;
 
-/// The target lies this much below the goal: measuring the result again gives another number.
+/// The target is the goal times this factor, because another measurement of the result gives another number.
 const MARGIN: f64 = 0.97;
 
-/// Most attempts.
+/// Maximum number of attempts.
 const ATTEMPTS: usize = 8;
 
-/// At most this factor more is saved by the next attempt: a measurement in a slow spell must not prune half of the network.
+/// Limit on the factor by which the next attempt may save more. A measurement in a slow period must not prune half of
+/// the network.
 const MOST_MORE: f64 = 1.5;
 
-/// What the attempts found.
+/// The results of the attempts.
 #[derive(Default)]
 struct Attempts {
     tried: Vec<(Genome, f64)>,
@@ -46,7 +47,7 @@ impl Selector<'_> {
             attempts.tried.extend(selection.tried.iter().cloned());
             let mut after = self.pruned_ms(&selection.genome)?;
             if last.as_ref() == Some(&selection.genome) {
-                // Another target, the same network: the last line says all of it.
+                // Another target gave the same network. The last line already says everything.
                 attempts.explanation.pop();
             }
             attempts.explanation.push(format!(
@@ -63,21 +64,21 @@ impl Selector<'_> {
             } else if attempts.best.as_ref().is_none_or(|(known, _)| after < *known) {
                 attempts.best = Some((after, selection.genome));
             }
-            // As much more as was missing, and a little.
+            // Asks for the missing amount and a little more.
             let got = (original_ms - after).max(needed * 0.1);
             saving = Some(aimed * (needed / got).clamp(1.0, MOST_MORE) + 0.02 * needed);
         }
         self.finish(attempts)
     }
 
-    /// Fits the sets of the shortlist and keeps the fastest network; its latency.
+    /// Fits the sets of the shortlist and keeps the fastest network. Returns its latency.
     fn fit_shortlist(
         &mut self,
         attempts: &mut Attempts,
         selection: Selection,
         wanted_ms: f64,
     ) -> Result<f64> {
-        // The written network may differ from the one that was measured, and every measurement from the one before.
+        // The written network may differ from the measured one, and two measurements always differ.
         let reached = |selector: &mut Self, genome: &Genome| {
             Ok(selector.pruned_ms(genome)? <= wanted_ms * MARGIN)
         };

@@ -1,4 +1,5 @@
-//! Selects blocks until few enough multiply-adds are left. They are counted, not measured, so every machine selects alike.
+//! Selects blocks until few enough multiply-adds are left. They are counted, not measured, so every machine selects the
+//! same blocks.
 
 use updp_passes::{ModelSummary, pipeline};
 
@@ -19,7 +20,7 @@ impl Selector<'_> {
         found
     }
 
-    /// With costs that are multiply-adds, in [`MACS_UNIT`].
+    /// Uses multiply-adds as costs, in [`MACS_UNIT`].
     fn with_macs(
         &mut self,
         costs: &[BlockCost],
@@ -41,7 +42,7 @@ impl Selector<'_> {
                 "{wanted:.2} million of {whole:.2} million multiply-adds may be left; the set that was selected for it leaves {left:.2} million"
             ));
             if left > wanted && !is_last {
-                // Neighbouring blocks are merged with each other: the sums are not quite the network.
+                // Neighbouring blocks are merged with each other, so the sums differ slightly from the network.
                 bound -= (left - wanted).max(0.001 * whole);
                 continue;
             }

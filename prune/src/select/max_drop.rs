@@ -1,4 +1,4 @@
-//! Selects as many blocks as a bound on the loss allows.
+//! Selects as many blocks as a degradation bound allows.
 
 use super::search::Counting;
 use super::{Selection, Selector};
@@ -7,7 +7,7 @@ use crate::search::{Constraint, Genome, sum};
 use crate::starting_network::StartingNetwork;
 use crate::words::counted;
 
-/// Most attempts: sums of blocks are not the network.
+/// Maximum number of attempts. Several are needed because the sum of single blocks differs from the network.
 const ATTEMPTS: usize = 5;
 
 impl Selector<'_> {
@@ -47,7 +47,7 @@ impl Selector<'_> {
             if holds && best.as_ref().is_none_or(|(known, ..)| latency < *known) {
                 best = Some((latency, selection.genome, start));
             }
-            // Single blocks overstate the loss: the layers behind them are solved for again.
+            // Single blocks overstate the loss, because the layers behind them are solved again.
             bound *= if holds { (points / lost.max(0.01)).clamp(1.6, 4.0) } else { 0.7 };
             if !holds && best.is_some() {
                 break;

@@ -1,4 +1,5 @@
-//! The stage that selects blocks: from a goal to a set of blocks, approached again until the network itself meets the goal.
+//! The stage that selects blocks. It goes from a goal to a set of blocks and repeats this until the network itself
+//! meets the goal.
 
 mod latency;
 mod macs;
@@ -24,21 +25,21 @@ use crate::starting_network::{self, StartingNetwork};
 pub use sets::SetEvaluator;
 pub(crate) use shortlist::length as shortlist_length;
 
-/// Seconds to measure a whole network.
+/// Seconds for measuring a whole network.
 const NETWORK_SECONDS: f64 = 1.5;
 
-/// A set of blocks that was selected, and the sets that were evaluated for it.
+/// A selected set of blocks, and the sets that were evaluated to find it.
 #[derive(Clone, Debug)]
 pub struct Selection {
     /// The set.
     pub genome: Genome,
-    /// Sets that were evaluated together, in order, with the points that they lose.
+    /// Sets that were evaluated as a whole, in order, with their degradation in points.
     pub tried: Vec<(Genome, f64)>,
-    /// Sets that were fitted as a whole, with the points that they lose.
+    /// Sets that were fitted as a whole, with their degradation in points.
     pub shortlist: Vec<(Genome, f64)>,
-    /// How the selection came about, in sentences.
+    /// How the selection was made, in sentences.
     pub explanation: Vec<String>,
-    /// Share of the original's multiply-adds that is left, where it was the goal.
+    /// Share of the original's multiply-adds that is left, if the goal sets this share.
     pub macs_share: Option<f64>,
 }
 
@@ -47,13 +48,13 @@ impl Selection {
         Self { genome, tried, shortlist: Vec::new(), explanation, macs_share: None }
     }
 
-    /// Points that a set loses when it is fitted as a whole; `None` where it was not fitted.
+    /// Degradation of a set that was fitted as a whole, in points; `None` if it was not fitted.
     #[must_use]
     pub fn fitted_degradation(&self, genome: &Genome) -> Option<f64> {
         self.shortlist.iter().find(|(own, _)| own == genome).map(|(_, points)| *points)
     }
 
-    /// The selection in sentences; `start` is the network of the selected blocks.
+    /// Describes the selection in sentences. `start` is the network of the selected blocks.
     #[must_use]
     pub fn words(&self, start: &StartingNetwork) -> Vec<String> {
         let blocks = start.pruned().iter().map(|(index, form)| format!("{index} {}", form.name()));
@@ -81,13 +82,13 @@ impl NetworkLatency {
         Ok(Self { table, compiled })
     }
 
-    /// The original, compiled.
+    /// The compiled original.
     #[must_use]
     pub fn compiled(&self) -> &Model {
         &self.compiled
     }
 
-    /// Milliseconds of the compiled original.
+    /// Latency of the compiled original, in milliseconds.
     ///
     /// # Errors
     /// Errors of running it.
@@ -95,7 +96,7 @@ impl NetworkLatency {
         Ok(self.table.latencies_in(&[&self.compiled], NETWORK_SECONDS)?[0])
     }
 
-    /// Milliseconds of the compiled original and of a network, which is compiled first.
+    /// Latencies of the compiled original and of a network, in milliseconds. The network is compiled first.
     ///
     /// # Errors
     /// Errors of compiling and running.
@@ -118,7 +119,7 @@ impl NetworkLatency {
 /// Returns the selection, its network, and the search for the report.
 ///
 /// # Errors
-/// Errors of fitting, running and measuring; T0006 when results cannot be kept.
+/// Errors of fitting, running and measuring; T0006 when results cannot be stored.
 pub fn select(
     cx: &Context<'_>,
     candidates: &CandidateSet,
@@ -159,7 +160,7 @@ impl Selector<'_> {
         let constraint = Constraint::Count(count);
         let costs = &self.candidates.costs;
         let selection = self.propose(costs, constraint, search::Counting::Mixed)?;
-        // Searches evaluate sets on their way that do not reach the goal.
+        // Searches also evaluate sets that do not meet the goal.
         self.best_of_shortlist(selection, |_, genome| {
             Ok(sum(costs, genome).is_some_and(|sum| constraint.is_reached_by(&sum)))
         })

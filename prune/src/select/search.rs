@@ -1,4 +1,5 @@
-//! Which set of blocks meets a constraint with the least degradation: by single blocks first, or by sets from the start.
+//! Finds the set of blocks that meets a constraint with the least degradation, from single blocks first or from whole
+//! sets.
 
 use updp_ir::Model;
 use updp_passes::ModelSummary;
@@ -32,7 +33,8 @@ const TRIALS: EvaluationBudget = EvaluationBudget { macs: 3_000_000_000_000, lea
 pub(crate) const SEARCH: EvaluationBudget =
     EvaluationBudget { macs: 24_000_000_000_000, least: 32, most: 256 };
 
-/// A goal that is approached again gets this part of the evaluations: the archive knows most of the useful sets.
+/// A repeated search for a goal gets the evaluations divided by this number, because the archive already knows most of
+/// the useful sets.
 const APPROACHED_AGAIN: usize = 4;
 
 impl EvaluationBudget {
@@ -47,14 +49,14 @@ impl EvaluationBudget {
 /// How a degradation is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counting {
-    /// Answers and overlap, half and half.
+    /// Half answers and half overlap.
     Mixed,
-    /// Answers only, where a bound is on them.
+    /// Answers only, if a bound applies to them.
     Answers,
 }
 
 impl Counting {
-    /// Points that a network loses.
+    /// Degradation of a network, in points.
     pub(super) fn points(self, before: &Score, after: &Score) -> f64 {
         match self {
             Self::Mixed => before.degradation(after),
@@ -85,7 +87,7 @@ impl Selector<'_> {
         self.cx.config.search.evaluations.unwrap_or_else(default)
     }
 
-    /// By the degradations of single blocks, then by changes of the best sets, evaluated together.
+    /// Uses the degradations of single blocks first. Then it evaluates changes of the best sets as a whole.
     fn refined(
         &mut self,
         costs: &[BlockCost],
@@ -108,7 +110,7 @@ impl Selector<'_> {
         Ok(Selection::new(refined.best.genome, refined.tried, explanation))
     }
 
-    /// By sets that are evaluated together from the start.
+    /// Evaluates whole sets from the start.
     fn explored(
         &mut self,
         costs: &[BlockCost],
@@ -141,7 +143,7 @@ impl Selector<'_> {
         Ok(Selection::new(found.best.genome, tried.collect(), vec![explanation]))
     }
 
-    /// The search for the report; `None` for the one that goes by single blocks.
+    /// The search for the report; `None` for a search by single blocks.
     pub(super) fn search_outcome(&self) -> Option<SearchOutcome> {
         let strategy = self.cx.config.strategy()?;
         let sets = |front: Vec<Evaluated>| {
@@ -160,7 +162,7 @@ impl Selector<'_> {
     }
 }
 
-/// Tells what a set loses, in points, and how many of `total` evaluations are done.
+/// Returns the degradation of a set, in points, and reports how many of `total` evaluations are done.
 fn joint<'s>(
     cx: &'s Context<'_>,
     candidates: &'s CandidateSet,

@@ -1,4 +1,5 @@
-//! Evaluates sets of blocks together, as the blocks were fitted alone or in a supernet, and remembers the scores.
+//! Evaluates sets of blocks as a whole and stores the scores. The blocks are as they were fitted alone, or in a
+//! supernet.
 
 use updp_trainer::evaluator::Score;
 use updp_trainer::hash::Fnv;
@@ -17,11 +18,11 @@ pub struct SetEvaluator {
 }
 
 impl SetEvaluator {
-    /// Sets are evaluated as the blocks were fitted alone. The scores of a search by joint degradation are kept beside the
-    /// fitted blocks.
+    /// Evaluates sets with the blocks as they were fitted alone. The scores of a search by joint degradation are stored
+    /// beside the fitted blocks.
     ///
     /// # Errors
-    /// T0006 when the kept scores cannot be read.
+    /// T0006 when the stored scores cannot be read.
     pub fn of_fitted(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Self> {
         let name = format!("sets{:016x}.jsonl", Fnv::of(candidates.key().as_bytes()));
         let folder = cx.checkpoint.folder().filter(|_| cx.config.strategy().is_some());
@@ -32,10 +33,10 @@ impl SetEvaluator {
         Ok(Self { cache, supernet: None })
     }
 
-    /// Sets are evaluated in a trained supernet; `hash` tells it from others.
+    /// Evaluates sets in a trained supernet; `hash` identifies the supernet.
     ///
     /// # Errors
-    /// T0006 when the kept scores cannot be read.
+    /// T0006 when the stored scores cannot be read.
     pub fn of_supernet(cx: &Context<'_>, supernet: Supernet, hash: u64) -> Result<Self> {
         let cache = match cx.checkpoint.folder() {
             Some(folder) => {
@@ -46,10 +47,10 @@ impl SetEvaluator {
         Ok(Self { cache, supernet: Some(supernet) })
     }
 
-    /// The score of a set, from the cache where it is known.
+    /// The score of a set. A known score comes from the cache.
     ///
     /// # Errors
-    /// T0006 when the score cannot be kept; errors of running networks.
+    /// T0006 when the score cannot be stored; errors of running networks.
     pub fn score(
         &mut self,
         cx: &Context<'_>,
@@ -74,7 +75,7 @@ impl SetEvaluator {
         self.supernet.as_ref()
     }
 
-    /// Where sets are evaluated, in words.
+    /// A description of the network in which sets are evaluated.
     #[must_use]
     pub fn place(&self) -> &'static str {
         if self.supernet.is_some() { "in the supernet" } else { "as the blocks were fitted alone" }

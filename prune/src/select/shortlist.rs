@@ -1,4 +1,4 @@
-//! The shortlist: the sets that lose least together are fitted as a whole, and the best of them is taken.
+//! The shortlist: the sets with the least joint degradation are fitted as a whole, and the best of them is used.
 
 use super::{Selection, Selector};
 use crate::error::Result;
@@ -11,26 +11,27 @@ use crate::time_budget;
 const LENGTH: usize = 4;
 const SHORT_LENGTH: usize = 2;
 
-/// A set is not fitted as a whole when it loses more than twice the points of the best one and this many more.
+/// A set is not fitted as a whole if its degradation exceeds twice that of the best set by more than this many points.
 const MARGIN: f64 = 2.0;
 
-/// Most sets that are fitted as a whole.
+/// Maximum number of sets that are fitted as a whole.
 pub(crate) fn length(asked: Option<usize>, fitter: &Fitter<'_>) -> usize {
     let default = if time_budget::is_costly(fitter) { SHORT_LENGTH } else { LENGTH };
     asked.unwrap_or(default)
 }
 
 impl Selector<'_> {
-    /// Fits the sets of the shortlist as a whole. The first one is the set selected so far; another one is taken where it
-    /// loses less by more than noise. The layers behind compensate for some blocks better than for others, and only the
-    /// fit of the whole shows it. Other sets must reach the goal and not lose far more together ([`MARGIN`]).
+    /// Fits the sets of the shortlist as a whole. The first is the set selected so far. Another set replaces it if its
+    /// degradation is smaller by more than noise. The layers behind compensate for some blocks better than for others,
+    /// and only the fit of the whole set shows this. Other sets must meet the goal and must not lose far more as a
+    /// whole ([`MARGIN`]).
     pub(super) fn best_of_shortlist(
         &mut self,
         mut selection: Selection,
         mut reaches: impl FnMut(&mut Self, &Genome) -> Result<bool>,
     ) -> Result<(Selection, StartingNetwork)> {
         let config = self.cx.config;
-        // The loss of a subnet of the supernet is known already.
+        // The degradation of a subnet of the supernet is already known.
         let most = if self.sets.supernet().is_some() && config.starts_from_supernet() {
             1
         } else {
@@ -60,11 +61,11 @@ impl Selector<'_> {
         Ok((selection, best))
     }
 
-    /// How the set was taken from the shortlist, in a sentence; `least` is its degradation.
+    /// Explains in a sentence how the set was chosen from the shortlist; `least` is its degradation.
     fn words(&self, selection: &Selection, least: f64) -> String {
         let shortlist = &selection.shortlist;
         let lost = shortlist.iter().map(|(_, lost)| format!("{lost:.2}"));
-        // Sets that lose less are as good as the one taken, for all these images say.
+        // Sets with a smaller degradation are no better than the chosen one, as far as these images can tell.
         let is_even = shortlist.iter().any(|(_, lost)| *lost < least);
         let why = if is_even {
             let images = self.cx.evaluator.images();
@@ -79,8 +80,9 @@ impl Selector<'_> {
         )
     }
 
-    /// Points within which two degradations are even: one standard error of the half that counts images. With the share d of
-    /// the n held-out images that the network answers differently from the original, `50·√(d/n)`.
+    /// Degradations that differ by at most this many points count as equal: one standard error of the half that counts
+    /// images. It is `50·√(d/n)`. d is the share of the n held-out images that the network answers differently from the
+    /// original.
     fn noise(&self, start: &StartingNetwork) -> f64 {
         let images = self.cx.evaluator.images().max(1) as f64;
         let score = start.score();
@@ -89,7 +91,7 @@ impl Selector<'_> {
     }
 }
 
-/// The other sets that were evaluated and do not lose far more, least first.
+/// The other evaluated sets that do not lose far more, with the least degradation first.
 fn others(selection: &Selection) -> Vec<(Genome, f64)> {
     let own = selection.tried.iter().find(|(genome, _)| *genome == selection.genome);
     let most_lost = own.map_or(f64::NEG_INFINITY, |(_, joint)| 2.0 * joint.max(0.0) + MARGIN);

@@ -1,10 +1,10 @@
-//! The closed-form fit: a pruned block solved for by ridge regression, without labels and without gradients.
+//! The closed-form fit. It solves for a pruned block by ridge regression, without labels and without gradients.
 //!
-//! What the operator reads comes from the network pruned so far, what it should make from the original:
-//! `t = z − s`, the original's sum before the end activation less the shortcut of the pruned network. So
-//! shrinking the weights shrinks the block toward its shortcut, and an error made further up is mended on the
-//! way. Where the block ends in a rectifier, only what passes it counts: where the original is
-//! cut off, the target becomes what the operator makes anyway, and the same factor solves again.
+//! The operator's inputs come from the network pruned so far, and its targets from the original: `t = z − s`, the
+//! original's sum before the end activation minus the shortcut of the pruned network. So shrinking the weights shrinks
+//! the block toward its shortcut, and the fit corrects errors of earlier blocks. If the block ends in a rectifier, only
+//! values that pass it count: where the original is cut off, the target becomes the operator's own output, and the same
+//! factor is used to solve again.
 
 mod draw;
 mod equations;
@@ -32,29 +32,29 @@ use normal::{Shape, Solved};
 use rows::Rows;
 use table::sum;
 
-/// What part of the rows an unknown is drawn for more than [`WIDE`] unknowns: one third.
+/// Above [`WIDE`] unknowns, the number of rows per unknown is divided by this.
 const FEWER: usize = 3;
 
-/// The equations have no solution that can be computed.
+/// The equations have no computable solution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unsolved {
     size: usize,
 }
 
-/// How a fit is made.
+/// The settings of a fit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FitSettings {
-    /// Rows for each unknown of an output channel.
+    /// Number of rows for each unknown of an output channel.
     pub rows_per_unknown: usize,
-    /// Fewest and most rows, where the data give them.
+    /// Minimum and maximum number of rows, if the data provide them.
     pub rows: (usize, usize),
-    /// Most bytes of rows.
+    /// Maximum number of bytes of rows.
     pub row_bytes: usize,
-    /// Ridge strengths ρ to choose among, falling, relative to the mean of the Gram matrix's diagonal.
+    /// Candidate ridge strengths ρ in falling order, relative to the mean of the Gram matrix's diagonal.
     pub ridges: Vec<f64>,
-    /// Rounds of solving through the end activation.
+    /// Number of rounds of solving through the end activation.
     pub sweeps: usize,
-    /// Seed of the rows that are drawn.
+    /// Seed for drawing rows.
     pub seed: u64,
 }
 
@@ -72,22 +72,24 @@ impl Default for FitSettings {
 }
 
 impl FitSettings {
-    /// Rows to draw for so many unknowns of an output channel.
+    /// Number of rows to draw for this many unknowns of an output channel.
     #[must_use]
     pub fn rows_for(&self, unknowns: usize) -> usize {
         let (least, most) = self.rows;
-        // Many unknowns come with few positions of many channels: more rows would be more of the same images.
+        // Layers with many unknowns have few positions and many channels. More rows would only come from the same
+        // images.
         let each =
             if unknowns > WIDE { self.rows_per_unknown / FEWER } else { self.rows_per_unknown };
         let rows = (each * unknowns).clamp(least, most);
         rows.min(self.row_bytes / (4 * unknowns).max(1)).max(2)
     }
 
-    /// Multiply-adds of solving for so many unknowns: the Gram matrix, and a few factors of it.
+    /// Multiply-adds of solving for this many unknowns: the Gram matrix and a few factorizations of it.
     #[must_use]
     pub fn solving_macs(&self, unknowns: usize) -> u64 {
         let (rows, unknowns) = (self.rows_for(unknowns) as u64, unknowns as u64);
-        // Half of a symmetric matrix, in f64: twice the time a multiply-add. Three factors of a sixth of the cube each, as often.
+        // Half of a symmetric matrix in f64 takes twice the time per multiply-add. Three factorizations take a sixth of
+        // the cube each, also at twice the time.
         rows * unknowns * unknowns + unknowns.pow(3)
     }
 }
@@ -95,11 +97,11 @@ impl FitSettings {
 /// A fitted form of a block.
 #[derive(Clone, Debug)]
 pub struct FittedForm {
-    /// Where it goes.
+    /// The site that it fits.
     pub site: Site,
-    /// What goes there.
+    /// The fitted operator or the dropped branch.
     pub fitted: Fitted,
-    /// Ridge strength; `None` where nothing is solved.
+    /// Ridge strength; `None` if nothing is solved.
     pub ridge: Option<f64>,
     /// `Σ‖a − â‖² / Σ‖a − mean a‖²` of the block's output `a` on held-out rows.
     pub output_error: f64,
@@ -114,19 +116,19 @@ impl FittedForm {
 /// A network, its pruned state, and the data.
 #[derive(Clone, Copy)]
 pub struct Fit<'a> {
-    /// How networks are run.
+    /// The settings for running networks.
     pub runner: &'a Runner,
     /// The original, prepared.
     pub original: &'a Model,
-    /// The network pruned so far; values keep their names.
+    /// The network pruned so far. Its values keep their names.
     pub current: &'a Model,
-    /// The value that the images are given at; `None` = the networks' inputs.
+    /// The value at which the images are given; `None` = at the inputs of the networks.
     pub cut: Option<&'a str>,
-    /// Images to solve with.
+    /// Images that the fit solves with.
     pub calibration: Flow<'a>,
-    /// Images to choose the ridge by.
+    /// Images that decide the ridge.
     pub held_out: Flow<'a>,
-    /// How.
+    /// The settings of the fit.
     pub settings: &'a FitSettings,
 }
 
@@ -137,7 +139,7 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Unknowns of an output channel; 1 where nothing is solved.
+    /// Number of unknowns of an output channel; 1 if nothing is solved.
     fn unknowns(&self) -> usize {
         let is_solved = self.sites.iter().any(|site| site.form != Form::Drop);
         if is_solved { self.sites[0].in_channels * self.window.taps() } else { 1 }
@@ -145,20 +147,20 @@ impl Group<'_> {
 }
 
 impl Fit<'_> {
-    /// Every site of one block, solved for; of each the ridge with the smallest error on held-out rows.
-    /// Dropping the branch is among them where a site says so.
+    /// Solves for every site of one block. Each site uses the ridge with the smallest error on held-out rows. If a site
+    /// allows it, the results include dropping the branch.
     ///
     /// # Errors
-    /// T0005 when the equations have no solution; what running refuses.
+    /// T0005 when the equations have no solution; errors of running the model.
     pub fn block(&self, sites: &[Site]) -> Result<Vec<FittedForm>, TrainerError> {
         self.all(groups(sites).into(), &|_, _| true)
     }
 
-    /// As [`Self::block`], from few unknowns to many, without the sites that `is_needed` has no use for after what was
-    /// found before.
+    /// The same as [`Self::block`], in order from few unknowns to many. Skips the sites for which `is_needed` returns
+    /// false, given the earlier results.
     ///
     /// # Errors
-    /// As [`Self::block`].
+    /// The same errors as [`Self::block`].
     pub fn block_where(
         &self,
         sites: &[Site],
@@ -196,7 +198,7 @@ impl Fit<'_> {
         Ok(found)
     }
 
-    /// How many groups, from the first one on, are drawn in one run: with many unknowns one by itself.
+    /// Number of groups, starting with the first, that are drawn in one run. A group with many unknowns is drawn alone.
     fn together(&self, groups: &VecDeque<Group<'_>>) -> usize {
         let mut bytes = 0;
         let fitting = groups.iter().take_while(|group| {
@@ -212,11 +214,10 @@ impl Fit<'_> {
         Wanted { site: group.sites[0], window: group.window, rows }
     }
 
-    /// The weights of a layer that stays, solved for again so that it makes of the pruned network's values what the
-    /// original made of its own. The change is shrunk, not the weights. `None` where no change is better.
-    ///
+    /// Solves again for the weights of a kept layer, so that it maps the values of the pruned network to the layer's
+    /// original outputs. The ridge shrinks the change, not the weights. `None` if no change is better.
     /// # Errors
-    /// As [`Self::block`].
+    /// The same errors as [`Self::block`].
     pub fn layer(&self, layer: &Layer) -> Result<Option<FittedForm>, TrainerError> {
         let site = &layer.site;
         let base = Solved::of(&layer.map);
@@ -275,7 +276,7 @@ impl Fit<'_> {
     }
 }
 
-/// Sites by what they read: a pointwise one is the centre tap of the others' window.
+/// Groups sites by their inputs. A pointwise site uses the centre tap of the others' window.
 fn groups(sites: &[Site]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut order: Vec<&Site> = sites.iter().collect();

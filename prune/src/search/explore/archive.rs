@@ -1,16 +1,16 @@
-//! Everything that was evaluated, and what it answers.
+//! The archive of all evaluated genomes and the queries on it.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::super::{BlockCost, Constraint, Genome, Solution, choices, solution, sum};
 
-/// A choice with what it loses.
+/// A choice with its degradation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluated {
-    /// The choice with its sums by the table.
+    /// The choice with its sums from the table.
     pub solution: Solution,
-    /// What all its blocks together lose, in points; ∞ where that is no number.
+    /// Joint degradation of all its blocks, in points; ∞ if it is not a number.
     pub joint_degradation: f64,
 }
 
@@ -22,7 +22,7 @@ impl Evaluated {
     }
 }
 
-/// Every genome that was evaluated, once and in order, with the unpruned network, which loses nothing.
+/// Every evaluated genome, once and in order, with the unpruned network, whose degradation is 0.
 #[derive(Clone, Debug)]
 pub struct Archive {
     unpruned: Evaluated,
@@ -31,7 +31,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// An archive of these blocks in which nothing was evaluated.
+    /// An archive of these blocks without any evaluation.
     #[must_use]
     pub fn new(blocks: &[BlockCost]) -> Self {
         let latency = blocks.iter().map(|block| choices(block)[0].latency).sum();
@@ -40,7 +40,8 @@ impl Archive {
         Self { unpruned, entries: Vec::new(), index: BTreeMap::new() }
     }
 
-    /// The same evaluations of the same blocks with the costs of `blocks`; what does not fit them is left out.
+    /// The same evaluations of the same blocks with the costs of `blocks`. Genomes that do not fit `blocks` are left
+    /// out.
     #[must_use]
     pub fn over(&self, blocks: &[BlockCost]) -> Self {
         let mut own = Self::new(blocks);
@@ -52,13 +53,13 @@ impl Archive {
         own
     }
 
-    /// What was evaluated, in order, without the unpruned network.
+    /// The evaluated genomes in order, without the unpruned network.
     #[must_use]
     pub fn entries(&self) -> &[Evaluated] {
         &self.entries
     }
 
-    /// What a genome loses, in points; `None` when it was not evaluated.
+    /// Degradation of a genome, in points; `None` if it was not evaluated.
     #[must_use]
     pub fn degradation_of(&self, genome: &Genome) -> Option<f64> {
         if *genome == self.unpruned.solution.genome {
@@ -82,19 +83,21 @@ impl Archive {
         (best.solution.clone(), best.joint_degradation)
     }
 
-    /// The choices that no other is both faster than and cheaper than, the unpruned network among them; slowest first.
+    /// The choices for which no other choice is both faster and less degraded, including the unpruned network. The
+    /// slowest comes first.
     #[must_use]
     pub fn front_by_latency(&self) -> Vec<Evaluated> {
         self.front(|it| it.solution.latency_ms)
     }
 
-    /// The choices that no other prunes at least as many blocks as and loses less than; fewest blocks first.
+    /// The choices for which no other choice prunes at least as many blocks with less degradation. The fewest blocks
+    /// come first.
     #[must_use]
     pub fn front_by_count(&self) -> Vec<Evaluated> {
         self.front(|it| -(it.count() as f64))
     }
 
-    /// Front of the joint degradation against something, less of which is better; least degraded first.
+    /// Pareto front of the joint degradation and a second quantity to minimize. The least degraded choice comes first.
     fn front(&self, what: impl Fn(&Evaluated) -> f64) -> Vec<Evaluated> {
         let mut all: Vec<&Evaluated> = self.entries.iter().chain([&self.unpruned]).collect();
         all.sort_by(|a, b| {
@@ -115,7 +118,7 @@ impl Archive {
     }
 }
 
-/// Whether a choice may be taken for a constraint at all.
+/// Whether a choice is allowed under a constraint.
 fn admits(constraint: Constraint, it: &Evaluated) -> bool {
     match constraint {
         Constraint::Degradation(bound) => it.joint_degradation <= bound,
@@ -123,7 +126,7 @@ fn admits(constraint: Constraint, it: &Evaluated) -> bool {
     }
 }
 
-/// The better one first.
+/// Orders two choices; the better one comes first.
 pub(super) fn compare(constraint: Constraint, a: &Evaluated, b: &Evaluated) -> Ordering {
     let key = |it: &Evaluated| match constraint {
         Constraint::Degradation(bound) if it.joint_degradation <= bound => {

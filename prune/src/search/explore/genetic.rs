@@ -1,7 +1,8 @@
-//! The genetic search: a population of genomes that reach the constraint, the better half of which lives on.
+//! The genetic search: a population of genomes that meet the constraint. The better half survives each generation.
 //!
-//! A child takes each gene from one of two parents, each the better of two that were drawn; some genes change, and the
-//! child is repaired until it reaches the constraint. One that was evaluated before is not taken: an evaluation is the dear thing.
+//! A child takes each gene from one of two parents. Each parent is the better of two drawn genomes. Some genes mutate,
+//! and the child is repaired until it meets the constraint. A child that was evaluated before is rejected, because
+//! evaluations are the expensive part.
 
 use super::super::{Genome, Solution};
 use super::archive::{Evaluated, compare};
@@ -9,13 +10,13 @@ use super::space::Space;
 use super::{DRAWS, Trial};
 use updp_trainer::seed::Generator;
 
-/// Genomes that are drawn for a parent.
+/// Number of genomes drawn for each parent.
 const TOURNAMENT: usize = 2;
 /// Smallest and largest population.
 const POPULATION: (usize, usize) = (8, 32);
-/// Generations a budget is laid out for.
+/// Number of generations that the budget is planned for.
 const GENERATIONS: usize = 8;
-/// Of so many children one is its first parent, mutated: without crossover.
+/// One child in this many is a mutated copy of its first parent, without crossover.
 const CLONES: usize = 4;
 
 /// Evaluates generation after generation until the budget is used up or nothing new is found.
@@ -58,7 +59,7 @@ pub(super) fn run<E>(
     Ok(())
 }
 
-/// The best that earlier searches evaluated.
+/// The best genomes that earlier searches evaluated.
 fn known<E>(trial: &Trial<'_, E>, space: &Space, most: usize) -> Vec<Evaluated> {
     let entries = trial.archive.entries().iter();
     let mut known: Vec<Evaluated> =
@@ -74,7 +75,7 @@ struct Population<'a> {
 }
 
 impl Population<'_> {
-    /// Evaluates a genome and takes it in, unless it is a member; `false` when no evaluation was left for it.
+    /// Evaluates a genome and adds it, unless it is already a member. Returns `false` if no evaluation was left for it.
     fn join<E>(&mut self, trial: &mut Trial<'_, E>, genome: &Genome) -> Result<bool, E> {
         if self.members.iter().any(|it| it.solution.genome == *genome) {
             return Ok(true);
@@ -86,14 +87,14 @@ impl Population<'_> {
         Ok(true)
     }
 
-    /// The best so many live on.
+    /// Keeps the best `most` members.
     fn keep(&mut self, most: usize) {
         self.members.sort_by(|a, b| compare(self.space.constraint, a, b));
         self.members.truncate(most.max(1));
     }
 }
 
-/// A child that was not evaluated yet, by the parents or, where they have no more, drawn.
+/// A child that was not evaluated yet. It comes from the parents or, if they yield no new child, from a random draw.
 fn breed<E>(
     trial: &Trial<'_, E>,
     space: &Space,
@@ -123,7 +124,7 @@ fn breed<E>(
     (0..DRAWS).map(|_| space.draw(generator)).find(is_new)
 }
 
-/// The best of a few that are drawn; parents are sorted, the best first.
+/// The best of a few drawn parents. Parents are sorted, the best first.
 fn parent<'a>(parents: &'a [Evaluated], generator: &mut Generator) -> Option<&'a Genome> {
     if parents.is_empty() {
         return None;

@@ -1,14 +1,16 @@
-//! The greedy search: from the unpruned network, each time the change that costs least for what it gives.
-//!
-//! A change prunes one more block or makes a pruned one faster. By a count the least degraded is taken, else the one of the least joint
-//! degradation for the time it saves. Where evaluations do not suffice for all changes, those the table thinks best are looked at;
+//! The greedy search. It starts from the unpruned network and always takes the change with the lowest cost for its
+//! gain.
+//! A change prunes one more block or makes a pruned block faster. If blocks are counted, the search takes the change
+//! with the least degradation. Otherwise it takes the change with the least joint degradation for the time that it
+//! saves. If the evaluations do not suffice for all changes, only those that the table ranks best are evaluated. If no
+//! evaluation is left, the table alone decides.
 //! where none is left, the table alone decides.
 
 use super::super::{Choice, Constraint, Genome};
 use super::Trial;
 use super::space::Space;
 
-/// Takes changes until the constraint is reached, or for a degradation bound until none is within it.
+/// Takes changes until the constraint is met. For a degradation bound, takes changes until no change stays within it.
 pub(super) fn run<E>(trial: &mut Trial<'_, E>, space: &Space) -> Result<(), E> {
     let mut genome: Genome = vec![None; space.options.len()];
     let mut degradation = 0.0;
@@ -22,7 +24,7 @@ pub(super) fn run<E>(trial: &mut Trial<'_, E>, space: &Space) -> Result<(), E> {
         let mut changes = changes(space, &genome);
         let by_table = |it: &Change| it.told / it.gain;
         changes.sort_by(|a, b| by_table(a).total_cmp(&by_table(b)));
-        // One is left for where it ends.
+        // One evaluation is kept for the final genome.
         let looked = trial.left.saturating_sub(1) / steps.max(2);
         steps = steps.saturating_sub(1);
         let mut best: Option<(f64, Genome, f64)> = None;
@@ -38,14 +40,14 @@ pub(super) fn run<E>(trial: &mut Trial<'_, E>, space: &Space) -> Result<(), E> {
         }
         match (best, changes.into_iter().next()) {
             (Some((_, next, joint)), _) => (genome, degradation) = (next, joint),
-            // No evaluation is left: what was found so far is all for a degradation bound.
+            // No evaluation is left. For a degradation bound, the search ends with the best genome so far.
             (None, Some(change)) if !is_price => genome = change.genome,
             _ => return Ok(()),
         }
     }
 }
 
-/// Steps to the constraint, as the table sees it.
+/// Number of steps to the constraint, according to the table.
 fn steps<E>(trial: &Trial<'_, E>, space: &Space) -> usize {
     let told = super::super::solve(trial.blocks, space.constraint, 1);
     told.first().map_or(1, |solution| solution.genome.iter().flatten().count())
@@ -53,7 +55,7 @@ fn steps<E>(trial: &Trial<'_, E>, space: &Space) -> usize {
 
 struct Change {
     genome: Genome,
-    /// What it costs by the table, at least a little.
+    /// Cost according to the table, with a small lower bound.
     told: f64,
     /// Latency saved, in units, or 1 where blocks are counted.
     gain: f64,

@@ -1,12 +1,13 @@
-//! Searches over sets of blocks by what they lose together: genetic, greedy and random, each with so many evaluations.
+//! Searches over sets of blocks by joint degradation: genetic, greedy and random, each with a limited number of
+//! evaluations.
 //!
-//! A genome says for each block whether it stays or which of its forms it takes (`[UPDP]` eq. 1 has one form a block). A
-//! count or a latency, by the table, holds for every genome that a search draws; a degradation bound is on the joint degradation,
-//! which is known only once a genome was evaluated. Where no more genomes than evaluations reach the constraint, each of them is
-//! evaluated and the answer is exact.
+//! For each block, a genome says whether the block stays or which form it takes (`[UPDP]` eq. 1 has one form per
+//! block). Every drawn genome meets a count or a latency bound according to the table. A degradation bound applies to
+//! the joint degradation, which is known only after an evaluation. If the budget covers every genome that meets the
+//! constraint, all of them are evaluated and the answer is exact.
 //!
-//! Every evaluation goes to an [`Archive`], which answers other constraints too: one search serves every number of blocks and every
-//! speedup.
+//! Every evaluation is stored in an [`Archive`], which can also answer other constraints. So one search serves every
+//! number of blocks and every speedup.
 
 mod archive;
 mod genetic;
@@ -18,22 +19,23 @@ pub use archive::{Archive, Evaluated};
 use space::Space;
 use updp_trainer::seed::Generator;
 
-/// Draws after which a search believes that nothing new is left.
+/// After this many draws without a new genome, a search assumes that none is left.
 const DRAWS: usize = 200;
 
-/// How genomes are looked for.
+/// The strategy for finding genomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// Tournaments, uniform crossover, mutation and elitism, from the starts and drawn genomes (`[UPDP]` sec. 3).
+    /// Tournaments, uniform crossover, mutation and elitism. It begins with the starts and with drawn genomes (`[UPDP]`
+    /// sec. 3).
     Genetic,
-    /// From the unpruned network one block at a time, the one that costs least for what it gives.
+    /// One block at a time from the unpruned network, each time the one with the lowest cost for its gain.
     Greedy,
-    /// Evenly drawn.
+    /// Uniform random draws.
     Random,
 }
 
 impl Strategy {
-    /// Stable name in reports.
+    /// Stable name for reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -44,43 +46,44 @@ impl Strategy {
     }
 }
 
-/// How a search is run.
+/// The settings of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How genomes are looked for.
+    /// The strategy for finding genomes.
     pub strategy: Strategy,
-    /// Genomes evaluated at most; those the archive knows are free.
+    /// Maximum number of evaluated genomes. Genomes that the archive already knows do not count.
     pub evaluations: usize,
-    /// Seed of what is drawn.
+    /// Seed of the random draws.
     pub seed: u64,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explored {
-    /// The best evaluated choice that reaches the constraint by the table; of a degradation bound by the joint degradation. The unpruned network
-    /// where there is none.
+    /// The best evaluated choice that meets the constraint: a degradation bound by the joint degradation, any other by
+    /// the table. If no choice meets it, it is the unpruned network.
     pub best: Solution,
-    /// What it loses, in points; 0 for the unpruned network.
+    /// Joint degradation of the best choice, in points; 0 for the unpruned network.
     pub joint_degradation: f64,
-    /// Whether it meets the constraint, degradation bounds by the joint degradation.
+    /// Whether the best choice meets the constraint. Degradation bounds apply to the joint degradation.
     pub is_reached: bool,
-    /// Genomes evaluated in this search.
+    /// Number of genomes evaluated in this search.
     pub evaluated: usize,
-    /// Whether every genome that reaches the constraint was evaluated.
+    /// Whether every genome that meets the constraint was evaluated.
     pub is_exhaustive: bool,
 }
 
-/// Searches for the choice with the smallest joint degradation that reaches the constraint by the table; for [`Constraint::Degradation`] the
-/// fastest whose joint degradation is within the bound. Ties go to the faster, then to the earlier.
+/// Searches for the choice with the smallest joint degradation that meets the constraint according to the table. For
+/// [`Constraint::Degradation`], searches for the fastest choice whose joint degradation is within the bound. In a tie,
+/// the faster choice wins, then the earlier one.
 ///
-/// `joint` tells what a choice loses, in points; NaN counts as infinitely much. It is called for a genome at most once,
-/// `evaluations` times in all, never for one that the archive knows and never for the unpruned network, which loses 0. The
-/// genetic search starts from `starts`, those of the archive and drawn ones; starts that do not reach the constraint are passed
-/// over. Same inputs, same answer.
+/// `joint` returns the degradation of a choice, in points; NaN counts as infinite. It is called at most once per genome
+/// and at most `evaluations` times in total. It is never called for a genome that the archive knows or for the unpruned
+/// network, whose degradation is 0. The genetic search begins with `starts`, the genomes of the archive and drawn
+/// genomes. It skips starts that do not meet the constraint. The same inputs give the same answer.
 ///
 /// # Errors
-/// Whatever `joint` reports, at once; the archive keeps what was evaluated before.
+/// Any error of `joint` ends the search immediately. The archive keeps the earlier evaluations.
 pub fn explore<E>(
     blocks: &[BlockCost],
     constraint: Constraint,
@@ -124,7 +127,8 @@ struct Trial<'a, E> {
 }
 
 impl<E> Trial<'_, E> {
-    /// What a genome loses; `None` when it is not known and no evaluation is left, or when it does not fit the blocks.
+    /// The degradation of a genome. `None` if it is unknown and no evaluation is left, or if the genome does not fit
+    /// the blocks.
     fn look(&mut self, genome: &Genome) -> Result<Option<f64>, E> {
         if let Some(known) = self.archive.degradation_of(genome) {
             return Ok(Some(known));
@@ -140,7 +144,7 @@ impl<E> Trial<'_, E> {
     }
 }
 
-/// Drawn genomes until the budget is used up.
+/// Evaluates drawn genomes until the budget is used up.
 fn random<E>(trial: &mut Trial<'_, E>, space: &Space, generator: &mut Generator) -> Result<(), E> {
     while trial.left > 0 {
         let mut drawn = (0..DRAWS).map(|_| space.draw(generator));

@@ -1,13 +1,13 @@
-//! The genomes that reach a constraint by the table: drawing them, changing them, listing them.
+//! The genomes that meet a constraint according to the table: draws, changes and lists them.
 
 use super::super::{BlockCost, Choice, Constraint, Genome, bound_units, choices};
 use updp_trainer::seed::Generator;
 
-/// Items with what can become of them, and the bounds that a genome must hold.
+/// Items with their choices, and the bounds that a genome must meet.
 pub(super) struct Space {
     pub(super) constraint: Constraint,
     pub(super) options: Vec<Vec<Choice>>,
-    /// Pruned blocks, exactly.
+    /// Exact number of pruned blocks.
     count: Option<usize>,
     /// Largest latency, in units.
     latency: i64,
@@ -25,7 +25,7 @@ impl Space {
         Some(Self { constraint, options, count, latency })
     }
 
-    /// Whether any genome reaches the constraint.
+    /// Whether any genome meets the constraint.
     pub(super) fn is_open(&self) -> bool {
         let fastest: i64 = self.options.iter().map(|it| least(it)).sum();
         fastest <= self.latency && self.count.is_none_or(|count| count <= self.prunable().len())
@@ -46,22 +46,22 @@ impl Space {
         genome.iter().enumerate().map(|(at, candidate)| self.latency_of(at, *candidate)).sum()
     }
 
-    /// Whether a genome reaches the constraint, degradation bounds aside.
+    /// Whether a genome meets the constraint, ignoring degradation bounds.
     pub(super) fn admits(&self, genome: &Genome) -> bool {
         self.latency(genome) <= self.latency
             && self.count.is_none_or(|count| genome.iter().flatten().count() == count)
     }
 
-    /// Every genome that reaches the constraint, degradation bounds aside and without the unpruned one; `None` when there are more than
-    /// `most`.
+    /// Every genome that meets the constraint, ignoring degradation bounds, without the unpruned one. `None` if there
+    /// are more than `most`.
     pub(super) fn all(&self, most: usize) -> Option<Vec<Genome>> {
         let mut found = Vec::new();
         let mut genome = vec![None; self.options.len()];
         self.list(0, &mut genome, (0, 0), most, &mut found).then_some(found)
     }
 
-    /// Lists the genomes that begin with `genome[..at]`, whose sums are `count` and `latency`; `false` when there are too many. Every
-    /// beginning that is followed leads to a genome, so this ends soon.
+    /// Lists the genomes that begin with `genome[..at]`, whose sums are `count` and `latency`. Returns `false` if there
+    /// are too many. Every prefix that is followed leads to a genome, so this ends quickly.
     fn list(
         &self,
         at: usize,
@@ -95,13 +95,13 @@ impl Space {
         true
     }
 
-    /// A drawn genome that reaches the constraint, degradation bounds aside. The space must be open.
+    /// Draws a genome that meets the constraint, ignoring degradation bounds. The space must be open.
     pub(super) fn draw(&self, generator: &mut Generator) -> Genome {
         let mut genome = vec![None; self.options.len()];
         if self.latency == i64::MAX {
             let mut prunable = self.prunable();
             generator.shuffle(&mut prunable);
-            // Any number of blocks is as likely as any other where none is asked for.
+            // If no number of blocks is set, all numbers are equally likely.
             let count = self.count.unwrap_or_else(|| generator.below(prunable.len()) + 1);
             for at in prunable.into_iter().take(count) {
                 genome[at] = self.form(at, generator);
@@ -112,13 +112,13 @@ impl Space {
         genome
     }
 
-    /// Any form of an block that has one.
+    /// A random form of a block that has one.
     fn form(&self, at: usize, generator: &mut Generator) -> Option<usize> {
         let forms = &self.options[at][1..];
         forms.get(generator.below(forms.len())).and_then(|choice| choice.candidate)
     }
 
-    /// Changes each gene with the probability 1/genes, at least one of them.
+    /// Changes each gene with probability 1/genes, and at least one of them.
     pub(super) fn mutate(&self, genome: &mut Genome, generator: &mut Generator) {
         let mut prunable = self.prunable();
         if prunable.is_empty() {
@@ -140,13 +140,14 @@ impl Space {
         }
     }
 
-    /// Makes a genome reach the constraint, degradation bounds aside. The space must be open.
+    /// Changes a genome until it meets the constraint, ignoring degradation bounds. The space must be open.
     pub(super) fn repair(&self, genome: &mut Genome, generator: &mut Generator) {
         if let Some(count) = self.count {
             self.make_count(genome, count, generator);
         } else if self.latency < i64::MAX {
             self.make_fast(genome, generator);
-            // Blocks that the bound does not need are put back every other time: pruning more seldom loses less.
+            // Blocks that the bound does not need are restored half of the time, because pruning more rarely loses
+            // less.
             if generator.below(2) == 0 {
                 self.put_back(genome, generator);
             }
@@ -167,7 +168,7 @@ impl Space {
         }
     }
 
-    /// Gives drawn blocks drawn faster forms until the latency holds.
+    /// Gives random blocks random faster forms until the latency bound is met.
     fn make_fast(&self, genome: &mut Genome, generator: &mut Generator) {
         let mut latency = self.latency(genome);
         while latency > self.latency {
@@ -203,7 +204,7 @@ impl Space {
     }
 }
 
-/// The smallest latency of an block.
+/// The smallest latency of a block.
 fn least(choices: &[Choice]) -> i64 {
     choices.iter().map(|choice| choice.latency).min().unwrap_or(0)
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use super::super::{BlockCost, Cost, solve, sum};
 use super::*;
 
-/// Blocks with so many forms each; the faster a form, the dearer.
+/// This many blocks with this many forms each. A faster form costs more degradation.
 fn blocks(count: usize, forms: usize) -> Vec<BlockCost> {
     let candidate = |at: usize, form: usize| Cost {
         latency_ms: 1.0 / (form as f64 + 1.5),
@@ -17,8 +17,8 @@ fn blocks(count: usize, forms: usize) -> Vec<BlockCost> {
     (0..count).map(block).collect()
 }
 
-/// The sum of degradations, and what blocks do to the next pruned one: cheap neighbours hurt each other, dear ones that lie apart
-/// make up for each other. So the table misleads.
+/// The sum of degradations, plus the effect of each pruned block on the next. Neighbours with low degradations hurt
+/// each other. Blocks with high degradations that lie apart compensate for each other. So the table misleads.
 fn together(blocks: &[BlockCost], genome: &Genome) -> f64 {
     let degradation =
         |at: usize| genome[at].map_or(0.0, |form| blocks[at].candidates[form].degradation);
@@ -39,7 +39,7 @@ fn settings(strategy: Strategy, evaluations: usize, seed: u64) -> Settings {
     Settings { strategy, evaluations, seed }
 }
 
-/// A search of the landscape, with the genomes that were evaluated in order.
+/// Searches the landscape. Also returns the evaluated genomes in order.
 fn search(
     blocks: &[BlockCost],
     constraint: Constraint,
@@ -56,7 +56,7 @@ fn search(
     (found, archive, seen)
 }
 
-/// The smallest joint degradation of all genomes that reach a constraint by the table.
+/// The smallest joint degradation of all genomes that meet a constraint according to the table.
 fn optimum(blocks: &[BlockCost], constraint: Constraint) -> f64 {
     let space = Space::new(blocks, constraint).unwrap();
     let all = space.all(usize::MAX).unwrap();
@@ -131,7 +131,7 @@ fn every_genome_evaluated_reaches_the_goal_and_is_evaluated_once() {
             assert_eq!(found.is_reached, constraint.is_reached_by(&by_joint));
             let space = Space::new(&blocks, constraint).unwrap();
             assert!(space.admits(&found.best.genome), "{strategy:?} {constraint:?}: {found:?}");
-            // What greedy passes through on its way has too few blocks.
+            // The intermediate genomes of the greedy search have too few blocks.
             if strategy != Strategy::Greedy {
                 assert_eq!(seen.len(), 120, "{strategy:?} {constraint:?} gave up");
                 assert!(

@@ -1,24 +1,25 @@
-//! The exact choice by the additive table: a multiple-choice knapsack.
+//! The exact choice with the additive table: a multiple-choice knapsack.
 //!
-//! One layer of labels an block, a label being the sums of a choice for the blocks so far. With `k` wanted, a label is
-//! forgotten when `k` others are neither slower nor dearer: whatever completes it completes those as well. So the
-//! answer is exact as long as a layer holds at most [`MOST_LABELS`] labels. A larger layer is laid on a grid of
-//! `max(total / 20 000, 0.1 µs)` latency and keeps, per cell, the `k` cheapest labels and the fastest; a result is
-//! then off the best by at most one cell an block. Labels keep their exact sums, so bounds always hold.
+//! There is one layer of labels per block. A label holds the sums of a choice for the blocks so far. If `k` results are
+//! wanted, a label is discarded when `k` other labels have no larger latency and no larger degradation: everything that
+//! completes it completes those labels as well. So the answer is exact as long as a layer holds at most [`MOST_LABELS`]
+//! labels. A larger layer is reduced to a grid with a latency step of `max(total / 20 000, 0.1 µs)`. Each cell keeps
+//! the `k` least degraded labels and the fastest one. A result is then at most one cell per block away from the best.
+//! Labels keep their exact sums, so bounds always hold.
 
 use super::{BlockCost, Choice, Constraint, Genome, Solution, bound_units, choices, solution};
 
-/// Labels a layer holds before the grid thins it.
+/// Number of labels that a layer holds before the grid thins it.
 const MOST_LABELS: usize = 20_000;
-/// Cells of the grid over the whole latency.
+/// Number of grid cells over the whole latency.
 const CELLS: i64 = 20_000;
 /// Smallest cell: 0.1 µs in units.
 const SMALLEST_CELL: i64 = 100_000;
-/// Points of a thinned front.
+/// Number of points of a thinned front.
 const MOST_POINTS: usize = 64;
 
-/// The `best` best distinct choices that reach the constraint, best first; fewer when there are fewer, none when nothing
-/// reaches it or a bound is not a number. Same blocks, same answer.
+/// The `best` best distinct choices that meet the constraint, best first. Returns fewer if fewer exist, and none if no
+/// choice meets the constraint or a bound is not a number. The same blocks give the same answer.
 #[must_use]
 pub fn solve(blocks: &[BlockCost], constraint: Constraint, best: usize) -> Vec<Solution> {
     let options: Vec<_> = blocks.iter().map(choices).collect();
@@ -35,8 +36,8 @@ pub fn solve(blocks: &[BlockCost], constraint: Constraint, best: usize) -> Vec<S
     bounds.map_or_else(Vec::new, |bounds| search(&options, bounds, is_fastest_first, best))
 }
 
-/// The Pareto front of latency and degradation: no choice is both faster and cheaper than a point. Cheapest first, fastest
-/// last. More than 64 points are thinned evenly over the latency; both ends stay.
+/// The Pareto front of latency and degradation: no choice is both faster and less degraded than a point. The least
+/// degraded comes first and the fastest last. More than 64 points are thinned evenly over the latency; both ends stay.
 #[must_use]
 pub fn front(blocks: &[BlockCost]) -> Vec<Solution> {
     let options: Vec<_> = blocks.iter().map(choices).collect();
@@ -68,7 +69,7 @@ impl Bounds {
     pub const NONE: Self = Self { count: None, latency: i64::MAX, degradation: i64::MAX };
 }
 
-/// [`solve`] over any choices per block, at least one each.
+/// [`solve`] for any choices per block, with at least one choice each.
 pub(super) fn search(
     options: &[Vec<Choice>],
     bounds: Bounds,
@@ -96,19 +97,19 @@ pub(super) fn search(
 /// Sums of a choice for the blocks so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Label {
-    /// Pruned blocks; stays 0 when the constraint does not count them.
+    /// Number of pruned blocks; stays 0 if the constraint does not count them.
     count: usize,
     latency: i64,
     degradation: i64,
-    /// Index in the layer before, and which of the block's choices came on top.
+    /// Index in the previous layer, and the choice of the block that was added.
     parent: u32,
     choice: u32,
 }
 
-/// When a layer is thinned, and how far.
+/// When and how far a layer is thinned.
 #[derive(Clone, Copy)]
 struct Grid {
-    /// Labels a layer may hold.
+    /// Maximum number of labels in a layer.
     most: usize,
     /// Latency of a cell, in units.
     cell: i64,
@@ -122,7 +123,7 @@ impl Grid {
     }
 }
 
-/// One layer before the first block and one after each; the last holds the whole choices.
+/// One layer before the first block and one after each block. The last layer holds the complete choices.
 fn layers(options: &[Vec<Choice>], bounds: Bounds, best: usize, grid: Grid) -> Vec<Vec<Label>> {
     let start = Label { count: 0, latency: 0, degradation: 0, parent: 0, choice: 0 };
     let is_open = Reach::new(options, bounds).is_open(&start);
@@ -153,12 +154,12 @@ fn layers(options: &[Vec<Choice>], bounds: Bounds, best: usize, grid: Grid) -> V
     layers
 }
 
-/// What the blocks still to come can add at least.
+/// Lower bounds on the sums that the remaining blocks add.
 struct Reach {
     bounds: Bounds,
     latency: i64,
     degradation: i64,
-    /// How few and how many of them can be pruned.
+    /// Smallest and largest number of them that can be pruned.
     count: (usize, usize),
 }
 
@@ -182,7 +183,7 @@ impl Reach {
     }
 }
 
-/// Per number of pruned blocks the `best` cheapest labels, ties to the faster.
+/// For each number of pruned blocks, the `best` least degraded labels. In a tie, the faster one wins.
 fn cheapest_by_count(mut labels: Vec<Label>, best: usize) -> Vec<Label> {
     labels.sort_unstable_by_key(|it| (it.count, it.degradation, it.latency, it.parent, it.choice));
     let mut run = (usize::MAX, 0);
@@ -193,7 +194,8 @@ fn cheapest_by_count(mut labels: Vec<Label>, best: usize) -> Vec<Label> {
     labels
 }
 
-/// Labels that fewer than `best` others beat or equal in both sums, by rising latency; thinned when too many.
+/// Labels for which fewer than `best` others are at least as good in both sums, by rising latency. Thinned if there are
+/// too many.
 fn undominated(mut labels: Vec<Label>, best: usize, grid: Grid) -> Vec<Label> {
     labels.sort_unstable();
     let mut cheapest: Vec<i64> = Vec::with_capacity(best.min(labels.len()) + 1);
@@ -209,7 +211,7 @@ fn undominated(mut labels: Vec<Label>, best: usize, grid: Grid) -> Vec<Label> {
     if labels.len() > grid.most { thinned(&labels, best, grid.cell) } else { labels }
 }
 
-/// Per cell of latency the `best` cheapest labels and the fastest, by rising latency.
+/// For each latency cell, the `best` least degraded labels and the fastest one, by rising latency.
 fn thinned(labels: &[Label], best: usize, cell: i64) -> Vec<Label> {
     let mut kept = Vec::new();
     for group in labels.chunk_by(|a, b| a.latency / cell == b.latency / cell) {

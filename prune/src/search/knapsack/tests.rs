@@ -1,11 +1,11 @@
-//! The exact search against every choice there is.
+//! Compares the exact search with every possible choice.
 
 use proptest::prelude::*;
 
 use super::super::{Cost, fastest, sum};
 use super::*;
 
-/// Few distinct numbers, so that ties are common; some candidates are slower or gain.
+/// Few distinct numbers, so ties are common. Some candidates are slower or have a negative degradation.
 fn blocks() -> impl Strategy<Value = Vec<BlockCost>> {
     let candidate = (0u8..12, -2i8..8).prop_map(|(latency, degradation)| Cost {
         latency_ms: f64::from(latency) * 0.1,

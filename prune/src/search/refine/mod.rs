@@ -1,52 +1,57 @@
-//! A local search on what blocks lose together, which their single degradations only guess.
+//! A local search on the joint degradation of blocks. Their single degradations only give a guess of it.
 //!
-//! Evaluates the starts, then walks from the best. A move frees one pruned block, forbids the form it has, and lets
-//! the exact search fill the gap by the table from that block's other forms and the blocks that are not pruned: so it
-//! changes a form, swaps blocks, puts two small blocks for a large one, or drops a block the constraint does not need. The
-//! pruned blocks take turns, the most expensive first and none twice before all were freed once; the first improvement is
-//! taken. A pair that hurts each other is thus found after as many trials as blocks are pruned.
+//! The search evaluates the starts and then walks from the best one. A move frees one pruned block and forbids its
+//! current form. The exact search then fills the gap according to the table, from the other forms of that block and
+//! from the blocks that are not pruned. So a move changes a form, swaps blocks, replaces a large block by two small
+//! ones, or drops a block that the constraint does not need. The pruned blocks take turns, the most degraded first, and
+//! no block is freed twice before all were freed once. The first improvement is taken. So a pair that hurts each other
+//! is found after as many trials as there are pruned blocks.
 //!
-//! A trial that loses more than its sum told, against the best one, burdens the blocks it brought in; one that loses
-//! less burdens the blocks it left out. Burdens add to the degradations of the blocks that could fill a gap.
+//! Each trial is compared with the best choice. If it loses more than its sum predicted, the blocks that it added get a
+//! burden. If it loses less, the blocks that it left out get a burden. Burdens are added to the degradations of the
+//! blocks that could fill a gap.
 //!
-//! A degradation bound holds for the joint degradation. While no tried choice meets it, the table is searched again with a
-//! surcharge on every pruned block: what the last choice lost beyond its sum, shared among its blocks. Once one does,
-//! moves must be faster, and their degradation is limited to what the bound leaves: more, up to fourfold, where the joint
-//! degradation is below the sum. A block's next turn takes half of it; surcharge and burdens are halved when no move is left.
+//! A degradation bound applies to the joint degradation. While no tried choice meets it, the table is searched again
+//! with a surcharge on every pruned block: the loss of the last choice beyond its sum, divided among its blocks. As
+//! soon as a choice meets the bound, moves must be faster, and their degradation is limited to the rest that the bound
+//! leaves. The limit is larger, up to fourfold, if the joint degradation is below the sum. The next turn of a block
+//! uses half of the limit. The surcharge and the burdens are halved when no move is left.
 
 use super::knapsack::{Bounds, search};
 use super::{BlockCost, Choice, Constraint, Genome, Solution, bound_units, choices, sum, to_units};
 
-/// Fillings of one gap that are considered.
+/// Number of fillings that are considered for one gap.
 const FILLINGS: usize = 8;
-/// Fractions of the degradation left that a block's turns go through: 1, 1/2, 1/4, 1/8, and over again.
+/// Number of fractions of the remaining degradation that a block's turns use: 1, 1/2, 1/4, 1/8, and then from the start
+/// again.
 const FRACTIONS: u32 = 4;
 
-/// What [`refine`] found.
+/// The result of [`refine`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refined {
-    /// The best choice tried, its sums by the table. The unpruned network when nothing acceptable was tried.
+    /// The best tried choice, with its sums from the table. The unpruned network if no acceptable choice was tried.
     pub best: Solution,
-    /// What it loses, in points; 0 for the unpruned network.
+    /// Joint degradation of the best choice, in points; 0 for the unpruned network.
     pub joint_degradation: f64,
-    /// Whether it meets the constraint, degradation bounds by the joint degradation.
+    /// Whether the best choice meets the constraint. Degradation bounds apply to the joint degradation.
     pub is_reached: bool,
-    /// Every choice tried with its joint degradation, in order. The unpruned network is never tried.
+    /// Every tried choice with its joint degradation, in order. The unpruned network is never tried.
     pub tried: Vec<(Genome, f64)>,
 }
 
-/// Searches for the choice with the smallest joint degradation that reaches the constraint by the table; for [`Constraint::Degradation`] the
-/// fastest whose joint degradation is within the bound. Ties go to the faster, then to the earlier.
+/// Searches for the choice with the smallest joint degradation that meets the constraint according to the table. For
+/// [`Constraint::Degradation`], searches for the fastest choice whose joint degradation is within the bound. In a tie,
+/// the faster choice wins, then the earlier one.
 ///
-/// `joint` tells what a choice loses, in points; NaN counts as infinitely much. It is called for a genome at most
-/// once, `max_trials` times in all, and not for the unpruned network, which loses 0. Starts that do not fit the blocks,
-/// or miss a count or a latency, are passed over. Same inputs, same answer.
+/// `joint` returns the degradation of a choice, in points; NaN counts as infinite. It is called at most once per genome
+/// and at most `max_trials` times in total. It is not called for the unpruned network, whose degradation is 0. Starts
+/// that do not fit the blocks, or that miss a count or a latency, are skipped. The same inputs give the same answer.
 ///
 /// When no tried choice meets a degradation bound, the answer is the unpruned network; `is_reached` says whether that meets
 /// the constraint.
 ///
 /// # Errors
-/// Whatever `joint` reports, at once.
+/// Any error of `joint` ends the search immediately.
 pub fn refine<E>(
     blocks: &[BlockCost],
     constraint: Constraint,
@@ -79,12 +84,12 @@ struct Walk<'a> {
     max_trials: usize,
     tried: Vec<(Genome, f64)>,
     best: Option<Found>,
-    /// The last choice tried.
+    /// The last tried choice.
     last: Option<Found>,
-    /// What every newly pruned block is expected to cost beyond its degradation, in units, and each one at least.
+    /// Expected cost of every newly pruned block beyond its degradation, in units; also the minimum for each one.
     surcharge: i64,
     burdens: Vec<i64>,
-    /// Turns each block had; the last entry is for adding blocks.
+    /// Number of turns of each block; the last entry is for adding blocks.
     turns: Vec<u32>,
 }
 
@@ -108,7 +113,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Evaluates a choice unless it is known, does not reach the constraint, or no trial is left.
+    /// Evaluates a choice, unless it is known, does not meet the constraint, or no trial is left.
     fn look<E>(
         &mut self,
         genome: &Genome,
@@ -143,7 +148,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Blames the blocks two choices differ in for what the table did not tell.
+    /// Assigns the loss that the table did not predict to the blocks in which two choices differ.
     fn burden(&mut self, best: &Found, new: &Found) {
         let told = new.solution.degradation - best.solution.degradation;
         let beyond = (new.joint - best.joint - told).clamp(-super::LARGEST, super::LARGEST);
@@ -192,7 +197,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The fastest choice that is expected to keep the bound, which the last one did not.
+    /// The fastest choice that is expected to meet the bound, which the last one did not meet.
     fn cheaper(&mut self, bound: f64) -> Option<Genome> {
         let last = self.last.as_ref()?;
         let pruned = pruned(&last.solution.genome).count() as f64;
@@ -232,8 +237,8 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The best filling by the table that is not known yet: pruned blocks keep their form, except the one in the slot,
-    /// which must change it.
+    /// The best filling according to the table that is not known yet. Pruned blocks keep their form, except the block
+    /// in the slot, which must change its form.
     fn filling(&self, best: &Found, slot: usize) -> Option<Genome> {
         let mut options = self.options.clone();
         for at in pruned(&best.solution.genome) {

@@ -1,4 +1,4 @@
-//! The local search on planted and drawn interactions.
+//! Tests the local search on planted and random interactions.
 
 use std::convert::Infallible;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::{Cost, solve};
 use super::*;
 
-/// Blocks of 2 ms that one form makes 1 ms, at these degradations.
+/// Blocks of 2 ms that one form reduces to 1 ms, with these degradations.
 fn halved(degradations: &[f64]) -> Vec<BlockCost> {
     let candidate = |&degradation: &f64| vec![Cost { latency_ms: 1.0, degradation }];
     degradations
@@ -16,7 +16,7 @@ fn halved(degradations: &[f64]) -> Vec<BlockCost> {
         .collect()
 }
 
-/// The sum of the single degradations, and more when all the named blocks are pruned.
+/// The sum of the single degradations, plus an extra loss when all the named blocks are pruned.
 fn planted<'a>(
     blocks: &'a [BlockCost],
     together: &'a [usize],
