@@ -1,4 +1,4 @@
-//! Training as a user asks for it: what is left open is set by the network and the images.
+//! The training settings of a user. The network and the images decide the settings that are left open.
 
 use updp_autodiff::Precision;
 use updp_autodiff::step::Optimizer;
@@ -8,17 +8,17 @@ use super::FinetuneSettings;
 use crate::images::Images;
 use crate::train::{Augment, ClassWeights, Ramp, Shrink};
 
-/// Operators of networks that AdamW trains better than SGD does.
+/// Operators that mark a network as better trained with AdamW than with SGD.
 const ADAMW_OPERATORS: [&str; 6] =
     ["LayerNormalization", "Erf", "Gelu", "Attention", "MultiHeadAttention", "GroupNormalization"];
 
-/// Images are shifted by this share of their side.
+/// Images are shifted by up to their side length divided by this.
 const CROP_SHARE: usize = 8;
 
-/// The rule that turns gradients into weights.
+/// The optimizer: the rule that updates weights from gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OptimizerChoice {
-    /// AdamW where the network has layer norms or attention, else SGD.
+    /// AdamW if the network has layer norms or attention, otherwise SGD.
     #[default]
     Auto,
     /// SGD with Nesterov momentum 0.9.
@@ -27,44 +27,45 @@ pub enum OptimizerChoice {
     AdamW,
 }
 
-/// How images are changed while a network is trained.
+/// How images are changed during training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Augmentation {
-    /// Not at all.
+    /// Images are not changed.
     #[default]
     None,
-    /// Shifted by up to an eighth of the side.
+    /// Images are shifted by up to an eighth of the side.
     Crop,
-    /// Mirrored and shifted.
+    /// Images are mirrored and shifted.
     Light,
-    /// Mirrored and shifted, two random operations, a box erased in a quarter of the images, mixup.
+    /// Images are mirrored and shifted and get two random operations. A box is erased in a quarter of the images. Mixup
+    /// is used.
     Strong,
 }
 
-/// Settings of a training. `None` takes the default of the optimizer, which docs/train.md lists.
+/// Settings of a training. `None` uses the default of the optimizer, which docs/train.md lists.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingConfig {
-    /// Images of a step; a network of fixed batch keeps its own.
+    /// Images per step. A network with a fixed batch keeps its own batch size.
     pub batch_size: usize,
-    /// Batches whose gradients make one update, at least 1.
+    /// Number of batches whose gradients make one update, at least 1.
     pub accumulate: usize,
     /// The optimizer.
     pub optimizer: OptimizerChoice,
     /// Learning rate after the warm-up; it falls along half a cosine to a hundredth.
     pub learning_rate: Option<f64>,
-    /// Epochs in which the learning rate rises from 0; by default a twentieth of all epochs.
+    /// Number of epochs in which the learning rate rises from 0. The default is a twentieth of all epochs.
     pub warm_up_epochs: Option<f64>,
-    /// Decay of weights; norms and biases have none.
+    /// Weight decay. Norms and biases have none.
     pub weight_decay: Option<f64>,
     /// Largest common norm of all gradients.
     pub clip_norm: Option<f64>,
     /// ε of label smoothing, 0 to 1.
     pub label_smoothing: f64,
-    /// Weight of the teacher beside labels, 0 to 1; without labels it is 1.
+    /// Weight of the teacher relative to the labels, 0 to 1; without labels it is 1.
     pub distill: f64,
     /// Temperature of the teacher's distribution.
     pub temperature: f64,
-    /// Decay of the moving average of the weights, which is the result then.
+    /// Decay of the moving average of the weights. If it is set, the average is the result.
     pub average: Option<f64>,
     /// How images are changed.
     pub augmentation: Augmentation,
@@ -72,9 +73,9 @@ pub struct TrainingConfig {
     pub class_weights: ClassWeights,
     /// Initializers that are not trained, by name.
     pub frozen: Vec<String>,
-    /// Whether the backward pass computes activations again, which saves memory and costs time.
+    /// Whether the backward pass computes activations again. This saves memory and costs time.
     pub recompute: bool,
-    /// Numbers that convolutions and matrix products are computed in.
+    /// The number format for convolutions and matrix products.
     pub precision: Precision,
 }
 
@@ -102,7 +103,7 @@ impl Default for TrainingConfig {
 }
 
 impl TrainingConfig {
-    /// Settings for a network and images of its size.
+    /// The settings for a network and for images of its size.
     #[must_use]
     pub fn settings(
         &self,

@@ -1,4 +1,4 @@
-//! Where the numbers of a step that diverged grew so large.
+//! Finds the operator at which the numbers of a diverged step became too large.
 
 use indexmap::IndexMap;
 use updp_autodiff::step::TrainingStep;
@@ -9,11 +9,11 @@ use crate::error::TrainerError;
 use crate::run::Runner;
 use crate::train::error::{Activation, Activations};
 
-/// Runs the forward pass of a step again, on the portable form of the step, and looks at what every operator of the network
-/// gives. `given` are the inputs of the step and the state it read, by name.
+/// Runs the forward pass of a step again, in the portable form of the step, and checks the result of every operator of
+/// the network. `given` holds the inputs of the step and the state that it read, by name.
 ///
 /// # Errors
-/// What cutting out the forward pass and the runtime refuse.
+/// Errors of extracting the forward pass and of the runtime.
 pub(super) fn activations(
     runner: &Runner,
     network: &Model,
@@ -46,7 +46,7 @@ pub(super) fn activations(
     Ok(largest.map(|largest| Activations { largest, spoilt }))
 }
 
-/// Operators by the names of their results, in the order they are computed in.
+/// Operators by the names of their results, in the order of computation.
 fn makers(graph: &Graph) -> Result<IndexMap<String, String>, TrainerError> {
     let mut makers = IndexMap::new();
     for node in order::topological(graph)? {

@@ -1,30 +1,30 @@
-//! The course of a training, as reports show it.
+//! The course of a training, for reports.
 
 use serde::Serialize;
 
 use crate::evaluator::Score;
 use crate::train::Progress;
 
-/// Most steps that a report shows.
+/// Maximum number of steps that a report shows.
 const MOST_STEPS: usize = 300;
 
-/// A training after an epoch.
+/// The state of a training after an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct EpochSummary {
     /// Number of the epoch, from 1.
     pub epoch: u64,
-    /// Loss of its last step.
+    /// Loss of the epoch's last step.
     pub loss: f64,
-    /// λ at its end; `None` without λ.
+    /// λ at the end of the epoch; `None` without λ.
     pub lambda: Option<f64>,
-    /// Score of the network, λ at its final value.
+    /// Score of the network with λ at its final value.
     pub score: Score,
 }
 
-/// A training after a step.
+/// The state of a training after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct StepSummary {
-    /// Updates done.
+    /// Number of finished updates.
     pub step: u64,
     /// Loss before the update, or the mean loss of several steps that are shown as one.
     pub loss: f64,
@@ -43,14 +43,14 @@ pub(super) struct History {
     steps: Vec<StepSummary>,
 }
 
-/// What a run of a training recorded.
+/// The record of one training run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Course {
-    /// After each epoch of the run.
+    /// Results after each epoch of the run.
     pub epochs: Vec<EpochSummary>,
-    /// The steps of the run, thinned out evenly.
+    /// The steps of the run, thinned evenly.
     pub steps: Vec<StepSummary>,
-    /// Images a second at the last step; `None` when no step was left to do.
+    /// Images per second at the last step; `None` if no step was left.
     pub images_per_second: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! Between the loop and the caller: the teacher before each step, the evaluator after each epoch.
+//! Connects the loop to the caller: the teacher runs before each step, the evaluator after each epoch.
 
 use indexmap::IndexMap;
 use updp_autodiff::step::TrainingStep;
@@ -19,10 +19,10 @@ use crate::train::{Hooks, Point, Progress, TrainError};
 /// A training that is watched.
 pub(super) struct Watch<'a> {
     pub(super) finetuning: &'a Finetuning<'a>,
-    /// The network that is trained, as it was.
+    /// The trained network in its state before training.
     pub(super) network: &'a Model,
     pub(super) step: &'a TrainingStep,
-    /// Name of the input that takes images, in network and teacher alike.
+    /// Name of the image input, which is the same in the network and the teacher.
     pub(super) input: &'a str,
     pub(super) teacher: Option<Box<dyn Executor>>,
     pub(super) observer: &'a mut dyn Observer,
@@ -41,13 +41,13 @@ impl Watch<'_> {
         let network = self.step.settle(self.network.clone(), state, self.finetuning.settled())?;
         self.observer.training(TrainingEvent::Evaluating);
         let mut final_network = network.clone();
-        // λ at its final value; a network without λ stays as it is.
+        // Sets λ to its final value. A network without λ is unchanged.
         surgery::settle(&mut final_network)?;
         let score = evaluator.score(runner, &final_network)?;
         Ok((network, score))
     }
 
-    /// What the teacher makes of the images, as inputs of the step; nothing without a teacher.
+    /// The teacher's outputs for the images, as inputs of the step; nothing without a teacher.
     fn taught(&mut self, images: &Tensor) -> Result<IndexMap<String, Tensor>, TrainerError> {
         let Some(teacher) = &mut self.teacher else { return Ok(IndexMap::new()) };
         let given = teacher.run(&IndexMap::from([(self.input.to_owned(), images.clone())]))?;
@@ -104,7 +104,7 @@ impl Hooks for Watch<'_> {
     }
 
     fn activations(&mut self, given: &IndexMap<String, Tensor>) -> Option<Activations> {
-        // The error that is reported is that of the training, whatever becomes of this.
+        // The reported error is always the error of the training, even if this diagnosis fails.
         activations(self.finetuning.runner, self.network, self.step, given).ok().flatten()
     }
 }

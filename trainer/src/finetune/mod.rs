@@ -34,68 +34,69 @@ use history::History;
 pub use history::{Course, EpochSummary, StepSummary};
 use hooks::Watch;
 
-/// Steps between checkpoints.
+/// Number of steps between checkpoints.
 const CHECKPOINT_EVERY: u64 = 200;
 
-/// How a network is trained.
+/// The settings for training a network.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct FinetuneSettings {
-    /// Epochs in all.
+    /// Total number of epochs.
     pub epochs: usize,
-    /// Images of a step; a network of fixed batch keeps its own.
+    /// Images per step. A network with a fixed batch keeps its own batch size.
     pub batch: usize,
-    /// Batches whose gradients make one update, at least 1; of a supernet the [`SUBNETS`].
+    /// Number of batches whose gradients make one update, at least 1. A supernet uses [`SUBNETS`].
     pub accumulate: usize,
-    /// The rule.
+    /// The optimizer.
     pub optimizer: Optimizer,
     /// Learning rate after the warm-up; it falls along half a cosine to `floor`.
     pub peak: f64,
     /// Learning rate at the end.
     pub floor: f64,
-    /// Epochs in which the learning rate rises from 0.
+    /// Number of epochs in which the learning rate rises from 0.
     pub warm_up_epochs: f64,
-    /// Decay of weights; norms and biases have none.
+    /// Weight decay. Norms and biases have none.
     pub weight_decay: f64,
-    /// Gradients of a larger common norm are scaled down to it.
+    /// Gradients with a larger common norm are scaled down to this norm.
     pub clip_norm: Option<f64>,
     /// ε of label smoothing.
     pub smoothing: f64,
-    /// Weight of the teacher beside labels, 0 to 1; without labels it is 1.
+    /// Weight of the teacher relative to the labels, 0 to 1; without labels it is 1.
     pub distill: f64,
-    /// T of the teacher's distribution.
+    /// T, the temperature of the teacher's distribution.
     pub temperature: f64,
-    /// d of the moving average of the parameters, which is what comes out then.
+    /// d of the moving average of the parameters. If it is set, the average is the result.
     pub average: Option<f64>,
-    /// What is done to images.
+    /// How images are changed.
     pub augment: Augment,
-    /// How much images of a class count.
+    /// How much images of each class count.
     pub weights: ClassWeights,
-    /// Initializers that stay as they are, by name.
+    /// Initializers that are not trained, by name.
     pub frozen: Vec<String>,
-    /// Whether activations are computed again in the backward pass instead of being kept for it.
+    /// Whether activations are computed again in the backward pass instead of being stored for it.
     pub recompute: bool,
-    /// In which numbers convolutions and matrix products are computed.
+    /// The number format for convolutions and matrix products.
     pub precision: Precision,
-    /// λ of each block at the end, 0 or 1; empty for a network without λ.
+    /// Final λ of each block, 0 or 1; empty for a network without λ.
     pub pruned: Vec<f32>,
-    /// K: λ has reached its end after 1/K of the epochs; ∞ = from the first step on.
+    /// K: λ reaches its final value after 1/K of the epochs; ∞ = from the first step on.
     pub speed: f64,
-    /// Form of that ramp.
+    /// Shape of this ramp.
     pub ramp: Ramp,
-    /// When kernels shrink, of a network whose kernels do so little by little.
+    /// When kernels shrink, for a network whose kernels shrink gradually.
     pub shrink: Shrink,
-    /// Whether λ goes by the sandwich rule instead, a subnet a batch ([`sandwich`](crate::train::sandwich)). BatchNormalizations then
-    /// keep the statistics they have: those of a batch would be of its subnet only.
+    /// Whether λ follows the sandwich rule instead, with one subnet per batch ([`sandwich`](crate::train::sandwich)).
+    /// BatchNormalizations then keep their statistics, because the statistics of a batch would belong to its subnet
+    /// only.
     pub is_sandwich: bool,
     /// Seed of order and augmentation.
     pub seed: u64,
-    /// Where checkpoints and the journal go.
+    /// Folder for checkpoints and the journal.
     #[serde(skip)]
     pub folder: Option<PathBuf>,
 }
 
 impl FinetuneSettings {
-    /// Multiplies the learning rate, at its peak and at its end.
+    /// Multiplies the learning rate at its peak and at its end by a factor.
     pub fn scale_rate(&mut self, factor: f64) {
         self.peak *= factor;
         self.floor *= factor;
@@ -104,36 +105,36 @@ impl FinetuneSettings {
 
 /// A network, its teacher and the images.
 pub struct Finetuning<'a> {
-    /// How networks are run; training needs ONNX Runtime.
+    /// The settings for running networks. Training needs ONNX Runtime.
     pub runner: &'a Runner,
-    /// Images to train with.
+    /// Images for training.
     pub dataset: &'a Dataset,
-    /// How they are prepared.
+    /// How images are prepared.
     pub preprocess: &'a Preprocess,
-    /// What the network is scored by after each epoch; knows the classes and whether labels are of use.
+    /// Scores the network after each epoch. It knows the classes and whether labels are useful.
     pub evaluator: &'a Evaluator,
-    /// What the network is to do; needed without labels, and for [`FinetuneSettings::distill`].
+    /// The network to imitate. It is needed without labels and for [`FinetuneSettings::distill`].
     pub teacher: &'a Model,
-    /// How.
+    /// The settings of the training.
     pub settings: &'a FinetuneSettings,
 }
 
 /// The trained network.
 #[derive(Debug)]
 pub struct Finetuned {
-    /// The network with trained tensors under the names it had.
+    /// The network with the trained tensors under their original names.
     pub model: Model,
     /// Its score on the evaluator's images.
     pub score: Score,
     /// Whether it was trained to the end.
     pub end: End,
-    /// Updates made.
+    /// Number of updates that were made.
     pub steps: u64,
-    /// After each epoch.
+    /// Results after each epoch.
     pub validations: Vec<Validation>,
     /// The course of this run.
     pub course: Course,
-    /// Tensors that were trained, and their elements.
+    /// Number of trained tensors and number of their elements.
     pub parameters: (usize, usize),
     step: TrainingStep,
     state: IndexMap<String, Tensor>,
@@ -141,10 +142,10 @@ pub struct Finetuned {
 }
 
 impl Finetuned {
-    /// Puts what was trained into the network as it was before its batch was opened.
+    /// Copies the trained tensors into the network as it was before its batch was opened.
     ///
     /// # Errors
-    /// T0309 when it is another network.
+    /// T0309 when the network is a different one.
     pub fn put_into(&self, network: Model) -> Result<Model, TrainerError> {
         Ok(self.step.settle(network, &self.state, self.settled)?)
     }
@@ -154,13 +155,13 @@ impl Finetuning<'_> {
     /// The training step of a network.
     ///
     /// # Errors
-    /// T0001, T0107, T0108 when its input takes no images; T0301 to T0310 when it cannot be differentiated.
+    /// T0001, T0107, T0108 when its input does not take images; T0301 to T0310 when it cannot be differentiated.
     pub fn step(&self, network: &Model) -> Result<TrainingStep, TrainerError> {
         let (bound, _) = self.bound(network)?;
         self.built(bound)
     }
 
-    /// The step of a network of fixed batch.
+    /// The step of a network with a fixed batch.
     fn built(&self, bound: Model) -> Result<TrainingStep, TrainerError> {
         let mut step = TrainingStep::build(bound, &self.spec())?;
         if self.settings.recompute {
@@ -206,10 +207,11 @@ impl Finetuning<'_> {
         }
     }
 
-    /// Refuses what training would refuse, before anything is trained.
+    /// Rejects everything that training would reject, before anything is trained.
     ///
     /// # Errors
-    /// As [`Self::step`]; T0401, T0406 to T0408 for settings and data; X0001, X0002 where there is no library of ONNX Runtime.
+    /// The same errors as [`Self::step`]; T0401, T0406 to T0408 for settings and data; X0001, X0002 when the ONNX
+    /// Runtime library is missing.
     pub fn check(&self, network: &Model) -> Result<(), TrainerError> {
         find_library(self.runner.options.library.as_deref())?;
         let (bound, images) = self.bound(network)?;
@@ -218,10 +220,11 @@ impl Finetuning<'_> {
         Ok(self.schedule(&loader).check()?)
     }
 
-    /// Trains a network, or goes on where the folder says that a training of the same settings was.
+    /// Trains a network. Resumes if the folder holds a training with the same settings.
     ///
     /// # Errors
-    /// As [`Self::step`]; T0401 to T0408 of training; X0001 to X0005 without ONNX Runtime; what the observer says.
+    /// The same errors as [`Self::step`]; T0401 to T0408 for errors of training; X0001 to X0005 without ONNX Runtime;
+    /// errors of the observer.
     pub fn run(
         &self,
         network: &Model,
@@ -237,7 +240,7 @@ impl Finetuning<'_> {
         trained
     }
 
-    /// Whether λ rises: a supernet draws it instead.
+    /// Whether λ rises. A supernet draws λ instead.
     fn has_lambda(&self) -> bool {
         !self.settings.pruned.is_empty() && !self.settings.is_sandwich
     }
@@ -295,7 +298,7 @@ impl Finetuning<'_> {
     fn loader(&self, images: &Images) -> Result<Loader, TrainerError> {
         let settings = self.settings;
         let batch = images.fixed_batch().unwrap_or(settings.batch);
-        // Without a class head labels are no targets; each still has to be a class.
+        // Without a class head, labels are not targets, but each must still be a valid class.
         let classes = self.evaluator.classes().unwrap_or_else(|| self.dataset.classes().len());
         let made = LoaderSettings {
             augment: settings.augment.clone(),
@@ -345,7 +348,7 @@ impl Finetuning<'_> {
         }
     }
 
-    /// Batches of an update.
+    /// Number of batches per update.
     fn accumulate(&self) -> usize {
         if self.settings.is_sandwich { SUBNETS as usize } else { self.settings.accumulate.max(1) }
     }
@@ -361,7 +364,7 @@ impl Finetuning<'_> {
     }
 }
 
-/// The states of a step, as a session takes them.
+/// The states of a step, in the form that a session accepts.
 #[must_use]
 pub fn states_of(step: &TrainingStep) -> Vec<StateSpec> {
     let spec = |state: &State| StateSpec {
@@ -372,7 +375,7 @@ pub fn states_of(step: &TrainingStep) -> Vec<StateSpec> {
     step.states.iter().map(spec).collect()
 }
 
-/// Trained tensors and their elements.
+/// Number of trained tensors and number of their elements.
 fn parameters(step: &TrainingStep) -> (usize, usize) {
     let trained = step.states.iter().filter(|state| state.kind == StateKind::Parameter);
     trained.fold((0, 0), |(count, elements), state| (count + 1, elements + state.initial.len()))

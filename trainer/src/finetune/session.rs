@@ -1,4 +1,5 @@
-//! The step in the runtime, in the form that the device runs fast where that is proved to compute the same.
+//! Runs the step in the runtime. It uses the form that is fast on the device if a check shows that this form computes
+//! the same.
 
 use updp_autodiff::Target;
 use updp_autodiff::step::TrainingStep;
@@ -9,10 +10,10 @@ use crate::error::TrainerError;
 use crate::hash::Fnv;
 use crate::train::TrainError;
 
-/// Largest relative difference of loss and gradient norm between both forms of a step.
+/// Largest relative difference of loss and gradient norm between the two forms of a step.
 const SAME: f64 = 1e-3;
 
-/// The same of steps that compute in half precision.
+/// The same limit for steps that compute in half precision.
 const SAME_ROUNDED: f64 = 2e-2;
 
 /// A step that can run.
@@ -20,7 +21,7 @@ pub(super) struct Opened {
     pub(super) session: StepSession,
     /// Hash of the model in the session.
     pub(super) hash: u64,
-    /// Why it is the portable form although the device has a faster one.
+    /// Why the portable form is used although the device has a faster form.
     pub(super) notice: Option<String>,
 }
 
@@ -61,13 +62,13 @@ pub(super) fn open(
     let (mut portable, _) = on(&step.model, &judging)?;
     let initial = portable.state()?;
     let expected = probe(&mut portable, step)?;
-    // Both at once would take twice the memory, and the portable one is hardly ever needed again.
+    // Both forms together would take twice the memory, and the portable form is rarely needed again.
     drop(portable);
     let reason = match session(&lowered) {
         Ok((mut session, hash)) => {
             let found = probe(&mut session, step)?;
             let bound = if is_rounded { SAME_ROUNDED } else { SAME };
-            // A first scale of the loss may be too large in both.
+            // The first loss scale may be too large in both forms.
             let is_same =
                 |(a, b): (&f64, &f64)| a == b || (a - b).abs() <= bound * a.abs().max(1e-6);
             if expected.iter().zip(&found).all(is_same) {
@@ -89,7 +90,7 @@ pub(super) fn open(
     Ok(Opened { session: portable, hash, notice: Some(notice) })
 }
 
-/// Loss and gradient norm of one run on fixed numbers.
+/// Loss and gradient norm of one run with fixed numbers.
 fn probe(session: &mut StepSession, step: &TrainingStep) -> Result<Vec<f64>, TrainerError> {
     let mut inputs = Vec::new();
     let graph = &step.model.graph;

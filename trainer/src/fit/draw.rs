@@ -1,4 +1,4 @@
-//! Rows of several operators, drawn in one run of both networks.
+//! Draws the rows of several operators in one run of both networks.
 
 use indexmap::{IndexMap, IndexSet};
 use updp_ir::{ConvGeometry, Tensor};
@@ -11,17 +11,17 @@ use crate::error::TrainerError;
 use crate::run::BatchSource;
 use crate::seed::Generator;
 
-/// CachedBatches-out rows are fewer by this factor.
+/// The number of held-out rows is smaller by this factor.
 const FEWER_HELD_OUT: usize = 5;
 
 /// Rows to draw for one operator.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
-    /// Where the operator goes.
+    /// The site of the operator.
     pub(super) site: &'a Site,
-    /// What it sees of its input.
+    /// The window of its input that the operator reads.
     pub(super) window: &'a ConvGeometry,
-    /// About how many rows.
+    /// Approximate number of rows.
     pub(super) rows: usize,
 }
 
@@ -56,7 +56,7 @@ impl Wanted<'_> {
         Rows::new(if self.is_drop() { site.out_channels } else { unknowns }, site.out_channels)
     }
 
-    /// Adds rows of one batch, `count` of each image; `None` where values do not fit each other.
+    /// Adds rows of one batch, `count` of each image; `None` if values do not match each other.
     fn draw(
         &self,
         rows: &mut Rows,
@@ -88,7 +88,7 @@ impl Wanted<'_> {
 }
 
 impl Fit<'_> {
-    /// As [`Self::draw`], for one operator.
+    /// The same as [`Self::draw`], for one operator.
     pub(super) fn draw_one(
         &self,
         flow: Flow<'_>,
@@ -98,7 +98,7 @@ impl Fit<'_> {
         drawn.into_iter().next().ok_or_else(|| wanted.misfit())
     }
 
-    /// Draws about as many rows as are wanted of each, spread evenly over the images.
+    /// Draws approximately the wanted number of rows for each operator, spread evenly over the images.
     pub(super) fn draw(
         &self,
         flow: Flow<'_>,
@@ -106,7 +106,7 @@ impl Fit<'_> {
     ) -> Result<Vec<Rows>, TrainerError> {
         let mut original: IndexSet<&str> = wanted.iter().flat_map(Wanted::original).collect();
         let current: IndexSet<&str> = wanted.iter().flat_map(Wanted::current).collect();
-        // While nothing is pruned, one network is run for both.
+        // While nothing is pruned, one network runs for both.
         let is_one = std::ptr::eq(self.original, self.current) && flow.current.is_none();
         if is_one {
             original.extend(&current);

@@ -1,4 +1,4 @@
-//! Drawing rows for the normal equations from tensors: what an operator sees at a position.
+//! Draws rows for the normal equations from tensors. A row holds the inputs of an operator at one position.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use updp_ir::{ConvGeometry, DataType, Tensor};
 use super::table::Table;
 use crate::seed::Generator;
 
-/// Rows of one block: what its operator reads, what the original made, what the shortcut brings.
+/// Rows of one block: the inputs of its operator, the outputs of the original and the values of the shortcut.
 #[derive(Debug)]
 pub(super) struct Rows {
     /// Inputs `[R, C·T]`.
@@ -20,9 +20,9 @@ pub(super) struct Rows {
 
 /// Tensors of one batch.
 pub(super) struct Batch<'a> {
-    /// What the operator reads.
+    /// Inputs of the operator.
     pub(super) features: &'a Tensor,
-    /// End of the original's branch.
+    /// Values at the end of the original's branch.
     pub(super) end: &'a Tensor,
     /// The original's shortcut.
     pub(super) original: Option<&'a Tensor>,
@@ -30,14 +30,14 @@ pub(super) struct Batch<'a> {
     pub(super) current: Option<&'a Tensor>,
 }
 
-/// Where channels lie, and the window.
+/// The positions of the channels, and the window.
 pub(super) struct Layout<'a> {
     pub(super) feature_axis: usize,
     pub(super) end_axis: usize,
     pub(super) window: &'a ConvGeometry,
 }
 
-/// Elements of a tensor as f32, in place where they are that already; `None` where they are no numbers.
+/// Elements of a tensor as f32, without a copy if they are f32 already; `None` if they are not numbers.
 pub(crate) fn floats(tensor: &Tensor) -> Option<Cow<'_, [f32]>> {
     if tensor.dtype() == DataType::Float {
         return Some(match bytemuck::try_cast_slice(tensor.bytes()) {
@@ -48,10 +48,10 @@ pub(crate) fn floats(tensor: &Tensor) -> Option<Cow<'_, [f32]>> {
     Some(Cow::Owned(tensor.to_f64()?.into_iter().map(|v| v as f32).collect()))
 }
 
-/// Elements of a tensor by image, position and channel.
+/// Access to the elements of a tensor by image, position and channel.
 struct Grid<'a> {
     values: Cow<'a, [f32]>,
-    /// Dims but batch and channels.
+    /// All dimensions except batch and channels.
     spatial: Vec<usize>,
     channels: usize,
     /// Step between images, channels, positions along each of `spatial`.
@@ -111,7 +111,7 @@ impl Rows {
         self.z.rows()
     }
 
-    /// Draws `count` positions of every image of a batch. `None` when the tensors do not fit each other.
+    /// Draws `count` positions of every image of a batch. `None` if the tensors do not match each other.
     pub(super) fn draw(
         &mut self,
         batch: &Batch<'_>,
@@ -169,7 +169,7 @@ impl Rows {
     }
 }
 
-/// What a kernel sees at one position, channel by channel, tap by tap; zeros outside.
+/// The inputs of a kernel at one position, channel by channel and tap by tap; zeros outside the image.
 fn patch(
     grid: &Grid<'_>,
     image: usize,
