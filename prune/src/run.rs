@@ -163,13 +163,13 @@ fn begin(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Outcome> {
         tried: Vec::new(),
         supernet: None,
         search: None,
-        explanation: doubts(cx, &candidates.baseline),
+        explanation: data_warnings(cx, &candidates.baseline),
         missed: Vec::new(),
     })
 }
 
 /// Possible problems with the images or the preprocessing, in sentences.
-fn doubts(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
+fn data_warnings(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
     let classes = cx.evaluator.classes();
     let (names, has_labels) = (&cx.images.classes, cx.evaluator.has_labels());
     let mut told = Vec::new();

@@ -223,8 +223,8 @@ impl Finetuning<'_> {
     /// Trains a network. Resumes if the folder holds a training with the same settings.
     ///
     /// # Errors
-    /// The same errors as [`Self::step`]; T0401 to T0408 for errors of training; X0001 to X0005 without ONNX Runtime;
-    /// errors of the observer.
+    /// The same errors as [`Self::step`]; T0401 to T0408 for errors of training; X0001 to X0005 without ONNX Runtime.
+    /// A cancellation is no error: the result says [`End::Stopped`].
     pub fn run(
         &self,
         network: &Model,

@@ -16,8 +16,8 @@ pub(super) fn run<E>(trial: &mut Trial<'_, E>, space: &Space) -> Result<(), E> {
     let mut degradation = 0.0;
     let mut steps = steps(trial, space);
     loop {
-        let is_price = matches!(space.constraint, Constraint::Degradation(_));
-        if !is_price && space.admits(&genome) {
+        let is_degradation = matches!(space.constraint, Constraint::Degradation(_));
+        if !is_degradation && space.admits(&genome) {
             trial.look(&genome)?;
             return Ok(());
         }
@@ -41,7 +41,7 @@ pub(super) fn run<E>(trial: &mut Trial<'_, E>, space: &Space) -> Result<(), E> {
         match (best, changes.into_iter().next()) {
             (Some((_, next, joint)), _) => (genome, degradation) = (next, joint),
             // No evaluation is left. For a degradation bound, the search ends with the best genome so far.
-            (None, Some(change)) if !is_price => genome = change.genome,
+            (None, Some(change)) if !is_degradation => genome = change.genome,
             _ => return Ok(()),
         }
     }
