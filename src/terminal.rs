@@ -84,17 +84,8 @@ impl Bar {
         }
     }
 
-    /// Ends so many steps.
-    pub fn advance(&self, steps: usize) {
-        self.0.inc(steps as u64);
-    }
-
-    /// Says what is being done now, at this step of so many.
-    pub fn set(&self, what: &str, at: usize, steps: usize) {
-        if self.0.length() != Some(steps as u64) {
-            self.0.set_length(steps as u64);
-            self.0.set_style(style(true));
-        }
+    /// Says what is being done now, at this step.
+    pub fn set(&self, what: &str, at: usize) {
         self.0.set_position(at as u64);
         self.say(what);
     }
@@ -104,6 +95,8 @@ impl Bar {
 #[derive(Debug, Default)]
 pub struct Progress {
     bar: Option<Bar>,
+    /// The stage that the bar shows, and its steps. Another stage gets a new bar, so that its time starts at 0.
+    stage: (String, usize),
     /// Prints messages even with `--quiet`, because an option asks for them.
     has_wanted_messages: bool,
     /// The training at hand.
@@ -151,12 +144,24 @@ impl Progress {
     pub fn with_messages(is_wanted: bool) -> Self {
         Self { has_wanted_messages: is_wanted, ..Self::default() }
     }
+
+    /// Shows a stage at one of its steps; `text` says more than the name of the stage.
+    fn show(&mut self, stage: &str, text: &str, done: usize, total: usize) {
+        if self.bar.is_none() || self.stage.0 != stage || self.stage.1 != total {
+            // The old line goes before the new one comes.
+            self.bar = None;
+            self.bar = Some(Bar::new(text, total));
+            self.stage = (stage.to_owned(), total);
+        }
+        if let Some(bar) = self.bar.as_ref().filter(|_| total > 0) {
+            bar.set(text, done);
+        }
+    }
 }
 
 impl Observer for Progress {
     fn progress(&mut self, what: &str, done: usize, total: usize) {
-        let bar = self.bar.get_or_insert_with(|| Bar::new(what, total));
-        if total == 0 { bar.say(what) } else { bar.set(what, done, total) }
+        self.show(what, what, done, total);
     }
 
     fn message(&mut self, text: &str) {
@@ -181,7 +186,7 @@ impl Observer for Progress {
             }
             TrainingEvent::Step(step) => {
                 if let Some(text) = self.training.as_mut().map(|training| training.step(step)) {
-                    self.progress(&text, step.done as usize, step.steps as usize);
+                    self.show("training", &text, step.done as usize, step.steps as usize);
                 }
             }
             TrainingEvent::Evaluating => {}

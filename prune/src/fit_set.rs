@@ -112,11 +112,11 @@ impl Fitter<'_> {
         for (at, part) in parts.iter().enumerate() {
             match part {
                 Part::Pruned(sites) => {
-                    observer.progress("fitting", at, total);
+                    observer.progress("fitting the network", at, total);
                     self.prune(&mut state, sites, &format!("{name}-{at}"))?;
                 }
                 Part::Kept(layers) if !state.placed.is_empty() => {
-                    observer.progress("adjusting", at, total);
+                    observer.progress("fitting the network", at, total);
                     for (number, layer) in layers.iter().enumerate() {
                         self.adjust(&mut state, layer, &format!("{name}-{at}-{number}"))?;
                     }
@@ -125,7 +125,7 @@ impl Fitter<'_> {
             }
         }
         if let Some(head) = head.filter(|_| !state.placed.is_empty()) {
-            observer.progress("adjusting", parts.len(), total);
+            observer.progress("fitting the network", parts.len(), total);
             self.adjust(&mut state, head, &format!("{name}-head"))?;
         }
         let State { network, score, placed, pruned, adjusted, replacements, .. } = state;

@@ -8,7 +8,10 @@ use updp_trainer::evaluator::FEW_CLASSES;
 use updp_trainer::images::Images;
 use updp_trainer::predictions::{Prediction, Predictions};
 
+use super::prune::encode;
+use super::shapes::fix_shapes;
 use super::{Error, Observer, Source};
+use crate::model_file::ModelFile;
 
 /// How models are evaluated.
 #[derive(Clone, Debug)]
@@ -19,6 +22,8 @@ pub struct EvaluateOptions {
     pub images: Option<usize>,
     /// Seed that draws them, where not all are looked at.
     pub seed: u64,
+    /// Input shapes to fix in both models: `NAME:1,3,224,224`.
+    pub input_shapes: Vec<String>,
     /// How models are run.
     pub runtime: RuntimeOptions,
 }
@@ -29,6 +34,7 @@ impl Default for EvaluateOptions {
             preprocess: "imagenet".to_owned(),
             images: None,
             seed: 0,
+            input_shapes: Vec::new(),
             runtime: RuntimeOptions::default(),
         }
     }
@@ -131,6 +137,10 @@ pub fn evaluate<'a>(
     // Labels beyond the classes of the model name other classes.
     let labels = |it: &Prediction| it.label.is_some_and(|label| label < classes);
     let has_labels = dataset.has_labels() && models[0].predictions.images.iter().all(labels);
+    if dataset.has_labels() && !has_labels && models.len() == 1 {
+        let detail = "the labels name classes that the model does not have, so one model cannot be compared with anything: give images with labels of the model, or a second model";
+        return Err(Error::Usage { detail: detail.to_owned() });
+    }
     if dataset.has_labels() && !has_labels {
         observer
             .warning("the labels name classes that the model does not have: accuracy is left out");
@@ -152,7 +162,12 @@ fn run(
     options: &EvaluateOptions,
     observer: &mut dyn Observer,
 ) -> Result<Ran, Error> {
-    let file = model.open()?;
+    let mut file = model.open()?;
+    if !options.input_shapes.is_empty() {
+        fix_shapes(&options.input_shapes, &mut file.model)?;
+        let bytes = encode(&file.model)?;
+        file = ModelFile::read(&file.source.path, bytes)?;
+    }
     let images = Images::new(&file.model, dataset.clone(), preprocess)?;
     let mut executor = options.runtime.open(file.source.for_runtime(), Optimizer::All)?;
     let what = format!("running {}", file.source.path.display());

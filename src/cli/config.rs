@@ -16,6 +16,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::de::{DeTable, DeValue};
 
+use super::help;
 use super::{BlockList, command};
 use crate::error::CliError;
 
@@ -153,7 +154,9 @@ fn similar(command: &Command, name: &str) -> String {
         Some(ContextValue::String(option)) => Some(option.trim_start_matches('-').to_owned()),
         _ => None,
     });
+    let owners = help::owners(name);
     match suggested {
+        _ if !owners.is_empty() => format!("--{name} is an option of {}", owners.join(", ")),
         Some(option) => format!("did you mean {option:?}?"),
         None => "keys are long options without the dashes in front: updp-compile --help".to_owned(),
     }

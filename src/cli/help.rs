@@ -38,6 +38,17 @@ pub fn command() -> Command {
         .mut_subcommand("prune", |inner| inner.mut_arg("model", |arg| arg.required(true)))
 }
 
+/// The subcommands that have a long option of this name, visible or as an alias.
+pub(super) fn owners(option: &str) -> Vec<String> {
+    let is_called = |arg: &Arg| {
+        let aliases = arg.get_all_aliases().unwrap_or_default();
+        arg.get_long() == Some(option) || aliases.contains(&option)
+    };
+    let command = command();
+    let having = command.get_subcommands().filter(|inner| inner.get_arguments().any(is_called));
+    having.map(|inner| inner.get_name().to_owned()).collect()
+}
+
 /// Puts the options named first, and the others under headings.
 fn sorted(command: Command, first: &[&str]) -> Command {
     command.mut_args(|arg: Arg| {

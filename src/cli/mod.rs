@@ -14,6 +14,7 @@ mod tools;
 mod train;
 mod values;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{FromArgMatches, Parser, Subcommand};
 
 pub use compile::{
@@ -121,14 +122,39 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
             crate::terminal::complain(&error);
             return error.exit_code();
         }
-        let text = error.to_string();
-        let text = text.strip_prefix("error: ").unwrap_or(&text);
-        let mut lines = text.lines();
-        let first = lines.next().unwrap_or("wrong arguments");
-        crate::terminal::note(&format!("error[C0001]: {first}"));
-        for line in lines {
-            crate::terminal::note(line);
-        }
+        complain(&error, &given.arguments);
         2
     })
+}
+
+/// Prints what clap says of wrong arguments, and the cure where it is an option at the wrong place.
+fn complain(error: &clap::Error, arguments: &[OsString]) {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or("wrong arguments");
+    crate::terminal::note(&format!("error[C0001]: {first}"));
+    if let Some(cure) = misplaced(error, arguments) {
+        crate::terminal::note(&format!("help: {cure}"));
+        return;
+    }
+    for line in lines {
+        crate::terminal::note(line);
+    }
+}
+
+/// The cure for an option of another subcommand, and for options in front of the subcommand.
+fn misplaced(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    {
+        let owners = help::owners(option.trim_start_matches('-'));
+        return (!owners.is_empty())
+            .then(|| format!("{option} is an option of {}", owners.join(", ")));
+    }
+    let command = command();
+    let words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    let mut words = words.skip_while(|word| command.find_subcommand(word).is_none());
+    let name = words.next().filter(|name| arguments.get(1).is_some_and(|first| first != name))?;
+    Some(format!("options follow the subcommand: updp-compile {name} MODEL …"))
 }

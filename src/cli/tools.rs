@@ -100,6 +100,9 @@ pub struct EvaluateArgs {
     /// Seed that draws the images
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
+    /// Fixes the shape of an input in both models: NAME:1,3,224,224
+    #[arg(long, value_name = "SHAPE")]
+    pub input_shape: Vec<String>,
     /// How many images to list whose class changes from A to B
     #[arg(long, value_name = "N", default_value = "10")]
     pub flipped: usize,

@@ -168,3 +168,25 @@ fn errors_are_those_of_the_other_commands() {
     let text = String::from_utf8_lossy(&ran.stderr);
     assert!(text.contains("error[C0008]") && text.contains("updp-compile evaluate A B"), "{text}");
 }
+
+#[test]
+fn labels_of_other_classes_are_refused_for_one_model() {
+    let scene = tempfile::tempdir().expect("a folder");
+    let idx = |name: &str, dims: &[u32], values: Vec<u8>| {
+        let mut bytes = vec![0, 0, 8, dims.len() as u8];
+        bytes.extend(dims.iter().flat_map(|dim| dim.to_be_bytes()));
+        bytes.extend(values);
+        let path = scene.path().join(name);
+        std::fs::write(&path, bytes).expect("written");
+        path.to_string_lossy().into_owned()
+    };
+    let images = idx("t10k-images-idx3-ubyte", &[4, 28, 28], vec![7; 4 * 28 * 28]);
+    idx("t10k-labels-idx1-ubyte", &[4], vec![50, 51, 52, 53]);
+    let (one, other) = (trained("repvgg"), trained("vgg"));
+    let fixed = ["--data", &images, "--preprocess", "fashion-mnist"];
+    refused(&[&["evaluate", &one], &fixed[..]].concat(), "C0001", 2);
+    // Two models are compared with each other.
+    let ran = program(&[&["evaluate", &one, &other], &fixed[..]].concat());
+    let text = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && text.contains("does not have"), "{text}");
+}

@@ -85,3 +85,14 @@ fn completions_and_the_man_page_know_the_subcommands() {
         assert!(ran.status.success() && told.contains("evaluate"), "{arguments:?}");
     }
 }
+
+#[test]
+fn an_option_at_the_wrong_place_is_told_its_place() {
+    refused(
+        &["compile", "m.onnx", "-o", "o.onnx", "--prune", "3"],
+        "--prune is an option of prune",
+    );
+    refused(&["verify", "a.onnx", "b.onnx", "--blocks", "1"], "--blocks is an option of prune");
+    refused(&["-q", "compile", "m.onnx", "-o", "o.onnx"], "options follow the subcommand");
+    refused(&["evaluate", "m.onnx", "--data", "d", "--report", "r.html"], "other reports are JSON");
+}
