@@ -1,7 +1,7 @@
-//! Arrays as data: `.npz` and `.npy`.
+//! Data sets from arrays: `.npz` and `.npy`.
 //!
-//! u8 arrays are images: `[N, H, W]`, `[N, H, W, C]` with C = 1, 3 or 4, or `[N, C, H, W]` with C = 1 or 3, looked for
-//! in this order. Floats (f16, f32, f64) are taken to be preprocessed and go to the model as they are.
+//! u8 arrays are images: `[N, H, W]`, `[N, H, W, C]` with C = 1, 3 or 4, or `[N, C, H, W]` with C = 1 or 3, tried in
+//! this order. Floats (f16, f32, f64) count as preprocessed and go to the model unchanged.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ use super::error::DataError;
 use super::npz::{self, Layout};
 use super::store::{Content, Elements, Entries, MOST_IN_MEMORY, Rows, Store, unknown};
 
-/// Names of the array of images, the first one found is taken.
+/// Names of the array of images; the first one that exists is used.
 const IMAGES: [&str; 6] = ["images", "x", "data", "input", "inputs", "pixels"];
 
-/// Names of the array of labels, the first one found is taken.
+/// Names of the array of labels; the first one that exists is used.
 const LABELS: [&str; 3] = ["labels", "label", "y"];
 
-/// The rows of a `.npy` file, unlabelled.
+/// The rows of a `.npy` file, without labels.
 ///
 /// # Errors
-/// T0101, T0102 when its rows are no images, T0105.
+/// T0101, T0102 when its rows are not images, T0105.
 pub(super) fn open_npy(path: &Path) -> Result<Store, DataError> {
     let layout = npz::locate(path)?;
     let content = content(path, &layout)?;
@@ -33,7 +33,7 @@ pub(super) fn open_npy(path: &Path) -> Result<Store, DataError> {
 /// The images and labels of a `.npz` file.
 ///
 /// # Errors
-/// As [`open_npy`]; T0102 also when no array can be told to be the images, T0106.
+/// Those of [`open_npy`]; also T0102 when no array can be identified as the images, and T0106.
 pub(super) fn open_npz(path: &Path) -> Result<Store, DataError> {
     let layouts = npz::layouts(path)?;
     let labels = LABELS.iter().find(|name| layouts.contains_key(**name)).copied();

@@ -1,4 +1,4 @@
-//! Batches of decoded images, one ahead of the caller.
+//! Batches of decoded images, prepared one ahead of the caller.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,37 +13,38 @@ use super::plan::Plan;
 use super::read::{Raw, read};
 use super::store::Store;
 
-/// So many images may be unreadable in any data set.
+/// Any data set may have this many unreadable images.
 const ALWAYS_ALLOWED: usize = 10;
 
-/// One in so many images may be unreadable in a large one.
+/// In a large data set, one in this many images may be unreadable.
 const ONE_IN: usize = 20;
 
-/// How many unreadable images an error names.
+/// Number of unreadable images that an error names.
 const NAMED: usize = 5;
 
 /// Images for one run of a model.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// f32 `[n, C, H, W]` or `[n, H, W, C]`, as the input has it.
+    /// f32 `[n, C, H, W]` or `[n, H, W, C]`, in the layout of the input.
     pub images: Tensor,
     /// Class number of each image; `None` without labels.
     pub labels: Option<Vec<usize>>,
 }
 
-/// An image that could not be read and is left out.
+/// An image that could not be read and was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Its path below the data set.
+    /// Its path relative to the data set.
     pub name: String,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: String,
 }
 
-/// The images of a data set as batches, in its order; only the last may be smaller.
+/// The images of a data set as batches, in the order of the data set. Only the last batch may be smaller.
 ///
-/// A thread prepares one batch while the caller has the other, with rayon's threads, so two batches are in memory.
-/// Images that cannot be read are left out; more than 10 and more than 5 % of them, or all, end the batches with T0111.
+/// A thread prepares one batch on rayon's threads while the caller uses the other, so two batches are in memory. Images
+/// that cannot be read are left out. If they are more than 10 and more than 5 % of the images, or all images, the
+/// batches end with T0111.
 #[derive(Debug)]
 pub struct Batches {
     path: PathBuf,
@@ -63,7 +64,7 @@ impl Batches {
     /// Starts the thread.
     ///
     /// # Errors
-    /// T0110 when the rows of an array are not the model's input; T0101 when no thread can be had.
+    /// T0110 when the rows of an array do not match the model's input; T0101 when no thread can be created.
     pub(super) fn start(
         store: Arc<Store>,
         chosen: Arc<[usize]>,
@@ -84,7 +85,7 @@ impl Batches {
         Ok(Self { path, receiver, skipped: Vec::new(), is_done: false })
     }
 
-    /// The images left out before the batches so far; all of them once the last batch is out.
+    /// The images left out before the batches returned so far; after the last batch these are all of them.
     #[must_use]
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
@@ -109,7 +110,7 @@ impl Iterator for Batches {
     }
 }
 
-/// What the thread works on.
+/// The data that the thread works on.
 struct Worker {
     store: Arc<Store>,
     chosen: Arc<[usize]>,
@@ -141,7 +142,7 @@ impl Worker {
         }
     }
 
-    /// The next batch, filled up with later images where some are left out; `None` when no image is left.
+    /// Returns the next batch, filled up with later images if some are left out; `None` when no image is left.
     fn gather(
         &self,
         next: &mut usize,
@@ -199,7 +200,7 @@ impl Worker {
     }
 }
 
-/// How many of so many images may be unreadable.
+/// Number of images that may be unreadable out of `total`.
 pub(crate) fn most_skipped(total: usize) -> usize {
     ALWAYS_ALLOWED.max(total / ONE_IN)
 }

@@ -1,16 +1,16 @@
-//! Preprocessing from JSON: our own keys, Hugging Face's and timm's.
+//! Preprocessing from JSON, with our own keys, Hugging Face's or timm's.
 
 use serde_json::{Map, Value};
 
 use super::preprocess::{Interpolation, Preprocess, Resize};
 
-/// Largest number of pixels a side can be resized to.
+/// Largest number of pixels that a side can be resized to.
 const LARGEST_SIDE: u64 = 16_384;
 
 /// Our own keys.
 const OWN: [&str; 7] = ["mean", "std", "rescale", "resize", "crop", "size", "interpolation"];
 
-/// Keys that only Hugging Face's files have.
+/// Keys that only Hugging Face's files contain.
 const HUGGING_FACE: [&str; 10] = [
     "image_mean",
     "image_std",
@@ -24,13 +24,13 @@ const HUGGING_FACE: [&str; 10] = [
     "image_processor_type",
 ];
 
-/// Keys that only timm's files have.
+/// Keys that only timm's files contain.
 const TIMM: [&str; 3] = ["input_size", "crop_pct", "crop_mode"];
 
-/// Reads the JSON of a preprocessing.
+/// Reads a preprocessing from JSON.
 ///
 /// # Errors
-/// Says which key is not understood, or which keys were looked for.
+/// The message names the key that is not understood, or the keys that were expected.
 pub(super) fn preprocess(json: &Value) -> Result<Preprocess, String> {
     let Value::Object(keys) = json else { return Err("it is no JSON object".to_owned()) };
     if let Some(Value::Object(nested)) = keys.get("pretrained_cfg") {
@@ -91,8 +91,8 @@ fn own(keys: &Map<String, Value>) -> Result<Preprocess, String> {
     })
 }
 
-/// `size` without a crop is exact, with one it is the short side; `crop_pct` is ConvNeXt's, which squeezes the whole
-/// image from 384 pixels on.
+/// `size` is the exact size without a crop and the short side with one. `crop_pct` is ConvNeXt's, which squeezes the
+/// whole image from 384 pixels on.
 fn hugging_face(keys: &Map<String, Value>) -> Result<Preprocess, String> {
     for key in ["do_pad", "include_top", "rescale_offset"] {
         if flag(keys, key)? == Some(true) {
@@ -163,7 +163,7 @@ fn timm(keys: &Map<String, Value>) -> Result<Preprocess, String> {
     })
 }
 
-/// A size as the files give it.
+/// A size as it appears in the files.
 #[derive(Clone, Copy)]
 enum Extent {
     ShortSide(usize),
@@ -237,7 +237,7 @@ fn numbers(keys: &Map<String, Value>, key: &str) -> Result<Option<Vec<f64>>, Str
     }
 }
 
-/// Repeats the one of a single value, so that both are of the same length.
+/// Repeats a single value so that both lists have the same length.
 fn same_length(mut mean: Vec<f64>, mut std: Vec<f64>) -> (Vec<f64>, Vec<f64>) {
     match (&mean[..], &std[..]) {
         ([one], _) => mean = vec![*one; std.len()],
@@ -260,7 +260,7 @@ fn interpolation(keys: &Map<String, Value>, key: &str) -> Result<Interpolation, 
     }
 }
 
-/// Pillow's numbers of the filters.
+/// Pillow's numbers for the filters.
 fn resample(keys: &Map<String, Value>) -> Result<Interpolation, String> {
     match keys.get("resample") {
         None | Some(Value::Null) => Ok(Interpolation::Bilinear),

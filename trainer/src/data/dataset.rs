@@ -1,4 +1,4 @@
-//! What images there are, in which order, and with which labels.
+//! The images of a data set, their order and their labels.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,38 +12,38 @@ use super::store::{Store, file_name, is_image, is_packed, stamp, unknown};
 use super::{array, folder, idx, shards};
 use crate::hash::Fnv;
 
-/// A set of images, none of them decoded yet.
+/// A set of images that are not decoded yet.
 ///
-/// Clones and parts share what was found when it was opened.
+/// Clones and parts share the data that was found when the set was opened.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     store: Arc<Store>,
-    /// Indices into the store, in the order in which batches have them.
+    /// Indices into the store, in the order of the batches.
     chosen: Arc<[usize]>,
 }
 
 impl Dataset {
-    /// Finds the images at `path`; the kinds of data are listed at the [module](super).
+    /// Finds the images at `path`; the [module](super) lists the kinds of data.
     ///
-    /// The order is that of the sorted names, or of the archive or array.
+    /// The images are in the order of their sorted names, or in the order of the archive or array.
     ///
     /// # Errors
     /// T0101 when something cannot be read, T0102 when it is none of the kinds or has no images, T0103 when it must be
-    /// unpacked first, T0104 for a folder of `train` and `val`, T0105 for damaged files, T0106 for labels that do not
-    /// match.
+    /// unpacked first, T0104 for a folder that contains `train` and `val`, T0105 for damaged files, T0106 for labels
+    /// that do not match.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let store = open(path)?;
         let chosen = (0..store.entries.len()).collect();
         Ok(Self { store: Arc::new(store), chosen })
     }
 
-    /// Images.
+    /// Number of images.
     #[must_use]
     pub fn len(&self) -> usize {
         self.chosen.len()
     }
 
-    /// Whether there are no images, which only a part of a data set can be.
+    /// Whether there are no images; only a part of a data set can be empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.chosen.is_empty()
@@ -69,16 +69,17 @@ impl Dataset {
         Some(self.chosen.iter().map(|index| labels[*index]).collect())
     }
 
-    /// Name of the image at a position: its path below the data set, or `FILE[ROW]`; `None` beyond the last.
+    /// Name of the image at a position: its path relative to the data set, or `FILE[ROW]`; `None` beyond the last
+    /// image.
     #[must_use]
     pub fn name(&self, position: usize) -> Option<String> {
         self.chosen.get(position).map(|index| self.store.entries.name(*index))
     }
 
-    /// The images in two parts, `(rest, held out)`, with `share` of them (0 to 1) held out.
+    /// Splits the images into two parts, `(rest, held out)`; `share` of them (0 to 1) is held out.
     ///
-    /// Each class is split by `share`, both parts keep the order, and the same seed gives the same parts. With two
-    /// images or more and a share between 0 and 1 neither part is empty.
+    /// Each class is split by `share`, both parts keep the order, and the same seed gives the same parts. If there are
+    /// at least two images and the share is between 0 and 1, neither part is empty.
     #[must_use]
     pub fn split(&self, share: f64, seed: u64) -> (Self, Self) {
         let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
@@ -97,7 +98,7 @@ impl Dataset {
         (part(false), part(true))
     }
 
-    /// `count` images (all when there are fewer), each class with its share, in an order that mixes the classes.
+    /// Selects `count` images (all if there are fewer). Each class gets its share, and the order mixes the classes.
     ///
     /// The same seed gives the same images in the same order.
     #[must_use]
@@ -106,8 +107,8 @@ impl Dataset {
         self.with(drawn.into_iter().map(|position| self.chosen[position]).collect())
     }
 
-    /// A number that changes when the images do: a hash of their names, sizes, order and labels, and of the times at
-    /// which their files changed. The folder may move.
+    /// A number that changes when the images change: a hash of their names, sizes, order and labels, and of the times
+    /// at which their files changed. Moving the folder does not change it.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Fnv::default();
@@ -131,10 +132,10 @@ impl Dataset {
         hash.value()
     }
 
-    /// The images as batches of `batch` for a model's input, decoded on all cores, one batch ahead.
+    /// Returns the images as batches of `batch` for a model's input. They are decoded on all cores, one batch ahead.
     ///
     /// # Errors
-    /// T0110 when the preprocessing or the rows of an array do not fit the input; T0101 when no thread can be had.
+    /// T0110 when the preprocessing or the rows of an array do not fit the input; T0101 when no thread can be created.
     pub fn batches(
         &self,
         preprocess: &Preprocess,
@@ -149,7 +150,7 @@ impl Dataset {
         )
     }
 
-    /// What the images are and which of them are meant.
+    /// The store of the images and the indices of the selected ones.
     pub(super) fn parts(&self) -> (Arc<Store>, Arc<[usize]>) {
         (Arc::clone(&self.store), Arc::clone(&self.chosen))
     }
@@ -158,7 +159,7 @@ impl Dataset {
         Self { store: Arc::clone(&self.store), chosen }
     }
 
-    /// Class of each image; one class for all without labels.
+    /// Class of each image; without labels all images have the same class.
     fn strata(&self) -> Vec<usize> {
         self.labels().unwrap_or_else(|| vec![0; self.len()])
     }

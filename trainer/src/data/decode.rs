@@ -1,4 +1,4 @@
-//! Encoded images to 8-bit pixels.
+//! Decodes encoded images to 8-bit pixels.
 
 use std::io::Cursor;
 
@@ -7,7 +7,7 @@ use image::{ImageReader, Limits};
 /// Longest side of an image, in pixels.
 const LONGEST_SIDE: u32 = 20_000;
 
-/// Most bytes of a decoded image.
+/// Largest size of a decoded image, in bytes.
 const MOST_BYTES: u64 = 256 << 20;
 
 /// 8-bit pixels `[H, W, C]` with C = 1 (grey) or 3 (RGB).
@@ -23,10 +23,10 @@ pub(super) struct Pixels {
     pub bytes: Vec<u8>,
 }
 
-/// Decodes a JPEG, PNG, WebP or BMP, told by its content, to grey (`channels` 1) or RGB (3).
+/// Decodes a JPEG, PNG, WebP or BMP image to grey (`channels` 1) or RGB (3). The content determines the format.
 ///
 /// # Errors
-/// What is wrong with the image, in words.
+/// Describes the problem of the image in words.
 pub(super) fn decode(encoded: &[u8], channels: usize) -> Result<Pixels, String> {
     let mut reader = ImageReader::new(Cursor::new(encoded))
         .with_guessed_format()
@@ -50,7 +50,7 @@ pub(super) fn decode(encoded: &[u8], channels: usize) -> Result<Pixels, String> 
 }
 
 impl Pixels {
-    /// The same image in grey (`channels` 1) or RGB (3), as Pillow's `convert`.
+    /// The same image in grey (`channels` 1) or RGB (3), as Pillow's `convert` makes it.
     #[must_use]
     pub(super) fn with_channels(self, channels: usize) -> Self {
         let bytes = match (self.channels, channels) {

@@ -1,11 +1,11 @@
-//! Seeded draws that are stratified by class and the same on every machine.
+//! Seeded draws that are stratified by class and identical on every machine.
 
 use crate::seed::Generator;
 
-/// `count` of the positions `0..classes.len()`, in drawn order; `classes` gives the class of each position.
+/// Draws `count` of the positions `0..classes.len()`, in random order; `classes` gives the class of each position.
 ///
-/// Every class gives its share of `count`, rounded so that the shares add up; where they are below one, the seed
-/// decides which classes give one.
+/// Every class gets its share of `count`, rounded so that the shares add up. If shares are below one, the seed decides
+/// which classes get one position.
 pub(super) fn stratified(classes: &[usize], count: usize, seed: u64) -> Vec<usize> {
     let total = classes.len();
     let count = count.min(total);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Data that cannot be had, or do not fit the model.
+/// Data that cannot be read or do not fit the model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
@@ -32,7 +32,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// Every code of this module; docs/errors.md gives cause and cure.
+    /// Every code of this module; docs/errors.md gives the cause and the cure.
     pub const CODES: &[&str] = &[
         "T0101", "T0102", "T0103", "T0104", "T0105", "T0106", "T0107", "T0108", "T0109", "T0110",
         "T0111",
@@ -56,7 +56,7 @@ impl DataError {
         }
     }
 
-    /// What to do about it; `None` when the text says it all.
+    /// What the user can do about it; `None` when the message already says it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {

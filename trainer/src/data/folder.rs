@@ -1,4 +1,4 @@
-//! Folders: class folders, flat folders, and the kinds that lie in a folder.
+//! Folders: class folders, flat folders, and the other kinds of data found in a folder.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,20 @@ use super::store::{
 };
 use super::{idx, shards};
 
-/// How many folders with a single subfolder may lie in each other.
+/// Largest number of nested folders with a single subfolder.
 const DEEPEST: usize = 8;
 
-/// Names that parts of a data set go by.
+/// Common names for the parts of a data set.
 const PARTS: [&str; 10] =
     ["train", "training", "val", "valid", "validation", "test", "testing", "eval", "dev", "extra"];
 
-/// What lies directly in a folder, hidden names left out, sorted.
+/// The direct contents of a folder, sorted, without hidden names.
 struct Listing {
     folders: Vec<PathBuf>,
     files: Vec<PathBuf>,
 }
 
-/// Lists a folder; `follow` looks through links to folders, which walks below a class do not, so they end.
+/// Lists a folder. `follow` also follows links to folders; walks below a class do not follow them, so they end.
 fn list(folder: &Path, follow: bool) -> Result<Listing, DataError> {
     let mut found = Listing { folders: Vec::new(), files: Vec::new() };
     for entry in std::fs::read_dir(folder).map_err(|error| unreadable(folder, &error))? {
@@ -48,7 +48,7 @@ fn has_image_name(path: &Path) -> bool {
     is_image(&file_name(path))
 }
 
-/// All images below a folder, and whether it holds any file at all.
+/// All images below a folder, and whether it contains any file at all.
 fn images_below(folder: &Path) -> Result<(Vec<PathBuf>, bool), DataError> {
     let listing = list(folder, false)?;
     let mut has_files = !listing.files.is_empty();
@@ -107,7 +107,7 @@ fn open_at(folder: &Path, deeper: usize) -> Result<Store, DataError> {
     Err(unknown(folder, "there are no images, class folders, .tar or IDX files in it"))
 }
 
-/// Whether a name ends like a `.tar`.
+/// Whether a name ends like a `.tar` file.
 pub(super) fn is_tar(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".tar")
 }

@@ -1,4 +1,4 @@
-//! IDX, the format of MNIST and its kin: `*-images-idx3-ubyte` with `*-labels-idx1-ubyte`, also `.gz`.
+//! IDX, the format of MNIST and similar data sets: `*-images-idx3-ubyte` with `*-labels-idx1-ubyte`, also `.gz`.
 //!
 //! A file starts with two zero bytes, the element type (8 = u8), the rank, and the dims as big-endian u32.
 
@@ -15,7 +15,7 @@ use super::store::{
     Content, Elements, Entries, MOST_IN_MEMORY, Rows, Store, file_name, unknown, unreadable,
 };
 
-/// Whether a name is that of an IDX file of images.
+/// Whether this is the name of an IDX file of images.
 pub(super) fn is_images(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('.', "-");
     let name = name.strip_suffix("-gz").unwrap_or(&name);
@@ -26,8 +26,8 @@ fn is_gz(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"))
 }
 
-/// The images file of a folder that is taken for the folder: the only one, or the one that starts with `train`; of a
-/// file and its `.gz` the file. `None` without any.
+/// The images file that represents a folder: the only one, or the one that starts with `train`. If a file and its `.gz`
+/// both exist, the file is used. `None` if there is no images file.
 ///
 /// # Errors
 /// T0102 when there are several and none is for training.
@@ -50,7 +50,7 @@ pub(super) fn choose(folder: &Path, files: &[PathBuf]) -> Result<Option<PathBuf>
     }
 }
 
-/// The images file that a path such as `DIR/t10k` starts; `None` without any.
+/// The images file that starts with a path such as `DIR/t10k`; `None` if there is none.
 pub(super) fn by_prefix(path: &Path) -> Option<PathBuf> {
     let prefix = file_name(path);
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -66,10 +66,10 @@ pub(super) fn by_prefix(path: &Path) -> Option<PathBuf> {
     found.into_iter().next()
 }
 
-/// The images of a file with the labels of the file beside it; no labels where there is none.
+/// The images of a file with the labels of the file beside it; without that file there are no labels.
 ///
 /// # Errors
-/// T0101, T0102 without images, T0105 when a header and its file disagree, T0106 when labels and images do not match.
+/// T0101, T0102 without images, T0105 when a header does not match its file, T0106 when labels and images do not match.
 pub(super) fn open(images: &Path) -> Result<Store, DataError> {
     let (dims, elements) = read(images)?;
     let (height, width, channels) = match dims[..] {
@@ -110,7 +110,7 @@ fn labels(path: &Path) -> Result<Vec<i64>, DataError> {
     Ok(all.iter().map(|label| i64::from(*label)).collect())
 }
 
-/// Dims and elements; a `.gz` is unpacked into memory.
+/// Reads dims and elements; a `.gz` file is unpacked into memory.
 fn read(path: &Path) -> Result<(Vec<usize>, Elements), DataError> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     let bytes = file.metadata().map_err(|error| unreadable(path, &error))?.len();
@@ -146,7 +146,7 @@ fn read(path: &Path) -> Result<(Vec<usize>, Elements), DataError> {
     }
 }
 
-/// Dims, and the bytes of the header.
+/// Reads the dims, and the number of bytes of the header.
 fn header(path: &Path, source: &mut dyn Read) -> Result<(Vec<usize>, u64), DataError> {
     let mut word = || {
         let mut bytes = [0; 4];

@@ -1,4 +1,4 @@
-//! The model's input as images see it.
+//! The model's input, described as images.
 
 use super::error::DataError;
 use super::preprocess::Preprocess;
@@ -22,10 +22,10 @@ pub struct InputSpec {
 impl InputSpec {
     /// Reads the dims of a model's input, `[N, C, H, W]` or `[N, H, W, C]` with C = 1 or 3; `None` is a symbolic dim.
     ///
-    /// Where both readings are possible the first is taken. A symbolic H or W is the size of the preprocessing.
+    /// If both readings are possible, the first is used. A symbolic H or W takes the size of the preprocessing.
     ///
     /// # Errors
-    /// T0107 when the dims are not those of images; T0108 when the preprocessing has no size for a symbolic one.
+    /// T0107 when the dims do not describe images; T0108 when the preprocessing has no size for a symbolic dim.
     pub fn of(dims: &[Option<usize>], preprocess: &Preprocess) -> Result<Self, DataError> {
         let refused = |detail: &str| DataError::NotAnImageInput {
             dims: display(dims),

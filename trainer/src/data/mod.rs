@@ -2,18 +2,18 @@
 //!
 //! | path given | read as | labels |
 //! |---|---|---|
-//! | folder with two or more subfolders that hold images | one class a subfolder, deeper folders are walked | index of the subfolder in sorted order |
+//! | folder with two or more subfolders that hold images | one class per subfolder, including deeper folders | index of the subfolder in sorted order |
 //! | folder of images | flat | none |
 //! | folder with a single subfolder that holds images | that subfolder | as above |
-//! | folder of `.tar` files, or one | `WebDataset` shards | the text integers of `key.cls` |
+//! | folder of `.tar` files, or one `.tar` file | `WebDataset` shards | the text integers of `key.cls` |
 //! | folder of IDX files, one images file, or `DIR/t10k` | MNIST's format, also `.gz` | the `labels` file beside it |
 //! | `.npz` | the array `images`, `x`, `data`, `input`, `inputs` or `pixels`, or the only one | the array `labels`, `label` or `y` |
 //! | `.npy` | one array | none |
 //!
-//! Images are `.jpg`, `.jpeg`, `.png`, `.webp` and `.bmp`. Hidden files and folders are not looked at. The folders
-//! inside a `.tar` name no classes, because shards use folders for other purposes; unpack it to have labels from them.
-//! Encoded images, `.npy` and unpacked IDX files stay in their file and are read a batch at a time; `.npz` and packed
-//! IDX files are held in memory, at most 1 GiB an array.
+//! Images are `.jpg`, `.jpeg`, `.png`, `.webp` and `.bmp`. Hidden files and folders are ignored. The folders inside a
+//! `.tar` do not name classes, because shards use folders for other purposes; unpack it to get labels from them.
+//! Encoded images, `.npy` and unpacked IDX files stay in their file and are read one batch at a time; `.npz` and packed
+//! IDX files are held in memory, with at most 1 GiB per array.
 
 mod array;
 mod batches;

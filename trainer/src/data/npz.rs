@@ -18,12 +18,12 @@ const LONGEST_HEADER: usize = 16_384;
 /// Bytes of the fixed start of a `.npy` file of version 2 or 3; version 1 has two less.
 const START: usize = 12;
 
-/// What the header of a `.npy` file says.
+/// The contents of the header of a `.npy` file.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
-    /// Kind of element.
+    /// Element type.
     pub dtype: DataType,
-    /// Dims, C order.
+    /// Dims in C order.
     pub dims: Vec<usize>,
     /// First byte of the elements.
     pub offset: u64,
@@ -43,16 +43,16 @@ pub(super) fn open(path: &Path) -> Result<File, DataError> {
 /// The array of a `.npy` file.
 ///
 /// # Errors
-/// T0101 when the file cannot be opened; T0105 when it is no such array, or is of Fortran order, big-endian, structured
-/// or of an element type without ONNX counterpart.
+/// T0101 when the file cannot be opened; T0105 when it is not a `.npy` array, or when it has Fortran order, big-endian
+/// elements, a structured type or an element type without an ONNX counterpart.
 pub fn read_npy(path: &Path) -> Result<Tensor, DataError> {
     tensor(path, BufReader::new(open(path)?))
 }
 
-/// All arrays of a `.npz` file by name, in the order of the file.
+/// All arrays of a `.npz` file by name, in file order.
 ///
 /// # Errors
-/// As [`read_npy`], and T0105 when the archive is damaged.
+/// Those of [`read_npy`], and T0105 when the archive is damaged.
 pub fn read_npz(path: &Path) -> Result<IndexMap<String, Tensor>, DataError> {
     let mut arrays = IndexMap::new();
     visit(path, |name, source| {
@@ -101,7 +101,7 @@ fn visit(
     Ok(())
 }
 
-/// The header of a `.npy` file on disk, whose elements the file holds in full.
+/// Reads the header of a `.npy` file on disk and checks that the file contains exactly its elements.
 pub(super) fn locate(path: &Path) -> Result<Layout, DataError> {
     let mut file = open(path)?;
     let layout = layout(path, &mut file)?;
@@ -162,8 +162,8 @@ fn layout(path: &Path, mut source: impl Read) -> Result<Layout, DataError> {
     Ok(Layout { dtype, dims, offset, bytes })
 }
 
-/// The start of the file up to the elements, checked so far that npyz reads it: npyz allocates by the length the file
-/// names, parses nested brackets by recursion and multiplies the dims without a check.
+/// Reads the start of the file up to the elements and checks it before npyz reads it: npyz allocates the length that
+/// the file gives, parses nested brackets by recursion and multiplies the dims without a check.
 fn header_bytes(source: &mut impl Read) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     let mut take = |text: &mut Vec<u8>, count: usize| {

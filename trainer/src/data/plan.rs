@@ -1,4 +1,4 @@
-//! The steps from 8-bit pixels to one row of the input: resize, crop, normalize.
+//! The steps from 8-bit pixels to one row of the input: resize, crop and normalize.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::pixels::{U8, U8x3};
@@ -12,7 +12,7 @@ use super::error::DataError;
 use super::input::InputSpec;
 use super::preprocess::{Interpolation, Preprocess, Resize};
 
-/// Most pixels of an image after resizing.
+/// Largest number of pixels of an image after resizing.
 const MOST_PIXELS: usize = 1 << 26;
 
 /// A preprocessing for one input.
@@ -23,15 +23,15 @@ pub(super) struct Plan {
     is_cropped: bool,
     is_bgr: bool,
     algorithm: ResizeAlg,
-    /// The f32 of each 8-bit pixel, little-endian, by channel.
+    /// The f32 value of each 8-bit pixel, little-endian, by channel.
     values: Vec<[[u8; 4]; 256]>,
 }
 
 impl Plan {
-    /// Fits a preprocessing to an input.
+    /// Adapts a preprocessing to an input.
     ///
     /// # Errors
-    /// T0110 when it is for another size or number of channels.
+    /// T0110 when the preprocessing is for another size or number of channels.
     pub(super) fn new(preprocess: &Preprocess, input: &InputSpec) -> Result<Self, DataError> {
         let Preprocess { mean, std, rescale, size, .. } = preprocess;
         let follows_input = matches!(preprocess.resize, Resize::Share { .. });
@@ -67,20 +67,20 @@ impl Plan {
         })
     }
 
-    /// The input it was made for.
+    /// The input that the plan was made for.
     pub(super) fn input(&self) -> &InputSpec {
         &self.input
     }
 
-    /// Bytes of one row.
+    /// Number of bytes of one row.
     pub(super) fn row_bytes(&self) -> usize {
         self.input.channels * self.input.height * self.input.width * 4
     }
 
-    /// Writes the f32 of one image into `row`, of [`Plan::row_bytes`].
+    /// Writes the f32 values of one image into `row`, which has [`Plan::row_bytes`] bytes.
     ///
     /// # Errors
-    /// When the image is so elongated that resizing would need too much memory.
+    /// Fails when the image is so elongated that resizing would need too much memory.
     pub(super) fn apply(&self, pixels: Pixels, row: &mut [u8]) -> Result<(), String> {
         let mut fitted = vec![0; self.row_bytes() / 4];
         self.fit(pixels, &mut fitted)?;
@@ -88,10 +88,10 @@ impl Plan {
         Ok(())
     }
 
-    /// Writes the pixels `[H, W, C]` of one image in the input's size, a quarter of [`Plan::row_bytes`].
+    /// Writes the pixels `[H, W, C]` of one image in the input's size; they take a quarter of [`Plan::row_bytes`].
     ///
     /// # Errors
-    /// As [`Plan::apply`].
+    /// Those of [`Plan::apply`].
     pub(super) fn fit(&self, pixels: Pixels, fitted: &mut [u8]) -> Result<(), String> {
         let pixels = pixels.with_channels(self.input.channels);
         let (height, width) = self.resized(pixels.height, pixels.width);
@@ -100,7 +100,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Looks up the f32 of `pixels [H, W, C]` in the order of the input.
+    /// Looks up the f32 values of `pixels [H, W, C]` and writes them in the order of the input.
     pub(super) fn normalize(&self, pixels: &[u8], row: &mut [u8]) {
         let InputSpec { channels, height, width, is_channel_last } = self.input;
         let (cells, _) = row.as_chunks_mut::<4>();
@@ -115,7 +115,7 @@ impl Plan {
         }
     }
 
-    /// The pixel of each channel whose f32 is nearest to 0.
+    /// The pixel of each channel whose f32 value is nearest to 0.
     pub(super) fn mean_pixel(&self) -> Vec<u8> {
         let nearest = |values: &[[u8; 4]; 256]| {
             let size = |pixel: &u8| f32::from_le_bytes(values[usize::from(*pixel)]).abs();
@@ -124,7 +124,7 @@ impl Plan {
         self.values.iter().map(nearest).collect()
     }
 
-    /// Size before the crop of an image.
+    /// Size of an image before the crop.
     fn resized(&self, height: usize, width: usize) -> (usize, usize) {
         let InputSpec { height: to_height, width: to_width, .. } = self.input;
         match self.resize {
@@ -149,7 +149,7 @@ impl Plan {
         }
     }
 
-    /// Cuts out the center of the input's size, black beyond the image.
+    /// Cuts out the center in the input's size; positions outside the image are black.
     fn crop(&self, pixels: &Pixels, fitted: &mut [u8]) {
         let InputSpec { channels, height, width, .. } = self.input;
         let (top, left) = (crop_start(pixels.height, height), crop_start(pixels.width, width));
@@ -170,7 +170,8 @@ impl Plan {
     }
 }
 
-/// First pixel of a crop as torchvision has it: half of the difference, halves to even; a border is smaller at its start.
+/// First pixel of a crop as torchvision computes it: half of the difference, with ties to even. If the image gets a
+/// border, the border is smaller at the start.
 fn crop_start(length: usize, wanted: usize) -> isize {
     if length >= wanted {
         ((length - wanted) as f64 / 2.0).round_ties_even() as isize
@@ -184,7 +185,7 @@ fn short_side(height: usize, width: usize, side: usize) -> (usize, usize) {
     if height <= width { (side, long) } else { (long, side) }
 }
 
-/// The smallest size of the image's proportions that covers another, as timm's `ResizeKeepRatio`.
+/// The smallest size that keeps the image's proportions and covers another size, as in timm's `ResizeKeepRatio`.
 fn cover(height: usize, width: usize, to_height: usize, to_width: usize) -> (usize, usize) {
     let ratio = (height as f64 / to_height as f64).min(width as f64 / to_width as f64);
     let scaled = |side: usize| (side as f64 / ratio).round_ties_even() as usize;
@@ -221,7 +222,7 @@ fn resize(
     Ok(Pixels { height, width, channels: pixels.channels, bytes: bytes? })
 }
 
-/// The bytes of the resized image. One kind of pixels: `Resizer::resize` would compile all that there are.
+/// The bytes of the resized image. It handles one pixel type, because `Resizer::resize` would compile all of them.
 fn resample<P: PixelTrait>(
     pixels: &Pixels,
     (height, width): (usize, usize),

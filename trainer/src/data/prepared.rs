@@ -1,7 +1,7 @@
-//! Images by position, as 8-bit pixels of the input's size, kept in memory when they fit.
+//! Images by position, as 8-bit pixels in the input's size. They are kept in memory if they fit.
 //!
-//! What training reads: the same image comes again every epoch, and augmentation works on pixels before they are
-//! normalized.
+//! Training reads these images: each image is used again in every epoch, and augmentation works on pixels before they
+//! are normalized.
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,12 +19,12 @@ pub struct Prepared {
     store: Arc<Store>,
     chosen: Arc<[usize]>,
     plan: Plan,
-    /// The images read so far; `None` when all of them would not fit.
+    /// The images read so far; `None` if all of them together would not fit.
     kept: Option<Vec<OnceLock<Box<[u8]>>>>,
 }
 
 impl Prepared {
-    /// The images of `dataset` for `input`; they are kept once read if all of them take `budget_bytes` at most.
+    /// The images of `dataset` for `input`. They are kept after reading if all of them take at most `budget_bytes`.
     ///
     /// # Errors
     /// T0110 when the preprocessing or the rows of an array do not fit the input.
@@ -45,7 +45,7 @@ impl Prepared {
         Ok(prepared)
     }
 
-    /// Images.
+    /// Number of images.
     #[must_use]
     pub fn len(&self) -> usize {
         self.chosen.len()
@@ -69,13 +69,13 @@ impl Prepared {
         self.kept.is_some()
     }
 
-    /// The input the images are for.
+    /// The input that the images are prepared for.
     #[must_use]
     pub fn input(&self) -> &InputSpec {
         self.plan.input()
     }
 
-    /// Bytes of one item.
+    /// Number of bytes of one item.
     #[must_use]
     pub fn item_bytes(&self) -> usize {
         if self.is_pixels() { self.plan.row_bytes() / 4 } else { self.plan.row_bytes() }
@@ -94,10 +94,10 @@ impl Prepared {
         self.store.labels.as_ref().map(|labels| labels[at])
     }
 
-    /// Writes the item at a position into `item`, of [`Self::item_bytes`].
+    /// Writes the item at a position into `item`, which has [`Self::item_bytes`] bytes.
     ///
     /// # Errors
-    /// What is wrong with the image, in words.
+    /// Describes the problem of the image in words.
     pub fn read(&self, position: usize, item: &mut [u8]) -> Result<(), String> {
         let kept = self.kept.as_ref().and_then(|kept| kept.get(position));
         if let Some(bytes) = kept.and_then(OnceLock::get) {
@@ -111,18 +111,18 @@ impl Prepared {
             _ => return Err("it is not of the size of the others".to_owned()),
         }
         if let Some(slot) = kept {
-            // Another thread may have been first, with the same bytes.
+            // Another thread may have stored it first, with the same bytes.
             let _ = slot.set((*item).into());
         }
         Ok(())
     }
 
-    /// Writes the row of the input, little-endian f32, that `pixels [H, W, C]` are after normalization.
+    /// Normalizes `pixels [H, W, C]` and writes them as a row of the input, in little-endian f32.
     pub fn normalize(&self, pixels: &[u8], row: &mut [u8]) {
         self.plan.normalize(pixels, row);
     }
 
-    /// The pixel of each channel that is nearest to 0 after normalization: the mean of the data.
+    /// The pixel of each channel that is nearest to 0 after normalization; this is the mean of the data.
     #[must_use]
     pub fn mean_pixel(&self) -> Vec<u8> {
         self.plan.mean_pixel()

@@ -1,4 +1,4 @@
-//! What happens to an image before the model sees it.
+//! The processing of an image before the model sees it.
 
 use std::path::Path;
 
@@ -7,68 +7,69 @@ use super::error::DataError;
 use super::input::InputSpec;
 use super::plan::Plan;
 
-/// Largest file with a preprocessing, in bytes.
+/// Largest size of a file with a preprocessing, in bytes.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// Size, crop and normalization of images, as torchvision, timm and Hugging Face do it on 8-bit pixels with Pillow.
+/// Size, crop and normalization of images, as torchvision, timm and Hugging Face apply them to 8-bit pixels with
+/// Pillow.
 ///
-/// In order: convert to grey or RGB as the model's input has it (alpha is dropped, the EXIF orientation is not applied);
-/// resize; crop at the center, with black borders where the image is smaller; `(pixel · rescale − mean) / std`.
-/// The result always has the size of the model's input.
+/// The steps are, in this order: convert to grey or RGB, as the model's input requires (alpha is dropped, the EXIF
+/// orientation is not applied); resize; crop at the center, with black borders if the image is smaller;
+/// `(pixel · rescale − mean) / std`. The result always has the size of the model's input.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Preprocess {
-    /// How images are resized before the crop; without a crop they are resized straight to the input's size.
+    /// Resizing before the crop; without a crop, images are resized directly to the input's size.
     pub resize: Resize,
-    /// Whether the center is cropped, rather than the whole image squeezed into the input's size.
+    /// Whether the center is cropped; otherwise the whole image is squeezed into the input's size.
     pub is_cropped: bool,
-    /// How pixels between pixels are had; antialiased where images get smaller.
+    /// Interpolation between pixels; it is antialiased when images get smaller.
     pub interpolation: Interpolation,
-    /// Factor of the 8-bit pixels, mostly 1/255.
+    /// Factor of the 8-bit pixels, usually 1/255.
     pub rescale: f64,
-    /// Means after rescaling, one for all channels or one each in the order RGB.
+    /// Means after rescaling: one for all channels, or one per channel in the order RGB.
     pub mean: Vec<f64>,
-    /// Standard deviations after rescaling, as many as means.
+    /// Standard deviations after rescaling, as many as there are means.
     pub std: Vec<f64>,
-    /// Whether the channels go to the model in the order BGR.
+    /// Whether the model takes the channels in the order BGR.
     pub is_bgr: bool,
-    /// `(height, width)` for a model that leaves it open; `None` = nothing is known. Unless `resize` goes by the
-    /// input's size, another size of the input is an error.
+    /// `(height, width)` for a model that leaves the size open; `None` = unknown. Unless `resize` depends on the
+    /// input's size, an input of another size is an error.
     pub size: Option<(usize, usize)>,
 }
 
-/// How images are resized before the crop.
+/// Resizing before the crop.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub enum Resize {
-    /// Not at all.
+    /// No resizing.
     Keep,
-    /// The shorter side to this many pixels, the other in proportion, rounded down.
+    /// Resizes the shorter side to this many pixels and the other in proportion, rounded down.
     ShortSide(usize),
-    /// To this size, whatever the proportions.
+    /// Resizes to this size and ignores the proportions.
     Exact {
         /// Pixels from top to bottom.
         height: usize,
         /// Pixels from left to right.
         width: usize,
     },
-    /// To the input's size divided by `share`.
+    /// Resizes to the input's size divided by `share`.
     Share {
         /// Share of the resized image that the crop keeps, above 0 and at most 1.
         share: f64,
-        /// The quotient is rounded to the nearest instead of down.
+        /// Whether the quotient is rounded to the nearest integer instead of down.
         is_rounded: bool,
-        /// To exactly that size instead of just covering it.
+        /// Whether the image gets exactly that size instead of just covering it.
         is_squashed: bool,
     },
 }
 
-/// How pixels between pixels are had.
+/// Interpolation between pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Interpolation {
     /// The nearest pixel.
     Nearest,
     /// Triangle filter.
     Bilinear,
-    /// Catmull-Rom, a = −0.5, as Pillow.
+    /// Catmull-Rom, a = −0.5, as in Pillow.
     Bicubic,
     /// Lanczos with three lobes.
     Lanczos,
@@ -78,28 +79,29 @@ impl Preprocess {
     /// Names of the presets.
     pub const PRESETS: &[&str] = &["imagenet", "cifar", "fashion-mnist", "none"];
 
-    /// A preset, or a `.json` file: our own keys, Hugging Face's `preprocessor_config.json` or timm's `config.json`.
+    /// Reads a preset, or a `.json` file: our own keys, Hugging Face's `preprocessor_config.json` or timm's
+    /// `config.json`.
     ///
     /// | preset | size | pixel, of 0 to 1 |
     /// |---|---|---|
     /// | `imagenet` | short side to round(size / 0.875), bilinear, center crop | mean 0.485 0.456 0.406, std 0.229 0.224 0.225 |
     /// | `cifar` | squeezed into the input, bilinear; 32×32 stay as they are | mean 0.4914 0.4822 0.4465, std 0.247 0.2435 0.2616 |
     /// | `fashion-mnist` | the same | mean 0.45, std 0.25 |
-    /// | `none` | the same | of 0 to 255, as they are |
+    /// | `none` | the same | unchanged, 0 to 255 |
     ///
     /// Our own keys, all optional:
     ///
     /// | key | default | means |
     /// |---|---|---|
-    /// | `mean`, `std` | 0, 1 | one number, or a list with one or one a channel |
+    /// | `mean`, `std` | 0, 1 | one number, or a list with one number in all or one per channel |
     /// | `rescale` | 1/255 | factor of the 8-bit pixels before that |
-    /// | `resize` | `null` | N = short side, `[H, W]` = exactly, `null` = not |
+    /// | `resize` | `null` | N = short side, `[H, W]` = exact size, `null` = no resizing |
     /// | `crop` | whether `resize` is given | center crop; without it the image is squeezed into the input |
-    /// | `size` | `null` | N or `[H, W]`, for inputs that leave it open |
+    /// | `size` | `null` | N or `[H, W]`, for inputs that leave their size open |
     /// | `interpolation` | `"bilinear"` | `nearest`, `bilinear`, `bicubic`, `lanczos` |
     ///
     /// # Errors
-    /// T0109 when it is neither, or the file is not understood.
+    /// T0109 when it is neither, or when the file is not understood.
     pub fn parse(text: &str) -> Result<Self, DataError> {
         Ok(match text {
             "imagenet" => Self {
@@ -115,7 +117,7 @@ impl Preprocess {
         })
     }
 
-    /// Squeezes into the input's size where it differs, and normalizes pixels of 0 to 1.
+    /// Squeezes images into the input's size if theirs differs, and normalizes pixels of 0 to 1.
     pub(super) fn squeezed(mean: &[f64], std: &[f64]) -> Self {
         Self {
             resize: Resize::Keep,

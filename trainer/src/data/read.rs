@@ -1,4 +1,4 @@
-//! One image of a data set: pixels, or floats that are the model's input already.
+//! One image of a data set: pixels, or floats that are already the model's input.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,7 +7,7 @@ use updp_ir::{DataType, Tensor};
 use super::decode::{Pixels, decode};
 use super::store::{Content, Entries, Rows, Store, read_file, read_range};
 
-/// What a data set holds for one image.
+/// The stored form of one image of a data set.
 pub(super) enum Raw {
     /// 8-bit pixels of any size, grey or RGB.
     Pixels(Pixels),
@@ -15,10 +15,10 @@ pub(super) enum Raw {
     Floats(Vec<u8>),
 }
 
-/// Reads and decodes one image; `channels` 1 asks for grey where the image has no colour.
+/// Reads and decodes one image; `channels` 1 requests grey if the image has no colour.
 ///
 /// # Errors
-/// What is wrong with the image, in words; a decoder's panic is an error too.
+/// Describes the problem of the image in words; a panic of a decoder is also an error.
 pub(super) fn read(store: &Store, index: usize, channels: usize) -> Result<Raw, String> {
     let work = AssertUnwindSafe(|| match &store.entries {
         Entries::Files(files) => decode(&read_file(&files[index].path)?, channels).map(Raw::Pixels),

@@ -1,7 +1,8 @@
-//! `.tar` files: `WebDataset` shards, or images packed together.
+//! `.tar` files: `WebDataset` shards, or plain archives of images.
 //!
-//! With `.cls` members the names are read as `WebDataset` does: the key ends at the first dot of the file name, the
-//! rest says what the member is. Without any, every member that ends like an image is one, unlabelled.
+//! If there are `.cls` members, the names are read as `WebDataset` reads them: the key ends at the first dot of the
+//! file name, and the rest gives the kind of the member. Otherwise every member that ends like an image is an image,
+//! without a label.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,7 +15,7 @@ use super::store::{Entries, Member, Store, file_name, is_image, unreadable};
 /// Longest `.cls` member, in bytes.
 const LONGEST_LABEL: u64 = 32;
 
-/// Members of shards by what they are.
+/// Members of shards, grouped by kind.
 #[derive(Default)]
 struct Index {
     images: Vec<Member>,
@@ -25,8 +26,8 @@ struct Index {
 /// The images of all `shards`, in their order.
 ///
 /// # Errors
-/// T0101, T0102 without images, T0105 when a shard is cut off, T0106 when a `.cls` is no number or an image has none
-/// while others have.
+/// T0101, T0102 without images, T0105 when a shard is truncated, T0106 when a `.cls` is not a number or when an image
+/// has none while others have one.
 pub(super) fn open(path: &Path, shards: Vec<PathBuf>) -> Result<Store, DataError> {
     let mut index = Index::default();
     for (number, shard) in shards.iter().enumerate() {
@@ -48,7 +49,7 @@ pub(super) fn open(path: &Path, shards: Vec<PathBuf>) -> Result<Store, DataError
     Store::numbered(path, Entries::Members { shards, members: images }, Some(found))
 }
 
-/// `a/b.seg.png` is `a/b` and `seg.png`.
+/// Splits `a/b.seg.png` into `a/b` and `seg.png`.
 fn key_and_kind(name: &str) -> (&str, &str) {
     let start = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[start..].find('.') {

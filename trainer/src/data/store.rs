@@ -1,4 +1,4 @@
-//! Where the images of a data set lie, and how the bytes of one are had.
+//! The places where the images of a data set are stored, and the code that reads the bytes of one image.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,10 +10,10 @@ use updp_ir::DataType;
 use super::error::DataError;
 use super::input::InputSpec;
 
-/// Most bytes of one array in memory.
+/// Largest size of one array in memory, in bytes.
 pub(super) const MOST_IN_MEMORY: u64 = 1 << 30;
 
-/// Most bytes of one encoded image.
+/// Largest size of one encoded image, in bytes.
 const LARGEST_FILE: u64 = 256 << 20;
 
 /// Largest class number + 1.
@@ -22,7 +22,7 @@ const MOST_CLASSES: usize = 1_000_000;
 /// All images of a data set.
 #[derive(Debug)]
 pub(super) struct Store {
-    /// The path it was opened by.
+    /// The path that was opened.
     pub path: PathBuf,
     /// The images.
     pub entries: Entries,
@@ -32,10 +32,10 @@ pub(super) struct Store {
     pub classes: Vec<String>,
 }
 
-/// The images by kind of storage.
+/// The images, by kind of storage.
 #[derive(Debug)]
 pub(super) enum Entries {
-    /// One encoded file each.
+    /// Each image is one encoded file.
     Files(Vec<FileEntry>),
     /// Encoded members of `.tar` files.
     Members {
@@ -51,9 +51,9 @@ pub(super) enum Entries {
 /// One encoded image.
 #[derive(Debug)]
 pub(super) struct FileEntry {
-    /// Where it lies.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Path below the data set, with `/`.
+    /// Path relative to the data set, with `/`.
     pub name: String,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Member {
     pub name: String,
     /// First byte.
     pub offset: u64,
-    /// Bytes.
+    /// Number of bytes.
     pub bytes: u64,
 }
 
@@ -75,41 +75,41 @@ pub(super) struct Member {
 pub(super) struct Rows {
     /// The file it comes from.
     pub path: PathBuf,
-    /// Where its elements are.
+    /// The place of its elements.
     pub elements: Elements,
-    /// Their type.
+    /// The type of its elements.
     pub dtype: DataType,
-    /// Dims, the first one = images.
+    /// Dims; the first one counts the images.
     pub dims: Vec<usize>,
-    /// What one row holds.
+    /// Contents of one row.
     pub content: Content,
 }
 
-/// What one row of an array holds.
+/// Contents of one row of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// u8 pixels `[H, W, C]`, or `[H, W]` with C = 1.
     ChannelLast { height: usize, width: usize, channels: usize },
     /// u8 pixels `[C, H, W]`.
     ChannelFirst { height: usize, width: usize, channels: usize },
-    /// Floats that are the model's input already.
+    /// Floats that are already the model's input.
     Ready,
 }
 
 /// Elements of an array in C order.
 #[derive(Debug)]
 pub(super) enum Elements {
-    /// All of them.
+    /// All elements, in memory.
     Memory(Bytes),
-    /// From this byte of the array's file on.
+    /// The elements from this byte of the array's file on.
     File { offset: u64 },
 }
 
 impl Store {
-    /// A store whose classes are named by their numbers, one a label.
+    /// Makes a store whose classes are named by their numbers, with one label per image.
     ///
     /// # Errors
-    /// T0102 without images; T0106 when there is not one class number, 0 or larger, an image.
+    /// T0102 without images; T0106 unless there is one class number per image, each 0 or larger.
     pub(super) fn numbered(
         path: &Path,
         entries: Entries,
@@ -143,12 +143,12 @@ impl Store {
 }
 
 impl Store {
-    /// Whether images are pixels, not floats that are the model's input already.
+    /// Whether images are pixels; otherwise they are floats that are already the model's input.
     pub(super) fn is_pixels(&self) -> bool {
         !matches!(&self.entries, Entries::Rows(rows) if rows.content == Content::Ready)
     }
 
-    /// Refuses an array of floats whose rows are not rows of the input.
+    /// Rejects an array of floats whose rows do not match the input.
     ///
     /// # Errors
     /// T0110.
@@ -167,7 +167,7 @@ impl Store {
 }
 
 impl Entries {
-    /// Images.
+    /// Number of images.
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Files(files) => files.len(),
@@ -189,7 +189,7 @@ impl Entries {
         }
     }
 
-    /// Size in bytes and time of the last change of what holds an image, as far as they are known.
+    /// Size in bytes and time of the last change of a stored image, as far as they are known.
     pub(super) fn stamp(&self, index: usize) -> (u64, u128) {
         match self {
             Self::Files(files) => stamp(&files[index].path),
@@ -198,7 +198,7 @@ impl Entries {
         }
     }
 
-    /// The files that hold several images each.
+    /// The files that each hold several images.
     pub(super) fn containers(&self) -> Vec<&Path> {
         match self {
             Self::Files(_) => Vec::new(),
@@ -208,7 +208,7 @@ impl Entries {
     }
 }
 
-/// Size in bytes and time of the last change in nanoseconds; zeros where they cannot be had.
+/// Size in bytes and time of the last change in nanoseconds; zeros if they cannot be read.
 pub(super) fn stamp(path: &Path) -> (u64, u128) {
     let Ok(meta) = std::fs::metadata(path) else { return (0, 0) };
     let changed = meta.modified().ok();
@@ -216,13 +216,13 @@ pub(super) fn stamp(path: &Path) -> (u64, u128) {
     (meta.len(), changed.map_or(0, |time| time.as_nanos()))
 }
 
-/// The bytes of an encoded file.
+/// Reads the bytes of an encoded file.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     read_range(path, 0, bytes)
 }
 
-/// `bytes` bytes of a file from `offset` on.
+/// Reads `bytes` bytes of a file from `offset` on.
 pub(super) fn read_range(path: &Path, offset: u64, bytes: u64) -> Result<Vec<u8>, String> {
     if bytes > LARGEST_FILE {
         return Err(format!("{bytes} bytes are more than one image may have"));
@@ -263,7 +263,7 @@ pub(super) fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-/// Whether a name ends like an image that is read.
+/// Whether a name ends like an image that can be read.
 pub(super) fn is_image(name: &str) -> bool {
     let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
     ending.is_some_and(|ending| matches!(&*ending, "jpg" | "jpeg" | "png" | "webp" | "bmp"))

@@ -1,5 +1,5 @@
 //! Runs the step in the runtime. It uses the form that is fast on the device if a check shows that this form computes
-//! the same.
+//! the same result.
 
 use updp_autodiff::Target;
 use updp_autodiff::step::TrainingStep;
@@ -25,13 +25,14 @@ pub(super) struct Opened {
     pub(super) notice: Option<String>,
 }
 
-/// Opens a step. It is lowered for the processor ([`Target::this_cpu`]), a card of NVIDIA ([`Target::Cuda`]) or of AMD
-/// ([`Target::MiGraphX`]) and run once, after the portable form, which is
-/// taken where the other one cannot be loaded or gives another loss or gradient: the layout of its operators is a matter of the
-/// runtime's own. MIGraphX compiles for minutes, so there the processor says what loss and gradient have to be.
+/// Opens a step. It is lowered for the processor ([`Target::this_cpu`]), an NVIDIA card ([`Target::Cuda`]) or an AMD
+/// card ([`Target::MiGraphX`]). The portable form runs once, then the lowered form runs once. The portable form is used
+/// if the lowered one cannot be loaded or gives a different loss or gradient: the runtime alone decides the layout of
+/// its operators. MIGraphX compiles for minutes, so there the processor supplies the reference loss and gradient.
 ///
 /// # Errors
-/// T0311 when MIGraphX does not take the step in any form, T0402 when it computes something else; what the session refuses.
+/// T0311 when MIGraphX does not accept the step in any form, T0402 when it computes something else, and the errors of
+/// the session.
 pub(super) fn open(
     options: &Options,
     is_rounded: bool,
@@ -77,7 +78,7 @@ pub(super) fn open(
             }
             format!("it gives {found:?} instead of {expected:?}")
         }
-        // There the portable form would be left to itself: nothing else could be compared with the processor.
+        // On MIGraphX the portable form would remain unchecked: nothing else could be compared with the processor.
         Err(error) if target == Target::MiGraphX => return Err(error),
         Err(error) => error.to_string(),
     };
@@ -121,7 +122,7 @@ mod tests {
     use super::super::states_of;
     use super::*;
 
-    /// The step of a layer behind one operator on the images.
+    /// The step of a layer that follows one operator on the images.
     fn step(opset: i64, node: Node) -> TrainingStep {
         let mut builder = ModelBuilder::new(opset);
         builder.input("images", DataType::Float, &known(&[4, 1, 6, 6]));
@@ -143,9 +144,9 @@ mod tests {
         let pool =
             Node::new("MaxPool").with("kernel_shape", vec![4, 4]).with("strides", vec![4, 4]);
         let cases = [
-            // What MIGraphX does not document is named, whatever libraries there are.
+            // Nodes that MIGraphX does not document are named, whatever libraries exist.
             (step(22, pool.with("ceil_mode", 1_i64)), "T0311"),
-            // What has a form runs on the processor first; the library here has no MIGraphX.
+            // A step with a form runs on the processor first; the library here has no MIGraphX.
             (step(20, Node::new("Gelu")), "X0201"),
         ];
         for (step, code) in cases {

@@ -1,4 +1,4 @@
-//! The equations of one site: rows to solve with, held-out rows to choose the ridge by.
+//! The equations of one site: some rows are for solving, held-out rows are for choosing the ridge strength.
 
 use faer::Mat;
 use updp_passes::blocks::ActivationKind;
@@ -11,7 +11,7 @@ use super::table::{Table, difference, sum};
 use super::{FitSettings, Unsolved, unsolved};
 use crate::error::TrainerError;
 
-/// Another sweep is made while the last one took away this share of the error.
+/// Another sweep follows while the last one reduced the error by at least this share.
 const LEAST_GAIN: f64 = 0.01;
 
 /// The equations of all operators that read the same rows.
@@ -23,12 +23,12 @@ pub(super) struct Equations<'a> {
     scale: Scale,
     normal: Normal,
     cross: (Mat<f64>, Vec<f64>),
-    /// Ridge strengths found, by form.
+    /// The ridge strengths found, by form.
     ridges: Vec<(Shape, f64)>,
 }
 
 impl<'a> Equations<'a> {
-    /// Sums the rows; targets are `z − s`. `taps` of the operator's window.
+    /// Sums the rows; the targets are `z − s`. `taps` is the number of taps of the operator's window.
     pub(super) fn new(rows: Rows, held: Rows, site: &'a Site, taps: usize) -> Self {
         let normal = Normal::of(&rows.x);
         let cross = normal.cross(&rows.x, &difference(&rows.z, &rows.s));
@@ -36,13 +36,13 @@ impl<'a> Equations<'a> {
         Self { site, taps, rows, held, scale, normal, cross, ridges: Vec::new() }
     }
 
-    /// The error on held-out rows of what was made before the end activation.
+    /// The error on held-out rows of outputs before the end activation.
     pub(super) fn error_of(&self, made: &Table) -> f64 {
         self.scale.error(&self.held, made)
     }
 
-    /// The ridge with the smallest error on held-out rows, the operator solved with it through the end activation, and
-    /// its error.
+    /// Returns the ridge strength with the smallest error on held-out rows, the operator solved with it through the end
+    /// activation, and its error.
     pub(super) fn solve(
         &mut self,
         shape: Shape,
@@ -51,7 +51,7 @@ impl<'a> Equations<'a> {
         let failed = |e: Unsolved| unsolved(self.site, format!("{} unknowns", e.size));
         let ridge = self.ridge(plain(shape), settings).map_err(failed)?;
         let solver = self.normal.solver(shape, self.taps, ridge).map_err(failed)?;
-        // Two operators are solved from scratch in every sweep.
+        // Forms of two operators are solved from scratch in every sweep.
         let sweeps = match shape {
             Shape::Depthwise | Shape::Rank(_) => settings.sweeps.min(2),
             Shape::Dense | Shape::Tap(_) => settings.sweeps,
@@ -65,13 +65,13 @@ impl<'a> Equations<'a> {
         self.error_of(&sum(&solved.predict(&self.held.x), &self.held.s))
     }
 
-    /// Solved without the end activation; from strong to weak until the error does not fall.
+    /// Solves without the end activation, from strong to weak ridge until the error stops falling.
     fn ridge(&mut self, shape: Shape, settings: &FitSettings) -> Result<f64, Unsolved> {
         if let Some((_, known)) = self.ridges.iter().find(|(of, _)| *of == shape) {
             return Ok(*known);
         }
         let mut best: Option<(f64, f64)> = None;
-        // Where a factor takes seconds, every other ridge is tried.
+        // If one factorization takes seconds, only every other ridge strength is tried.
         let step = if self.rows.x.width > WIDE { 2 } else { 1 };
         for ridge in settings.ridges.iter().step_by(step) {
             let solved = self.normal.solver(shape, self.taps, *ridge)?.solve(&self.cross)?;
@@ -86,8 +86,8 @@ impl<'a> Equations<'a> {
         Ok(found)
     }
 
-    /// Solves, then again with targets that count only what the end activation lets through: where the original is
-    /// cut off and so is the operator's result, there is no error, whatever the numbers.
+    /// Solves once, then again with targets that count only the part that the end activation lets through. Where the
+    /// end activation cuts off both the original and the operator's result, there is no error, whatever the values.
     fn through(&self, solver: &Solver<'_>, sweeps: usize) -> Result<Solved, Unsolved> {
         let Self { rows, cross, .. } = self;
         let mut solved = solver.solve(cross)?;
@@ -139,7 +139,7 @@ impl<'a> Equations<'a> {
     }
 }
 
-/// The form whose ridge stands for this one: those of two operators follow the dense one.
+/// The form whose ridge strength applies to this one: forms of two operators use the one of the dense form.
 fn plain(shape: Shape) -> Shape {
     match shape {
         Shape::Depthwise | Shape::Rank(_) => Shape::Dense,
@@ -147,7 +147,7 @@ fn plain(shape: Shape) -> Shape {
     }
 }
 
-/// Where a rectifier cuts off above; `None` for other activations and none.
+/// The value above which a rectifier cuts off; `None` for other activations and for no activation.
 fn upper_limit(activation: Option<ActivationKind>) -> Option<f32> {
     match activation? {
         ActivationKind::Relu => Some(f32::INFINITY),
@@ -164,7 +164,7 @@ fn activated(value: f32, activation: Option<ActivationKind>) -> f64 {
     f64::from(value)
 }
 
-/// `Σ‖a − mean a‖²` of held-out rows, `a` being what the end activation makes.
+/// `Σ‖a − mean a‖²` of held-out rows, where `a` is the output of the end activation.
 pub(super) struct Scale {
     spread: f64,
     activation: Option<ActivationKind>,
@@ -186,7 +186,7 @@ impl Scale {
         Self { spread: spread.sum(), activation }
     }
 
-    /// `Σ‖a − â‖² / Σ‖a − mean a‖²` of what was made before the end activation.
+    /// `Σ‖a − â‖² / Σ‖a − mean a‖²` for outputs before the end activation.
     pub(super) fn error(&self, held: &Rows, made: &Table) -> f64 {
         let activation = self.activation;
         let pairs = held.z.values.iter().zip(&made.values);

@@ -7,13 +7,13 @@ use faer::{Accum, Mat, get_global_parallelism};
 
 use super::table::Table;
 
-/// Rows turned to f64 at once.
+/// Number of rows converted to f64 at once.
 pub(super) const BLOCK: usize = 512;
 
-/// Unknowns from which on `G` is summed in f32 within a block of rows.
+/// Number of unknowns from which `G` is summed in f32 within a block of rows.
 pub(super) const WIDE: usize = 1000;
 
-/// Rows of such a block.
+/// Number of rows in this block.
 const COARSE_BLOCK: usize = 1024;
 
 /// `G = Σ (x − x̄)(x − x̄)ᵀ [U, U]`.
@@ -37,8 +37,8 @@ fn exact(x: &Table, mean: &[f64]) -> Mat<f64> {
     gram
 }
 
-/// As [`exact`], summed in f32 within a block of rows and in f64 from block to block: half the time, and an error of 10⁻⁶ of
-/// the diagonal, below the weakest ridge.
+/// Like [`exact`], but summed in f32 within a block of rows and in f64 across blocks. It takes half the time, and its
+/// error is 10⁻⁶ of the diagonal, below the weakest ridge.
 fn coarse(x: &Table, mean: &[f64]) -> Mat<f64> {
     let mut gram = Mat::<f64>::zeros(x.width, x.width);
     let mut part = Mat::<f32>::zeros(x.width, x.width);
@@ -54,7 +54,7 @@ fn coarse(x: &Table, mean: &[f64]) -> Mat<f64> {
     gram
 }
 
-/// The lower triangle of `X Xᵀ`, `X` having a row for each unknown.
+/// The lower triangle of `X Xᵀ`; `X` has one row per unknown.
 fn add_square<T: RealField>(square: &mut Mat<T>, x: &Mat<T>, accum: Accum) {
     let (whole, lower) = (BlockStructure::Rectangular, BlockStructure::TriangularLower);
     triangular(
@@ -74,7 +74,7 @@ fn add_square<T: RealField>(square: &mut Mat<T>, x: &Mat<T>, accum: Accum) {
 pub(super) mod tests {
     use super::*;
 
-    /// Rows each of whose numbers keeps this share of the one before it.
+    /// Rows in which each number keeps this share of the one before it.
     pub(in super::super) fn tied_rows(count: usize, width: usize, seed: u64, share: f32) -> Table {
         let mut table = Table::new(width);
         let mut state = seed;

@@ -1,4 +1,4 @@
-//! From solutions to the operators that are put into a network.
+//! Converts solutions to the operators that are inserted into a network.
 
 use ndarray::{ArrayD, IxDyn};
 use updp_ir::ConvGeometry;

@@ -1,9 +1,9 @@
-//! Normal equations in f64, and the linear operators solved from them.
+//! Normal equations in f64 and the linear operators that solve them.
 //!
-//! Rows are `x_r [U]` (the inputs an operator sees at one position) and `t_r [O]` (what it should make).
-//! With means taken off, `G = Σ x xᵀ [U, U]` and `B = Σ x tᵀ [U, O]`, every solver here minimizes
-//! `Σ ‖t_r − Wᵀ x_r‖² + ρ·tr(G)/U·‖W‖²` over the operators of its form; the bias `mean t − Wᵀ mean x` is
-//! not penalized. `U` = channels × taps, channel first, as a kernel `[O, I, k…]` lies in memory.
+//! Rows are `x_r [U]` (the inputs that an operator sees at one position) and `t_r [O]` (the outputs it should produce).
+//! With means removed, `G = Σ x xᵀ [U, U]` and `B = Σ x tᵀ [U, O]`. Every solver here minimizes
+//! `Σ ‖t_r − Wᵀ x_r‖² + ρ·tr(G)/U·‖W‖²` over the operators of its form. The bias `mean t − Wᵀ mean x` is not penalized.
+//! `U` = channels × taps, channel first, in the memory order of a kernel `[O, I, k…]`.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{Llt, Solve};
@@ -15,40 +15,40 @@ use super::Unsolved;
 use super::gram::{BLOCK, gram};
 use super::table::Table;
 
-/// Rounds of alternating least squares: the error falls by less than a thousandth after that.
+/// Rounds of alternating least squares: after that, the error falls by less than a thousandth.
 const ALTERNATIONS: usize = 6;
 
-/// Rounds of it for targets that changed a little, from the operators that were solved before.
+/// Rounds of alternating least squares that start from the previous operators, for targets that changed a little.
 const MORE_ALTERNATIONS: usize = 2;
 
-/// `G` with the mean of its rows.
+/// `G` with the mean of the rows.
 #[derive(Debug)]
 pub(super) struct Normal {
     gram: Mat<f64>,
     mean: Vec<f64>,
 }
 
-/// A solved operator in dense form: `y = Wᵀ x + bias`, with its parts where it is made of two.
+/// A solved operator in dense form: `y = Wᵀ x + bias`. If it consists of two operators, they are included.
 #[derive(Clone, Debug)]
 pub(super) struct Solved {
     /// `W [U, O]`.
     pub(super) weight: Mat<f64>,
     /// `[O]`.
     pub(super) bias: Vec<f64>,
-    /// First and second operator, where the form has two.
+    /// First and second operator, if the form has two.
     pub(super) parts: Option<(Mat<f64>, Mat<f64>)>,
 }
 
-/// What kind of operator is solved for.
+/// The kind of operator to solve for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Every weight free.
+    /// All weights are free.
     Dense,
-    /// Only the weights of this tap.
+    /// Only the weights of this tap are free.
     Tap(usize),
     /// A depthwise kernel, then a pointwise operator: `W[(c,t),o] = D[c,t]·P[c,o]`.
     Depthwise,
-    /// To this many channels, then pointwise.
+    /// An operator with this many output channels, then a pointwise operator.
     Rank(usize),
 }
 
@@ -59,7 +59,7 @@ impl Normal {
         Self { gram: gram(x, &mean), mean }
     }
 
-    /// `B = Σ x tᵀ` and the mean of `t`.
+    /// Computes `B = Σ x tᵀ` and the mean of `t`.
     pub(super) fn cross(&self, x: &Table, t: &Table) -> (Mat<f64>, Vec<f64>) {
         let mean = t.means();
         let mut cross = Mat::<f64>::zeros(x.width, t.width);
@@ -72,8 +72,8 @@ impl Normal {
         (cross, mean)
     }
 
-    /// `B` and the mean after the targets changed by `change`: what is added is small, so that it is summed in
-    /// f32, in f64 from block to block.
+    /// Computes `B` and the mean after the targets changed by `change`. The change is small, so it is summed in f32
+    /// within a block and in f64 across blocks.
     pub(super) fn moved(
         (cross, mean): &(Mat<f64>, Vec<f64>),
         x: &Table,
@@ -104,7 +104,7 @@ impl Normal {
         (cross, mean.iter().zip(shift).map(|(mean, shift)| mean + shift).collect())
     }
 
-    /// The factor of `G + ρ·tr(G)/U·I`; a larger ρ is taken where that is not positive definite.
+    /// Factors `G + ρ·tr(G)/U·I`; if the matrix is not positive definite, it takes a larger ρ.
     fn factor(gram: MatRef<'_, f64>, ridge: f64) -> Result<Llt<f64>, Unsolved> {
         let size = gram.nrows();
         let trace: f64 = (0..size).map(|at| gram[(at, at)]).sum();
@@ -123,7 +123,7 @@ impl Normal {
         Err(Unsolved { size })
     }
 
-    /// A solver of one form and ridge strength ρ; `taps` of each of the channels.
+    /// A solver of one form and ridge strength ρ; each channel has `taps` taps.
     pub(super) fn solver(
         &self,
         shape: Shape,
@@ -145,7 +145,7 @@ impl Normal {
     }
 }
 
-/// Solves one form for any targets: the factor of `G` is made once.
+/// Solves one form for any targets; `G` is factored only once.
 pub(super) struct Solver<'a> {
     normal: &'a Normal,
     shape: Shape,
@@ -156,7 +156,7 @@ pub(super) struct Solver<'a> {
 }
 
 impl Solver<'_> {
-    /// The unknowns that are solved for, where that is not all.
+    /// The unknowns to solve for, if they are not all.
     pub(super) fn columns(&self) -> Option<&[usize]> {
         self.columns.as_deref()
     }
@@ -166,7 +166,7 @@ impl Solver<'_> {
         self.solve_from(targets, None)
     }
 
-    /// As [`Self::solve`], where the targets differ little from those of `before`.
+    /// Like [`Self::solve`], for targets that differ little from those of `before`.
     pub(super) fn solve_again(
         &self,
         targets: &(Mat<f64>, Vec<f64>),
@@ -175,7 +175,7 @@ impl Solver<'_> {
         self.solve_from(targets, before.parts.as_ref().map(|(first, _)| first))
     }
 
-    /// `before` is the first of two operators solved before.
+    /// `before` is the first of the two operators of an earlier solution.
     fn solve_from(
         &self,
         (cross, mean): &(Mat<f64>, Vec<f64>),
@@ -219,7 +219,7 @@ impl Solver<'_> {
         Ok(Solved { weight, bias, parts })
     }
 
-    /// The leading directions `V [O, r]` of the outputs, `Wᵀ G W` decomposed: reduced-rank regression.
+    /// The leading directions `V [O, r]` of the outputs, from the eigenvectors of `Wᵀ G W`: reduced-rank regression.
     fn leading(&self, full: &Mat<f64>, rank: usize) -> Result<Mat<f64>, Unsolved> {
         let spread = full.transpose() * (&self.normal.gram * full);
         let failed = |_| Unsolved { size: spread.nrows() };
@@ -227,11 +227,11 @@ impl Solver<'_> {
         let vectors = eigen.U();
         let size = vectors.ncols();
         let rank = rank.clamp(1, size);
-        // Eigenvalues rise.
+        // The eigenvalues are in ascending order.
         Ok(Mat::from_fn(size, rank, |row, column| vectors[(row, size - 1 - column)]))
     }
 
-    /// So many rounds of alternating least squares for `D [C, T]` and `P [C, O]` from a first `D`.
+    /// Runs this many rounds of alternating least squares for `D [C, T]` and `P [C, O]`, starting from a given `D`.
     fn alternate(
         &self,
         mut depthwise: Mat<f64>,
@@ -243,7 +243,7 @@ impl Solver<'_> {
         let (channels, outputs) = (gram.nrows() / taps, cross.ncols());
         let mut pointwise = Mat::<f64>::zeros(channels, outputs);
         for round in 0..rounds {
-            // P: features are the depthwise results.
+            // Solve for P: the features are the depthwise results.
             let mut seen = Mat::<f64>::zeros(channels, channels);
             for b in 0..channels {
                 for a in b..channels {
@@ -266,7 +266,7 @@ impl Solver<'_> {
             if round + 1 == rounds {
                 break;
             }
-            // D: every tap of every channel at once.
+            // Solve for D: all taps of all channels together.
             let weights = &pointwise * pointwise.transpose();
             let mut mixed = gram.clone();
             for column in 0..gram.ncols() {
@@ -279,7 +279,7 @@ impl Solver<'_> {
             });
             let solution = Normal::factor(mixed.as_ref(), self.ridge)?.solve(&rhs);
             depthwise = Mat::from_fn(channels, taps, |c, t| solution[(c * taps + t, 0)]);
-            // The scale of each channel goes to P.
+            // The scale of each channel moves to P.
             for channel in 0..channels {
                 let norm = (0..taps).map(|t| depthwise[(channel, t)].powi(2)).sum::<f64>().sqrt();
                 for t in 0..taps {
@@ -292,7 +292,7 @@ impl Solver<'_> {
     }
 }
 
-/// Some rows of a matrix.
+/// Selected rows of a matrix.
 pub(super) fn rows_of(matrix: &Mat<f64>, rows: &[usize]) -> Mat<f64> {
     Mat::from_fn(rows.len(), matrix.ncols(), |row, column| matrix[(rows[row], column)])
 }
@@ -322,7 +322,7 @@ fn spread(depthwise: &Mat<f64>, pointwise: &Mat<f64>) -> Mat<f64> {
 }
 
 impl Solved {
-    /// A map of one group as `W [U, O]`.
+    /// An operator with one group as `W [U, O]`.
     pub(super) fn of(map: &AffineMap) -> Self {
         let outputs = map.out_channels();
         let values: Vec<f64> = map.weight.iter().copied().collect();

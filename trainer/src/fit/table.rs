@@ -1,15 +1,15 @@
-//! Rows of numbers, drawn from tensors or made by an operator.
+//! Rows of numbers, drawn from tensors or computed by an operator.
 
 use faer::traits::RealField;
 use faer::traits::math_utils::{from_f64, zero};
 use faer::{Mat, MatRef};
 
-/// Rows by columns of f32, one row after the other.
+/// Rows and columns of f32, stored row by row.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
-    /// Elements.
+    /// Number of elements.
     pub(super) values: Vec<f32>,
-    /// Elements of a row.
+    /// Number of elements per row.
     pub(super) width: usize,
 }
 
@@ -22,7 +22,7 @@ impl Table {
         self.values.len() / self.width.max(1)
     }
 
-    /// Rows `from..to` with `mean` taken off in f64, one a column: `[width, rows]`.
+    /// Rows `from..to` in f64 with `mean` subtracted; each row becomes a column: `[width, rows]`.
     pub(super) fn block<T: RealField>(&self, from: usize, to: usize, mean: &[f64]) -> Mat<T> {
         let mut block = Mat::from_fn(self.width, to - from, |_, _| zero());
         let rows = self.values[from * self.width..to * self.width].chunks_exact(self.width);
@@ -35,7 +35,7 @@ impl Table {
         block
     }
 
-    /// These columns alone.
+    /// Only these columns.
     pub(super) fn columns(&self, columns: &[usize]) -> Self {
         let rows = self.values.chunks_exact(self.width.max(1));
         let values = rows.flat_map(|row| columns.iter().map(|column| row[*column])).collect();

@@ -2,12 +2,12 @@
 
 use crate::seed::Generator;
 
-/// A generator that depends on nothing but its three numbers.
+/// A generator that depends only on its three numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Draw(Generator);
 
 impl Draw {
-    /// The generator of (seed, epoch, image).
+    /// The generator for (seed, epoch, image).
     pub(super) fn of(seed: u64, epoch: u64, image: u64) -> Self {
         let mut state = seed;
         for part in [epoch, image] {
@@ -17,32 +17,33 @@ impl Draw {
         Self(Generator::new(state))
     }
 
-    /// Evenly in `0..1`.
+    /// Draws uniformly from `0..1`.
     pub(super) fn unit(&mut self) -> f64 {
         (self.0.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Evenly among the numbers below `count`, which is not 0.
+    /// Draws uniformly from the integers below `count`, which is not 0.
     pub(super) fn below(&mut self, count: u64) -> u64 {
         ((u128::from(self.0.bits()) * u128::from(count)) >> 64) as u64
     }
 
-    /// Evenly between two numbers.
+    /// Draws uniformly between two numbers.
     pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// Between two positive numbers, evenly in their logarithm.
+    /// Draws between two positive numbers, uniformly in their logarithm.
     pub(super) fn ratio(&mut self, low: f64, high: f64) -> f64 {
         self.between(low.ln(), high.ln()).exp()
     }
 
-    /// Whether something of this probability happens.
+    /// Returns `true` with this probability.
     pub(super) fn happens(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
 
-    /// From Beta(α, α), 0 < α ≤ 2, by Jöhnk's rejection: `X/(X + Y)` with `X = U^(1/α)`, `Y = V^(1/α)`, `X + Y ≤ 1`.
+    /// Draws from Beta(α, α), 0 < α ≤ 2, by Jöhnk's rejection: `X/(X + Y)` with `X = U^(1/α)`, `Y = V^(1/α)`,
+    /// `X + Y ≤ 1`.
     pub(super) fn beta(&mut self, alpha: f64) -> f64 {
         loop {
             let (x, y) = (self.unit().powf(1.0 / alpha), self.unit().powf(1.0 / alpha));
@@ -52,7 +53,7 @@ impl Draw {
         }
     }
 
-    /// Mixes items as [`Generator::shuffle`].
+    /// Shuffles items as [`Generator::shuffle`] does.
     pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
         self.0.shuffle(items);
     }

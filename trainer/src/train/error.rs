@@ -6,9 +6,9 @@ use std::path::PathBuf;
 /// The result of one operator in a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Activation {
-    /// The tensor.
+    /// Name of the tensor.
     pub name: String,
-    /// The operator that makes it.
+    /// The operator that computes it.
     pub op: String,
     /// The largest magnitude of its finite elements.
     pub magnitude: f64,
@@ -17,9 +17,9 @@ pub struct Activation {
 /// The activations of a step that diverged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Activations {
-    /// The largest of all finite ones.
+    /// The largest magnitude of all finite elements.
     pub largest: Activation,
-    /// The first, in the order of computation, with elements that are not finite.
+    /// The first tensor, in the order of computation, with elements that are not finite.
     pub spoilt: Option<Activation>,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for Activations {
     }
 }
 
-/// A training that cannot start, go on, or be taken up again.
+/// A training that cannot start, continue or resume.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
@@ -71,7 +71,7 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// Every code of this module; docs/errors.md gives cause and cure.
+    /// Every code of this module; docs/errors.md gives the cause and the cure.
     pub const CODES: &[&str] =
         &["T0401", "T0402", "T0403", "T0404", "T0405", "T0406", "T0407", "T0408"];
 
@@ -90,7 +90,7 @@ impl TrainError {
         }
     }
 
-    /// What to do about it; `None` when the text says it all.
+    /// What the user can do about it; `None` when the message already says it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {

@@ -1,8 +1,10 @@
-//! The course of a training in two files: `steps.csv`, one row a step, and `journal.jsonl`, steps and validations.
+//! The progress of a training in two files: `steps.csv` has one row per step, `journal.jsonl` has steps and
+//! validations.
 //!
-//! Both hold only what is the same in every run of the same settings. A training that goes on first drops the rows of
-//! steps it will do again. There are no `TensorBoard` files: the crates for it stand on outdated ones (`tensorboard-rs` 0.5.9
-//! on `protobuf` 2 and `image` 0.23, `tfrecord` 0.15 on `prost` 0.12), and the CSV loads in any plotting tool.
+//! Both files hold only values that are the same in every run of the same settings. A training that resumes first drops
+//! the rows of steps that it will repeat. There are no `TensorBoard` files: the crates for it depend on outdated crates
+//! (`tensorboard-rs` 0.5.9 on `protobuf` 2 and `image` 0.23, `tfrecord` 0.15 on `prost` 0.12), and any plotting tool
+//! loads the CSV.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -16,12 +18,12 @@ use crate::error::TrainerError;
 /// First line of the CSV.
 const HEADER: &str = "step,epoch,lambda,shrink,learning_rate,loss,accuracy,gradient_norm";
 
-/// One step that was done.
+/// One completed step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// Index of the step, the first being 0.
+    /// Index of the step; the first is 0.
     pub step: u64,
-    /// Epochs done before it, with their fraction.
+    /// Epochs completed before it, with the fraction.
     pub epoch: f64,
     /// λ of pruned blocks.
     pub lambda: f64,
@@ -31,9 +33,10 @@ pub struct Row {
     pub learning_rate: f64,
     /// Loss before the update.
     pub loss: f64,
-    /// Share of the step's images whose first class is that of their targets; `None` when the step does not tell.
+    /// Share of the step's images whose top class equals the class of their targets; `None` when the step does not
+    /// report it.
     pub accuracy: Option<f64>,
-    /// ‖∇‖₂ over all parameters; `None` when the step does not tell.
+    /// ‖∇‖₂ over all parameters; `None` when the step does not report it.
     pub gradient_norm: Option<f64>,
 }
 
@@ -45,7 +48,7 @@ enum Line<'a> {
     Validation(&'a Validation),
 }
 
-/// The two files, open for more.
+/// The two files, open for appending.
 #[derive(Debug)]
 pub(super) struct Journal {
     csv: Open,
@@ -56,7 +59,7 @@ pub(super) struct Journal {
 type Open = (PathBuf, BufWriter<File>);
 
 impl Journal {
-    /// Opens the files of a training of which `steps` steps are done, without the rows of later ones.
+    /// Opens the files of a training that has completed `steps` steps. It drops the rows of later steps.
     ///
     /// # Errors
     /// T0006.
@@ -74,7 +77,7 @@ impl Journal {
         Ok(Self { csv, json })
     }
 
-    /// Adds a step.
+    /// Appends a step.
     ///
     /// # Errors
     /// T0006.
@@ -88,7 +91,7 @@ impl Journal {
         self.line(&Line::Step(row))
     }
 
-    /// Adds a validation.
+    /// Appends a validation.
     ///
     /// # Errors
     /// T0006.
@@ -102,7 +105,7 @@ impl Journal {
         writeln!(file, "{text}").map_err(|error| failed(path, &error))
     }
 
-    /// Brings everything to the disk.
+    /// Flushes everything to the disk.
     ///
     /// # Errors
     /// T0006.
@@ -115,7 +118,7 @@ impl Journal {
     }
 }
 
-/// Keeps the lines that are whole and wanted, then opens the file for more.
+/// Keeps the lines that are complete and wanted, then opens the file for appending.
 fn reopen(
     path: &Path,
     header: Option<&str>,

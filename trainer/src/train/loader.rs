@@ -1,8 +1,8 @@
-//! Shuffled, augmented batches with soft labels, some ahead of the training.
+//! Shuffled, augmented batches with soft labels, made ahead of the training.
 //!
-//! Every epoch is a permutation of the images, cut into whole batches; the few images left over are left out, others
-//! each epoch. A batch is a pure function of (seed, step): it does not depend on threads, nor on where a training was
-//! interrupted, so the position of the loader is the number of the step.
+//! Every epoch is a permutation of the images, cut into full batches. The few remaining images are left out; they
+//! differ from epoch to epoch. A batch is a pure function of (seed, step): it depends neither on threads nor on where a
+//! training was interrupted, so the position of the loader is the number of the step.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -21,32 +21,32 @@ use super::targets::{ClassWeights, Targets};
 use crate::data::{Dataset, InputSpec, Prepared, Preprocess, Skipped, most_skipped, too_many};
 use crate::error::TrainerError;
 
-/// Stands for the order of an epoch where an image is drawn for.
+/// Takes the place of the image number when the order of an epoch is drawn.
 const ORDER: u64 = u64::MAX;
 
-/// Set in the number of an image where its pair is drawn for.
+/// This bit is set in the image number when the draw is for the image's pair.
 const PAIR: u64 = 1 << 63;
 
-/// How batches are made.
+/// Settings of the batches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoaderSettings {
-    /// Images of a step.
+    /// Images per step.
     pub batch: usize,
     /// Classes of the model.
     pub classes: usize,
-    /// Seed of order and augmentation.
+    /// Seed of the order and the augmentation.
     pub seed: u64,
-    /// What is done to images.
+    /// Augmentation of the images.
     pub augment: Augment,
-    /// ε of label smoothing, 0 to below 1.
+    /// ε of label smoothing, at least 0 and below 1.
     pub smoothing: f64,
-    /// How much images of a class count.
+    /// Weights of the classes in the loss.
     pub weights: ClassWeights,
-    /// Batches made ahead of the training, at least 1.
+    /// Number of batches made ahead of the training, at least 1.
     pub ahead: usize,
-    /// Threads that make batches; `None` = rayon's own.
+    /// Number of threads that make batches; `None` uses rayon's own threads.
     pub threads: Option<NonZeroUsize>,
-    /// Images are kept in memory when all of them take no more than this, in bytes.
+    /// Images are kept in memory when all of them together take at most this many bytes.
     pub memory_bytes: u64,
 }
 
@@ -68,14 +68,14 @@ impl LoaderSettings {
     }
 }
 
-/// What a step is trained with.
+/// The input of one training step.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// f32 `[N, C, H, W]` or `[N, H, W, C]`, as the input has it.
+    /// f32 `[N, C, H, W]` or `[N, H, W, C]`, in the layout of the input.
     pub images: Tensor,
-    /// f32 `[N, classes]`; rows of zeros without labels and for images that cannot be read.
+    /// f32 `[N, classes]`; rows are zero without labels and for images that cannot be read.
     pub targets: Tensor,
-    /// Position in the data set of each image.
+    /// Position of each image in the data set.
     pub positions: Vec<usize>,
 }
 
@@ -95,7 +95,7 @@ struct Inner {
     skipped: Mutex<BTreeMap<usize, String>>,
 }
 
-/// Batches one after the other without end; a thread makes them ahead.
+/// An endless sequence of batches; a thread makes them ahead.
 #[derive(Debug)]
 pub struct Stream {
     receiver: Option<Receiver<Result<Loaded, TrainerError>>>,
@@ -103,12 +103,12 @@ pub struct Stream {
 }
 
 impl Loader {
-    /// Batches of `dataset` for a model's input.
+    /// Makes the batches of `dataset` for a model's input.
     ///
     /// # Errors
-    /// T0110 when data, preprocessing and input do not fit, T0401 for settings out of range, T0406 when there are
-    /// fewer images than a batch has, T0407 for labels the model has no class for, T0408 when data that are floats are
-    /// to be augmented as pixels, T0006 when no threads can be had.
+    /// T0110 when data, preprocessing and input do not fit, T0401 for settings out of range, T0406 when the data set
+    /// has fewer images than one batch, T0407 for labels that have no class in the model, T0408 when the data are
+    /// floats and the augmentation needs pixels, T0006 when no threads can be created.
     pub fn new(
         dataset: &Dataset,
         preprocess: &Preprocess,
@@ -149,13 +149,13 @@ impl Loader {
         })))
     }
 
-    /// How batches are made.
+    /// Settings of the batches.
     #[must_use]
     pub fn settings(&self) -> &LoaderSettings {
         &self.0.settings
     }
 
-    /// Steps of an epoch: whole batches.
+    /// Steps per epoch: only full batches count.
     #[must_use]
     pub fn steps_per_epoch(&self) -> usize {
         self.0.prepared.len() / self.0.settings.batch
@@ -169,16 +169,16 @@ impl Loader {
         order
     }
 
-    /// The images left out so far, because they cannot be read.
+    /// The images left out so far because they cannot be read.
     #[must_use]
     pub fn skipped(&self) -> Vec<Skipped> {
         self.0.skipped()
     }
 
-    /// The batches from a step on, the first being 0; made ahead by a thread until the stream is dropped.
+    /// The batches from this step on; the first step is 0. A thread makes them ahead until the stream is dropped.
     ///
     /// # Errors
-    /// T0006 when no thread can be had.
+    /// T0006 when no thread can be created.
     pub fn stream(&self, step: u64) -> Result<Stream, TrainerError> {
         let loader = self.clone();
         let (sender, receiver) = sync_channel(self.0.settings.ahead.max(1));
@@ -208,7 +208,7 @@ impl Loader {
 impl Iterator for Stream {
     type Item = Result<Loaded, TrainerError>;
 
-    /// The next batch; `None` only behind an error.
+    /// The next batch; `None` only after an error.
     fn next(&mut self) -> Option<Self::Item> {
         self.receiver.as_ref()?.recv().ok()
     }
@@ -216,14 +216,14 @@ impl Iterator for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // The thread ends when nobody receives; its panic would have been an end of the stream already.
+        // The thread ends when no receiver is left; a panic of the thread would already have ended the stream.
         self.receiver = None;
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
 impl Inner {
-    /// Makes one batch, with the threads of the pool.
+    /// Makes one batch with the threads of the pool.
     ///
     /// # Errors
     /// T0111 when too many images cannot be read.
@@ -277,7 +277,7 @@ impl Inner {
         (images, targets)
     }
 
-    /// Writes one image with its targets; zeros where it cannot be read, so that it counts for nothing.
+    /// Writes one image with its targets. An image that cannot be read gets zeros, so it does not count.
     fn one(&self, epoch: u64, position: usize, half: &mut Half<'_>) {
         let is_read = if self.prepared.is_pixels() {
             let mut pixels = vec![0; self.prepared.item_bytes()];

@@ -1,4 +1,4 @@
-//! Training with a step model: schedule, data, checkpoints, and the loop.
+//! Training with a step model: schedule, data, checkpoints and the loop.
 
 pub mod augment;
 mod draw;

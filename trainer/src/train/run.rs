@@ -24,8 +24,8 @@ pub struct TrainOptions {
     pub folder: Option<PathBuf>,
     /// Steps between checkpoints; 0 = at the end only.
     pub checkpoint_every: u64,
-    /// A training resumes only if these entries are the same, beside the settings of schedule and loader: the hash of the step
-    /// model, the fingerprint of the data, the number of threads.
+    /// A training resumes only if these entries are the same, in addition to the settings of schedule and loader: the
+    /// hash of the step model, the fingerprint of the data, the number of threads.
     pub fingerprint: BTreeMap<String, String>,
     /// Input of the step model that takes the images.
     pub images: String,
@@ -33,27 +33,28 @@ pub struct TrainOptions {
     pub names: StepNames,
     /// Factor of λ for each block, 0 to 1; empty for a step without λ.
     pub pruned: Vec<f32>,
-    /// Batches whose gradients make one update, at least 1; above 1 the step has the inputs [`StepNames::apply`] and [`StepNames::share`].
+    /// Batches whose gradients make one update, at least 1. Above 1 the step has the inputs [`StepNames::apply`] and
+    /// [`StepNames::share`].
     pub accumulate: u64,
-    /// Whether the step scales its loss and leaves out updates whose gradients are not finite.
+    /// Whether the step scales its loss and skips updates whose gradients are not finite.
     pub scales_loss: bool,
 }
 
-/// Largest number of updates in a row that a step with a scaled loss may leave out. Its scale is 1 long before.
+/// Largest number of consecutive updates that a step with a scaled loss may skip. Its scale reaches 1 long before.
 const MOST_LEFT_OUT: u32 = 40;
 
 /// The progress of a training after a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
-    /// Steps done.
+    /// Completed steps.
     pub done: u64,
-    /// Steps in all.
+    /// Total number of steps.
     pub steps: u64,
-    /// The step's own numbers.
+    /// The numbers of the step.
     pub row: Row,
-    /// Images a second since the training was started or taken up.
+    /// Images per second since the training started or resumed.
     pub images_per_second: f64,
-    /// Seconds left at this rate, validation included as far as it was seen.
+    /// Seconds left at this rate, including validation as far as its time is known.
     pub seconds_left: f64,
 }
 
@@ -65,16 +66,16 @@ pub trait Hooks {
     /// Reports an event, such as a damaged checkpoint that the training skips.
     fn notice(&mut self, _text: &str) {}
 
-    /// Asked after each step; `true` saves and ends the training.
+    /// Called after each step; `true` saves and ends the training.
     fn is_stopped(&mut self) -> bool {
         false
     }
 
-    /// Inputs of the step beyond the loop's own, or instead of them: outputs of a teacher, another λ for each of the
-    /// accumulated batches. Has to depend on its arguments only, else a training does not go on as it was.
+    /// Inputs of the step that add to the loop's own or replace them: outputs of a teacher, another λ for each of the
+    /// accumulated batches. They must depend only on the arguments, or a resumed training does not continue as it was.
     ///
     /// # Errors
-    /// End the training.
+    /// An error ends the training.
     fn inputs(
         &mut self,
         _images: &Tensor,
@@ -84,10 +85,11 @@ pub trait Hooks {
         Ok(IndexMap::new())
     }
 
-    /// After each epoch, with the states by name: how good they are, higher is better; `None` = not looked at.
+    /// Called after each epoch, with the states by name. Returns how good they are, higher is better; `None` = not
+    /// checked.
     ///
     /// # Errors
-    /// End the training.
+    /// An error ends the training.
     fn validate(
         &mut self,
         _state: &IndexMap<String, Tensor>,
@@ -96,8 +98,8 @@ pub trait Hooks {
         Ok(None)
     }
 
-    /// Asked when a training diverges, for its diagnosis: what the activations were, from the inputs of the last run of the step and
-    /// the state it read, by name; `None` = not looked at.
+    /// Called when a training diverges, for its diagnosis. Returns the activations that follow from the inputs of the
+    /// last run of the step and the state it read, by name; `None` = not checked.
     fn activations(&mut self, _given: &IndexMap<String, Tensor>) -> Option<Activations> {
         None
     }
@@ -106,9 +108,9 @@ pub trait Hooks {
 /// How a training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// All steps are done.
+    /// All steps are complete.
     Finished,
-    /// [`Hooks::is_stopped`] said so; the state is saved.
+    /// [`Hooks::is_stopped`] returned `true`; the state is saved.
     Stopped,
 }
 
@@ -123,16 +125,16 @@ pub struct Trained {
 
 /// Trains from the newest checkpoint in the folder, or from the session's own state, to the end of the schedule.
 ///
-/// The loop gives the step every input of [`TrainOptions::names`] that the step has, the images, [`LAMBDA_INPUT`] `[blocks]` and
-/// [`SHRINK_INPUT`]; all are f32. Batch `b` of step `s` is batch `s·accumulate + b` of the loader.
+/// The loop gives the step every input of [`TrainOptions::names`] that the step has, the images, [`LAMBDA_INPUT`]
+/// `[blocks]` and [`SHRINK_INPUT`]; all are f32. Batch `b` of step `s` is batch `s·accumulate + b` of the loader.
 ///
-/// A training that was killed and is started again ends with the same bits as one that was not, on the processor with the
-/// same number of threads.
+/// A training that was killed and restarted ends with the same bits as one that was not. This holds on the processor
+/// with the same number of threads.
 ///
 /// # Errors
-/// T0401 for settings out of range, T0402 when the step model is not made for this, T0403 when loss, gradient or a
-/// state to be kept are not finite, T0404, T0405 for checkpoints of another training or damaged ones, T0006 when the folder cannot be used; what
-/// the session, the loader and the hooks refuse.
+/// T0401 for settings out of range, T0402 when the step model does not suit this loop, T0403 when the loss, the
+/// gradient or a state to keep is not finite, T0404 for checkpoints of another training, T0405 for damaged checkpoints,
+/// T0006 when the folder cannot be used, and the errors of the session, the loader and the hooks.
 pub fn train(
     session: &mut StepSession,
     loader: &Loader,
@@ -173,13 +175,13 @@ pub fn train(
     .finish(hooks)
 }
 
-/// A training under way.
+/// A running training.
 struct Run<'a> {
     session: &'a mut StepSession,
     schedule: &'a Schedule,
     options: &'a TrainOptions,
     stream: Stream,
-    /// Images of a batch.
+    /// Images per batch.
     batch: usize,
     checkpoints: Option<Checkpoints>,
     journal: Option<Journal>,
@@ -188,7 +190,7 @@ struct Run<'a> {
     done: u64,
     validations: Vec<Validation>,
     last_good: Option<PathBuf>,
-    /// Updates left out in a row.
+    /// Number of consecutive skipped updates.
     left_out: u32,
     /// Inputs of the last run of the step.
     given: IndexMap<String, Tensor>,
@@ -217,7 +219,7 @@ impl Run<'_> {
         self.end(End::Finished)
     }
 
-    /// One update, of one batch or several.
+    /// Makes one update from one batch or several.
     fn step(&mut self, hooks: &mut dyn Hooks) -> Result<Row, TrainerError> {
         let point = self.schedule.at(self.done);
         let batches = self.options.accumulate;
@@ -263,7 +265,7 @@ impl Run<'_> {
         }
     }
 
-    /// One run of the step model.
+    /// Runs the step model once.
     fn run(
         &mut self,
         point: &Point,
@@ -303,7 +305,7 @@ impl Run<'_> {
         Ok(results)
     }
 
-    /// At the end of an epoch.
+    /// Runs at the end of an epoch.
     fn validate(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainerError> {
         let per_epoch = self.schedule.steps_per_epoch as u64;
         if !self.done.is_multiple_of(per_epoch) {
@@ -325,8 +327,8 @@ impl Run<'_> {
         Ok(Snapshot { steps: self.done, validations: self.validations.clone(), state })
     }
 
-    /// Writes a checkpoint, unless the step just done has spoilt the state. The journal goes first: a checkpoint never
-    /// knows of steps that the journal does not.
+    /// Writes a checkpoint, unless the last step has spoilt the state. The journal is written first, so a checkpoint
+    /// never contains steps that the journal lacks.
     fn save(&mut self, row: &Row, hooks: &mut dyn Hooks) -> Result<(), TrainerError> {
         if let Some(journal) = &mut self.journal {
             journal.flush()?;
@@ -386,7 +388,7 @@ fn is_spoilt(tensor: &Tensor) -> bool {
     tensor.to_f64().is_some_and(|values| values.iter().any(|value| !value.is_finite()))
 }
 
-/// Refuses a training that cannot work, before the first step.
+/// Rejects a training that cannot work, before the first step.
 fn check(
     session: &StepSession,
     schedule: &Schedule,

@@ -1,19 +1,19 @@
-//! The sandwich rule: which subnets of a supernet one update is made of.
+//! The sandwich rule: it selects the subnets of a supernet that make up one update.
 
 use super::draw::Draw;
 
-/// Subnets of an update.
+/// Subnets per update.
 pub const SUBNETS: u64 = 4;
 
-/// Told from the other draws of a seed.
+/// Separates these draws from the other draws of a seed.
 const STREAM: u64 = 0x7375_626e_6574_7321;
 
-/// λ of the subnet that run `run` of update `step` trains, an entry a block, 0 or 1: nothing pruned, two drawn ones, everything
-/// pruned (`[UPDP]` sec. 3).
+/// λ of the subnet that run `run` of update `step` trains, one entry per block, 0 or 1. The runs are: nothing pruned,
+/// two drawn subnets, everything pruned (`[UPDP]` sec. 3).
 ///
-/// A drawn subnet has 1 to `blocks − 1` pruned blocks, each number as likely as any other, and each set of so many: with every
-/// block drawn by itself nearly all subnets would have half of them. Of a single block both subnets are as likely. Nothing but
-/// the arguments counts, so a training that goes on sees what it would have seen.
+/// A drawn subnet has 1 to `blocks − 1` pruned blocks. Each number is equally likely, and so is each set of that size.
+/// If every block were drawn independently, nearly all subnets would prune half of the blocks. With a single block both
+/// subnets are equally likely. The result depends only on the arguments, so a resumed training sees the same subnets.
 #[must_use]
 pub fn sandwich(seed: u64, step: u64, run: u64, blocks: usize) -> Vec<f32> {
     if run == 0 {
@@ -84,7 +84,7 @@ mod tests {
             }
         }
         assert_eq!((counts[0], counts[blocks]), (0, 0));
-        // 6000 draws, a fifth of them each: 31 is one standard deviation. Half of them a block: 39.
+        // There are 6000 draws, a fifth for each: the standard deviation is 31. Half of them for each block: it is 39.
         assert!(
             counts[1..blocks].iter().all(|count: &i32| (count - 1200).abs() < 150),
             "{counts:?}"

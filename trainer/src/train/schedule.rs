@@ -1,6 +1,6 @@
-//! What changes from step to step: λ, the shrinking of kernels, the learning rate.
+//! Values that change from step to step: λ, the shrinking of kernels, the learning rate.
 //!
-//! Pure functions of the step, so a training that was interrupted goes on with the same numbers.
+//! They are pure functions of the step, so an interrupted training continues with the same numbers.
 
 use std::f64::consts::PI;
 
@@ -8,7 +8,7 @@ use updp_passes::blocks::BlockKind;
 
 use super::error::TrainError;
 
-/// How λ goes from 0 to 1.
+/// How λ rises from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub enum Ramp {
     /// `λ = u`, `[UPDP] eq. 3`.
@@ -18,26 +18,26 @@ pub enum Ramp {
     Cosine,
 }
 
-/// How the taps that pruned kernels lose fade, `W ⊙ (1 − s·(1 − mask))`.
+/// How the taps that pruned kernels lose fade out: `W ⊙ (1 − s·(1 − mask))`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub enum Shrink {
     /// `s = λ`.
     #[default]
     WithLambda,
-    /// `s = 0` before this epoch and 1 from there on; `[UPDP]` has epoch 100 of 150.
+    /// `s = 0` before this epoch and 1 from it on; `[UPDP]` uses epoch 100 of 150.
     AtEpoch(f64),
 }
 
-/// The plan of a training; epochs are counted from 0 and may be fractions.
+/// The schedule of a training. Epochs are counted from 0 and may be fractions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    /// E, epochs in all.
+    /// E, the total number of epochs.
     pub epochs: usize,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub steps_per_epoch: usize,
-    /// K: λ is 1 from epoch E/K on; ∞ = λ is 1 throughout.
+    /// K: λ is 1 from epoch E/K on; with ∞, λ is always 1.
     pub speed: f64,
-    /// Form of the ramp.
+    /// Shape of the ramp.
     pub ramp: Ramp,
     /// When kernels shrink.
     pub shrink: Shrink,
@@ -45,7 +45,7 @@ pub struct Schedule {
     pub peak: f64,
     /// Learning rate at the end.
     pub floor: f64,
-    /// Epochs in which the learning rate rises from 0.
+    /// Number of epochs in which the learning rate rises from 0.
     pub warm_up_epochs: f64,
 }
 
@@ -54,7 +54,7 @@ pub struct Schedule {
 pub struct Point {
     /// Index of the step, from 0.
     pub step: u64,
-    /// e, epochs done before the step.
+    /// e, the epochs completed before the step.
     pub epoch: f64,
     /// λ of pruned blocks: 0 = as in the baseline, 1 = pruned.
     pub lambda: f64,
@@ -65,7 +65,7 @@ pub struct Point {
 }
 
 impl Schedule {
-    /// Refuses a plan that makes no sense.
+    /// Rejects a schedule with settings out of range.
     ///
     /// # Errors
     /// T0401.
@@ -97,13 +97,13 @@ impl Schedule {
         Ok(())
     }
 
-    /// T, steps in all.
+    /// T, the total number of steps.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.epochs as u64 * self.steps_per_epoch as u64
     }
 
-    /// The numbers of the step with this index, the first being 0.
+    /// The numbers of the step with this index; the first is 0.
     ///
     /// - `λ = min(1, K·e/E)`, `e = step / steps_per_epoch`
     /// - `η = peak · (step + 1)/w` in the first `w` steps, the warm-up
@@ -122,7 +122,7 @@ impl Schedule {
     }
 }
 
-/// `λ = min(1, K·e/E)` of `[UPDP] eq. 3`, or its cosine form; 1 when K is infinite.
+/// `λ = min(1, K·e/E)` of `[UPDP] eq. 3`, or its cosine form. It is 1 when K is infinite.
 #[must_use]
 pub fn lambda(epoch: f64, epochs: f64, speed: f64, ramp: Ramp) -> f64 {
     if speed.is_infinite() {
@@ -143,8 +143,8 @@ fn rate(step: f64, steps: f64, warm_up: f64, peak: f64, floor: f64) -> f64 {
     floor + (peak - floor) * f64::midpoint(1.0, (PI * share).cos())
 }
 
-/// K by the family of the pruned blocks, `[UPDP]`: `ResNet` 3, `MobileNetV2` 3, `ConvNeXt` 4.5, `DeiT` 6; others take that of
-/// the family they are made most like.
+/// K for each family of pruned blocks, from `[UPDP]`: `ResNet` 3, `MobileNetV2` 3, `ConvNeXt` 4.5, `DeiT` 6. Other
+/// blocks take the K of the family that they resemble most.
 #[must_use]
 pub fn default_speed(kind: BlockKind) -> f64 {
     match kind {

@@ -1,8 +1,8 @@
-//! Checkpoints of a training: everything needed to go on as if it had never stopped.
+//! Checkpoints of a training: they hold everything needed to continue as if it had never stopped.
 //!
-//! One file a checkpoint, `step-NNNNNNNNNN.safetensors`: the states as tensors, everything else as JSON in the metadata.
-//! A file is written under another name, flushed to the disk, and renamed, so it is there whole or not at all; the last two
-//! are kept. A hash of the states tells a damaged file.
+//! Each checkpoint is one file, `step-NNNNNNNNNN.safetensors`: the states are tensors, everything else is JSON in the
+//! metadata. A file is written under another name, flushed to the disk and then renamed, so it exists complete or not
+//! at all. The last two are kept. A hash of the states detects a damaged file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,24 +25,24 @@ const META: &str = "updp-train";
 /// Version of the JSON.
 const FORMAT: u32 = 1;
 
-/// Checkpoints kept.
+/// Number of checkpoints kept.
 const KEPT: usize = 2;
 
-/// What the images held out say after an epoch.
+/// The result of a validation on the held-out images after an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
-    /// Steps done.
+    /// Completed steps.
     pub steps: u64,
-    /// Epochs done.
+    /// Completed epochs.
     pub epoch: u64,
-    /// Higher is better, mostly the accuracy, 0 to 1.
+    /// Higher is better; usually the accuracy, 0 to 1.
     pub score: f64,
 }
 
-/// A training between two steps.
+/// The state of a training between two steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// Steps done; the loader goes on with the batch of this index.
+    /// Completed steps; the loader continues with the batch of this index.
     pub steps: u64,
     /// All validations so far, in order.
     pub validations: Vec<Validation>,
@@ -50,10 +50,10 @@ pub struct Snapshot {
     pub state: IndexMap<String, Tensor>,
 }
 
-/// What was found in the folder.
+/// The checkpoint found in the folder.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The newest checkpoint that is whole.
+    /// The newest checkpoint that is not damaged.
     pub snapshot: Snapshot,
     /// Its file.
     pub path: PathBuf,
@@ -65,7 +65,7 @@ pub struct Found {
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
-    /// The fingerprint: what has to be the same for a training to go on.
+    /// The fingerprint: the settings that must be the same for a training to resume.
     settings: BTreeMap<String, String>,
 }
 
@@ -81,21 +81,22 @@ struct Meta {
 }
 
 impl Checkpoints {
-    /// Checkpoints in `folder`, which is made when it is not there; `settings` say what has to be the same for a
-    /// training to go on, by name: the step model's hash, the data's fingerprint, seed, schedule, augmentation.
+    /// The checkpoints in `folder`, which is created if it does not exist. `settings` holds, by name, everything that
+    /// must be the same for a training to resume: the hash of the step model, the fingerprint of the data, seed,
+    /// schedule, augmentation.
     ///
     /// # Errors
-    /// T0006 when the folder cannot be made.
+    /// T0006 when the folder cannot be created.
     pub fn open(folder: &Path, settings: BTreeMap<String, String>) -> Result<Self, TrainerError> {
         fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
         Ok(Self { folder: folder.to_owned(), settings })
     }
 
-    /// The newest checkpoint that is whole; `None` when there are none. Damaged ones are passed over and named.
+    /// The newest checkpoint that is not damaged; `None` when there are none. Damaged ones are skipped and reported.
     ///
     /// # Errors
-    /// T0404 when it is of another training, T0405 when there are some and none is whole, T0006 when the folder cannot
-    /// be read.
+    /// T0404 when it belongs to another training, T0405 when there are checkpoints and all are damaged, T0006 when the
+    /// folder cannot be read.
     pub fn latest(&self) -> Result<Option<Found>, TrainerError> {
         let mut damaged = Vec::new();
         for path in self.files()?.into_iter().rev() {
@@ -114,10 +115,10 @@ impl Checkpoints {
         }
     }
 
-    /// Writes a checkpoint and removes all but the last two; gives its path.
+    /// Writes a checkpoint, removes all but the last two and returns its path.
     ///
     /// # Errors
-    /// T0006 when it cannot be written; then the older ones are still there.
+    /// T0006 when it cannot be written; the older ones then still exist.
     pub fn save(&self, snapshot: &Snapshot) -> Result<PathBuf, TrainerError> {
         let path = self.folder.join(format!("step-{:010}.safetensors", snapshot.steps));
         let bytes = self.encode(snapshot).map_err(|detail| failed(&path, &detail))?;
@@ -129,7 +130,7 @@ impl Checkpoints {
         Ok(path)
     }
 
-    /// The files of checkpoints, oldest first.
+    /// The checkpoint files, oldest first.
     fn files(&self) -> Result<Vec<PathBuf>, TrainerError> {
         let entries = fs::read_dir(&self.folder).map_err(|error| failed(&self.folder, &error))?;
         let is_checkpoint = |path: &PathBuf| {
@@ -158,7 +159,7 @@ impl Checkpoints {
             hash: hash(&snapshot.state),
         };
         let meta = serde_json::to_string(&meta).map_err(|error| error.to_string())?;
-        // One key only: the order of several would be another each time.
+        // Only one key: several keys would be in a different order each time.
         let meta = Some([(META.to_owned(), meta)].into_iter().collect());
         safetensors::serialize(views, meta).map_err(|error| error.to_string())
     }
@@ -192,20 +193,20 @@ impl Checkpoints {
     }
 }
 
-/// A state in the form of the file.
+/// A state as the file stores it.
 fn view<'a>(name: &'a String, tensor: &'a Tensor) -> Result<(&'a String, TensorView<'a>), String> {
     let dtype = stored(tensor.dtype()).ok_or_else(|| format!("{name}: {}", tensor.dtype()))?;
     let view = TensorView::new(dtype, tensor.dims().to_vec(), tensor.bytes());
     view.map(|view| (name, view)).map_err(|error| error.to_string())
 }
 
-/// Why a checkpoint is not read.
+/// The reason why a checkpoint cannot be read.
 enum Unread {
     Damaged(String),
     Other(TrainError),
 }
 
-/// The settings that are not the same, in words.
+/// Describes the settings that differ.
 fn differing(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
     let names: std::collections::BTreeSet<_> = then.keys().chain(now.keys()).collect();
     let of =
@@ -214,7 +215,7 @@ fn differing(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
     differs.map(|name| format!("{name} was {}, is {}", of(then, name), of(now, name))).collect()
 }
 
-/// Independent of the order of the states, which the file does not keep.
+/// Does not depend on the order of the states, because the file does not keep it.
 fn hash(state: &IndexMap<String, Tensor>) -> String {
     let mut sorted: Vec<_> = state.iter().collect();
     sorted.sort_by_key(|(name, _)| *name);
@@ -226,7 +227,7 @@ fn hash(state: &IndexMap<String, Tensor>) -> String {
     format!("{:016x}", hash.value())
 }
 
-/// Writes a file that is there whole or not at all, also after a power cut.
+/// Writes a file so that it exists complete or not at all, even after a power cut.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let half = path.with_extension("half");
     let mut file = File::create(&half)?;
@@ -234,7 +235,7 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()?;
     drop(file);
     fs::rename(&half, path)?;
-    // A folder can be opened and flushed on Unix only.
+    // Only Unix can open and flush a folder.
     match path.parent() {
         Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
         _ => Ok(()),

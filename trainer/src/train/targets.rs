@@ -2,15 +2,15 @@
 
 use super::error::TrainError;
 
-/// How much images of a class count in the loss; always scaled so that the mean over the images is 1.
+/// Weight of the classes in the loss. The weights are always scaled so that their mean over the images is 1.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub enum ClassWeights {
-    /// All the same.
+    /// Every image has the same weight.
     #[default]
     Equal,
-    /// Each class the same in sum: `w_c = N / (C·n_c)`, C = classes that have images, `n_c` of them.
+    /// Every class has the same total weight: `w_c = N / (C·n_c)`, where C classes have images and class c has `n_c`.
     Balanced,
-    /// One weight a class, 0 or more.
+    /// One weight per class, 0 or more.
     Given(Vec<f64>),
 }
 
@@ -22,10 +22,10 @@ pub(super) struct Targets {
 }
 
 impl Targets {
-    /// The rows for labels; no rows without labels.
+    /// Makes the rows for the labels; without labels there are no rows.
     ///
     /// # Errors
-    /// T0401 for a smoothing or weights out of range, T0407 for a label without class.
+    /// T0401 for a smoothing or weights out of range, T0407 for a label without a class.
     pub(super) fn new(
         labels: Option<&[usize]>,
         classes: usize,
@@ -51,7 +51,7 @@ impl Targets {
         Ok(Self { rows: weights.into_iter().enumerate().map(row).collect() })
     }
 
-    /// Writes the targets of an image of this class; zeros without one.
+    /// Writes the targets of an image of this class; without a class it writes zeros.
     pub(super) fn write(&self, label: Option<usize>, targets: &mut [u8]) {
         match label.and_then(|label| self.rows.get(label)) {
             Some(row) => targets.copy_from_slice(row),
@@ -60,7 +60,7 @@ impl Targets {
     }
 }
 
-/// Weights with `Σ_c n_c·w_c = N`.
+/// Scales the weights so that `Σ_c n_c·w_c = N`.
 fn scaled(weights: &ClassWeights, counts: &[usize]) -> Result<Vec<f64>, TrainError> {
     let refused = |found: String| {
         let expected = "0 or more for each class, and not 0 for all";
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn weights_make_classes_count_alike_and_keep_the_mean_at_one() {
-        // Six of class 0, two of class 2: weights 8/(2·6) and 8/(2·2).
+        // Class 0 has six images, class 2 has two: the weights are 8/(2·6) and 8/(2·2).
         let labels = [0, 0, 0, 2, 0, 0, 2, 0];
         let balanced = Targets::new(Some(&labels), 4, 0.0, &ClassWeights::Balanced).unwrap();
         assert_eq!(row(&balanced, Some(0)), [2.0 / 3.0, 0.0, 0.0, 0.0]);

@@ -1,8 +1,8 @@
-//! Changing the values of pixels where they are.
+//! Operations that change the values of pixels but do not move them.
 
 use super::geometry::View;
 
-/// `y = m + factor·(x − m)`, clamped: 0 gives `m`, 1 the image, more an exaggeration.
+/// `y = m + factor·(x − m)`, clamped. A factor of 0 gives `m`, 1 gives the image, and more exaggerates it.
 fn blend(pixel: u8, middle: f32, factor: f32) -> u8 {
     (middle + factor * (f32::from(pixel) - middle)).round().clamp(0.0, 255.0) as u8
 }
@@ -24,7 +24,7 @@ pub(super) fn brightness(pixels: &mut [u8], factor: f32) {
     }
 }
 
-/// Blends with the mean of the image's luma.
+/// Blends with the mean luma of the image.
 pub(super) fn contrast(view: View, pixels: &mut [u8], factor: f32) {
     let count = (view.height * view.width) as f64;
     let sum: f64 = pixels.chunks_exact(view.channels).map(|pixel| f64::from(luma(pixel))).sum();
@@ -52,14 +52,14 @@ pub(super) fn posterize(pixels: &mut [u8], bits: u32) {
     }
 }
 
-/// Inverts pixels from `threshold` on.
+/// Inverts the pixels that are at least `threshold`.
 pub(super) fn solarize(pixels: &mut [u8], threshold: u16) {
     for pixel in pixels.iter_mut().filter(|pixel| u16::from(**pixel) >= threshold) {
         *pixel = 255 - *pixel;
     }
 }
 
-/// Stretches each channel over 0 to 255.
+/// Stretches each channel to the range 0 to 255.
 pub(super) fn stretch(view: View, pixels: &mut [u8]) {
     for channel in 0..view.channels {
         let cells = || pixels.iter().skip(channel).step_by(view.channels).copied();

@@ -1,6 +1,6 @@
-//! Moving pixels: flip, shift, erase, and affine warps.
+//! Operations that move pixels: flip, shift, erase and affine warps.
 
-/// What a row of pixels is: `[height, width, channels]`.
+/// Shape of the pixels: `[height, width, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::train) struct View {
     /// 1 (grey) or 3 (RGB).
@@ -11,7 +11,7 @@ pub(in crate::train) struct View {
     pub width: usize,
 }
 
-/// Mirrors, left to right.
+/// Mirrors the image left to right.
 pub(super) fn flip(view: View, pixels: &mut [u8]) {
     for line in pixels.chunks_exact_mut(view.width * view.channels) {
         for x in 0..view.width / 2 {
@@ -22,7 +22,7 @@ pub(super) fn flip(view: View, pixels: &mut [u8]) {
     }
 }
 
-/// `y[i, j] = x[i + down, j + right]`, `fill` beyond the image: a crop of the padded image.
+/// `y[i, j] = x[i + down, j + right]`, with `fill` outside the image: a crop of the padded image.
 pub(super) fn shift(view: View, pixels: &mut [u8], down: isize, right: isize, fill: &[u8]) {
     let View { channels, height, width } = view;
     let source = pixels.to_vec();
@@ -41,7 +41,7 @@ pub(super) fn shift(view: View, pixels: &mut [u8], down: isize, right: isize, fi
     }
 }
 
-/// Height and width of a box of this share of the area and this aspect (width / height), inside the image.
+/// Height and width of a box inside the image with this share of the area and this aspect (width / height).
 pub(super) fn box_of(view: View, area: f64, aspect: f64) -> (f64, f64) {
     let (height, width) = (view.height as f64, view.width as f64);
     let pixels = area * height * width;
@@ -58,7 +58,7 @@ pub(super) fn erase(view: View, pixels: &mut [u8], area: [usize; 4], fill: &[u8]
     }
 }
 
-/// The box `[top, left, height, width]`, fractions of pixels, stretched over the image.
+/// Stretches the box `[top, left, height, width]`, in fractions of pixels, over the image.
 pub(super) fn zoom(view: View, pixels: &mut [u8], area: [f64; 4], fill: &[u8]) {
     let [top, left, height, width] = area;
     let (down, right) = (height / view.height as f64, width / view.width as f64);
@@ -67,7 +67,7 @@ pub(super) fn zoom(view: View, pixels: &mut [u8], area: [f64; 4], fill: &[u8]) {
     warp(view, pixels, map, fill);
 }
 
-/// `y[i, j] = x[p, q]`, `(p, q) = A·(i, j, 1)`, bilinear, `fill` beyond the image.
+/// `y[i, j] = x[p, q]`, `(p, q) = A·(i, j, 1)`, bilinear, with `fill` outside the image.
 pub(super) fn warp(view: View, pixels: &mut [u8], map: [[f64; 3]; 2], fill: &[u8]) {
     let View { channels, height, width } = view;
     let source = pixels.to_vec();
@@ -137,7 +137,7 @@ mod tests {
         let transposed = [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]];
         assert_eq!(after(|p| warp(VIEW, p, transposed, &[0])), [1, 4, 7, 2, 5, 8, 3, 6, 9]);
         let half = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.5]];
-        // 1.5, 2.5, then half of 3 and half of the filling 7; halves are rounded up.
+        // The values are 1.5, 2.5, then the mean of 3 and the fill value 7; halves are rounded up.
         assert_eq!(after(|p| warp(VIEW, p, half, &[7])), [2, 3, 5, 5, 6, 7, 8, 9, 8]);
     }
 

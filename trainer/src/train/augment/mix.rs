@@ -12,10 +12,10 @@ pub(in crate::train) struct Half<'a> {
     pub targets: &'a mut [u8],
 }
 
-/// Mixes both images of a pair with each other, by mixup or cutmix; where both are asked for, each with probability ½.
+/// Mixes the two images of a pair by mixup or cutmix. If both are enabled, each has probability ½.
 ///
-/// - mixup: `x₁' = λ·x₁ + (1 − λ)·x₂`, `x₂' = λ·x₂ + (1 − λ)·x₁`, and the targets alike, λ ~ Beta(α, α)
-/// - cutmix: the images swap a box of the share 1 − λ of the area; targets as above with λ = 1 − area of the box
+/// - mixup: `x₁' = λ·x₁ + (1 − λ)·x₂`, `x₂' = λ·x₂ + (1 − λ)·x₁`, and the same for the targets, λ ~ Beta(α, α)
+/// - cutmix: the images swap a box with the share 1 − λ of the area; the targets as above with λ = 1 − area of the box
 pub(in crate::train) fn mix(
     augment: &Augment,
     input: &InputSpec,
@@ -39,7 +39,7 @@ pub(in crate::train) fn mix(
     blend(one.targets, two.targets, share);
 }
 
-/// `[top, left, height, width]` of a box of this share of the area and the image's aspect, clipped at the edges.
+/// `[top, left, height, width]` of a box with this share of the area and the image's aspect, clipped at the edges.
 fn drawn_box(input: &InputSpec, area: f64, draw: &mut Draw) -> [usize; 4] {
     let side = area.sqrt();
     let mut span = |length: usize| {
@@ -55,7 +55,7 @@ fn drawn_box(input: &InputSpec, area: f64, draw: &mut Draw) -> [usize; 4] {
 
 fn swap(input: &InputSpec, one: &mut [u8], two: &mut [u8], area: [usize; 4]) {
     let [top, left, height, width] = area;
-    // One line of the box is one run of bytes, in each channel where they lie apart.
+    // One line of the box is one run of bytes; if the channels are stored separately, it is one run in each channel.
     let (planes, cell) =
         if input.is_channel_last { (1, input.channels * 4) } else { (input.channels, 4) };
     let line = input.width * cell;
@@ -89,7 +89,7 @@ mod tests {
         bytes.as_chunks::<4>().0.iter().map(|cell| f32::from_le_bytes(*cell)).collect()
     }
 
-    /// Mixes an image of ones, class 0, and one of zeros, class 1; gives both images and both targets.
+    /// Mixes an image of ones (class 0) and an image of zeros (class 1). Returns both images and both targets.
     fn mixed(augment: &Augment, input: &InputSpec, image: u64) -> [Vec<f32>; 4] {
         let count = input.row_dims().iter().product();
         let (mut a, mut b) = (bytes(&vec![1.0; count]), bytes(&vec![0.0; count]));
@@ -129,7 +129,7 @@ mod tests {
                 assert!((s[0] - share).abs() < 1e-6 && (s[1] - (1.0 - share)).abs() < 1e-6);
                 assert!(a.iter().zip(&b).all(|(a, b)| a + b == 1.0));
                 assert!((t[1] - share).abs() < 1e-6);
-                // All channels of a pixel go together.
+                // All channels of a pixel are swapped together.
                 let channel = |pixel: usize, c: usize| {
                     if is_channel_last { a[pixel * 3 + c] } else { a[c * 24 + pixel] }
                 };

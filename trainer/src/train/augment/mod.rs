@@ -1,8 +1,8 @@
-//! Random changes to images while training.
+//! Random changes to images during training.
 //!
-//! One image is changed as 8-bit pixels `[H, W, C]` of the input's size, before normalization, in the order: flip, crop with
-//! padding, resized crop, random operations, erasing. Pairs of images are mixed after it, as normalized floats.
-//! Everything is drawn from a generator of (seed, epoch, image), so the result does not depend on threads or on where a
+//! Each image is changed as 8-bit pixels `[H, W, C]` of the input's size, before normalization, in this order: flip,
+//! crop with padding, resized crop, random operations, erasing. Pairs of images are then mixed as normalized floats. A
+//! generator of (seed, epoch, image) makes all random choices, so the result depends neither on threads nor on where a
 //! training was interrupted.
 
 mod colour;
@@ -16,36 +16,38 @@ pub(super) use mix::{Half, mix};
 use super::draw::Draw;
 use super::error::TrainError;
 
-/// What is done to images; [`Augment::default`] does nothing.
+/// Settings of the augmentation; [`Augment::default`] changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Augment {
-    /// Whether half of the images are mirrored, left to right.
+    /// Whether half of the images are mirrored left to right.
     pub flip: bool,
-    /// Pixels of padding on each side, of which a window of the input's size is cropped at random; 0 = none.
+    /// Pixels of padding on each side; a window of the input's size is cropped from the padded image at random; 0 =
+    /// none.
     pub crop_padding: usize,
-    /// Least share of the area in a random resized crop, of aspect 3/4 to 4/3; `None` = no such crop. The crop is
-    /// taken from the image in the input's size.
+    /// Smallest share of the area in a random resized crop, with an aspect of 3/4 to 4/3; `None` = no such crop. The
+    /// crop is taken from the image after it was resized to the input's size.
     pub least_area: Option<f64>,
-    /// Random operations an image (`RandAugment`'s N); 0 = none.
+    /// Random operations per image (`RandAugment`'s N); 0 = none.
     pub operations: usize,
     /// Their strength, 0 to 10 (`RandAugment`'s M).
     pub magnitude: f64,
-    /// Share of the images in which a box of 2 to 33 % of the area, aspect 0.3 to 3.3, is filled with the mean.
+    /// Share of the images in which a box is filled with the mean; the box has 2 to 33 % of the area and an aspect of
+    /// 0.3 to 3.3.
     pub erase: f64,
     /// α of mixup, `x = λ·x₁ + (1 − λ)·x₂`, λ ~ Beta(α, α); 0 = none.
     pub mixup: f64,
-    /// α of cutmix: a box of the share 1 − λ of the area comes from the other image; 0 = none.
+    /// α of cutmix: a box with the share 1 − λ of the area comes from the other image; 0 = none.
     pub cutmix: f64,
 }
 
 impl Augment {
-    /// Flip and crop, as CIFAR's networks are trained.
+    /// Flip and crop, as networks for CIFAR are usually trained.
     #[must_use]
     pub fn light(crop_padding: usize) -> Self {
         Self { flip: true, crop_padding, ..Self::default() }
     }
 
-    /// Refuses settings out of range, and pixel operations on data that are floats already.
+    /// Rejects settings out of range, and pixel operations on data that are already floats.
     ///
     /// # Errors
     /// T0401, T0408.
@@ -81,7 +83,7 @@ impl Augment {
         }
     }
 
-    /// Changes one image; `fill` is the pixel put where nothing of the image is.
+    /// Changes one image; `fill` is the pixel for positions outside the image.
     pub(super) fn apply(&self, view: View, pixels: &mut [u8], fill: &[u8], draw: &mut Draw) {
         if self.flip && draw.happens(0.5) {
             geometry::flip(view, pixels);

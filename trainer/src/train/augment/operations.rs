@@ -1,17 +1,17 @@
-//! `RandAugment`-light: one of eleven operations, each as likely, at a common strength.
+//! A light `RandAugment`: one of eleven operations, all equally likely, at a common strength.
 //!
-//! Ranges are timm's at strength m = M/10: rotation ±30°·m, shear ±0.3·m, translation ±0.45·m of the side; brightness,
-//! contrast and saturation by 1 ± 0.9·m; 8 − 4·m bits; solarized from 256·(1 − m) on; the range stretched. Where we
-//! differ: no equalization, no sharpening, no inversion.
+//! The ranges are timm's at strength m = M/10: rotation ±30°·m, shear ±0.3·m, translation ±0.45·m of the side;
+//! brightness, contrast and saturation by 1 ± 0.9·m; 8 − 4·m bits; solarized from 256·(1 − m) on; the range stretched.
+//! Three operations of timm are missing: equalization, sharpening and inversion.
 
 use super::colour;
 use super::geometry::{View, warp};
 use crate::train::draw::Draw;
 
-/// Operations there are.
+/// Number of operations.
 const OPERATIONS: u64 = 11;
 
-/// Applies one operation, drawn, at strength 0 to 1.
+/// Draws one operation and applies it at a strength of 0 to 1.
 pub(super) fn apply(view: View, pixels: &mut [u8], fill: &[u8], strength: f64, draw: &mut Draw) {
     let operation = draw.below(OPERATIONS);
     let sign = if draw.happens(0.5) { 1.0 } else { -1.0 };
@@ -41,7 +41,7 @@ pub(super) fn apply(view: View, pixels: &mut [u8], fill: &[u8], strength: f64, d
     }
 }
 
-/// Warps by a matrix about the middle of the image.
+/// Warps by a matrix around the center of the image.
 fn centered(view: View, pixels: &mut [u8], matrix: [[f64; 2]; 2], fill: &[u8]) {
     let middle = [(view.height as f64 - 1.0) / 2.0, (view.width as f64 - 1.0) / 2.0];
     let row = |at: usize| {
