@@ -11,8 +11,8 @@ use crate::alternative::Alternative;
 pub struct StepNames {
     /// Input: soft labels `[N, classes]`. `None` when the objective has no labels.
     pub targets: Option<String>,
-    /// Inputs: outputs of a teacher, one input for each output of the network that the objective compares. Empty when
-    /// the objective has no teacher.
+    /// Inputs: outputs of a teacher, either one input or one input for each output of the network. Empty when the
+    /// objective has no teacher.
     pub teachers: Vec<String>,
     /// Input: the learning rate, f32 `[]`.
     pub learning_rate: String,
