@@ -123,7 +123,7 @@ pub(super) fn convolve(
     weight: ValueId,
     slide: &Slide<'_>,
 ) -> Result<ValueId> {
-    // A rest shorter than a stride is skipped even if it is not cut off.
+    // `Conv` skips a rest shorter than a stride, so nothing needs to cut the rest off.
     let is_skipped = |(pad, stride): (&i64, &usize)| *pad < 0 && (-*pad as usize) < *stride;
     let end = slide.end.iter().zip(slide.strides);
     let end: Vec<i64> = end.map(|pair| if is_skipped(pair) { 0 } else { *pair.0 }).collect();
