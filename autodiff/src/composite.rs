@@ -1,7 +1,8 @@
-//! Groups of nodes that are one function, and are differentiated as one.
+//! Groups of nodes that form one function and are differentiated as one.
 //!
-//! Before opset 20 exporters write Gelu as y = ½·x·(1 + erf(x/√2)) with its factors in one of three orders. Node by node its
-//! gradient takes ten passes over x and keeps what they need; as one function it takes fewer, and one operator of ours.
+//! Before opset 20, exporters write Gelu as y = ½·x·(1 + erf(x/√2)), with its factors in one of three orders.
+//! Differentiated node by node, its gradient takes ten passes over x and keeps their operands. Differentiated as one
+//! function, it takes fewer passes, and one operator of ours can compute it.
 
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
@@ -9,7 +10,7 @@ use updp_ir::{NodeId, ValueId};
 
 use crate::emit::Emit;
 
-/// Gelu in parts.
+/// The parts of a Gelu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gelu {
     /// x.
@@ -21,7 +22,7 @@ pub(crate) struct Gelu {
 }
 
 impl Gelu {
-    /// The Gelu whose result this node makes.
+    /// The Gelu whose result this node computes.
     pub fn of(emit: &Emit<'_>, root: NodeId) -> Option<Self> {
         let [a, b] = product(emit, root)?;
         let found = [(a, b), (b, a)].into_iter().find_map(|(a, b)| Self::of_factors(emit, a, b))?;
@@ -29,7 +30,7 @@ impl Gelu {
         (emit.dims(result).ok()? == emit.dims(found.x).ok()?).then_some(found)
     }
 
-    /// a·b of (x·s)·½, (x·½)·s and (s·½)·x, s = 1 + erf(x/√2).
+    /// Matches the product a·b with (x·s)·½, (x·½)·s and (s·½)·x, where s = 1 + erf(x/√2).
     fn of_factors(emit: &Emit<'_>, a: ValueId, b: ValueId) -> Option<Self> {
         let [c, d] = product(emit, emit.graph().producer(a)?.0)?;
         [(c, d), (d, c)].into_iter().find_map(|(c, d)| {
@@ -44,7 +45,7 @@ impl Gelu {
         })
     }
 
-    /// s = 1 + erf(x/√2).
+    /// Matches a value with s = 1 + erf(x/√2).
     fn of_sum(emit: &Emit<'_>, sum: ValueId) -> Option<Self> {
         let erf = beside(emit, sum, "Add", 1.0)?;
         let [inner] = operands(emit, emit.graph().producer(erf)?.0, "Erf")?;
@@ -56,7 +57,7 @@ impl Gelu {
     }
 }
 
-/// The operands of a node of this operator with so many.
+/// The operands of a node, if it has this operator and exactly `N` operands.
 fn operands<const N: usize>(emit: &Emit<'_>, node: NodeId, op: &str) -> Option<[ValueId; N]> {
     let graph = emit.graph();
     let is_meant = graph.node(node).domain().is_empty() && graph.node(node).is(op);
@@ -68,13 +69,13 @@ fn product(emit: &Emit<'_>, node: NodeId) -> Option<[ValueId; 2]> {
     operands(emit, node, "Mul")
 }
 
-/// The operand beside a constant number of what makes a value.
+/// The other operand, if the value is the result of this operator with this constant as one operand.
 fn beside(emit: &Emit<'_>, value: ValueId, op: &str, number: f64) -> Option<ValueId> {
     let [a, b] = operands(emit, emit.graph().producer(value)?.0, op)?;
     if is(emit, b, number) { Some(a) } else { is(emit, a, number).then_some(b) }
 }
 
-/// Whether a value is this constant, as far as f32 goes.
+/// Whether a value is this constant, within f32 precision.
 fn is(emit: &Emit<'_>, value: ValueId, number: f64) -> bool {
     let found = emit.constant_of(value).and_then(|tensor| tensor.scalar_f64());
     found.is_some_and(|found| (found - number).abs() < 1e-6)

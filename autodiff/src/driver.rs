@@ -1,7 +1,7 @@
-//! Reverse accumulation: from the cotangents of some values to those of others.
+//! Reverse accumulation: computes the cotangents of some values from the cotangents of others.
 //!
-//! v̄ = Σ over uses u = f(…, v, …) of (∂f/∂v)ᵀ·ū. The nodes between a wanted value and a seed are visited in reverse
-//! topological order; un-broadcasting, the sum over uses and zero filling happen here, the rest in `rules/`.
+//! v̄ = Σ over uses u = f(…, v, …) of (∂f/∂v)ᵀ·ū. The driver visits the nodes between a wanted value and a seed in
+//! reverse topological order. It handles un-broadcasting, the sum over uses and zero filling; `rules/` does the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,14 +16,14 @@ use crate::train_form::TrainForm;
 
 /// Writes the gradients of `wrt` into the model's graph.
 ///
-/// Each seed is a value and its cotangent, a value of the same dims and type (for a scalar loss: a constant 1). The
-/// result has one entry for each value of `wrt`: its cotangent, of its dims and type, or `None` where the seeds do
-/// not depend on it. Nodes that lie on no path from `wrt` to a seed are not visited.
+/// Each seed is a value and its cotangent. The cotangent has the same dims and type as the value (for a scalar loss: a
+/// constant 1). The result has one entry for each value of `wrt`: its cotangent, with its dims and type, or `None`
+/// where the seeds do not depend on it. The driver does not visit nodes that lie on no path from `wrt` to a seed.
 ///
 /// # Errors
-/// T0301 and T0302 for a node on a path that has no gradient, T0303 for a value there without fixed size, T0304 for
-/// an old opset, T0305 for a seed of another shape or type than its value, or a value that is no float. The graph is
-/// as before then.
+/// T0301 and T0302 for a node on a path that has no gradient, T0303 for a value on a path without a fixed size, T0304
+/// for an old opset, T0305 for a seed whose shape or type differs from that of its value, or for a value that is not a
+/// float. After an error the graph is unchanged.
 pub fn backward(
     model: &mut Model,
     seeds: &[(ValueId, ValueId)],
@@ -32,11 +32,11 @@ pub fn backward(
     backward_through(model, &TrainForm::default(), seeds, wrt)
 }
 
-/// As [`backward`], for a graph some of whose BatchNormalizations [`crate::train_form`] has changed: the statistics
-/// of the batch are differentiated through in closed form.
+/// Like [`backward`], for a graph in which [`crate::train_form`] has changed some BatchNormalizations: the gradient
+/// flows through the statistics of the batch in closed form.
 ///
 /// # Errors
-/// As [`backward`].
+/// The same as for [`backward`].
 pub fn backward_through(
     model: &mut Model,
     form: &TrainForm,
@@ -51,7 +51,7 @@ pub fn backward_through(
     gradients
 }
 
-/// [`backward_through`] with a writer that the caller goes on using; after an error the caller rolls back.
+/// [`backward_through`] with a writer that the caller continues to use. After an error the caller must roll back.
 pub(crate) fn gradients(
     emit: &mut Emit<'_>,
     form: &TrainForm,
@@ -120,7 +120,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Values that depend on `wrt` through operators that have a gradient.
+    /// Values that depend on `wrt` through operators with a gradient.
     fn reached(emit: &Emit<'_>, order: &[NodeId], wrt: &[ValueId]) -> BTreeSet<ValueId> {
         let graph = emit.graph();
         let is_float =
@@ -143,10 +143,10 @@ impl Plan {
         self.live.contains(&value)
     }
 
-    /// Checks that every node has a rule and every value a size, before anything is written.
+    /// Checks that every node has a rule and every value has a size, before anything is written.
     fn check(&self, emit: &Emit<'_>, seeds: &[(ValueId, ValueId)]) -> Result<()> {
         let graph = emit.graph();
-        // Operators first: behind an unknown one no shape is known.
+        // Check the operators first: no shape is known behind an unknown operator.
         for id in &self.nodes {
             let node = graph.node(*id);
             if !node.domain().is_empty() || !rules::has_gradient(node.op_type()) {
@@ -174,12 +174,12 @@ impl Plan {
     }
 }
 
-/// Type and dims of a value as one text.
+/// The type and dims of a value as text.
 fn signature(emit: &Emit<'_>, value: ValueId) -> Result<String> {
     Ok(format!("{}{:?}", emit.dtype(value)?, emit.dims(value)?))
 }
 
-/// The cotangents of each value so far, one from each use.
+/// The cotangents of each value so far, one for each use.
 #[derive(Default)]
 struct Sums(BTreeMap<ValueId, Vec<ValueId>>);
 
@@ -188,7 +188,7 @@ impl Sums {
         self.0.entry(value).or_default().push(cotangent);
     }
 
-    /// The sum of the cotangents of a value; `None` if it has none.
+    /// The sum of the cotangents of a value, or `None` if it has none.
     fn take(&mut self, emit: &mut Emit<'_>, value: ValueId) -> Result<Option<ValueId>> {
         let Some(terms) = self.0.get(&value).cloned() else { return Ok(None) };
         let mut sum = None;
@@ -228,7 +228,7 @@ fn visit(
     if let (Some(gelu), [Some(y)], [Some(dy)]) = (Gelu::of(emit, id), &results[..], &cotangents[..])
         && plan.is_live(gelu.x)
     {
-        // The nodes inside get no cotangent from here, so nothing is written for them.
+        // The inner nodes get no cotangent from here, so nothing is written for them.
         let dx = rules::gelu::gradient(emit, gelu, *dy)?;
         emit.record_fused_alternative(Node::new("Gelu"), &[gelu.x], &[*y])?;
         sums.add(gelu.x, dx);

@@ -1,4 +1,4 @@
-//! Writes nodes into a graph, knows the shapes of their results, and removes the nodes again when a rule fails.
+//! Writes nodes into a graph, tracks the shapes of their results, and removes the nodes again when a rule fails.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,20 @@ use updp_ir::{DataType, Graph, Model, NewResult, Node, NodeId, Tensor, TensorTyp
 use crate::alternative::{Alternative, OPERATORS};
 use crate::error::{AutodiffError, Result};
 
-/// The oldest opset whose operators the gradients are made of: `Pad` and `Slice` take operands.
+/// The oldest opset that has the operators that gradients use: `Pad` and `Slice` take operands from this opset on.
 pub const OLDEST_OPSET: i64 = 11;
 
-/// A writer of nodes of the default domain, with fixed shapes.
+/// A writer of nodes in the default domain, with fixed shapes.
 #[derive(Debug)]
 pub(crate) struct Emit<'a> {
     graph: &'a mut Graph,
     opset: i64,
     shapes: Shapes,
     anchor: NodeId,
-    /// Names of new nodes and values start with this.
+    /// The prefix of the names of new nodes and values.
     scope: String,
     numbered: usize,
-    /// Name of the result of the next node.
+    /// The name of the result of the next node.
     next_name: Option<String>,
     constants: BTreeMap<(i32, Vec<usize>, Vec<u8>), ValueId>,
     made_nodes: Vec<NodeId>,
@@ -30,7 +30,7 @@ pub(crate) struct Emit<'a> {
 }
 
 impl<'a> Emit<'a> {
-    /// A writer behind the last node of the model.
+    /// Creates a writer that writes behind the last node of the model.
     ///
     /// # Errors
     /// T0304 below [`OLDEST_OPSET`], T0307 for a model without nodes.
@@ -56,12 +56,12 @@ impl<'a> Emit<'a> {
         })
     }
 
-    /// The graph, for reading.
+    /// The graph, read-only.
     pub fn graph(&self) -> &Graph {
         self.graph
     }
 
-    /// The graph, for edits of its boundary. Use [`Emit::node`] to add nodes.
+    /// The graph, for edits of its inputs and outputs. Use [`Emit::node`] to add nodes.
     pub fn graph_mut(&mut self) -> &mut Graph {
         self.graph
     }
@@ -71,32 +71,32 @@ impl<'a> Emit<'a> {
         &self.shapes
     }
 
-    /// Opset of the default domain.
+    /// The opset of the default domain.
     pub fn opset(&self) -> i64 {
         self.opset
     }
 
-    /// Puts the next nodes at the place of this node.
+    /// Inserts the next nodes at the place of this node.
     pub fn set_anchor(&mut self, node: NodeId) {
         self.anchor = node;
     }
 
-    /// Lets the names of the next nodes start with `part`.
+    /// Makes the names of the next nodes start with `part`.
     pub fn set_scope(&mut self, part: &str) {
         part.clone_into(&mut self.scope);
     }
 
-    /// Names the result of the next node, as a graph output.
+    /// Sets the name of the result of the next node, as a graph output.
     pub fn name_next(&mut self, name: &str) {
         self.next_name = Some(name.to_owned());
     }
 
-    /// Name of a value.
+    /// The name of a value.
     pub fn name(&self, value: ValueId) -> String {
         self.graph.value(value).name().to_owned()
     }
 
-    /// How messages name a node: its name, or else the name of its first result.
+    /// The name of a node in messages: its own name, or else the name of its first result.
     pub fn describe(&self, id: NodeId) -> String {
         let name = self.graph.node(id).name();
         if !name.is_empty() {
@@ -106,15 +106,15 @@ impl<'a> Emit<'a> {
         result.map_or_else(String::new, |value| self.name(value))
     }
 
-    /// Dims of a value.
+    /// The dims of a value.
     ///
     /// # Errors
-    /// T0303 when one of them is not a number.
+    /// T0303 when one of the dims is not a number.
     pub fn dims(&self, value: ValueId) -> Result<Vec<usize>> {
         if let Some(dims) = self.shapes.known_dims(value) {
             return Ok(dims);
         }
-        // The table has no values that no node reads yet.
+        // The table lacks values that no node reads yet.
         let known = self.graph.value(value);
         let of_tensor = known.tensor().map(|tensor| tensor.dims().to_vec());
         let declared = || known.declared().and_then(TensorType::known_dims);
@@ -124,10 +124,10 @@ impl<'a> Emit<'a> {
         })
     }
 
-    /// Element type of a value.
+    /// The element type of a value.
     ///
     /// # Errors
-    /// T0305 when it is unknown.
+    /// T0305 when the type is unknown.
     pub fn dtype(&self, value: ValueId) -> Result<DataType> {
         let known = self.graph.value(value);
         self.shapes
@@ -137,7 +137,7 @@ impl<'a> Emit<'a> {
             .ok_or_else(|| AutodiffError::dtype(known.name(), "a tensor of known type", None))
     }
 
-    /// The tensor of a value that is the same on every run.
+    /// The tensor of a value that is the same in every run.
     pub fn constant_of(&self, value: ValueId) -> Option<Tensor> {
         self.shapes.constant(self.graph, value)
     }
@@ -145,7 +145,7 @@ impl<'a> Emit<'a> {
     /// Adds a node with one result.
     ///
     /// # Errors
-    /// Errors of the graph; T0303 when the shape of the result cannot be inferred.
+    /// Errors of the graph, and T0303 when the shape of the result cannot be inferred.
     pub fn node(&mut self, node: Node, operands: &[Option<ValueId>]) -> Result<ValueId> {
         self.numbered += 1;
         let numbered =
@@ -166,7 +166,7 @@ impl<'a> Emit<'a> {
         self.node(Node::new(op), &operands)
     }
 
-    /// A constant; equal ones are one initializer.
+    /// Adds a constant. Equal constants share one initializer.
     pub fn constant(&mut self, tensor: Tensor) -> ValueId {
         let key = (tensor.dtype().code(), tensor.dims().to_vec(), tensor.bytes().to_vec());
         if let Some(value) = self.constants.get(&key) {
@@ -178,34 +178,34 @@ impl<'a> Emit<'a> {
         value
     }
 
-    /// A constant of float type `dtype`.
+    /// Adds a constant of float type `dtype`.
     pub fn floats(&mut self, dtype: DataType, dims: &[usize], values: &[f64]) -> Result<ValueId> {
         Ok(self.constant(Tensor::from_f64(dtype, dims.to_vec(), values)?))
     }
 
-    /// A constant list of integers.
+    /// Adds a constant list of integers.
     pub fn ints(&mut self, values: &[i64]) -> Result<ValueId> {
         Ok(self.constant(Tensor::from_i64(vec![values.len()], values)?))
     }
 
-    /// A number of the type of `like`.
+    /// Adds a number with the type of `like`.
     pub fn scalar(&mut self, like: ValueId, value: f64) -> Result<ValueId> {
         let dtype = self.dtype(like)?;
         self.floats(dtype, &[], &[value])
     }
 
-    /// Zeros shaped and typed like `like`.
+    /// Adds zeros with the shape and type of `like`.
     pub fn zeros(&mut self, like: ValueId) -> Result<ValueId> {
         let zero = self.scalar(like, 0.0)?;
         let dims = self.dims(like)?;
         self.expand(zero, &dims)
     }
 
-    /// Lets every reader of `old`, the only result of `node`, read `new`, and removes the node.
+    /// Makes every reader of `old`, the only result of `node`, read `new`, and removes the node.
     pub fn replace(&mut self, node: NodeId, old: ValueId, new: ValueId) -> Result<()> {
         let graph = &mut *self.graph;
         if graph.outputs().any(|output| output == old) {
-            // It keeps its name.
+            // The graph output keeps its name.
             graph.detach(old)?;
             let kept = [NewResult::Existing(old)];
             graph.add_node(Node::new("Identity"), node, &[Some(new)], &kept)?;
@@ -216,8 +216,8 @@ impl<'a> Emit<'a> {
         Ok(())
     }
 
-    /// Records that `node` of [`OPERATORS`] makes `results` from `operands`. No operand may depend on a result.
-    /// Records nothing when a value has another type than f32.
+    /// Records that `node` from [`OPERATORS`] computes `results` from `operands`. No operand may depend on a result.
+    /// Records nothing when a value has a type other than f32.
     pub fn record_fused_alternative(
         &mut self,
         node: Node,
@@ -235,22 +235,22 @@ impl<'a> Emit<'a> {
         Ok(())
     }
 
-    /// Lets the recorded alternatives that read the value named `old` read `new`, which has taken its place.
+    /// Makes the recorded alternatives that read the value named `old` read `new`, which has replaced it.
     pub fn rename_in_alternatives(&mut self, old: &str, new: ValueId) {
         let new = self.name(new);
         let operands = self.alternatives.iter_mut().flat_map(|own| &mut own.operands);
         operands.filter(|operand| *operand == old).for_each(|operand| operand.clone_from(&new));
     }
 
-    /// Hands the recorded alternatives over.
+    /// Hands over the recorded alternatives.
     pub fn take_alternatives(&mut self) -> Vec<Alternative> {
         std::mem::take(&mut self.alternatives)
     }
 
-    /// Removes everything that was written since [`Emit::new`].
+    /// Removes every node written since [`Emit::new`].
     pub fn roll_back(&mut self) {
         for node in self.made_nodes.drain(..).rev() {
-            // Readers of a result were made later, so they are gone already.
+            // Readers of a result were added later, so they have already been removed.
             let removed = self.graph.remove_node(node);
             debug_assert!(removed.is_ok(), "{removed:?}");
         }

@@ -1,11 +1,11 @@
-//! The operators gradients are made of, each in the form of the model's opset.
+//! The operators that gradients consist of, each in the form of the model's opset.
 
 use updp_ir::{DataType, Node, ValueId};
 
 use crate::emit::Emit;
 use crate::error::Result;
 
-/// Axes `0..rank` as ONNX counts them.
+/// The axes `0..rank` in ONNX's numbering.
 fn signed(list: &[usize]) -> Vec<i64> {
     list.iter().map(|v| *v as i64).collect()
 }
@@ -36,12 +36,12 @@ impl Emit<'_> {
         self.call("Neg", &[a])
     }
 
-    /// `A · B` as numpy's `matmul`.
+    /// `A · B` with the semantics of numpy's `matmul`.
     pub fn matmul(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
         self.call("MatMul", &[a, b])
     }
 
-    /// `factor · a`; `a` itself for the factor 1.
+    /// `factor · a`, or `a` itself for the factor 1.
     pub fn scale(&mut self, a: ValueId, factor: f64) -> Result<ValueId> {
         if factor == 1.0 {
             return Ok(a);
@@ -62,7 +62,7 @@ impl Emit<'_> {
         self.sub(summand, a)
     }
 
-    /// Elements of `x` as `dtype`; `x` itself when they are.
+    /// The elements of `x` converted to `dtype`, or `x` itself when it has that type.
     pub fn cast(&mut self, x: ValueId, dtype: DataType) -> Result<ValueId> {
         if self.dtype(x)? == dtype {
             return Ok(x);
@@ -70,15 +70,15 @@ impl Emit<'_> {
         self.node(Node::new("Cast").with("to", i64::from(dtype.code())), &[Some(x)])
     }
 
-    /// 1 where `comparison` (`Greater`, `Less`, `Equal`, …) holds between `a` and `b`, else 0, of the type of
-    /// `a`. Cheaper than `Where` in ONNX Runtime.
+    /// 1 where `comparison` (`Greater`, `Less`, `Equal`, …) holds between `a` and `b`, else 0, in the type of `a`. This
+    /// is cheaper than `Where` in ONNX Runtime.
     pub fn mask(&mut self, comparison: &str, a: ValueId, b: ValueId) -> Result<ValueId> {
         let dtype = self.dtype(a)?;
         let holds = self.call(comparison, &[a, b])?;
         self.cast(holds, dtype)
     }
 
-    /// `mask` against a number.
+    /// `mask` with a number as the second operand.
     pub fn mask_against(&mut self, comparison: &str, a: ValueId, bound: f64) -> Result<ValueId> {
         let bound = self.scalar(a, bound)?;
         self.mask(comparison, a, bound)
@@ -97,12 +97,12 @@ impl Emit<'_> {
         }
     }
 
-    /// Sum over `axes`; `x` itself when there are none.
+    /// The sum over `axes`, or `x` itself when there are none.
     pub fn reduce_sum(&mut self, x: ValueId, axes: &[usize], keep: bool) -> Result<ValueId> {
         if axes.is_empty() { Ok(x) } else { self.reduce("ReduceSum", x, axes, keep) }
     }
 
-    /// `x` under other dims; `x` itself when it has them.
+    /// `x` reshaped to other dims, or `x` itself when it already has them.
     pub fn reshape(&mut self, x: ValueId, dims: &[usize]) -> Result<ValueId> {
         if self.dims(x)? == dims {
             return Ok(x);
@@ -111,7 +111,7 @@ impl Emit<'_> {
         self.call("Reshape", &[x, dims])
     }
 
-    /// Axis `i` of the result is axis `perm[i]` of `x`; `x` itself when nothing moves.
+    /// Axis `i` of the result is axis `perm[i]` of `x`. Returns `x` itself when no axis moves.
     pub fn transpose(&mut self, x: ValueId, perm: &[usize]) -> Result<ValueId> {
         if perm.iter().copied().eq(0..perm.len()) {
             return Ok(x);
@@ -127,7 +127,7 @@ impl Emit<'_> {
         self.transpose(x, &perm)
     }
 
-    /// `x` repeated to `dims`; `x` itself when it has them.
+    /// `x` repeated to `dims`, or `x` itself when it already has them.
     pub fn expand(&mut self, x: ValueId, dims: &[usize]) -> Result<ValueId> {
         if self.dims(x)? == dims {
             return Ok(x);
@@ -136,7 +136,7 @@ impl Emit<'_> {
         self.call("Expand", &[x, dims])
     }
 
-    /// Elements `start[i]`, `start[i] + step[i]`, … below `end[i]` of each axis `axes[i]`.
+    /// The elements `start[i]`, `start[i] + step[i]`, … below `end[i]` of each axis `axes[i]`.
     pub fn slice(
         &mut self,
         x: ValueId,
@@ -158,7 +158,7 @@ impl Emit<'_> {
         self.node(Node::new("Gather").with("axis", axis as i64), &[Some(x), Some(indices)])
     }
 
-    /// The values side by side along `axis`; the value itself when there is one.
+    /// The values side by side along `axis`, or the value itself when there is only one.
     pub fn concat(&mut self, values: &[ValueId], axis: usize) -> Result<ValueId> {
         if let [value] = values {
             return Ok(*value);
@@ -167,7 +167,7 @@ impl Emit<'_> {
         self.node(Node::new("Concat").with("axis", axis as i64), &operands)
     }
 
-    /// `x` with `begin` and `end` entries of `value` more at each axis; negative numbers cut entries off.
+    /// `x` with `begin` and `end` additional entries of `value` at each axis. Negative numbers cut entries off.
     pub fn pad(&mut self, x: ValueId, begin: &[i64], end: &[i64], value: f64) -> Result<ValueId> {
         let dims = self.dims(x)?;
         let is_cut: Vec<usize> =
@@ -190,7 +190,7 @@ impl Emit<'_> {
         self.node(Node::new("Pad").with("mode", "constant"), &[Some(x), Some(pads), Some(value)])
     }
 
-    /// `x` summed over what broadcasting had repeated, so that it has `dims`: the adjoint of broadcasting. A
+    /// `x` summed over the entries that broadcasting repeated, so that it has `dims`: the adjoint of broadcasting. A
     /// smaller `x` is repeated instead.
     pub fn sum_to(&mut self, x: ValueId, dims: &[usize]) -> Result<ValueId> {
         let own = self.dims(x)?;

@@ -36,7 +36,7 @@ pub enum AutodiffError {
 }
 
 impl AutodiffError {
-    /// The stable code shown to users; docs/errors.md gives cause and cure.
+    /// The stable code shown to users. docs/errors.md lists its cause and cure.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl AutodiffError {
         }
     }
 
-    /// How to solve it; `None` when the message says enough.
+    /// How to solve the error, or `None` when the message says enough.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {
@@ -74,19 +74,19 @@ impl AutodiffError {
         })
     }
 
-    /// T0311 for a node that a target does not take; `None` stands for an empty model.
+    /// T0311 for a node that a target does not support. `None` stands for an empty model.
     pub(crate) fn refused(target: &'static str, node: Option<&Node>, detail: String) -> Self {
         let name = node.map(|node| node.name().to_owned()).unwrap_or_default();
         let op = node.map(|node| node.op_type().to_owned()).unwrap_or_default();
         Self::Target { target, node: name, op, detail }
     }
 
-    /// T0305 for a value that is not of the type that its place needs.
+    /// T0305 for a value that does not have the type that its place needs.
     pub(crate) fn dtype(value: &str, expected: &str, found: Option<DataType>) -> Self {
         let found = found.map_or_else(|| "of unknown type".to_owned(), |dtype| dtype.to_string());
         Self::Type { value: value.to_owned(), expected: expected.to_owned(), found }
     }
 }
 
-/// What the functions of this crate return.
+/// The result type of the functions of this crate.
 pub type Result<T, E = AutodiffError> = std::result::Result<T, E>;

@@ -1,12 +1,12 @@
 //! Reverse-mode differentiation of ONNX graphs, and training steps as plain ONNX models.
 //!
-//! [`backward`] writes the gradients of chosen values into the graph they belong to, as standard operators that every
-//! runtime has; [`train_form`] gives BatchNormalizations the statistics of the batch; [`TrainingStep`] puts forward
-//! pass, loss, gradients and optimizer into one model that maps parameters to better parameters. Nothing here runs a
-//! model.
+//! [`backward`] writes the gradients of chosen values into their graph, as standard operators that every runtime has.
+//! [`train_form`] makes BatchNormalizations use the statistics of the batch. [`TrainingStep`] combines forward pass,
+//! loss, gradients and optimizer in one model that maps parameters to better parameters. This crate does not run
+//! models.
 //!
-//! Every size is a number in a graph that is differentiated: a training step has a fixed batch. Callers bind the
-//! batch first ([`updp_ir::Graph::set_input_dims`]).
+//! Every size in a differentiated graph is a number, so a training step has a fixed batch size. Callers bind the batch
+//! size first ([`updp_ir::Graph::set_input_dims`]).
 //!
 //! ```
 //! use updp_autodiff::backward;

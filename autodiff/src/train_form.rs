@@ -1,8 +1,8 @@
-//! BatchNormalizations with the statistics of the batch, differentiated in closed form.
+//! BatchNormalizations that use the statistics of the batch, differentiated in closed form.
 //!
-//! \[BN\]: μ = mean x, d = x − μ, σ² = Σ d² / m over batch and space, m elements a channel. The node itself stays in
-//! inference form and reads μ and σ²: the training form of the operator writes into its inputs on ONNX Runtime's
-//! CPU provider and is refused by others.
+//! \[BN\]: μ = mean x, d = x − μ, σ² = Σ d² / m over batch and space, with m elements per channel. The node itself
+//! stays in inference form and reads μ and σ². The training form of the operator writes into its inputs on ONNX
+//! Runtime's CPU provider, and other providers refuse it.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,19 @@ use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
 use crate::rules::site::{Cotangent, Site};
 
-/// A BatchNormalization that takes the statistics of the batch.
+/// A BatchNormalization that uses the statistics of the batch.
 #[derive(Clone, Debug)]
 pub struct BatchStatistics {
-    /// Running mean before the step `[C]`.
+    /// The running mean before the step `[C]`.
     pub running_mean: ValueId,
-    /// Running variance before the step `[C]`.
+    /// The running variance before the step `[C]`.
     pub running_var: ValueId,
     /// (1 − a)·running mean + a·μ `[C]`.
     pub next_mean: ValueId,
     /// (1 − a)·running variance + a·σ²·m/(m − 1) `[C]`.
     pub next_var: ValueId,
     scale: ValueId,
-    /// d, shaped like x.
+    /// d, with the shape of x.
     centred: ValueId,
     /// σ² `[C]`.
     variance: ValueId,
@@ -34,7 +34,7 @@ pub struct BatchStatistics {
     count: usize,
 }
 
-/// The BatchNormalizations of a graph that take the statistics of the batch.
+/// The BatchNormalizations of a graph that use the statistics of the batch.
 #[derive(Clone, Debug, Default)]
 pub struct TrainForm {
     norms: BTreeMap<NodeId, BatchStatistics>,
@@ -46,26 +46,26 @@ impl TrainForm {
         self.norms.iter().map(|(node, statistics)| (*node, statistics))
     }
 
-    /// The statistics of a node; `None` if it takes no statistics of the batch.
+    /// The statistics of a node, or `None` if it does not use the statistics of the batch.
     pub(crate) fn statistics_of(&self, node: NodeId) -> Option<&BatchStatistics> {
         self.norms.get(&node)
     }
 
-    /// Whether an operand is μ or σ² of such a node: its gradient is part of that of x.
+    /// Whether an operand is μ or σ² of one of these nodes. Its gradient is part of the gradient of x.
     pub(crate) fn is_statistic(&self, node: NodeId, slot: usize) -> bool {
         slot >= 3 && self.norms.contains_key(&node)
     }
 }
 
-/// Lets BatchNormalizations in inference form use the statistics of the batch, and computes the next running
-/// statistics as PyTorch does: running ← (1 − `momentum`)·running + `momentum`·batch, the variance unbiased.
+/// Makes BatchNormalizations in inference form use the statistics of the batch, and computes the next running
+/// statistics as PyTorch does: running ← (1 − `momentum`)·running + `momentum`·batch, with the unbiased variance.
 ///
-/// The gradients of such nodes are those of [`crate::backward_through`].
+/// [`crate::backward_through`] computes the gradients of these nodes.
 ///
 /// # Errors
-/// T0306 for a node that is not a BatchNormalization in inference form, has one value a channel, or shares its running
-/// statistics with another; T0303 for an input without fixed size, T0304 for an old opset. After an error the graph is as
-/// before.
+/// T0306 for a node that is not a BatchNormalization in inference form, has one value per channel, or shares its
+/// running statistics with another node; T0303 for an input without a fixed size; T0304 for an old opset. After an
+/// error the graph is unchanged.
 pub fn train_form(model: &mut Model, nodes: &[NodeId], momentum: f64) -> Result<TrainForm> {
     let mut emit = Emit::new(model)?;
     let form = write(&mut emit, nodes, momentum);
@@ -75,7 +75,7 @@ pub fn train_form(model: &mut Model, nodes: &[NodeId], momentum: f64) -> Result<
     form
 }
 
-/// [`train_form`] with a writer that the caller goes on using.
+/// [`train_form`] with a writer that the caller continues to use.
 pub(crate) fn write(emit: &mut Emit<'_>, nodes: &[NodeId], momentum: f64) -> Result<TrainForm> {
     let mut form = TrainForm::default();
     let mut seen = IndexSet::new();
@@ -111,7 +111,7 @@ fn one(emit: &mut Emit<'_>, id: NodeId, momentum: f64) -> Result<(BatchStatistic
     let axes = batch_axes(dims.len());
     let mean = emit.reduce("ReduceMean", view.x, &axes, true)?;
     let centred = emit.sub(view.x, mean)?;
-    // ONNX Runtime sums over batch and space faster than it sums squares.
+    // ONNX Runtime is faster at sums over batch and space than at sums of squares.
     let squares = emit.mul(centred, centred)?;
     let squares = emit.reduce_sum(squares, &axes, false)?;
     let variance = emit.scale(squares, 1.0 / count as f64)?;
@@ -138,12 +138,12 @@ fn one(emit: &mut Emit<'_>, id: NodeId, momentum: f64) -> Result<(BatchStatistic
     Ok((statistics, mean))
 }
 
-/// Every axis but the channels.
+/// Every axis except the channels.
 fn batch_axes(rank: usize) -> Vec<usize> {
     std::iter::once(0).chain(2..rank).collect()
 }
 
-/// `scale` ⊙ x + `bias` with one number a channel, as a BatchNormalization: one pass over x `[N, C, …]`.
+/// `scale` ⊙ x + `bias` with one number per channel, as a BatchNormalization: one pass over x `[N, C, …]`.
 fn affine(emit: &mut Emit<'_>, x: ValueId, scale: ValueId, bias: ValueId) -> Result<ValueId> {
     let (dtype, channels) = (emit.dtype(x)?, emit.dims(scale)?);
     let zero = emit.floats(dtype, &channels, &vec![0.0; channels[0]])?;
@@ -153,8 +153,8 @@ fn affine(emit: &mut Emit<'_>, x: ValueId, scale: ValueId, bias: ValueId) -> Res
 }
 
 impl BatchStatistics {
-    /// With r = 1/√(σ² + ε): β̄ = Σ ȳ, γ̄ = r·Σ ȳ⊙d, x̄ = γ·r ⊙ (ȳ − β̄/m − d ⊙ r·γ̄/m), computed as a ⊙ ȳ + (b ⊙ d + c) with one a,
-    /// b and c a channel.
+    /// With r = 1/√(σ² + ε): β̄ = Σ ȳ, γ̄ = r·Σ ȳ⊙d, x̄ = γ·r ⊙ (ȳ − β̄/m − d ⊙ r·γ̄/m). This is computed as a ⊙ ȳ + (b
+    /// ⊙ d + c) with one a, b and c per channel.
     pub(crate) fn vjp(&self, emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
         let axes = batch_axes(emit.dims(self.centred)?.len());
         let dy = site.dy(emit)?;

@@ -1,6 +1,7 @@
-//! Which form of a gradient is written: one table, so that another target can have another one.
+//! Chooses the form of a gradient. The choice is one table, so that another target can have another table.
 //!
-//! Measured on ONNX Runtime's CPU provider; every form is exact and made of operators that all providers have.
+//! The table is measured on ONNX Runtime's CPU provider. Every form is exact and consists of operators that all
+//! providers have.
 
 use super::geometry::Geometry;
 
@@ -11,25 +12,25 @@ pub(super) enum InputForm {
     Product,
     /// A convolution of ȳ with the flipped kernel.
     FlippedConv,
-    /// A transposed convolution without `output_padding`, which MIGraphX computes as zeros.
+    /// A transposed convolution without `output_padding`, because MIGraphX computes `output_padding` as zeros.
     TransposedConv,
 }
 
 /// Forms of W̄.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WeightForm {
-    /// ȳ·colsᵀ, cols = x unrolled by a one-hot grouped convolution (x itself, or a strided slice, for 1×1).
+    /// ȳ·colsᵀ, where cols is x unrolled by a one-hot grouped convolution (x itself, or a strided slice, for 1×1).
     Unrolled,
-    /// A convolution of x with ȳ as its kernel, one group an image and channel, then a sum over the batch.
+    /// A convolution of x with ȳ as its kernel, one group per image and channel, then a sum over the batch.
     CotangentKernel,
-    /// For each row of a depthwise kernel the products of all rows of ȳ and x, of which a mask takes the diagonals.
+    /// For each row of a depthwise kernel the products of all rows of ȳ and x. A mask takes their diagonals.
     RowProducts,
 }
 
-/// Positions from which the row products of a depthwise kernel are faster.
+/// From this number of kernel positions on, the row products of a depthwise kernel are faster.
 const MANY_TAPS: usize = 25;
 
-/// Channels from which a dense transposed convolution is faster than the flipped one.
+/// From this number of channels on, a dense transposed convolution is faster than the flipped one.
 const MANY_CHANNELS: usize = 256;
 
 fn has_many_channels(geometry: &Geometry) -> bool {

@@ -1,12 +1,12 @@
-//! What a convolution reads where: y[o] = Σₖ W[k]·x[o·s + k·d − p].
+//! The positions that a convolution reads: y[o] = Σₖ W[k]·x[o·s + k·d − p].
 
 use updp_ir::{Node, ValueId};
 
 use crate::emit::Emit;
 use crate::error::Result;
 
-/// A convolution x [N, I, input] → y [N, O, output] with W [O, I/g, kernel]. The padding at the end is what
-/// `output` needs; it may cut entries off that no window sees.
+/// A convolution x [N, I, input] → y [N, O, output] with W [O, I/g, kernel]. `output` determines the padding at the
+/// end. The padding may cut off entries that no window sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     /// N.
@@ -23,26 +23,26 @@ pub(crate) struct Geometry {
     pub output: Vec<usize>,
     /// Spatial dims of W.
     pub kernel: Vec<usize>,
-    /// s, one a spatial axis.
+    /// s, one per spatial axis.
     pub strides: Vec<usize>,
-    /// d, one a spatial axis.
+    /// d, one per spatial axis.
     pub dilations: Vec<usize>,
     /// p: zeros before each spatial axis.
     pub begin: Vec<usize>,
 }
 
 impl Geometry {
-    /// Number of spatial axes.
+    /// The number of spatial axes.
     pub fn space(&self) -> usize {
         self.kernel.len()
     }
 
-    /// Positions of the kernel.
+    /// The number of positions of the kernel.
     pub fn taps(&self) -> usize {
         self.kernel.iter().product()
     }
 
-    /// Spatial size of y.
+    /// The number of spatial positions of y.
     pub fn pixels(&self) -> usize {
         self.output.iter().product()
     }
@@ -52,7 +52,7 @@ impl Geometry {
         self.group == self.in_channels && self.group > 1
     }
 
-    /// Whether every output pixel reads exactly the input pixel at its own place.
+    /// Whether every output pixel reads only the input pixel at its own place.
     pub fn is_pointwise(&self) -> bool {
         self.taps() == 1
             && self.has_stride_1()
@@ -60,17 +60,18 @@ impl Geometry {
             && self.input == self.output
     }
 
-    /// Whether no axis is strided.
+    /// Whether every axis has stride 1.
     pub fn has_stride_1(&self) -> bool {
         self.strides.iter().all(|stride| *stride == 1)
     }
 
-    /// Reach of the dilated kernel without the first position, one a spatial axis.
+    /// The reach of the dilated kernel on a spatial axis, without the first position.
     pub fn reach(&self, axis: usize) -> usize {
         (self.kernel[axis] - 1) * self.dilations[axis]
     }
 
-    /// Zeros after each spatial axis so that the last window just fits; negative: entries no window sees.
+    /// The number of zeros after each spatial axis so that the last window just fits. A negative number counts entries
+    /// that no window sees.
     pub fn end(&self) -> Vec<i64> {
         (0..self.space())
             .map(|a| {
@@ -103,15 +104,15 @@ impl Geometry {
     }
 }
 
-/// How a kernel slides.
+/// The way a kernel slides.
 #[derive(Clone, Copy)]
 pub(super) struct Slide<'a> {
     pub group: usize,
     pub strides: &'a [usize],
     pub dilations: &'a [usize],
-    /// Zeros before; negative numbers cut entries off.
+    /// Zeros before. Negative numbers cut entries off.
     pub begin: &'a [i64],
-    /// Zeros after; negative numbers cut entries off.
+    /// Zeros after. Negative numbers cut entries off.
     pub end: &'a [i64],
 }
 
@@ -122,7 +123,7 @@ pub(super) fn convolve(
     weight: ValueId,
     slide: &Slide<'_>,
 ) -> Result<ValueId> {
-    // A rest shorter than a stride is skipped without being cut off.
+    // `Conv` skips a rest shorter than a stride, so nothing needs to cut the rest off.
     let is_skipped = |(pad, stride): (&i64, &usize)| *pad < 0 && (-*pad as usize) < *stride;
     let end = slide.end.iter().zip(slide.strides);
     let end: Vec<i64> = end.map(|pair| if is_skipped(pair) { 0 } else { *pair.0 }).collect();
@@ -141,7 +142,7 @@ pub(super) fn convolve(
     emit.node(node, &[Some(x), Some(weight)])
 }
 
-/// All positions of a grid of these sizes, the last axis fastest.
+/// All positions of a grid with these sizes, the last axis fastest.
 pub(crate) fn positions(sizes: &[usize]) -> Vec<Vec<usize>> {
     let mut all = vec![Vec::new()];
     for size in sizes {
@@ -155,7 +156,7 @@ pub(crate) fn positions(sizes: &[usize]) -> Vec<Vec<usize>> {
     all
 }
 
-/// For each position of the kernel a kernel that is 1 there and 0 elsewhere: [taps, kernel].
+/// For each position of the kernel, a kernel that is 1 there and 0 elsewhere: [taps, kernel].
 pub(crate) fn one_hot(kernel: &[usize]) -> Vec<f64> {
     let taps: usize = kernel.iter().product();
     (0..taps * taps).map(|at| f64::from(u8::from(at / taps == at % taps))).collect()

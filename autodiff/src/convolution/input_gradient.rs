@@ -1,4 +1,4 @@
-//! x̄[i] = Σ W[k]·ȳ[o] over i = o·s + k·d − p.
+//! x̄[i] = Σ W[k]·ȳ[o] over all k and o with i = o·s + k·d − p.
 
 use updp_ir::{Node, ValueId};
 
@@ -8,7 +8,7 @@ use crate::emit::Emit;
 use crate::error::Result;
 
 impl Geometry {
-    /// x̄ [N, I, input] of W [O, I/g, kernel] and ȳ [N, O, output].
+    /// x̄ [N, I, input] from W [O, I/g, kernel] and ȳ [N, O, output].
     pub fn input_gradient(
         &self,
         emit: &mut Emit<'_>,
@@ -37,7 +37,8 @@ impl Geometry {
         dims
     }
 
-    /// ȳ convolved with W flipped in space and with its channels swapped within each group; stride 1 only.
+    /// ȳ convolved with W, where W is flipped in space and its channels are swapped within each group. For stride 1
+    /// only.
     fn flipped(&self, emit: &mut Emit<'_>, weight: ValueId, dy: ValueId) -> Result<ValueId> {
         let (g, taps) = (self.group, self.taps());
         let (inner, outer) = (self.in_channels / g, self.out_channels / g);
@@ -72,7 +73,7 @@ impl Geometry {
         )
     }
 
-    /// The transposed convolution; rows of x that no window reached are zeros behind it.
+    /// The transposed convolution. Zeros are appended for the last rows of x, which no window reached.
     fn transposed(&self, emit: &mut Emit<'_>, weight: ValueId, dy: ValueId) -> Result<ValueId> {
         let end = self.end();
         let cut: Vec<i64> = end.iter().map(|pad| (*pad).max(0)).collect();

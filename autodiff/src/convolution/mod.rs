@@ -1,4 +1,4 @@
-//! Gradients of convolutions: the geometry, which form is written for a layer, and the forms.
+//! Gradients of convolutions: the geometry, the choice of the form for a layer, and the forms.
 
 mod choice;
 mod geometry;

@@ -8,7 +8,7 @@ use crate::emit::Emit;
 use crate::error::Result;
 
 impl Geometry {
-    /// W̄ [O, I/g, kernel] of x [N, I, input] and ȳ [N, O, output].
+    /// W̄ [O, I/g, kernel] from x [N, I, input] and ȳ [N, O, output].
     pub fn weight_gradient(&self, emit: &mut Emit<'_>, x: ValueId, dy: ValueId) -> Result<ValueId> {
         let gradient = match weight_form(self) {
             WeightForm::Unrolled => self.unrolled(emit, x, dy),
@@ -33,8 +33,8 @@ impl Geometry {
         dims
     }
 
-    /// Σₙ ȳ [N, g, O/g, P] · colsᵀ [N, g, P, I/g·taps], or its transpose: ONNX Runtime copies the right factor, so that
-    /// is the smaller one.
+    /// Σₙ ȳ [N, g, O/g, P] · colsᵀ [N, g, P, I/g·taps], or its transpose. ONNX Runtime copies the right factor, so the
+    /// right factor is the smaller one.
     fn unrolled(&self, emit: &mut Emit<'_>, x: ValueId, dy: ValueId) -> Result<ValueId> {
         let (n, g, pixels) = (self.batch, self.group, self.pixels());
         let row = self.in_channels / g * self.taps();
@@ -54,7 +54,7 @@ impl Geometry {
         emit.reshape(sum, &self.weight_dims())
     }
 
-    /// What each output position reads: [N, I·taps, output], taps fastest.
+    /// The entries that each output position reads: [N, I·taps, output], taps fastest.
     fn columns(&self, emit: &mut Emit<'_>, x: ValueId) -> Result<ValueId> {
         if self.is_pointwise() {
             return Ok(x);
@@ -73,7 +73,7 @@ impl Geometry {
         grouped.forward(emit, x, kernel)
     }
 
-    /// x [1, N·C, input] convolved with ȳ [N·O, 1, output] in N·C groups: strides and dilations change places.
+    /// x [1, N·C, input] convolved with ȳ [N·O, 1, output] in N·C groups. Strides and dilations are swapped.
     fn cotangent_kernel(&self, emit: &mut Emit<'_>, x: ValueId, dy: ValueId) -> Result<ValueId> {
         let n = self.batch;
         let mut x_dims = vec![1, n * self.in_channels];
@@ -100,8 +100,8 @@ impl Geometry {
         emit.reduce_sum(apart, &[0], false)
     }
 
-    /// W̄[c, ky, kx] = Σ ȳ[n, c, h, w]·x[n, c, h·s + ky·d, w·s + kx·d] over padded x: for each ky the product over
-    /// (n, h) [C, Wo, Wp], of which kx takes the entries (w, w·s + kx·d). One output channel a group only.
+    /// W̄[c, ky, kx] = Σ ȳ[n, c, h, w]·x[n, c, h·s + ky·d, w·s + kx·d] over padded x. For each ky this is the product
+    /// over (n, h) [C, Wo, Wp], and kx takes the entries (w, w·s + kx·d) of it. Only for one output channel per group.
     fn row_products(&self, emit: &mut Emit<'_>, x: ValueId, dy: ValueId) -> Result<ValueId> {
         let (n, c) = (self.batch, self.in_channels);
         let (rows, columns) = (self.output[0], self.output[1]);

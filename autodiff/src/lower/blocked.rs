@@ -1,10 +1,11 @@
-//! `Conv` with weights that change from run to run → the same in blocks of channels, ONNX Runtime's `com.microsoft.nchwc`.
+//! Rewrites `Conv` with weights that change from run to run to a `Conv` in blocks of channels, in ONNX Runtime's
+//! `com.microsoft.nchwc`.
 //!
-//! Before: y = Conv(x [N, C, H, W], W [O, C/g, kh, kw], b). After: `ReorderInput`(x), the weight reordered by Reshape and Transpose
-//! under its own dims, Conv of the blocked domain, `ReorderOutput`. With blocks of B channels:
+//! Before: y = Conv(x [N, C, H, W], W [O, C/g, kh, kw], b). After: `ReorderInput`(x), the weight reordered by Reshape
+//! and Transpose (it keeps its dims), Conv of the blocked domain, `ReorderOutput`. With blocks of B channels:
 //! - one group, B divides C and O: W as [O/B, C/B, kh, kw, B of C, B of O];
-//! - one group, C < B, B divides O: x as it is, W as [O/B, C, kh, kw, B];
-//! - one channel a group, B divides C = O: W as [C/B, 1, kh, kw, B].
+//! - one group, C < B, B divides O: x unchanged, W as [O/B, C, kh, kw, B];
+//! - one channel per group, B divides C = O: W as [C/B, 1, kh, kw, B].
 
 use updp_ir::infer::Shapes;
 use updp_ir::{DataType, Graph, IrError, Model, NewResult, Node, NodeId, Tensor, ValueId, view};
@@ -13,7 +14,7 @@ use crate::error::Result;
 
 pub(super) const DOMAIN: &str = "com.microsoft.nchwc";
 
-/// How the kernels take a convolution.
+/// The kind of blocked convolution.
 enum Form {
     Dense,
     FewChannels,
@@ -29,7 +30,7 @@ struct Site {
     form: Form,
 }
 
-/// Replaces every `Conv` of f32 whose weight is no constant and whose channels fill blocks.
+/// Replaces every `Conv` of f32 whose weight is not constant and whose channels fill blocks.
 pub(super) fn lower(model: &mut Model, block: usize) -> Result<usize> {
     let shapes = Shapes::infer(&model.graph, model.opset("").unwrap_or(0));
     let nodes = model.graph.nodes().into_iter();
@@ -96,7 +97,7 @@ fn rewrite(graph: &mut Graph, site: &Site, block: usize) -> Result<()> {
     Ok(())
 }
 
-/// A node with one result at the place of `anchor`.
+/// Adds a node with one result at the place of `anchor`.
 fn add(
     graph: &mut Graph,
     anchor: NodeId,

@@ -1,11 +1,13 @@
-//! Rewrites nodes that ONNX Runtime's CUDA provider leaves to the processor, or computes slowly, to nodes that it computes well.
+//! Replaces nodes that ONNX Runtime's CUDA provider leaves to the CPU, or computes slowly, with nodes that it computes
+//! well.
 //!
-//! - `Conv` and `ConvTranspose` whose paddings before and after differ stay on the processor, which costs two copies each and
-//!   forbids recording the step. Before: pads (b, e). After: `Pad`, then a convolution without paddings; for the transposed one
-//!   pads (m, m) with m = min(b, e), then `Slice` of b − m and e − m rows.
-//! - The unrolling of x by one-hot kernels in one group a channel (W̄ of a dense layer) → strided slices of x side by side.
-//! - A convolution of x [1, C, …] with computed kernels [C, 1, k…] in C groups (W̄ of a depthwise layer) → for each position of
-//!   the result what the kernel sees there, side by side, and one product a channel.
+//! - `Conv` and `ConvTranspose` whose paddings before and after differ stay on the CPU. This costs two copies for each
+//!   of them and prevents recording the step. Before: pads (b, e). After: `Pad`, then a convolution without paddings.
+//!   For the transposed convolution: pads (m, m) with m = min(b, e), then `Slice` of b − m and e − m rows.
+//! - The unrolling of x by one-hot kernels in one group per channel (W̄ of a dense layer) → strided slices of x side by
+//!   side.
+//! - A convolution of x [1, C, …] with computed kernels [C, 1, k…] in C groups (W̄ of a depthwise layer) → for each
+//!   position of the result the entries that the kernel sees there, side by side, and one product per channel.
 
 use updp_ir::{Model, Tensor, ValueId, view};
 
@@ -13,7 +15,7 @@ use crate::convolution::{one_hot, positions};
 use crate::emit::Emit;
 use crate::error::Result;
 
-/// Most positions of a result that are computed from slices.
+/// The maximum number of positions of a result that is computed from slices.
 const MOST_POSITIONS: usize = 25;
 
 /// Rewrites every node that the provider would not compute well. Returns the number of nodes.
@@ -38,9 +40,9 @@ pub(super) fn lower(model: &mut Model) -> Result<usize> {
     Ok(replaced)
 }
 
-/// A convolution of known sizes.
+/// A convolution with known sizes.
 struct Window {
-    /// Dims of x, of the weight, of the result.
+    /// Dims of x, the weight and the result.
     x: Vec<usize>,
     weight: Vec<usize>,
     y: Vec<usize>,
@@ -57,13 +59,13 @@ impl Window {
         is_usual.then_some(window)
     }
 
-    /// Axes behind batch and channels.
+    /// The number of axes behind batch and channels.
     fn space(&self) -> usize {
         self.x.len() - 2
     }
 }
 
-/// The better form of a convolution; `None` if there is none.
+/// The better form of a convolution, or `None` if there is none.
 fn convolution(emit: &mut Emit<'_>, conv: &view::Conv, window: &Window) -> Result<Option<ValueId>> {
     if is_unrolling(emit, conv, window) {
         let taps = &window.weight[2..];
@@ -103,7 +105,7 @@ fn convolution(emit: &mut Emit<'_>, conv: &view::Conv, window: &Window) -> Resul
     Ok(Some(emit.node(node, &[Some(x), Some(conv.weight), conv.bias])?))
 }
 
-/// x with the zeros the convolution would add.
+/// x with the zeros that the convolution would add.
 fn padded(emit: &mut Emit<'_>, conv: &view::Conv) -> Result<ValueId> {
     let pads = |own: &[usize]| -> Vec<i64> {
         [0, 0].into_iter().chain(own.iter().map(|pad| *pad as i64)).collect()
@@ -114,9 +116,9 @@ fn padded(emit: &mut Emit<'_>, conv: &view::Conv) -> Result<ValueId> {
 /// Positions on the spatial axes, evenly spaced.
 #[derive(Clone, Copy)]
 struct Grid<'a> {
-    /// Number of positions, one number an axis.
+    /// The number of positions on each axis.
     sizes: &'a [usize],
-    /// Distance of neighbouring positions, one number an axis.
+    /// The distance between neighbouring positions on each axis.
     step: &'a [usize],
 }
 
@@ -174,7 +176,8 @@ fn is_own_kernel(emit: &Emit<'_>, conv: &view::Conv, window: &Window) -> bool {
         && emit.constant_of(conv.weight).is_none()
 }
 
-/// A transposed convolution with equal paddings, and a `Slice` that cuts the rest off; `None` if the paddings are equal or unknown.
+/// A transposed convolution with equal paddings, and a `Slice` that cuts the rest off. `None` if the paddings are equal
+/// or unknown.
 fn transposed(emit: &mut Emit<'_>, conv: &view::ConvTranspose) -> Result<Option<ValueId>> {
     let node = emit.graph().node(conv.node);
     let is_plain =

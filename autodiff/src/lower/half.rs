@@ -1,8 +1,9 @@
-//! Convolutions and products in f16 or bf16, everything else in f32.
+//! Computes convolutions and products in f16 or bf16, and everything else in f32.
 //!
-//! Before: `y = op(a, b, …)`, op one of Conv, ConvTranspose, Gemm, MatMul, all of f32. After: `y = Cast(op(Cast a, Cast b, …))`. Weights stay
-//! f32 outside, norms, softmax, sums over batches, loss and optimizer are computed in f32. What such an operator gives and the next one
-//! reads is not cast to f32 between, also not through operators that only move or cut off elements: the numbers are the same.
+//! Before: `y = op(a, b, …)`, where op is one of Conv, ConvTranspose, Gemm, MatMul, all in f32. After: `y =
+//! Cast(op(Cast a, Cast b, …))`. Weights stay f32 outside. Norms, softmax, sums over batches, loss and optimizer are
+//! computed in f32. When one of these operators reads the result of another one, the value is not cast to f32 in
+//! between. This also holds across operators that only move or cut off elements: the numbers are the same.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +12,14 @@ use updp_ir::{DataType, Model, NodeId, ValueId, order};
 use crate::emit::Emit;
 use crate::error::Result;
 
-/// Operators that are computed in half precision, those first that have bf16 from opset 22 on only.
+/// Operators that are computed in half precision. The first two have bf16 only from opset 22 on.
 const PRODUCTS: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
-/// Operators of one operand of data whose result in half precision is that in f32, rounded.
+/// Operators with one data operand whose result in half precision equals the rounded f32 result.
 const MOVING: [&str; 8] =
     ["Flatten", "Identity", "Relu", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"];
 
-/// Rewrites all products of f32; gives how many.
+/// Rewrites all products of f32. Returns their number.
 pub(super) fn lower(model: &mut Model, dtype: DataType) -> Result<usize> {
     let order = order::topological(&model.graph)?;
     let is_late = dtype == DataType::Bfloat16 && model.opset("").unwrap_or(0) < 22;
@@ -46,12 +47,12 @@ pub(super) fn lower(model: &mut Model, dtype: DataType) -> Result<usize> {
     Ok(products)
 }
 
-/// Values of f32 in half precision.
+/// The half-precision versions of f32 values.
 struct Halves {
     dtype: DataType,
-    /// Rounded for a product.
+    /// f32 values that were rounded for a product.
     rounded: BTreeMap<ValueId, ValueId>,
-    /// What values of f32 were cast from.
+    /// The half-precision values that f32 values were cast from.
     equal: BTreeMap<ValueId, ValueId>,
 }
 
@@ -76,7 +77,7 @@ impl Halves {
         self.replace(emit, node, y, half)
     }
 
-    /// Where its data were cast from half precision.
+    /// Rewrites a moving operator if its data were cast from half precision.
     fn moved(&mut self, emit: &mut Emit<'_>, node: NodeId, y: ValueId) -> Result<()> {
         let mut operands = emit.graph().operands(node);
         let Some(x) = operands.first().copied().flatten() else { return Ok(()) };
@@ -87,7 +88,7 @@ impl Halves {
         self.replace(emit, node, y, half)
     }
 
-    /// Lets readers in f32 read a cast of `half`.
+    /// Makes readers in f32 read a cast of `half`.
     fn replace(
         &mut self,
         emit: &mut Emit<'_>,

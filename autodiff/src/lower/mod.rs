@@ -1,7 +1,7 @@
-//! Forms of a step for one place to run it.
+//! Forms of a step for one target.
 //!
-//! The step of [`crate::TrainingStep`] runs everywhere. Lowering replaces operators by faster ones that only some places have. The
-//! function and the names at the boundary stay the same.
+//! The step of [`crate::TrainingStep`] runs everywhere. Lowering replaces operators with faster ones that only some
+//! targets have. The function, and the names of inputs and outputs, stay the same.
 
 mod blocked;
 mod cuda;
@@ -15,29 +15,30 @@ use crate::alternative::OPERATORS;
 use crate::error::{AutodiffError, Result};
 use crate::step::TrainingStep;
 
-/// Where a model is to run.
+/// The place where a model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
     /// Anywhere: standard operators only.
     #[default]
     Portable,
-    /// ONNX Runtime's CPU provider on a processor whose vector kernels take blocks of `block` channels: convolutions whose
-    /// weights are computed or inputs get the blocked layout that the runtime itself gives only to those with constant
-    /// weights.
+    /// ONNX Runtime's CPU provider on a processor whose vector kernels take blocks of `block` channels. Convolutions
+    /// with computed weights or with weights that are inputs get the blocked layout. The runtime itself gives this
+    /// layout only to convolutions with constant weights.
     Cpu {
-        /// Channels of a block: 16 with AVX-512F, 8 with AVX2 and FMA.
+        /// The channels of a block: 16 with AVX-512F, 8 with AVX2 and FMA.
         block: usize,
     },
-    /// ONNX Runtime's CUDA provider: nothing is left to the processor, so that the step can be recorded as one graph of kernels.
+    /// ONNX Runtime's CUDA provider. Nothing is left to the CPU, so that the step can be recorded as one graph of
+    /// kernels.
     Cuda,
-    /// ONNX Runtime's MIGraphX provider: operators, forms and types that MIGraphX documents, of opset 19 or older, and every size
-    /// known before the step runs.
+    /// ONNX Runtime's MIGraphX provider: only operators, forms and types that MIGraphX documents, of opset 19 or older.
+    /// Every size is known before the step runs.
     MiGraphX,
 }
 
 impl Target {
-    /// The CPU this runs on; portable where ONNX Runtime has no blocked kernels that we know the block of.
+    /// The CPU of this machine, or `Portable` where ONNX Runtime has no blocked kernels with a known block size.
     #[must_use]
     pub fn this_cpu() -> Self {
         #[cfg(target_arch = "x86_64")]
@@ -55,23 +56,24 @@ impl Target {
     }
 }
 
-/// The number type of convolutions and matrix products; everything else is computed in f32.
+/// The number type of convolutions and matrix products. Everything else is computed in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub enum Precision {
     /// f32.
     #[default]
     Single,
-    /// f16: the step has to be built with [`crate::StepSpec::scales_loss`].
+    /// f16. The step must be built with [`crate::StepSpec::scales_loss`].
     Half,
     /// bf16.
     Brain,
 }
 
-/// Lets convolutions and matrix products of f32 be computed in another precision. Returns their number. Inputs, outputs and states
-/// stay f32. Convolutions stay in f32 for bf16 below opset 22, which brought them. Call this before [`lower`].
+/// Changes convolutions and matrix products of f32 to another precision. Returns their number. Inputs, outputs and
+/// states stay f32. For bf16, convolutions stay in f32 below opset 22, which introduced them. Call this before
+/// [`lower`].
 ///
 /// # Errors
-/// T0304 for bf16 below opset 13, which has no such operators; what the graph refuses.
+/// T0304 for bf16 below opset 13, which has no bf16 operators, and errors of the graph.
 pub fn set_precision(model: &mut Model, precision: Precision) -> Result<usize> {
     match precision {
         Precision::Single => Ok(0),
@@ -88,14 +90,14 @@ pub fn set_precision(model: &mut Model, precision: Precision) -> Result<usize> {
 }
 
 impl TrainingStep {
-    /// The step for a target, and the number of replaced nodes. Does the work of [`lower`]; for a processor it also places the
-    /// operators of the domain [`OPERATORS`], which only `updp-exec` runs.
+    /// Returns the step for a target, and the number of replaced nodes. Does the work of [`lower`]. For a CPU it also
+    /// places the operators of the domain [`OPERATORS`], which only `updp-exec` runs.
     ///
     /// # Errors
-    /// What the graph refuses.
+    /// Errors of the graph.
     pub fn lowered(&self, target: Target) -> Result<(Model, usize)> {
         let mut model = self.model.clone();
-        // First: it goes by shapes, which nothing knows behind an operator of ours.
+        // This goes first: it needs shapes, and no shape is known behind an operator of ours.
         let mut replaced = lower(&mut model, target)?;
         if let Target::Cpu { block } = target {
             replaced += operators::place(&mut model, &self.alternatives, block)?;
@@ -107,10 +109,10 @@ impl TrainingStep {
 
 /// Rewrites a model, such as [`crate::TrainingStep::model`], for a target. Returns the number of nodes it replaced.
 ///
-/// An operator whose sizes are not all numbers stays as it is.
+/// An operator stays unchanged if one of its sizes is not a number.
 ///
 /// # Errors
-/// T0311 for a node that [`Target::MiGraphX`] does not take in any form known here; what the graph refuses.
+/// T0311 for a node that [`Target::MiGraphX`] does not support in any form known here, and errors of the graph.
 pub fn lower(model: &mut Model, target: Target) -> Result<usize> {
     match target {
         Target::Portable => Ok(0),
@@ -120,11 +122,12 @@ pub fn lower(model: &mut Model, target: Target) -> Result<usize> {
     }
 }
 
-/// Checks that a target takes every node of a model, without running the model. Every target takes standard operators; the
-/// processor also takes the domain of the runtime and [`OPERATORS`]; [`Target::MiGraphX`] takes the operators that [`lower`] leaves.
+/// Checks that a target supports every node of a model, without running the model. Every target supports standard
+/// operators. The CPU also supports the domain of the runtime and [`OPERATORS`]. [`Target::MiGraphX`] supports the
+/// operators that [`lower`] leaves.
 ///
 /// # Errors
-/// T0311 with the first node that the target does not take.
+/// T0311 with the first node that the target does not support.
 pub fn check(model: &Model, target: Target) -> Result<()> {
     let (name, is_processor) = match target {
         Target::MiGraphX => return migraphx::check(model),

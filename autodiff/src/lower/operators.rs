@@ -1,15 +1,16 @@
-//! Replaces runs of standard operators by one operator of the domain [`OPERATORS`], where a rule has recorded a fused alternative.
+//! Replaces runs of standard operators with one operator of the domain [`OPERATORS`], where a rule has recorded a fused
+//! alternative.
 
 use updp_ir::{Model, NewResult, NodeId, ValueId, order};
 
 use crate::alternative::{Alternative, OPERATORS};
 use crate::error::Result;
 
-/// Matrix products. The fused ones are faster than those of ONNX Runtime with AVX2, but not with AVX-512F.
+/// Matrix products. The fused operators are faster than ONNX Runtime's with AVX2, but not with AVX-512F.
 const PRODUCTS: [&str; 2] = ["Product", "ProductBias"];
 
-/// Puts the fused operators in place for a processor with this block, and removes nodes that nothing reads any more.
-/// Returns the number of operators.
+/// Inserts the fused operators for a CPU with this block, and removes nodes that nothing reads any more. Returns the
+/// number of fused operators.
 pub(super) fn place(
     model: &mut Model,
     alternatives: &[Alternative],
@@ -29,7 +30,7 @@ pub(super) fn place(
     Ok(placed)
 }
 
-/// Puts one operator in place. Returns `false` if a value is gone, or if nothing reads a result.
+/// Inserts one operator. Returns `false` if a value is gone, or if nothing reads a result.
 fn place_one(model: &mut Model, alternative: &Alternative) -> Result<bool> {
     let graph = &mut model.graph;
     let find = |names: &[String]| -> Option<Vec<ValueId>> {

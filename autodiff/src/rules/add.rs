@@ -19,8 +19,8 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(vec![Cotangent::Value(dy); 2])
 }
 
-/// The factors of a product of rows with a matrix, where the other operand is a bias of its columns and nothing else reads the
-/// product.
+/// The factors of a product of rows with a matrix, if the other operand is a bias of its columns and nothing else reads
+/// the product.
 fn biased(emit: &Emit<'_>, product: ValueId, bias: ValueId) -> Result<Option<[ValueId; 2]>> {
     let graph = emit.graph();
     let Some((node, _)) = graph.producer(product) else { return Ok(None) };

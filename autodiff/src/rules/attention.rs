@@ -1,7 +1,8 @@
-//! `Attention` of four axes: P = softmax(s·Q·Kᵀ + M), Y = P·V, all [N, heads, tokens, width]; with S̄ = P ⊙ (P̄ − Σ P̄⊙P),
-//! P̄ = Ȳ·Vᵀ: V̄ = Pᵀ·Ȳ, Q̄ = s·S̄·K, K̄ = s·S̄ᵀ·Q.
+//! `Attention` with four axes: P = softmax(s·Q·Kᵀ + M), Y = P·V, all [N, heads, tokens, width]. With S̄ = P ⊙ (P̄ − Σ
+//! P̄⊙P) and P̄ = Ȳ·Vᵀ: V̄ = Pᵀ·Ȳ, Q̄ = s·S̄·K, K̄ = s·S̄ᵀ·Q.
 //!
-//! The rule computes P again, because the operator does not return it. It adds a mask M as it is and does not train it.
+//! The rule computes P again, because the operator does not return it. It adds a mask M unchanged and does not train
+//! it.
 
 use updp_ir::{Node, ValueId};
 
@@ -40,7 +41,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(back)
 }
 
-/// Refuses every form but the plain one.
+/// Refuses every form except the plain one.
 fn check(emit: &Emit<'_>, site: &Site, operands: [ValueId; 3]) -> Result<()> {
     let mut heads = Vec::with_capacity(3);
     for operand in operands {

@@ -1,7 +1,7 @@
 //! `AveragePool`: y = Σ of a window / n; x̄ is the adjoint of the sum over the window, applied to ȳ / n.
 //!
-//! n counts the positions inside the input, with `count_include_pad` those of the explicit padding too; what
-//! `ceil_mode` adds behind it never counts.
+//! n counts the positions inside the input. With `count_include_pad` it also counts the positions of the explicit
+//! padding. It never counts the positions that `ceil_mode` adds behind the padding.
 
 use updp_ir::ValueId;
 
@@ -17,7 +17,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let dy = site.dy(emit)?;
     let share = window.counts(emit, dy)?;
     let dy = emit.div(dy, share)?;
-    // One channel an image: the window is the same for all.
+    // Each image has one channel here: the window is the same for all channels.
     let mut flat = vec![dims[0] * dims[1], 1];
     flat.extend(&window.geometry.output);
     let dy = emit.reshape(dy, &flat)?;
@@ -31,7 +31,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
 
 /// A pooling window over [N·C, 1, space].
 pub(super) struct PoolWindow {
-    /// The convolution that sees what the window sees.
+    /// The convolution that reads the same entries as the window.
     pub geometry: Geometry,
     end: Vec<usize>,
     counts_padding: bool,
@@ -83,7 +83,7 @@ impl PoolWindow {
         Ok(Self { geometry, end: pads[space..].to_vec(), counts_padding })
     }
 
-    /// How many positions make each mean: a number where all agree, else [1, 1, space].
+    /// The number of positions in each mean: a single number if they all agree, else [1, 1, space].
     fn counts(&self, emit: &mut Emit<'_>, like: ValueId) -> Result<ValueId> {
         let g = &self.geometry;
         let mut all = vec![1.0];

@@ -1,7 +1,7 @@
 //! `BatchNormalization` in inference form: y = γ·r ⊙ (x − μ) + β, r = 1/√(σ² + ε), all [C];
 //! x̄ = γ·r ⊙ ȳ, β̄ = Σ ȳ, γ̄ = r·Σ ȳ⊙(x − μ), μ̄ = −γ·r·β̄, σ̄² = −½·γ·r²·γ̄.
 //!
-//! With the statistics of the batch see `train_form.rs`.
+//! `train_form.rs` handles the form with the statistics of the batch.
 
 use updp_ir::view;
 

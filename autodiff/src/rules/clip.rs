@@ -1,4 +1,4 @@
-//! `Clip`: y = min(max(x, low), high); x̄ = ȳ ⊙ [low < x < high]: 0 at the kinks.
+//! `Clip`: y = min(max(x, low), high); x̄ = ȳ ⊙ [low < x < high], which is 0 at the kinks.
 
 use updp_ir::Node;
 

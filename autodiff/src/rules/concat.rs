@@ -1,4 +1,4 @@
-//! `Concat`: each x̄ᵢ is its stretch of ȳ.
+//! `Concat`: each x̄ᵢ is its part of ȳ.
 
 use super::site::{Cotangent, Site, axis_of};
 use crate::emit::Emit;

@@ -1,4 +1,5 @@
-//! `Conv`: y = W ∗ x + b, x [N, I, …], W [O, I/g, k…]; x̄, W̄ in the forms of `convolution/`, b̄ = Σ ȳ over batch and space.
+//! `Conv`: y = W ∗ x + b, x [N, I, …], W [O, I/g, k…]; `convolution/` has the forms of x̄ and W̄; b̄ = Σ ȳ over batch
+//! and space.
 
 use updp_ir::view;
 
@@ -24,7 +25,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(back)
 }
 
-/// Σ over batch and space of [N, C, …]: [C].
+/// The sum of [N, C, …] over batch and space: [C].
 pub(super) fn bias_gradient(emit: &mut Emit<'_>, dy: updp_ir::ValueId) -> Result<updp_ir::ValueId> {
     let rank = emit.dims(dy)?.len();
     let axes: Vec<usize> = std::iter::once(0).chain(2..rank).collect();

@@ -24,7 +24,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(back)
 }
 
-/// The convolution this node is the adjoint of: it reads y's space and writes x's.
+/// The convolution whose adjoint this node is. It reads the space of y and writes the space of x.
 fn adjoint(emit: &Emit<'_>, site: &Site) -> Result<Geometry> {
     let x = emit.dims(site.operand(emit, 0)?)?;
     let weight = emit.dims(site.operand(emit, 1)?)?;

@@ -1,4 +1,4 @@
-//! `Elu`: y = x for x > 0, α·(eˣ − 1) else; x̄ = ȳ ⊙ ([x > 0] + [x ≤ 0] ⊙ (y + α)).
+//! `Elu`: y = x for x > 0, else α·(eˣ − 1); x̄ = ȳ ⊙ ([x > 0] + [x ≤ 0] ⊙ (y + α)).
 
 use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;
@@ -9,7 +9,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     exponential(emit, site, 1.0, alpha)
 }
 
-/// x̄ = ȳ ⊙ (γ·[x > 0] + [x ≤ 0] ⊙ (y + a)) of y = γ·x for x > 0, a·(eˣ − 1) else.
+/// x̄ = ȳ ⊙ (γ·[x > 0] + [x ≤ 0] ⊙ (y + a)), where y = γ·x for x > 0, else a·(eˣ − 1).
 pub(super) fn exponential(
     emit: &mut Emit<'_>,
     site: &Site,

@@ -1,7 +1,8 @@
-//! `Gather` with constant indices: y = x at `indices` of an axis; x̄ᵢ = Σ of ȳ where index i was taken.
+//! `Gather` with constant indices: y = x at `indices` of an axis; x̄ᵢ = Σ of ȳ over the places that took index i.
 //!
-//! By gathering back: for each entry of x the places where it was taken, filled up with a place that holds zero,
-//! then a sum. `ScatterElements` with addition exists on fewer providers. Neighbours in order are a slice, padded back.
+//! The rule gathers back: for each entry of x it gathers the places that took this entry, filled up with a place that
+//! holds zero, then sums them. `ScatterElements` with addition exists on fewer providers. Consecutive indices are a
+//! slice, so the rule pads ȳ back.
 
 use super::site::{Cotangent, Site, axis_of, first};
 use crate::emit::Emit;
@@ -42,7 +43,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(first(emit.reduce_sum(apart, &[axis + 1], false)?))
 }
 
-/// The first index, when the others follow it one by one.
+/// The first index, if the other indices follow it one by one.
 fn slice_start(indices: &[i64], size: usize) -> Option<usize> {
     let start = axis_of(*indices.first()?, size);
     let mut expected = start..size;

@@ -1,4 +1,4 @@
-//! `Gelu`: y = x·Φ(x), x̄ = ȳ ⊙ (Φ(x) + x·φ(x)); with the `tanh` approximation of Φ its own derivative.
+//! `Gelu`: y = x·Φ(x), x̄ = ȳ ⊙ (Φ(x) + x·φ(x)); the `tanh` approximation of Φ has its own derivative.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
@@ -45,7 +45,7 @@ pub(crate) fn gradient(emit: &mut Emit<'_>, gelu: Gelu, dy: ValueId) -> Result<V
     Ok(dx)
 }
 
-/// ½·(1 + t) + ½·x·(1 − t²)·u′ of t = tanh u, u = √(2/π)·(x + 0.044715·x³).
+/// ½·(1 + t) + ½·x·(1 − t²)·u′ with t = tanh u, u = √(2/π)·(x + 0.044715·x³).
 fn approximate(emit: &mut Emit<'_>, x: ValueId) -> Result<ValueId> {
     let root = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
     let square = emit.mul(x, x)?;

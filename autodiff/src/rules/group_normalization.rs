@@ -1,5 +1,5 @@
-//! `GroupNormalization`: x̂ normalized over the channels of a group and space, y = x̂ ⊙ γ + β; γ, β [C], [groups]
-//! before opset 21. x̄ as in `layer_normalization`, γ̄ = Σ ȳ⊙x̂, β̄ = Σ ȳ.
+//! `GroupNormalization`: x̂ normalized over the channels of a group and space, y = x̂ ⊙ γ + β; γ and β are [C], or
+//! [groups] before opset 21. x̄ as in `layer_normalization`, γ̄ = Σ ȳ⊙x̂, β̄ = Σ ȳ.
 
 use super::layer_normalization::Normalized;
 use super::site::{Cotangent, Site};
@@ -15,7 +15,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     grouped(emit, site, groups, scale)
 }
 
-/// What γ and β have one entry for.
+/// The unit that has one entry of γ and β.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scale {
     /// Each channel.
@@ -24,7 +24,7 @@ pub(super) enum Scale {
     Groups,
 }
 
-/// The gradients with x seen as [N, G, C/G, space].
+/// The gradients, with x viewed as [N, G, C/G, space].
 pub(super) fn grouped(
     emit: &mut Emit<'_>,
     site: &Site,

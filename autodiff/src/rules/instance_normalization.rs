@@ -1,5 +1,5 @@
-//! `InstanceNormalization`: x̂ normalized over space for each image and channel, y = x̂ ⊙ γ + β, γ, β [C]; the
-//! gradients are those of a group normalization with one channel a group.
+//! `InstanceNormalization`: x̂ normalized over space for each image and channel, y = x̂ ⊙ γ + β, γ, β [C]. The
+//! gradients are the same as for a group normalization with one channel per group.
 
 use super::group_normalization::{Scale, grouped};
 use super::site::{Cotangent, Site};

@@ -36,7 +36,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(back)
 }
 
-/// Sums γ̄ and β̄ here and not in the driver, and notes that one operator makes all three.
+/// Sums γ̄ and β̄ here, not in the driver, and records that one operator computes all three cotangents.
 fn at_once(emit: &mut Emit<'_>, site: &Site, back: &mut [Cotangent], epsilon: f64) -> Result<()> {
     let (x, scale, bias) = (site.operand(emit, 0)?, site.operand(emit, 1)?, site.operand(emit, 2)?);
     let dims = emit.dims(scale)?;
@@ -57,17 +57,17 @@ fn at_once(emit: &mut Emit<'_>, site: &Site, back: &mut [Cotangent], epsilon: f6
     emit.record_fused_alternative(node, &[x, scale, dy], &made)
 }
 
-/// x̂ of a value over some axes.
+/// x̂ of a value, normalized over some axes.
 pub(super) struct Normalized {
-    /// x̂, shaped like x.
+    /// x̂, with the shape of x.
     pub value: ValueId,
-    /// 1/√(var + ε) with the axes kept as ones.
+    /// 1/√(var + ε), with the axes kept as ones.
     inverse: ValueId,
     axes: Vec<usize>,
 }
 
 impl Normalized {
-    /// Computes x̂ of `x`, the variance of the centred values being that of the population.
+    /// Computes x̂ of `x` with the population variance of the centred values.
     pub fn new(emit: &mut Emit<'_>, x: ValueId, axes: &[usize], epsilon: f64) -> Result<Self> {
         let mean = emit.reduce("ReduceMean", x, axes, true)?;
         let centred = emit.sub(x, mean)?;
@@ -80,7 +80,7 @@ impl Normalized {
         Ok(Self { value, inverse, axes: axes.to_vec() })
     }
 
-    /// x̄ = r·(g − mean g − x̂ ⊙ mean(g⊙x̂)) of the cotangent `g` of x̂.
+    /// x̄ = r·(g − mean g − x̂ ⊙ mean(g⊙x̂)) from the cotangent `g` of x̂.
     pub fn input_gradient(&self, emit: &mut Emit<'_>, g: ValueId) -> Result<ValueId> {
         let mean = emit.reduce("ReduceMean", g, &self.axes, true)?;
         let product = emit.mul(g, self.value)?;

@@ -1,4 +1,4 @@
-//! `LeakyRelu`: y = x for x > 0, α·x else; x̄ = ȳ ⊙ (α + (1 − α)·[x > 0]).
+//! `LeakyRelu`: y = x for x > 0, else α·x; x̄ = ȳ ⊙ (α + (1 − α)·[x > 0]).
 
 use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;

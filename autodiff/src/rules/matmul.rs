@@ -1,6 +1,6 @@
 //! `MatMul`: Y = A·B, A [.., M, K], B [.., K, N]; Ā = Ȳ·Bᵀ, B̄ = Aᵀ·Ȳ, summed over repeated batch axes by the driver.
 //!
-//! A matrix B without batch axes, as weights are, takes the rows of all batches in one product.
+//! A matrix B without batch axes, such as a weight, multiplies the rows of all batches in one product.
 
 use updp_ir::{Node, ValueId};
 
@@ -11,7 +11,7 @@ use crate::error::Result;
 pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let (a, b) = (site.operand(emit, 0)?, site.operand(emit, 1)?);
     let (a_dims, b_dims) = (emit.dims(a)?, emit.dims(b)?);
-    // Vectors are matrices of one row or one column.
+    // Vectors are matrices with one row or one column.
     let a_full = if a_dims.len() == 1 { vec![1, a_dims[0]] } else { a_dims.clone() };
     let b_full = if b_dims.len() == 1 { vec![b_dims[0], 1] } else { b_dims.clone() };
     let (m, n) = (a_full[a_full.len() - 2], b_full[b_full.len() - 1]);
@@ -54,7 +54,7 @@ pub(super) struct Factor {
 }
 
 impl Factor {
-    /// The matrix as it is.
+    /// The matrix itself.
     pub fn plain(value: ValueId) -> Self {
         Self { value, is_transposed: false }
     }
@@ -64,13 +64,13 @@ impl Factor {
         Self { value, is_transposed: true }
     }
 
-    /// The same matrix, transposed once more.
+    /// The same matrix, with one more transposition.
     pub fn turned(self) -> Self {
         Self { is_transposed: !self.is_transposed, ..self }
     }
 }
 
-/// `alpha·A·B`, each factor transposed if it says so.
+/// `alpha·A·B`, where each factor is transposed if it says so.
 pub(super) fn gemm(emit: &mut Emit<'_>, a: Factor, b: Factor, alpha: f32) -> Result<ValueId> {
     let mut node = Node::new("Gemm");
     if a.is_transposed {
@@ -96,7 +96,8 @@ fn own_product(op: &str, is_a_transposed: bool, is_b_transposed: bool) -> Node {
     node.with("trans_b", i64::from(is_b_transposed))
 }
 
-/// Records that one fused operator makes `y`, the product of two values plus a bias if there is one. The second value is a matrix.
+/// Records that one fused operator computes `y`, the product of two values plus a bias if there is one. The second
+/// value is a matrix.
 pub(super) fn record_product(
     emit: &mut Emit<'_>,
     [a, b]: [ValueId; 2],

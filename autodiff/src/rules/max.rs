@@ -1,4 +1,4 @@
-//! `Max`: y = max xᵢ with broadcasting; ȳ goes to the first operand that equals y, the rest get 0.
+//! `Max`: y = max xᵢ with broadcasting; ȳ goes to the first operand that equals y, and the others get 0.
 
 use super::site::{Cotangent, Site};
 use crate::emit::Emit;
@@ -8,7 +8,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     chosen(emit, site)
 }
 
-/// What `Max` and `Min` share: their result equals one of the operands.
+/// The common part of `Max` and `Min`: their result equals one of the operands.
 pub(super) fn chosen(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     let y = site.y(emit)?;
     let mut rest = site.dy(emit)?;

@@ -1,8 +1,8 @@
 //! `MaxPool`: y = max of a window; ȳ goes to the first position of the window that equals y.
 //!
-//! By masks and not by the operator's `Indices`, which not every provider gives: for each position of the window
-//! the strided slice of x is compared with y, and the shares are put back by one transposed convolution with a
-//! one-hot kernel.
+//! The rule uses masks instead of the operator's `Indices`, because not every provider returns `Indices`. For each
+//! position of the window, the rule compares the strided slice of x with y. One transposed convolution with a one-hot
+//! kernel puts the shares back.
 
 use updp_ir::ValueId;
 
@@ -12,7 +12,7 @@ use crate::convolution::{Geometry, one_hot};
 use crate::emit::Emit;
 use crate::error::Result;
 
-/// Below every number a network computes.
+/// A number below every number that a network computes.
 const LOWEST: f64 = -3.4e38;
 
 pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
@@ -51,7 +51,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(first(emit.reshape(dx, &dims)?))
 }
 
-/// x with everything around it that a window reaches.
+/// x with the surroundings that a window reaches.
 fn padded(emit: &mut Emit<'_>, geometry: &Geometry, x: ValueId) -> Result<ValueId> {
     let mut begin = vec![0, 0];
     begin.extend(geometry.begin.iter().map(|pad| *pad as i64));
@@ -60,7 +60,7 @@ fn padded(emit: &mut Emit<'_>, geometry: &Geometry, x: ValueId) -> Result<ValueI
     emit.pad(x, &begin, &end, LOWEST)
 }
 
-/// What all windows see at one of their positions.
+/// The entries that all windows see at one of their positions.
 fn seen(
     emit: &mut Emit<'_>,
     geometry: &Geometry,

@@ -1,4 +1,4 @@
-//! `Min`: y = min xᵢ with broadcasting; ȳ goes to the first operand that equals y, the rest get 0.
+//! `Min`: y = min xᵢ with broadcasting; ȳ goes to the first operand that equals y, and the others get 0.
 
 use super::site::{Cotangent, Site};
 use crate::emit::Emit;

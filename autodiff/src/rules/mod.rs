@@ -1,4 +1,4 @@
-//! The rules, one operator a file, and the operators that have none.
+//! The rules, one file per operator, and the operators that have no gradient.
 
 mod abs;
 mod add;
@@ -86,7 +86,7 @@ type Rule = fn(&mut Emit<'_>, &Site) -> Result<Vec<Cotangent>>;
 macro_rules! rules {
     ($($op:literal => $rule:path,)*) => {
         const RULES: &[(&str, Rule)] = &[$(($op, $rule),)*];
-        /// Operators of the default domain with a gradient, by name.
+        /// The operators of the default domain with a gradient, sorted by name.
         pub const GRADIENT_OPERATORS: &[&str] = &[$($op,)*];
     };
 }
@@ -169,7 +169,7 @@ rules! {
     "Where" => where_::vjp,
 }
 
-/// Operators whose results are piecewise constant or no floats: gradients end there.
+/// Operators whose results are piecewise constant or not floats. Gradients end there.
 pub const NO_GRADIENT_OPERATORS: &[&str] = &[
     "And",
     "ArgMax",

@@ -1,4 +1,4 @@
-//! `Pad` in constant mode: x̄ is ȳ without what was put around it.
+//! `Pad` in constant mode: x̄ is ȳ without the padding.
 
 use super::site::{Cotangent, Site, axis_of, first};
 use crate::emit::Emit;
@@ -16,7 +16,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(first(emit.pad(dy, &back[..rank], &back[rank..], 0.0)?))
 }
 
-/// Pads of every axis, those before and then those after.
+/// The pads of every axis: first the pads before, then the pads after.
 fn pads(emit: &Emit<'_>, site: &Site, rank: usize) -> Result<Vec<i64>> {
     if !matches!(site.read(emit).string("mode"), None | Some("constant")) {
         return Err(site.refuse(emit, "only the constant mode is differentiated"));

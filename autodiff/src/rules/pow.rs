@@ -27,7 +27,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(back)
 }
 
-/// p·xᵖ⁻¹ of a number p; exact for squares.
+/// p·xᵖ⁻¹ for a number p, exact for squares.
 fn constant_slope(emit: &mut Emit<'_>, x: ValueId, exponent: f64) -> Result<ValueId> {
     if exponent == 2.0 {
         return emit.scale(x, 2.0);

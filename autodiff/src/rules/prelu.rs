@@ -1,4 +1,4 @@
-//! `PRelu`: y = x for x > 0, a ⊙ x else; x̄ = ȳ ⊙ ([x > 0] + [x ≤ 0] ⊙ a), ā = ȳ ⊙ x ⊙ [x ≤ 0].
+//! `PRelu`: y = x for x > 0, else a ⊙ x; x̄ = ȳ ⊙ ([x > 0] + [x ≤ 0] ⊙ a), ā = ȳ ⊙ x ⊙ [x ≤ 0].
 
 use super::site::{Cotangent, Site};
 use crate::emit::Emit;

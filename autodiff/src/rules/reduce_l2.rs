@@ -1,4 +1,4 @@
-//! `ReduceL2`: y = √Σ x² over axes; x̄ = ȳ ⊙ x / y, 0 where y is 0.
+//! `ReduceL2`: y = √Σ x² over axes; x̄ = ȳ ⊙ x / y, and 0 where y is 0.
 
 use super::reduce_sum::Reduced;
 use super::site::{Cotangent, Site, first};

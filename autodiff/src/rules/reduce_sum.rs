@@ -12,18 +12,19 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(first(reduced.kept(emit, dy)?))
 }
 
-/// Which axes a reduction sums over.
+/// The axes that a reduction sums over.
 pub(super) struct Reduced {
     /// The axes, sorted.
     pub axes: Vec<usize>,
-    /// Dims of the result had all axes been kept.
+    /// The dims of the result if all axes were kept.
     dims: Vec<usize>,
-    /// Number of elements that make one of the result.
+    /// The number of elements that form one element of the result.
     pub count: usize,
 }
 
 impl Reduced {
-    /// Reads a reduction: axes as operand or attribute, none named means all or nothing.
+    /// Reads a reduction. The axes are an operand or an attribute. If none are named, the reduction takes all axes or
+    /// no axis.
     pub fn of(emit: &Emit<'_>, site: &Site) -> Result<Self> {
         let mut dims = emit.dims(site.operand(emit, 0)?)?;
         let node = site.read(emit);
@@ -45,7 +46,7 @@ impl Reduced {
         Ok(Self { axes, dims, count })
     }
 
-    /// A pool over everything behind the channels.
+    /// A pool over all axes behind the channels.
     pub fn spatial(emit: &Emit<'_>, site: &Site) -> Result<Self> {
         let mut dims = emit.dims(site.operand(emit, 0)?)?;
         let count = dims[2..].iter().product();
@@ -53,12 +54,12 @@ impl Reduced {
         Ok(Self { axes: (2..dims.len()).collect(), dims, count })
     }
 
-    /// A value shaped like the result, with the axes kept as ones.
+    /// Reshapes a value with the shape of the result, so that the reduced axes are kept as ones.
     pub fn kept(&self, emit: &mut Emit<'_>, value: ValueId) -> Result<ValueId> {
         emit.reshape(value, &self.dims)
     }
 
-    /// x̄ of a maximum or minimum: ȳ in equal shares to all entries that equal y.
+    /// x̄ of a maximum or minimum: ȳ in equal shares for all entries that equal y.
     pub fn extremum(&self, emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
         let (x, y) = (site.operand(emit, 0)?, site.y(emit)?);
         let dy = site.dy(emit)?;

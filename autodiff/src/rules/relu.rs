@@ -1,4 +1,4 @@
-//! `Relu`: y = max(x, 0); x̄ = ȳ ⊙ [y > 0]: 0 at the kink.
+//! `Relu`: y = max(x, 0); x̄ = ȳ ⊙ [y > 0], which is 0 at the kink.
 
 use updp_ir::Node;
 

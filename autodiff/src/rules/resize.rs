@@ -1,6 +1,6 @@
 //! `Resize` with `nearest` or `linear` interpolation: y = M₁ x M₂ᵀ along the resized axes; x̄ = M₁ᵀ ȳ M₂.
 //!
-//! The matrices M [out, in] follow from scales, coordinate transformation and rounding.
+//! The scales, the coordinate transformation and the rounding determine the matrices M [out, in].
 
 use updp_ir::ValueId;
 
@@ -40,7 +40,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(first(dx))
 }
 
-/// `Mᵀ` applied to an axis of `x`, M [to, from] with `to` the size of that axis.
+/// `Mᵀ` applied to an axis of `x`, where M is [to, from] and `to` is the size of that axis.
 fn along(
     emit: &mut Emit<'_>,
     x: ValueId,
@@ -85,7 +85,7 @@ enum Rounding {
     Ceil,
 }
 
-/// How an entry of the result is read from the input.
+/// How the rule finds the input positions of a result entry.
 #[derive(Clone, Copy)]
 struct Sampling {
     coordinates: Coordinates,

@@ -1,4 +1,4 @@
-//! `Selu`: y = γ·x for x > 0, γα·(eˣ − 1) else; x̄ = ȳ ⊙ (γ·[x > 0] + [x ≤ 0] ⊙ (y + γα)).
+//! `Selu`: y = γ·x for x > 0, else γα·(eˣ − 1); x̄ = ȳ ⊙ (γ·[x > 0] + [x ≤ 0] ⊙ (y + γα)).
 
 use super::elu::exponential;
 use super::site::{Cotangent, Site};

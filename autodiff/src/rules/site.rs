@@ -1,16 +1,16 @@
-//! What the driver gives a rule, and what the rule returns.
+//! The input of a rule from the driver, and the result of a rule.
 
 use updp_ir::{Node, NodeId, ValueId};
 
 use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
 
-/// What a rule gives for one operand.
+/// The result of a rule for one operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cotangent {
-    /// Nothing can be differentiated by the operand (axes, a shape, a condition), or its cotangent is not wanted.
+    /// The operand is not differentiable (axes, a shape, a condition), or its cotangent is not wanted.
     NotDifferentiable,
-    /// The cotangent, of the operand's type. Its dims may be those before or after broadcasting.
+    /// The cotangent, with the operand's type. It has the dims before or after broadcasting.
     Value(ValueId),
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct Site {
     pub operands: Vec<Option<ValueId>>,
     /// Its results by slot.
     pub results: Vec<Option<ValueId>>,
-    /// Cotangents of the results; `None` when the seeds do not depend on a result.
+    /// Cotangents of the results. `None` when the seeds do not depend on a result.
     pub cotangents: Vec<Option<ValueId>>,
     /// Which operands lie on a path from a wanted value.
     pub wants: Vec<bool>,
@@ -41,7 +41,7 @@ impl Site {
         self.operands.get(slot).copied().flatten().ok_or_else(missing)
     }
 
-    /// An operand that may be left out.
+    /// An operand that is optional.
     pub fn optional(&self, slot: usize) -> Option<ValueId> {
         self.operands.get(slot).copied().flatten()
     }
@@ -52,12 +52,12 @@ impl Site {
         self.results.first().copied().flatten().ok_or_else(missing)
     }
 
-    /// The cotangent of the first result; zeros if only another result has one.
+    /// The cotangent of the first result, or zeros if only another result has one.
     pub fn dy(&self, emit: &mut Emit<'_>) -> Result<ValueId> {
         self.cotangent(emit, 0)
     }
 
-    /// The cotangent of a result; zeros if the seeds do not depend on it.
+    /// The cotangent of a result, or zeros if the seeds do not depend on it.
     pub fn cotangent(&self, emit: &mut Emit<'_>, slot: usize) -> Result<ValueId> {
         if let Some(cotangent) = self.cotangents.get(slot).copied().flatten() {
             return Ok(cotangent);

@@ -1,4 +1,4 @@
-//! `Slice` with constant bounds: x̄ is ȳ at the positions that were taken, zeros between.
+//! `Slice` with constant bounds: x̄ is ȳ at the positions that the slice took, with zeros between them.
 
 use updp_ir::view;
 
@@ -32,9 +32,9 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(first(emit.pad(dx, &begin, &end, 0.0)?))
 }
 
-/// Start and step of every axis.
+/// The start and step of every axis.
 fn steps(emit: &Emit<'_>, site: &Site, rank: usize) -> Result<Vec<(i64, i64)>> {
-    // Bounds may follow from shapes: the view alone reads initializers and Constant nodes.
+    // The bounds may follow from shapes. The view alone reads only initializers and `Constant` nodes.
     if let Some(view) = view::Slice::of(emit.graph(), site.node, emit.opset(), Some(rank)) {
         return Ok(view.start.into_iter().zip(view.step).collect());
     }
@@ -48,7 +48,7 @@ fn steps(emit: &Emit<'_>, site: &Site, rank: usize) -> Result<Vec<(i64, i64)>> {
     Ok(all)
 }
 
-/// `step − 1` zeros behind every entry of `axis`.
+/// Inserts `step − 1` zeros behind every entry of `axis`.
 fn spread(
     emit: &mut Emit<'_>,
     x: updp_ir::ValueId,

@@ -20,7 +20,7 @@ pub(super) fn vjp(emit: &mut Emit<'_>, site: &Site) -> Result<Vec<Cotangent>> {
     Ok(first(dx))
 }
 
-/// The axes over which probabilities sum to 1: one from opset 13 on, all from `axis` on before.
+/// The axes over which probabilities sum to 1: one axis from opset 13 on, all axes from `axis` on before opset 13.
 pub(super) fn axes(emit: &Emit<'_>, site: &Site) -> Result<Vec<usize>> {
     let rank = emit.dims(site.operand(emit, 0)?)?.len();
     let given = site.read(emit).int("axis");

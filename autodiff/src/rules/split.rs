@@ -1,4 +1,4 @@
-//! `Split`: x̄ = the ȳᵢ side by side, zeros for a part that is not read.
+//! `Split`: x̄ = the ȳᵢ side by side, with zeros for a part that nothing reads.
 
 use super::site::{Cotangent, Site, axis_of, first};
 use crate::emit::Emit;

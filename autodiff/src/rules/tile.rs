@@ -1,4 +1,4 @@
-//! `Tile`: y = x repeated r times along each axis; x̄ = Σ of the repetitions of ȳ.
+//! `Tile`: y = x repeated r times along each axis; x̄ = Σ over the repetitions of ȳ.
 
 use super::site::{Cotangent, Site, first};
 use crate::emit::Emit;

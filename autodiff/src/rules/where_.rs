@@ -1,4 +1,5 @@
-//! `Where`: y = a where c, b else; ā = ȳ ⊙ [c], b̄ = ȳ ⊙ [¬c]. By masks: `Where` is slow in ONNX Runtime.
+//! `Where`: y = a where c, else b; ā = ȳ ⊙ [c], b̄ = ȳ ⊙ [¬c]. The rule uses masks, because `Where` is slow in ONNX
+//! Runtime.
 
 use super::site::{Cotangent, Site};
 use crate::emit::Emit;

@@ -1,4 +1,4 @@
-//! Building a training step: loss, gradients and updates behind the forward pass.
+//! Builds a training step: loss, gradients and updates behind the forward pass.
 
 use std::collections::BTreeSet;
 
@@ -17,14 +17,14 @@ use crate::error::{AutodiffError, Result};
 use crate::train_form::{self, TrainForm};
 
 impl TrainingStep {
-    /// Builds the step of a network whose inputs have fixed sizes; extra inputs, such as λ, stay inputs.
+    /// Builds the step of a network whose inputs have fixed sizes. Extra inputs, such as λ, stay inputs.
     ///
-    /// The step trains every float initializer that is read as a weight and that the loss depends on, except the frozen ones.
+    /// The step trains every float initializer that is read as a weight and affects the loss, except the frozen ones.
     ///
     /// # Errors
-    /// T0301 to T0305 for a network that cannot be differentiated, T0306 for a BatchNormalization with one value a
-    /// channel, T0307 without parameters, T0308 when the outputs do not fit the objective, T0310 for a setting out of
-    /// range.
+    /// T0301 to T0305 for a network that cannot be differentiated, T0306 for a BatchNormalization with one value per
+    /// channel, T0307 for a network without parameters, T0308 when the outputs do not fit the objective, T0310 for a
+    /// setting out of range.
     pub fn build(mut model: Model, spec: &StepSpec) -> Result<Self> {
         spec.validate()?;
         prepare::prepare(&mut model)?;
@@ -85,7 +85,7 @@ impl TrainingStep {
     }
 }
 
-/// The candidates that the loss depends on, turned into inputs.
+/// Turns the candidates that the loss depends on into inputs.
 fn trained(
     emit: &mut Emit<'_>,
     candidates: &[ValueId],
@@ -101,7 +101,7 @@ fn trained(
     if trained.is_empty() { Err(AutodiffError::NoParameter) } else { Ok(trained) }
 }
 
-/// Makes loss, number of correct images and norm graph outputs. Returns the loss as the output has it.
+/// Makes the loss, the number of correct images and the norm graph outputs. Returns the loss in the form of the output.
 fn report(emit: &mut Emit<'_>, loss: &Loss, norm: ValueId) -> Result<ValueId> {
     let number = TensorType::fixed(DataType::Float, &[]);
     let value = emit.cast(loss.value, DataType::Float)?;
@@ -146,7 +146,7 @@ fn norms(model: &Model, spec: &StepSpec) -> Result<Vec<NodeId>> {
     Ok(norms)
 }
 
-/// Turns an initializer into a graph input that all its readers read. Returns name, tensor and input.
+/// Turns an initializer into a graph input that all its readers read. Returns the name, the tensor and the input.
 fn as_input(emit: &mut Emit<'_>, value: ValueId) -> Result<(String, Tensor, ValueId)> {
     let name = emit.name(value);
     let tensor = emit.graph().constant_initializer(value).cloned();
@@ -160,7 +160,7 @@ fn as_input(emit: &mut Emit<'_>, value: ValueId) -> Result<(String, Tensor, Valu
     Ok((name, tensor, input))
 }
 
-/// The running statistics as states.
+/// Records the running statistics as states.
 fn statistics(update: &mut Update<'_, '_>, form: &TrainForm) -> Result<()> {
     for (_, norm) in form.norms() {
         let pairs = [(norm.running_mean, norm.next_mean), (norm.running_var, norm.next_var)];

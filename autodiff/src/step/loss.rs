@@ -1,4 +1,4 @@
-//! The loss and what is reported beside it.
+//! The loss and the values reported beside it.
 
 use updp_ir::{DataType, Node, TensorType, ValueId};
 
@@ -6,15 +6,16 @@ use super::spec::{Distance, Objective};
 use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
 
-/// The loss with the inputs it brings.
+/// The loss with the inputs it needs.
 pub(super) struct Loss {
-    /// The loss, a number of the type of the outputs.
+    /// The loss, a number with the type of the outputs.
     pub value: ValueId,
-    /// Images whose largest score is at the place of the largest label, or of the teacher's largest score.
+    /// The number of images whose largest score is at the place of the largest label, or of the teacher's largest
+    /// score.
     pub correct: Option<ValueId>,
     /// Soft labels [N, classes].
     pub targets: Option<ValueId>,
-    /// What a teacher gives, one value an output.
+    /// The outputs of a teacher, one value per output.
     pub teachers: Vec<ValueId>,
 }
 
@@ -92,7 +93,7 @@ fn scores(emit: &Emit<'_>, outputs: &[ValueId]) -> Result<ValueId> {
     Ok(first)
 }
 
-/// A graph input of the type of a value.
+/// Adds a graph input with the type of a value.
 fn input_like(emit: &mut Emit<'_>, name: &str, like: ValueId) -> Result<ValueId> {
     let ty = TensorType::fixed(emit.dtype(like)?, &emit.dims(like)?);
     Ok(emit.graph_mut().add_input(name, &ty))
@@ -102,7 +103,7 @@ fn log_softmax(emit: &mut Emit<'_>, x: ValueId) -> Result<ValueId> {
     emit.node(Node::new("LogSoftmax").with("axis", 1_i64), &[Some(x)])
 }
 
-/// −Σ t′·ln softmax(z) / N, t′ = (1 − s)·t + s/classes.
+/// −Σ t′·ln softmax(z) / N with t′ = (1 − s)·t + s/classes.
 fn cross_entropy(
     emit: &mut Emit<'_>,
     scores: ValueId,
@@ -121,7 +122,7 @@ fn cross_entropy(
     emit.scale(sum, -1.0 / dims[0] as f64)
 }
 
-/// T²/N · Σ p·(ln p − ln q), p = softmax(u/T), q = softmax(z/T).
+/// T²/N · Σ p·(ln p − ln q) with p = softmax(u/T), q = softmax(z/T).
 fn divergence(
     emit: &mut Emit<'_>,
     scores: ValueId,
@@ -139,7 +140,7 @@ fn divergence(
     emit.scale(sum, temperature * temperature / images)
 }
 
-/// Mean of (y − u)².
+/// The mean of (y − u)².
 fn mean_square(emit: &mut Emit<'_>, y: ValueId, u: ValueId) -> Result<ValueId> {
     let dims = emit.dims(y)?;
     let apart = emit.sub(y, u)?;
@@ -149,7 +150,7 @@ fn mean_square(emit: &mut Emit<'_>, y: ValueId, u: ValueId) -> Result<ValueId> {
     emit.scale(sum, 1.0 / dims.iter().product::<usize>() as f64)
 }
 
-/// Mean over images of 1 − y·u / (‖y‖·‖u‖).
+/// The mean over images of 1 − y·u / (‖y‖·‖u‖).
 fn cosine(emit: &mut Emit<'_>, y: ValueId, u: ValueId) -> Result<ValueId> {
     let dims = emit.dims(y)?;
     let images = dims.first().copied().unwrap_or(1);
@@ -169,7 +170,7 @@ fn cosine(emit: &mut Emit<'_>, y: ValueId, u: ValueId) -> Result<ValueId> {
     emit.complement(1.0, mean)
 }
 
-/// How many rows of two matrices have their largest entry at the same place, as f32.
+/// The number of rows in which two matrices have their largest entry at the same place, as f32.
 fn agreement(emit: &mut Emit<'_>, a: ValueId, b: ValueId) -> Result<ValueId> {
     let mut places = [a, b];
     for value in &mut places {

@@ -1,9 +1,9 @@
-//! One training step as one plain ONNX model: forward pass, loss, gradients, optimizer.
+//! A training step as one plain ONNX model: forward pass, loss, gradients, optimizer.
 //!
-//! The inputs of the model are those of the network, labels or outputs of a teacher, the learning rate, and the state. Its outputs are
-//! the network's outputs, the loss, and the next state. A trainer feeds the outputs back as inputs; nothing else
-//! changes from step to step, so one session serves a whole training. [`TrainingStep::settle`] puts the trained tensors into the
-//! network that the step was built from.
+//! The inputs of the model are the inputs of the network, labels or outputs of a teacher, the learning rate, and the
+//! state. Its outputs are the network's outputs, the loss, and the next state. A trainer feeds the next state back as
+//! the state. Nothing else changes from step to step, so one session serves a whole training. [`TrainingStep::settle`]
+//! puts the trained tensors into the network that the step was built from.
 
 mod build;
 mod loss;

@@ -1,7 +1,7 @@
-//! From gradients to the next parameters and moments.
+//! Computes the next parameters and moments from the gradients.
 //!
-//! With accumulation the numbers `share` (weight of this batch) and `apply` (1: this batch makes the update, 0: it only
-//! adds its gradients) are factors, so an update does the same work for each element: m ← (1 − apply·(1 − μ))·m +
+//! With accumulation, the numbers `share` (weight of this batch) and `apply` (1: this batch makes the update, 0: it
+//! only adds its gradients) are factors. So an update does the same work for each element: m ← (1 − apply·(1 − μ))·m +
 //! apply·d, p ← p − apply·rate·…, gradients ← (1 − apply)·gradients.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::error::{AutodiffError, Result};
 pub(super) struct Trained {
     /// The graph input that holds it.
     pub value: ValueId,
-    /// Name of the initializer it came from.
+    /// The name of its initializer in the network.
     pub source: String,
     /// Its value in the network.
     pub initial: Tensor,
@@ -28,13 +28,14 @@ pub(super) struct Trained {
 }
 
 impl Trained {
-    /// Whether it decays. Scales, shifts and biases do not: they have at most one axis longer than 1.
+    /// Whether weight decay applies. It does not apply to scales, shifts and biases: they have at most one axis longer
+    /// than 1.
     fn decays(&self) -> bool {
         self.initial.dims().iter().filter(|dim| **dim > 1).count() > 1
     }
 }
 
-/// The numbers that control an update, graph inputs of type f32.
+/// The numbers that control an update. They are graph inputs of type f32.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Controls {
     pub learning_rate: ValueId,
@@ -62,30 +63,30 @@ pub(super) struct Update<'a, 'b> {
     pub emit: &'a mut Emit<'b>,
     pub spec: &'a StepSpec,
     pub controls: Controls,
-    /// Whether the gradients of this batch are not finite; `None` when the loss is not scaled.
+    /// Whether the gradients of this batch are not finite. `None` when the loss is not scaled.
     pub is_bad: Option<ValueId>,
     pub states: Vec<State>,
-    /// Next value of each state; each becomes a graph output.
+    /// The next value of each state. Each becomes a graph output.
     pub outputs: Vec<(ValueId, TensorType)>,
 }
 
 /// Numbers that are the same for all parameters of one type.
 struct Factors {
-    /// −apply·rate, for AdamW divided by 1 − β₁ᵗ.
+    /// −apply·rate, divided by 1 − β₁ᵗ for AdamW.
     pace: ValueId,
-    /// 1/√(1 − β₂ᵗ) of AdamW.
+    /// 1/√(1 − β₂ᵗ), for AdamW.
     second: Option<ValueId>,
-    /// 1 − apply·rate·decay of AdamW.
+    /// 1 − apply·rate·decay, for AdamW.
     kept: Option<ValueId>,
     apply: Option<ValueId>,
 }
 
-/// How a moment forgets.
+/// How a moment decays.
 #[derive(Clone, Copy)]
 struct Decay {
-    /// Factor of the moment.
+    /// The factor of the old moment.
     beta: f64,
-    /// Factor of what is new.
+    /// The factor of the new term.
     gain: f64,
 }
 
@@ -110,8 +111,8 @@ impl Update<'_, '_> {
         Ok(norm)
     }
 
-    /// Tells by the norm whether the gradients of this batch are finite. If several batches make an update, gradients that are not
-    /// finite count as 0.
+    /// Checks by the norm whether the gradients of this batch are finite. If several batches make an update, gradients
+    /// that are not finite count as 0.
     fn check_finite(&mut self, trained: &mut [Trained], norm: ValueId) -> Result<()> {
         let is_bad = is_not_finite(self.emit, norm)?;
         self.emit.set_scope("update");
@@ -126,7 +127,7 @@ impl Update<'_, '_> {
         Ok(())
     }
 
-    /// The common norm of the gradients, under this name.
+    /// The common norm of the gradients, as a value with this name.
     fn norm(&mut self, trained: &[Trained], name: &str) -> Result<ValueId> {
         let mut squares = Vec::with_capacity(trained.len());
         for parameter in trained {
@@ -142,7 +143,7 @@ impl Update<'_, '_> {
         self.emit.call("Sqrt", &[sum])
     }
 
-    /// Scales gradients of a larger norm down to the limit.
+    /// Scales the gradients down to the limit if their norm is larger.
     fn clip(&mut self, trained: &mut [Trained], norm: ValueId) -> Result<()> {
         if let Some(limit) = self.spec.clip_norm {
             let safe = self.emit.shift(norm, 1e-6)?;
@@ -158,7 +159,7 @@ impl Update<'_, '_> {
         Ok(())
     }
 
-    /// Adds the gradients that earlier batches left: g ← held + share·g, held ← (1 − apply)·g.
+    /// Adds the gradients of earlier batches: g ← held + share·g, held ← (1 − apply)·g.
     fn accumulate(&mut self, parameter: &mut Trained) -> Result<()> {
         let (Some(apply), Some(share)) = (self.controls.apply, self.controls.share) else {
             return Ok(());
@@ -176,7 +177,7 @@ impl Update<'_, '_> {
         self.set_next_state(next)
     }
 
-    /// The next value of every parameter, its moments and its average.
+    /// Writes the next value of every parameter, its moments and its average.
     pub fn parameters(&mut self, trained: &[Trained]) -> Result<()> {
         self.emit.set_scope("update");
         for parameter in trained {
@@ -238,7 +239,7 @@ impl Update<'_, '_> {
         Ok(Factors { pace, second, kept, apply })
     }
 
-    /// The next value of a moment: m ← (1 − apply·(1 − β))·m + apply·gain·d.
+    /// Writes the next value of a moment: m ← (1 − apply·(1 − β))·m + apply·gain·d.
     fn moment(
         &mut self,
         parameter: &Trained,
@@ -329,7 +330,7 @@ impl Update<'_, '_> {
         Ok(next)
     }
 
-    /// e ← e + apply·(1 − d)·(p − e), if the step keeps averages.
+    /// Writes e ← e + apply·(1 − d)·(p − e), if the step keeps averages.
     pub fn average(&mut self, source: &str, initial: &Tensor, next: ValueId) -> Result<()> {
         let Some(decay) = self.spec.average else { return Ok(()) };
         let ty = TensorType::fixed(initial.dtype(), initial.dims());
@@ -347,7 +348,7 @@ impl Update<'_, '_> {
         self.set_next_state(next)
     }
 
-    /// Adds a new state of a parameter. Its next value comes with the next [`Update::set_next_state`].
+    /// Adds a new state of a parameter. The next call of [`Update::set_next_state`] sets its next value.
     fn state(
         &mut self,
         kind: StateKind,
@@ -362,7 +363,7 @@ impl Update<'_, '_> {
         value
     }
 
-    /// Records a state whose input exists already. Its next value comes with the next [`Update::set_next_state`].
+    /// Records a state whose input already exists. The next call of [`Update::set_next_state`] sets its next value.
     pub fn record(&mut self, kind: StateKind, value: ValueId, source: &str, initial: &Tensor) {
         self.states.push(State {
             input: self.emit.name(value),
@@ -373,14 +374,15 @@ impl Update<'_, '_> {
         });
     }
 
-    /// Names the next node as the next value of a state.
+    /// Makes the name of the next node the name of the next value of a state.
     pub fn next(&mut self, part: &str, source: &str) {
         let name =
             if part == "next" { format!("next.{source}") } else { format!("next.{part}.{source}") };
         self.emit.name_next(&name);
     }
 
-    /// Sets the next value of the state that was recorded last. The state keeps its value when the gradients of the batch are not finite.
+    /// Sets the next value of the state that was recorded last. The state keeps its value when the gradients of the
+    /// batch are not finite.
     pub fn set_next_state(&mut self, next: ValueId) -> Result<()> {
         let mut next = next;
         if let (Some(is_bad), Some(state)) = (self.is_bad, self.states.last())
@@ -400,12 +402,12 @@ impl Update<'_, '_> {
     }
 }
 
-/// Zeros like a tensor.
+/// Zeros with the type and dims of a tensor.
 fn zeros(like: &Tensor) -> Result<Tensor> {
     Ok(Tensor::from_f64(like.dtype(), like.dims().to_vec(), &vec![0.0; like.len()])?)
 }
 
-/// Whether a norm is NaN or infinite, a truth value `[]`.
+/// Whether a norm is NaN or infinite, as a truth value `[]`.
 fn is_not_finite(emit: &mut Emit<'_>, norm: ValueId) -> Result<ValueId> {
     emit.set_scope("scale");
     // ∞ − ∞ is NaN.

@@ -1,14 +1,14 @@
-//! Which initializers are trained: those read as a weight.
+//! Finds the initializers to train: those that are read as a weight.
 
 use updp_ir::{Graph, Origin, Tensor, ValueId};
 
-/// Below this an added constant is a mask that closes attention.
+/// An added constant below this is a mask that closes attention.
 const CLOSED: f64 = -10.0;
 
-/// Initializers that are weights, in file order: float tensors with at least one axis that, directly or through
-/// operators that only move elements, are the weight or bias of a Conv, ConvTranspose, Gemm or MatMul, scale or
-/// shift of a normalization, slope of a PRelu, factor or summand of data (layer scale, position embedding), a part of
-/// a Concat (class token), or a table of Gather. Masks, bounds and running statistics are none.
+/// Initializers that are weights, in file order. A weight is a float tensor with at least one axis. Directly or through
+/// operators that only move elements, it is the weight or bias of a Conv, ConvTranspose, Gemm or MatMul, the scale or
+/// shift of a normalization, the slope of a PRelu, a factor or summand of data (layer scale, position embedding), a
+/// part of a Concat (class token), or a table of Gather. Masks, bounds and running statistics are not weights.
 pub(super) fn parameters(graph: &Graph, frozen: &[String]) -> Vec<ValueId> {
     let is_parameter = |value: &ValueId| {
         let known = graph.value(*value);
@@ -64,7 +64,7 @@ fn is_weight(graph: &Graph, value: ValueId, tensor: &Tensor) -> bool {
     })
 }
 
-/// Whether the value is computed, neither constant nor an input: constants on the input are preprocessing.
+/// Whether the value is computed, and is neither a constant nor an input. Constants on the input are preprocessing.
 fn is_hidden(graph: &Graph, value: ValueId) -> bool {
     graph.value(value).origin() == Origin::Result && updp_ir::view::constant(graph, value).is_none()
 }

@@ -1,12 +1,12 @@
-//! Gives every parameter an initializer of its own, the same way each time.
+//! Gives every parameter an initializer of its own, in a deterministic way.
 //!
-//! Exporters that write one tensor for equal ones let BatchNormalizations share what training makes different, and
-//! some keep weights in `Constant` nodes.
+//! Some exporters write equal tensors once, so BatchNormalizations share tensors that training makes different. Some
+//! exporters keep weights in `Constant` nodes.
 
 use updp_ir::{IrError, Model, NodeId, Origin, ValueId, view};
 
-/// Weights of `Constant` nodes become initializers; parameters and running statistics of BatchNormalizations that are
-/// aliases or shared become copies. What the model computes stays the same.
+/// Turns weights of `Constant` nodes into initializers, and copies parameters and running statistics of
+/// BatchNormalizations that are aliases or shared. The function of the model does not change.
 pub(super) fn prepare(model: &mut Model) -> Result<(), IrError> {
     for node in model.graph.nodes() {
         own_constant(model, node)?;
@@ -21,7 +21,7 @@ pub(super) fn prepare(model: &mut Model) -> Result<(), IrError> {
     Ok(())
 }
 
-/// The name starts with that of the value, so that people find it again.
+/// The new name starts with the name of the value, so that people recognize it.
 fn own_constant(model: &mut Model, node: NodeId) -> Result<(), IrError> {
     let graph = &mut model.graph;
     let Some(value) = graph.sole_result(node).filter(|_| graph.node(node).is("Constant")) else {
@@ -58,7 +58,7 @@ fn own_operand(
     Ok(())
 }
 
-/// The last reader takes a constant with it, through its aliases.
+/// Removes a constant with its last reader, through its aliases.
 fn remove_unread(model: &mut Model, value: ValueId) -> Result<(), IrError> {
     let graph = &mut model.graph;
     if graph.is_read(value) {

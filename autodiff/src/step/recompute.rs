@@ -1,14 +1,15 @@
-//! Computes activations again in the backward pass, so that the step does not keep them.
+//! Recomputes activations in the backward pass, so that the step does not keep them.
 //!
-//! When a *trunk value* is made, it is the only value of the forward pass that later nodes still read. The part of the network
-//! between two trunk values is a piece, and neighbouring pieces make a *segment*. In all segments but the last, the backward pass
-//! computes the inner values that it reads again, from the trunk value x that the segment begins with; the step keeps x itself.
-//! With about √P segments of P pieces, the trunk values and the values inside a segment take about the same memory (\[Chen16\]).
+//! A *trunk value* is a value that, at the time it is computed, is the only value of the forward pass that later nodes
+//! still read. The part of the network between two trunk values is a piece, and neighbouring pieces form a *segment*.
+//! In all segments except the last, the backward pass recomputes the inner values that it reads. It starts from the
+//! trunk value x at the start of the segment; the step keeps x itself. With about √P segments for P pieces, the trunk
+//! values and the values inside a segment take about the same memory (\[Chen16\]).
 //!
-//! Before: `y = f(x)`, `ū = b(ȳ, y)`. After: `x′ = Where(c, x, x)`, `y′ = f(x′)`, `ū = b(ȳ, y′)`, c a truth value made of the gradient that
-//! enters the segment from behind and of the norms of the gradients of all parameters behind it. `Where` returns x for every c, even
-//! if a gradient is NaN, so y′ = y. Because c waits for those gradients, no runtime can merge y′ with y, or compute it before the
-//! segments behind no longer need their activations.
+//! Before: `y = f(x)`, `ū = b(ȳ, y)`. After: `x′ = Where(c, x, x)`, `y′ = f(x′)`, `ū = b(ȳ, y′)`. The truth value c is
+//! computed from the gradient that enters the segment from behind and from the norms of the gradients of all parameters
+//! behind it. `Where` returns x for every c, even if a gradient is NaN, so y′ = y. Because c waits for those gradients,
+//! no runtime can merge y′ with y, or compute y′ before the segments behind no longer need their activations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,28 +19,29 @@ use super::training_step::TrainingStep;
 use crate::emit::Emit;
 use crate::error::Result;
 
-/// The step keeps values that are smaller than the largest kept one divided by this, such as statistics of a batch.
+/// The step keeps values that are smaller than the largest kept value divided by this number, such as statistics of a
+/// batch.
 const SMALL: usize = 256;
 
 /// The result of [`TrainingStep::recompute`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recomputed {
-    /// Segments that are computed again.
+    /// The number of recomputed segments.
     pub segments: usize,
-    /// Nodes that are computed twice.
+    /// The number of nodes that are computed twice.
     pub nodes: usize,
-    /// Elements of the forward pass that the backward pass read before.
+    /// The number of elements of the forward pass that the backward pass read before.
     pub kept_before: usize,
-    /// Elements of the forward pass that are still kept for it.
+    /// The number of elements of the forward pass that the step still keeps for the backward pass.
     pub kept: usize,
 }
 
 impl TrainingStep {
-    /// Lets the backward pass compute activations of chosen segments again. The step then takes less memory, and at most the time of
-    /// one more forward pass. It computes the same; names and states do not change.
+    /// Makes the backward pass recompute the activations of chosen segments. The step then takes less memory, and at
+    /// most the time of one more forward pass. Its results, names and states do not change.
     ///
     /// # Errors
-    /// What the graph refuses.
+    /// Errors of the graph.
     pub fn recompute(&mut self) -> Result<Recomputed> {
         let plan = Plan::of(self)?;
         let segments = plan.segments();
@@ -47,7 +49,7 @@ impl TrainingStep {
         let mut emit = Emit::new(&mut self.model)?;
         emit.set_scope("recompute");
         let mut freed = 0;
-        // From the loss on: what enters a segment from behind is then in place.
+        // Go backwards from the loss, so that everything that enters a segment from behind is already in place.
         for segment in segments.iter().rev().skip(1) {
             let Some(mut twice) = Twice::of(&mut emit, &plan, segment)? else { continue };
             freed += twice.write(&mut emit)?;
@@ -63,18 +65,18 @@ impl TrainingStep {
 /// The forward pass from one trunk value to the next.
 #[derive(Clone, Debug, Default)]
 struct Piece {
-    /// Values made in it, the trunk value at its end not among them.
+    /// Values computed in the piece, except the trunk value at its end.
     inner: BTreeSet<ValueId>,
-    /// Those of them that the backward pass reads and that are not small.
+    /// The inner values that the backward pass reads and that are not small.
     kept: Vec<ValueId>,
-    /// Its place among the pieces; of a run of them that of the last.
+    /// The index of the piece. For a run of pieces, the index of the last one.
     last: usize,
-    /// The trunk value it ends with, and whether the backward pass reads it.
+    /// The trunk value at the end of the piece, and whether the backward pass reads it.
     end: Option<(ValueId, bool)>,
 }
 
 impl Piece {
-    /// Goes on with the piece behind.
+    /// Appends the next piece.
     fn extend(&mut self, next: &Self) {
         if let Some((end, is_read)) = self.end {
             self.inner.insert(end);
@@ -86,15 +88,15 @@ impl Piece {
     }
 }
 
-/// What is known of the step.
+/// What is known about the step.
 struct Plan {
     /// Nodes that outputs, loss and score depend on.
     forward: BTreeSet<NodeId>,
     /// Values of the forward pass that depend on the images, with their numbers of elements.
     sizes: BTreeMap<ValueId, usize>,
-    /// Values of no more elements stay kept.
+    /// Values with at most this number of elements stay kept.
     least: usize,
-    /// The piece that each of them is made in.
+    /// The index of the piece that computes each value.
     places: BTreeMap<ValueId, usize>,
     pieces: Vec<Piece>,
     /// The square of the norm of each parameter's gradient.
@@ -197,14 +199,14 @@ impl Plan {
         (self.pieces, self.places, self.least) = (pieces, places, least);
     }
 
-    /// Elements that segments keep, with the trunk values between them.
+    /// The number of elements that the segments keep, including the trunk values between them.
     fn kept(&self, segments: &[Piece]) -> usize {
         let ends = |it: &Piece| it.end.filter(|(_, is_read)| *is_read).map(|(end, _)| end);
         let all = segments.iter().flat_map(|it| it.kept.iter().copied().chain(ends(it)));
         all.map(|value| self.size(value)).sum()
     }
 
-    /// About √P runs of pieces that hold about equally much.
+    /// About √P runs of pieces, with about the same number of kept elements each.
     fn segments(&self) -> Vec<Piece> {
         let weigh = |piece: &Piece| piece.kept.iter().map(|v| self.size(*v)).sum::<usize>();
         let weights: Vec<usize> = self.pieces.iter().map(weigh).collect();
@@ -225,7 +227,7 @@ impl Plan {
     }
 }
 
-/// What the norm of all gradients is the root of the sum of.
+/// The squares whose sum is the square of the norm of all gradients.
 fn squares(step: &TrainingStep) -> Vec<ValueId> {
     let graph = &step.model.graph;
     let mut squares = Vec::new();
@@ -245,23 +247,23 @@ fn squares(step: &TrainingStep) -> Vec<ValueId> {
 struct Twice<'a> {
     plan: &'a Plan,
     segment: &'a Piece,
-    /// The first node of the backward pass that reads what is computed again.
+    /// The first node of the backward pass that reads a recomputed value.
     anchor: NodeId,
     /// A part of the gradient that enters the segment from behind.
     gradient: ValueId,
-    /// Squared norms of gradients of the parameters behind it.
+    /// The squared norms of the gradients of the parameters behind the segment.
     norms: Vec<ValueId>,
-    /// The truth value made of these.
+    /// The truth value computed from the gradient and the norms.
     condition: Option<ValueId>,
     /// All nodes in topological order.
     order: Vec<NodeId>,
-    /// Values computed again or held back, by those they equal.
+    /// Values that are recomputed or held back, by the values they equal.
     again: BTreeMap<ValueId, ValueId>,
     nodes: usize,
 }
 
 impl<'a> Twice<'a> {
-    /// `None` where there is nothing to compute again or no gradient to wait for.
+    /// Returns `None` if there is nothing to recompute or no gradient to wait for.
     fn of(emit: &mut Emit<'_>, plan: &'a Plan, segment: &'a Piece) -> Result<Option<Self>> {
         let graph = emit.graph();
         let order = order::topological(graph)?;
@@ -269,7 +271,7 @@ impl<'a> Twice<'a> {
         let reads = |node: NodeId, values: &dyn Fn(ValueId) -> bool| {
             graph.operands(node).into_iter().flatten().any(values)
         };
-        // What follows from nodes that read these values, in the backward pass.
+        // The nodes of the backward pass that read these values, directly or through other nodes, and their results.
         let following = |is_read: &dyn Fn(ValueId) -> bool| {
             let (mut nodes, mut values) = (Vec::new(), BTreeSet::new());
             for node in order.iter().copied().filter(is_backward) {
@@ -292,7 +294,8 @@ impl<'a> Twice<'a> {
         Ok(Some(Self { plan, segment, anchor, gradient, norms, condition, order, again, nodes }))
     }
 
-    /// Writes the second computation and lets the backward pass read it; gives the elements that need not be kept.
+    /// Writes the recomputation and makes the backward pass read it. Returns the number of elements that need not be
+    /// kept.
     fn write(&mut self, emit: &mut Emit<'_>) -> Result<usize> {
         emit.set_anchor(self.anchor);
         let nodes = self.cone(emit.graph());
@@ -321,7 +324,7 @@ impl<'a> Twice<'a> {
         Ok(freed)
     }
 
-    /// The nodes that make what the backward pass reads out of what stays kept, in topological order.
+    /// The nodes that compute the values that the backward pass reads from the kept values, in topological order.
     fn cone(&self, graph: &Graph) -> Vec<NodeId> {
         let mut nodes = BTreeSet::new();
         let mut pending = self.segment.kept.clone();
@@ -336,7 +339,7 @@ impl<'a> Twice<'a> {
         self.order.iter().copied().filter(|node| nodes.contains(node)).collect()
     }
 
-    /// What the second computation reads in place of a value: weights and small values as they are.
+    /// The value that the recomputation reads in place of a value. Weights and small values stay as they are.
     fn operand(&mut self, emit: &mut Emit<'_>, value: ValueId) -> Result<ValueId> {
         if let Some(again) = self.again.get(&value) {
             return Ok(*again);
@@ -350,7 +353,7 @@ impl<'a> Twice<'a> {
         Ok(held)
     }
 
-    /// Whether the first element of the gradient or one of the norms is NaN, `[]`.
+    /// Whether the first element of the gradient or one of the norms is NaN, as a truth value `[]`.
     fn condition(&mut self, emit: &mut Emit<'_>) -> Result<ValueId> {
         if let Some(condition) = self.condition {
             return Ok(condition);

@@ -1,9 +1,9 @@
-//! A factor s on the loss. It keeps the digits of small gradients in f16. The step leaves an update out when s was too large
+//! A factor s on the loss. It keeps the digits of small gradients in f16. The step skips an update when s was too large
 //! (\[Micikevicius18\] sec. 3.2).
 //!
-//! The backward pass starts from s in place of 1, and every gradient is multiplied by 1/s (exact: s is a power of 2). If the norm of all
-//! gradients is not finite, every state keeps its value and s becomes s/2, but not less than 1. After [`PATIENCE`] good batches in a row it
-//! becomes 2·s. s and the number of good batches are states.
+//! The backward pass starts from s in place of 1, and every gradient is multiplied by 1/s (exact: s is a power of 2).
+//! If the norm of all gradients is not finite, every state keeps its value and s becomes s/2, but not less than 1.
+//! After [`PATIENCE`] good batches in a row, s becomes 2·s. s and the number of good batches are states.
 
 use updp_ir::{DataType, Tensor, TensorType, ValueId};
 
@@ -12,21 +12,21 @@ use super::state::{State, StateKind};
 use crate::emit::Emit;
 use crate::error::Result;
 
-/// s before the first step.
+/// The value of s before the first step.
 const FIRST: f32 = 65_536.0;
 
-/// The largest s.
+/// The upper limit of s.
 const MOST: f64 = 16_777_216.0;
 
-/// Good batches after which s is doubled.
+/// The number of good batches after which s is doubled.
 const PATIENCE: f64 = 2000.0;
 
-/// The states of the scale, graph inputs f32 `[]`.
+/// The states of the scale. They are graph inputs, f32 `[]`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
     /// s.
     pub value: ValueId,
-    /// Good batches since s was changed.
+    /// The number of good batches since s last changed.
     good: ValueId,
 }
 
@@ -49,7 +49,7 @@ impl Scale {
         Ok(())
     }
 
-    /// The next s and number of good batches.
+    /// Writes the next s and the next number of good batches.
     pub fn next(&self, update: &mut Update<'_, '_>, is_bad: ValueId) -> Result<()> {
         let emit = &mut *update.emit;
         emit.set_scope("scale");

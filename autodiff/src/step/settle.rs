@@ -1,4 +1,4 @@
-//! Putting trained tensors back into the network they came from.
+//! Puts trained tensors back into the network that the step was built from.
 
 use indexmap::IndexMap;
 use updp_ir::{Model, Tensor};
@@ -11,20 +11,21 @@ use crate::error::{AutodiffError, Result};
 /// Which tensors a settled network gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// Parameters and running statistics as they are.
+    /// The current parameters and running statistics.
     Current,
     /// Their moving averages.
     Average,
 }
 
 impl TrainingStep {
-    /// The network this step was built from with trained tensors in place of its own, under their names.
+    /// Returns the network that this step was built from, with trained tensors in place of its own, under the same
+    /// names.
     ///
-    /// `states` holds tensors by the names of the step's inputs. A parameter that it lacks keeps its tensor. The network must be
-    /// the one that the step was built from, read again.
+    /// `states` maps the names of the step's inputs to tensors. A parameter that is not in `states` keeps its tensor.
+    /// The network must be the one that the step was built from, read again.
     ///
     /// # Errors
-    /// T0309 for a tensor of another type or dims, or a network without the initializer.
+    /// T0309 for a tensor of another type or other dims, or a network without the initializer.
     pub fn settle(
         &self,
         mut network: Model,

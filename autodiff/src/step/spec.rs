@@ -1,8 +1,8 @@
-//! What a training step minimizes, and how.
+//! The objective of a training step and its optimizer settings.
 
 use crate::error::{AutodiffError, Result};
 
-/// What is minimized: a mean over the images of the batch.
+/// The quantity to minimize: a mean over the images of the batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Objective {
@@ -11,7 +11,7 @@ pub enum Objective {
         /// s of t′ = (1 − s)·t + s / classes, in `[0, 1)`.
         smoothing: f64,
     },
-    /// \[KD\]: T²·KL(softmax(u/T) ‖ softmax(z/T)) with the class scores u of a teacher.
+    /// \[KD\]: T²·KL(softmax(u/T) ‖ softmax(z/T)) where u are the class scores of a teacher.
     Teacher {
         /// T, above 0.
         temperature: f64,
@@ -25,33 +25,34 @@ pub enum Objective {
         /// Weight of the teacher, in `[0, 1]`.
         weight: f64,
     },
-    /// The distance of every float output to that of a teacher, summed over the outputs: for models without class scores.
+    /// The distance of every float output from the same output of a teacher, summed over the outputs. For models
+    /// without class scores.
     Outputs(Distance),
 }
 
-/// How far two outputs are apart, per image.
+/// The distance between two outputs, per image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Distance {
-    /// Mean of (y − u)² over the elements.
+    /// The mean of (y − u)² over the elements.
     MeanSquare,
-    /// 1 − y·u / (‖y‖·‖u‖) of all elements of an image.
+    /// 1 − y·u / (‖y‖·‖u‖) over all elements of an image.
     Cosine,
 }
 
-/// The rule that turns gradients into better parameters; as in PyTorch.
+/// The rule that turns gradients into better parameters, as in PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub enum Optimizer {
-    /// d = g + decay·p, m ← μ·m + d, p ← p − rate·m; with Nesterov p ← p − rate·(d + μ·m).
+    /// d = g + decay·p, m ← μ·m + d, p ← p − rate·m. With Nesterov, p ← p − rate·(d + μ·m).
     Sgd {
-        /// μ in `[0, 1)`; 0 keeps no moment.
+        /// μ in `[0, 1)`. The step keeps no moment for 0.
         momentum: f64,
-        /// Whether the step looks ahead.
+        /// Whether the step uses Nesterov momentum.
         nesterov: bool,
     },
-    /// \[AdamW\]: p ← (1 − rate·decay)·p, m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²,
-    /// p ← p − rate·m/(1 − β₁ᵗ) / (√(v/(1 − β₂ᵗ)) + ε), t counted from 1.
+    /// \[AdamW\]: p ← (1 − rate·decay)·p, m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g², p ← p − rate·m/(1 − β₁ᵗ) /
+    /// (√(v/(1 − β₂ᵗ)) + ε), with t counted from 1.
     AdamW {
         /// β₁ in `[0, 1)`.
         beta1: f64,
@@ -62,33 +63,33 @@ pub enum Optimizer {
     },
 }
 
-/// A training step.
+/// The settings of a training step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepSpec {
-    /// What is minimized.
+    /// The quantity to minimize.
     pub objective: Objective,
-    /// How.
+    /// The optimizer.
     pub optimizer: Optimizer,
-    /// Decay of parameters with more than one axis longer than 1; scales, shifts and biases have none.
+    /// The weight decay of parameters with more than one axis longer than 1. Scales, shifts and biases have none.
     pub weight_decay: f64,
-    /// Gradients whose common norm is larger are scaled down to it.
+    /// The upper limit of the common norm of the gradients. Gradients with a larger norm are scaled down to it.
     pub clip_norm: Option<f64>,
-    /// Share of a batch in the running statistics of BatchNormalizations, which then take those of the batch;
-    /// `None` leaves them as they are and differentiates the inference form.
+    /// The weight of a batch in the running statistics of BatchNormalizations, which then use the statistics of the
+    /// batch. `None` leaves the running statistics unchanged and differentiates the inference form.
     pub batch_norm_momentum: Option<f64>,
-    /// d of the averages e ← d·e + (1 − d)·p that are kept of parameters and running statistics.
+    /// d of the averages e ← d·e + (1 − d)·p of parameters and running statistics.
     pub average: Option<f64>,
-    /// Whether several batches may make one update: the step gets the inputs `apply` and `share`.
+    /// Whether several batches may make one update. The step then gets the inputs `apply` and `share`.
     pub accumulates: bool,
-    /// Whether the loss is scaled, and updates left out whose gradients are not finite, as f16 needs it.
+    /// Whether the loss is scaled and updates with gradients that are not finite are skipped. f16 needs this.
     pub scales_loss: bool,
-    /// Names of initializers that stay as they are, as [`super::State::source`] gives them; the running statistics of a BatchNormalization named here stay
-    /// in use.
+    /// Names of initializers that do not change, as [`super::State::source`] gives them. A BatchNormalization whose
+    /// running statistics are named here continues to use them.
     pub frozen: Vec<String>,
 }
 
 impl StepSpec {
-    /// SGD with Nesterov momentum 0.9 on labels, batch statistics with momentum 0.1, nothing else.
+    /// SGD with Nesterov momentum 0.9 on labels, and batch statistics with momentum 0.1. Everything else is off.
     #[must_use]
     pub fn new(objective: Objective) -> Self {
         Self {
@@ -111,10 +112,10 @@ impl StepSpec {
         self
     }
 
-    /// Every number is in its range.
+    /// Checks that every number is in its range.
     ///
     /// # Errors
-    /// T0310 with the first that is not.
+    /// T0310 with the first number that is out of range.
     pub fn validate(&self) -> Result<()> {
         let unit = |setting, value: f64| {
             let is_good = (0.0..1.0).contains(&value);

@@ -1,11 +1,12 @@
-//! Operators that MIGraphX or opset 19 does not have, in operators that both have.
+//! Rewrites operators that MIGraphX or opset 19 does not have to operators that both have.
 //!
-//! - `Gelu` → x·½·(1 + erf(x/√2)), or the tanh form it approximates.
+//! - `Gelu` → x·½·(1 + erf(x/√2)), or the tanh form if the node asks for the approximation.
 //! - `Mish` → x·tanh(softplus x), `Swish` → x·sigmoid(α·x).
-//! - `Attention` of four axes → softmax(s·Q·Kᵀ + M)·V.
-//! - `GroupNormalization` of opset 21 on, γ and β [C] → x̂ from means over the channels of a group and space, x̂ ⊙ γ + β.
-//! - `ConvTranspose` with `output_padding` p, which it fills with zeros → as much of p as the padding e at the end allows is
-//!   padding that is not cut off, e − min(p, e); behind the rest lies nothing but the bias.
+//! - `Attention` with four axes → softmax(s·Q·Kᵀ + M)·V.
+//! - `GroupNormalization` from opset 21 on, γ and β [C] → x̂ from means over the channels of a group and space, x̂ ⊙ γ
+//!   + β.
+//! - `ConvTranspose` with `output_padding` p, which MIGraphX fills with zeros → less padding is cut off at the end: e −
+//!   min(p, e) in place of e. The rest of p contains only the bias.
 //! - `Reshape` to sizes without 0 → the same without `allowzero`.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
@@ -15,7 +16,7 @@ use updp_ir::{Model, Node, NodeId, ValueId, view};
 use crate::emit::Emit;
 use crate::error::Result;
 
-/// Rewrites all of them; gives how many nodes.
+/// Rewrites all of them. Returns the number of rewritten nodes.
 pub(super) fn rewrite(model: &mut Model) -> Result<usize> {
     let nodes: Vec<NodeId> = model.graph.nodes();
     let is_standard: Vec<bool> =
@@ -86,7 +87,7 @@ fn swish(emit: &mut Emit<'_>, node: NodeId) -> Result<Option<ValueId>> {
     Ok(Some(emit.mul(x, share)?))
 }
 
-/// The form without cache, cap and causal mask; `None` for others.
+/// The form without cache, cap and causal mask. `None` for other forms.
 fn attention(emit: &mut Emit<'_>, node: NodeId) -> Result<Option<ValueId>> {
     let operands = emit.graph().operands(node);
     let [Some(q), Some(k), Some(v), ref rest @ ..] = operands[..] else { return Ok(None) };
@@ -153,7 +154,7 @@ fn group_normalization(emit: &mut Emit<'_>, node: NodeId) -> Result<Option<Value
     Ok(Some(emit.add(scaled, shift)?))
 }
 
-/// `None` where there is no `output_padding`, or paddings that it is not clear what they are.
+/// `None` if there is no `output_padding`, or if the paddings are not clear.
 fn conv_transpose(emit: &mut Emit<'_>, node: NodeId) -> Result<Option<ValueId>> {
     let Some(conv) = view::ConvTranspose::of(emit.graph(), node) else { return Ok(None) };
     let read = emit.graph().node(node);

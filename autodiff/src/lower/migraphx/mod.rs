@@ -1,8 +1,10 @@
-//! A step in operators that MIGraphX documents: of opset 19 or older, shapes, axes and bounds known before it runs.
+//! Restricts a step to operators that MIGraphX documents: of opset 19 or older, with shapes, axes and bounds known
+//! before it runs.
 //!
-//! What it has in another form is rewritten (`forms.rs`), operands that it wants constant and that are computed from constants
-//! alone become initializers, a newer opset is lowered where every operator means the same in [`table::NEWEST`]. What is left is held
-//! against the table (`table.rs`), so nothing that the table does not have goes through.
+//! Operators that MIGraphX has in another form are rewritten (`forms.rs`). Operands that must be constant and are
+//! computed from constants alone become initializers. A newer opset is lowered if every operator means the same in
+//! [`table::NEWEST`]. Then every node is checked against the table (`table.rs`), so nothing passes that is not in the
+//! table.
 
 mod forms;
 mod table;
@@ -13,7 +15,8 @@ use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
 use table::{NAME, NEWEST};
 
-/// Rewrites, lowers the opset and checks; gives how many nodes were replaced, the opset counting as one.
+/// Rewrites the model, lowers the opset and checks the result. Returns the number of replaced nodes; the opset counts
+/// as one.
 pub(super) fn lower(model: &mut Model) -> Result<usize> {
     let mut replaced = forms::rewrite(model)? + fold(model)?;
     let opset = model.opset("").unwrap_or(0);
@@ -26,10 +29,10 @@ pub(super) fn lower(model: &mut Model) -> Result<usize> {
     Ok(replaced)
 }
 
-/// Every node against what is documented.
+/// Checks every node against the documentation.
 ///
 /// # Errors
-/// T0311 with the first that is not.
+/// T0311 with the first node that is not documented.
 pub(super) fn check(model: &Model) -> Result<()> {
     let opset = model.opset("").unwrap_or(0);
     if opset > NEWEST {
@@ -41,7 +44,8 @@ pub(super) fn check(model: &Model) -> Result<()> {
     table::check(model, opset)
 }
 
-/// Operands that have to be constants and follow from constants become initializers; gives at how many nodes.
+/// Turns operands that must be constants and follow from constants into initializers. Returns the number of changed
+/// nodes.
 fn fold(model: &mut Model) -> Result<usize> {
     let nodes = model.graph.nodes();
     let mut emit = Emit::new(model)?;

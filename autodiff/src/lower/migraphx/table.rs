@@ -1,23 +1,23 @@
-//! What MIGraphX documents of operators that steps may hold.
+//! The operators that a step may contain according to MIGraphX's documentation.
 //!
-//! Sources: MIGraphX documentation, `onnx_operators`, Operator Support Matrix (operators of opset 19 and older, with remarks); ONNX
-//! 1.23 Changelog.md for what changed after opset 19.
+//! Sources: MIGraphX documentation, `onnx_operators`, Operator Support Matrix (operators of opset 19 and older, with
+//! remarks); ONNX 1.23 Changelog.md for the changes after opset 19.
 
 use updp_ir::infer::Shapes;
 use updp_ir::{DataType, Model, Node, NodeId, view};
 
 use crate::error::{AutodiffError, Result};
 
-/// The newest opset it documents: MIGraphX `onnx_operators`, operators up to opset 19.
+/// The newest opset that MIGraphX documents: `onnx_operators`, operators up to opset 19.
 pub(super) const NEWEST: i64 = 19;
 
-/// The newest opset whose operators were compared with those of [`NEWEST`]: ONNX 1.23, Changelog.md.
+/// The newest opset whose operators were compared with the operators of [`NEWEST`]: ONNX 1.23, Changelog.md.
 const COMPARED: i64 = 28;
 
-/// The target as messages name it.
+/// The name of the target in messages.
 pub(super) const NAME: &str = "MIGraphX";
 
-/// Operators with the operands that have to be constants, in alphabetical order; none of them has bodies.
+/// Operators with the operands that must be constants, in alphabetical order. None of them has bodies.
 const OPERATORS: &[(&str, &[usize])] = &[
     ("Abs", &[]),
     ("Acos", &[]),
@@ -140,7 +140,7 @@ const OPERATORS: &[(&str, &[usize])] = &[
     ("Xor", &[]),
 ];
 
-/// Types of elements it lists.
+/// The element types that MIGraphX lists.
 const DTYPES: [DataType; 12] = [
     DataType::Bool,
     DataType::Uint8,
@@ -156,17 +156,18 @@ const DTYPES: [DataType; 12] = [
     DataType::Double,
 ];
 
-/// Operands of an operator that have to be constants.
+/// The operands of an operator that must be constants.
 pub(super) fn constant_slots(op: &str) -> &'static [usize] {
     let at = OPERATORS.binary_search_by(|(name, _)| (*name).cmp(op));
     at.map_or(&[], |at| OPERATORS[at].1)
 }
 
-/// Whether every node of a model of a newer opset means the same in [`NEWEST`]: all operators of the table do for the types of
-/// the table, but for windows that begin in the padding behind an image, an order of `SpaceToDepth` that came later, and the largest of truth values.
+/// Checks that every node of a model of a newer opset means the same in [`NEWEST`]. All operators of the table do for
+/// the types of the table, with three exceptions: windows that begin in the padding behind an image, an order of
+/// `SpaceToDepth` that came later, and the maximum of truth values.
 ///
 /// # Errors
-/// T0311 with the first that does not.
+/// T0311 with the first node that does not.
 pub(super) fn same_in_newest(model: &Model, opset: i64) -> Result<()> {
     let shapes = Shapes::infer(&model.graph, opset);
     let is_bool = |id| {
@@ -192,10 +193,10 @@ pub(super) fn same_in_newest(model: &Model, opset: i64) -> Result<()> {
     Ok(())
 }
 
-/// Every node against the table.
+/// Checks every node against the table.
 ///
 /// # Errors
-/// T0311 with the first that is not in it.
+/// T0311 with the first node that is not in the table.
 pub(super) fn check(model: &Model, opset: i64) -> Result<()> {
     let shapes = Shapes::infer(&model.graph, opset);
     for id in model.graph.nodes() {
@@ -206,7 +207,7 @@ pub(super) fn check(model: &Model, opset: i64) -> Result<()> {
     Ok(())
 }
 
-/// What speaks against a node.
+/// The reason why a node is not supported, if there is one.
 fn against(model: &Model, shapes: &Shapes, id: NodeId) -> Option<String> {
     let graph = &model.graph;
     let node = graph.node(id);
@@ -239,12 +240,12 @@ fn against(model: &Model, shapes: &Shapes, id: NodeId) -> Option<String> {
     attributes(node, second.as_deref())
 }
 
-/// Operators of which other results than the first are not there or mean training.
+/// Operators whose results after the first do not exist or mean training.
 fn gives_one(op: &str) -> bool {
     matches!(op, "BatchNormalization" | "Dropout" | "LayerNormalization" | "MaxPool")
 }
 
-/// What speaks against attributes; `second` are the dims of operand 1.
+/// The reason why the attributes of a node are not supported, if there is one. `second` are the dims of operand 1.
 fn attributes(node: &Node, second: Option<&[usize]>) -> Option<String> {
     let int = |name: &str| node.int(name).unwrap_or(0);
     let text = |name: &str, fits: &[&str]| {
