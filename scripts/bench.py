@@ -11,8 +11,8 @@ Runtime once; an output that does not load counts as a failure.
 
 `--large DIR` also makes a 2.4 GB model with external data (four MatMuls, a Relu after each so that they stay four) and
 `--chain DIR` a series of Conv-BatchNormalization-Relu chains up to 20,000 nodes; both are deleted afterwards.
-The script uses tools that are installed beside this Python interpreter (scripts/requirements-bench.txt). It reports a missing
-tool by name and leaves it out.
+The script uses tools that are installed beside this Python interpreter (scripts/requirements-bench.txt). It reports a
+missing tool by name and leaves it out.
 """
 
 from __future__ import annotations

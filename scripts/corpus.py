@@ -421,7 +421,7 @@ def brief(error: BaseException) -> str:
 
 
 def verify(original: Path, output: Path, report_stage: Any) -> Verdict:
-    """Compare two model files; `report_stage` gets the name of each stage before it runs."""
+    """Compare two model files. `report_stage` gets each stage before it runs, in case it never returns."""
     report_stage("reading the original")
     try:
         before = onnx.load(original, load_external_data=False)

@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/models_check.py target/release/updp-compile ../shared/models [--flags "--merge all"]
 
-`exported/`: the compiled model must give the output of the exporter's own framework (`manifest.json`) for the recorded input. A
-model without such an output (training form) must come back equal in every field, or be refused with an `error[...]` line.
+`exported/`: the compiled model must give the output of the exporter's own framework (`manifest.json`) for the recorded
+input. A model without such an output (training form) must come back equal in every field, or be refused with an `error[...]` line.
 `trained/`: the compiled model must give the output of the original in ONNX Runtime, on 3 random inputs.
 Limit: 1e-5 of the largest reference value. ONNX Runtime runs with its graph optimizer off. Exit status 1 on any failure.
 Needs scripts/requirements-check.txt.
