@@ -73,8 +73,8 @@ pub struct PruneReport {
     pub compiled: CompileReport,
 }
 
-/// Prunes a model with images and recovers its accuracy. Then merges the pruned blocks, verifies the merge and writes the
-/// result.
+/// Prunes a model with images and recovers its accuracy. Then merges the pruned blocks, verifies the merge and writes
+/// the result.
 ///
 /// Returns `None` if the options end the work after an earlier stage. A missed goal is not an error:
 /// [`PruneReport::pruned`] names it, and the best network found is written.

@@ -1,5 +1,5 @@
-//! The outcome of pruning as a page: one self-contained HTML file with charts, for wide and narrow screens, in light and
-//! dark mode.
+//! The outcome of pruning as a page: one self-contained HTML file with charts, for wide and narrow screens, in light
+//! and dark mode.
 //!
 //! The code here computes what the page shows; the HTML is in `templates/`, where every value is escaped.
 
