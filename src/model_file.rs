@@ -11,7 +11,7 @@ use updp_ir::{ExternalRef, IrError, Model};
 
 use crate::error::CliError;
 
-/// A model and where it came from.
+/// A model and its source.
 #[derive(Debug)]
 pub struct ModelFile {
     /// The bytes that the model was read from.

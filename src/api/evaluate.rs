@@ -77,7 +77,7 @@ pub struct ModelScore {
 /// One class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassScore {
-    /// Its name, or its number where it has none.
+    /// Its name, or its number if it has no name.
     pub name: String,
     /// Number of its images.
     pub images: usize,
