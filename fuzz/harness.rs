@@ -1,6 +1,7 @@
-//! What the fuzz targets hold of any bytes; `tests/it/fuzz_replay.rs` runs the same on the files in `fixtures/fuzz`.
+//! The properties that the fuzz targets check for any bytes. `tests/it/fuzz_replay.rs` checks the same properties for
+//! the files in `fixtures/fuzz`.
 //!
-//! Each function panics when a promise is broken and returns when the bytes are refused.
+//! Each function panics if a property is violated, and returns if the bytes are refused.
 
 #![allow(dead_code, reason = "every target uses one function")]
 
@@ -18,7 +19,7 @@ fn write(model: &Model) -> Option<Vec<u8>> {
     Some(model.encode(&DataPlacement::Inline).ok()?.model_to_bytes().to_vec())
 }
 
-/// What is read can be written, and what was written reads as the same bytes again.
+/// A model that can be read can also be written, and the written bytes read as the same bytes again.
 pub fn decode(bytes: &[u8]) {
     let Ok(model) = read(bytes) else { return };
     let Some(first) = write(&model) else { return };
@@ -27,7 +28,7 @@ pub fn decode(bytes: &[u8]) {
     assert!(first == second, "writing is not stable");
 }
 
-/// Whatever is read has been validated: it can be inferred, shown and ordered.
+/// Every model that can be read is valid: its shapes can be inferred, and it can be shown and ordered.
 pub fn validate(bytes: &[u8]) {
     let Ok(model) = read(bytes) else { return };
     model.validate().expect("what is read is valid");
@@ -37,7 +38,7 @@ pub fn validate(bytes: &[u8]) {
     order::topological(&model.graph).expect("a valid graph has an order");
 }
 
-/// A valid model compiles to a valid model, and there is nothing left to do on it.
+/// A valid model compiles to a valid model, and compiling that model again changes nothing.
 pub fn compile(bytes: &[u8]) {
     for merge_all in [false, true] {
         let Ok(mut model) = read(bytes) else { return };
@@ -51,7 +52,7 @@ pub fn compile(bytes: &[u8]) {
     }
 }
 
-/// Every block of a valid model is pruned to a valid model that compiles, or refused.
+/// Every block of a valid model is either refused or pruned to a valid model that compiles.
 pub fn prune(bytes: &[u8]) {
     for form in Form::ALL {
         for shrink in [Shrink::Auto, Shrink::None] {

@@ -3,15 +3,16 @@
     .venv/bin/python scripts/bench.py target/release/updp-compile --models target/zoo [--runs 5] [--flags "..."]
         [--large DIR] [--chain DIR]
 
-Every model is compiled by each tool in turn (A B C A B C ...), `--runs` times after one warm-up; medians are printed. Peak
-memory is the kernel's `ru_maxrss` of the process, which counts the pages of mapped files too; the anonymous part ("above
-the page cache") is sampled every 2 ms in one more run that is not timed. This process stays small, because a child's
-`ru_maxrss` starts at its parent's size (about 20 MiB here): smaller peaks cannot be seen. Every output is loaded into ONNX
-Runtime once; one that does not load counts as a failure.
+The tools compile every model in turn (A B C A B C ...), `--runs` times after one warm-up; medians are printed. Peak memory
+is the kernel's `ru_maxrss` of the process, which also counts the pages of mapped files. The anonymous part ("above the page
+cache") is sampled every 2 ms in another run, which is not timed. This process stays small, because a child's `ru_maxrss`
+starts at the size of its parent (about 20 MiB here): smaller peaks are not visible. Every output is loaded into ONNX
+Runtime once; an output that does not load counts as a failure.
 
 `--large DIR` also makes a 2.4 GB model with external data (four MatMuls, a Relu after each so that they stay four) and
 `--chain DIR` a series of Conv-BatchNormalization-Relu chains up to 20,000 nodes; both are deleted afterwards.
-Tools that lie beside this Python interpreter are used (scripts/requirements-bench.txt); a missing one is left out by name.
+The script uses tools that are installed beside this Python interpreter (scripts/requirements-bench.txt). It reports a
+missing tool by name and leaves it out.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Run:
 
 @dataclasses.dataclass
 class Row:
-    """What one tool did with one model."""
+    """The result of one tool for one model."""
 
     runs: list[Run]
     anonymous_bytes: int
@@ -79,7 +80,7 @@ class Row:
 
 
 def start(command: list[str]) -> subprocess.Popen[bytes]:
-    """Start a tool without its output; it gets a process group of its own."""
+    """Start a tool without its output; the tool gets its own process group."""
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
 
@@ -128,19 +129,19 @@ def anonymous_peak(command: list[str]) -> int:
 
 
 def written_bytes(folder: Path) -> int:
-    """Size of everything a tool wrote."""
+    """Total size of the files that a tool wrote."""
     return sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
 
 
 def does_load(model: Path) -> bool:
-    """Whether ONNX Runtime can make a session of a file, tried in a child process."""
+    """Whether ONNX Runtime can create a session from a file; a child process tries it."""
     quiet = subprocess.DEVNULL
     command = [sys.executable, __file__, "--load", str(model)]
     return subprocess.run(command, stdout=quiet, stderr=quiet, check=False).returncode == 0
 
 
 def compare(commands: dict[str, list[str]], model: Path, scratch: Path, runs: dict[str, int], warm_up: bool) -> dict[str, Row]:
-    """Run all tools on a model, interleaved; `runs` says how often each."""
+    """Run all tools on a model, interleaved; each tool runs `runs` times."""
     collected: dict[str, list[Run]] = {name: [] for name in commands}
     outputs = {name: scratch / name.replace(" ", "") for name in commands}
     rounds = max(runs.values()) + int(warm_up)
@@ -151,7 +152,7 @@ def compare(commands: dict[str, list[str]], model: Path, scratch: Path, runs: di
                 continue
             shutil.rmtree(outputs[name], ignore_errors=True)
             outputs[name].mkdir(parents=True)
-            os.sync()  # what was written before must not slow this run down
+            os.sync()  # earlier writes must not slow this run down
             run = timed(fill(command, model, outputs[name]))
             if measured >= 0:
                 collected[name].append(run)
@@ -175,7 +176,7 @@ def fill(command: list[str], model: Path, folder: Path) -> list[str]:
 
 
 def tool_commands(binary: Path, flags: list[str]) -> dict[str, list[str]]:
-    """Command templates of the tools that are installed; ours is first."""
+    """Command templates of the installed tools; this project's compiler comes first."""
     ours = [str(binary), "{model}", "-o", "{output}", *flags]
     commands = {OURS: [*ours, "--no-verify"], f"{OURS} + verify": ours}
     for name, more in (("onnxslim", []), ("onnxsim", []), ("onnxsim --no-certify", ["--no-certify"])):
@@ -261,7 +262,7 @@ def generate(kind: str, target: Path, nodes: int = 0) -> None:
 
 
 def bench_large(commands: dict[str, list[str]], folder: Path, runs: int, scratch: Path) -> None:
-    """The model with 2.4 GB of external data: ours and a plain copy (the floor) several times, the others once."""
+    """The model with 2.4 GB of external data: this compiler and a plain copy (the lower bound) run several times, the others once."""
     folder = Path(tempfile.mkdtemp(prefix="large-", dir=folder))
     try:
         print("writing the 2.4 GB model …", file=sys.stderr)
@@ -371,7 +372,7 @@ def write_graph(nodes: list, weights: list, source: str, shape: list, result: st
 
 
 def print_versions(binary: Path) -> None:
-    """The command line, and what was compared where."""
+    """The command line, the compared versions and the machine."""
     ours = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout.strip() or "unknown version"
     versions = []
     for package in ("onnxslim", "onnxsim", "onnx", "onnxruntime"):

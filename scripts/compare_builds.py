@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compares what two builds write: exact compilation of every model below some folders, and pruning with a latency table.
+"""Compares the files that two builds write: exact compilation of every model below some folders, and pruning with a latency table.
 
     scripts/compare_builds.py OLD NEW MODELS... [--prune MODEL DATA PREPROCESS OPTIONS]...
 
-OLD and NEW are two updp-compile programs. Each model is compiled by both, without verification, and the files are compared byte
-by byte; so are exit codes. With --prune, OLD first measures a latency table; then both prune with a copy of that table, the same
+OLD and NEW are two updp-compile programs. Both compile each model without verification. The files are compared byte
+by byte, and so are the exit codes. With --prune, OLD first measures a latency table; then both prune with a copy of that table, the same
 threads and the same seed, and the written files are compared. Ends with 1 when anything differs.
 """
 
@@ -37,7 +37,7 @@ def same_files(first, second):
 
 
 def compare(programs, folder, arguments):
-    """Runs both programs with `-o FOLDER/<program>/out.onnx`; how they differ, or None."""
+    """Runs both programs with `-o FOLDER/<program>/out.onnx`; returns their difference, or None."""
     folders, codes, texts = [], [], []
     for at, program in enumerate(programs):
         own = folder / str(at)

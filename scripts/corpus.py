@@ -1,4 +1,4 @@
-"""Differential run over foreign models: does the compiler keep what every one of them computes?
+"""Differential run over foreign models: does the compiler preserve the outputs of each model?
 
     .venv/bin/python scripts/corpus.py target/release/updp-compile DIR... [--onnx-backend] [--jobs 2] [--timeout 60]
         [--flags "--merge all"] [--report out.json] [--list CLASS]
@@ -11,17 +11,17 @@ Every `.onnx` file below the folders is compiled with `BINARY MODEL -o OUT` and 
                   original, or the original is not deterministic
     refused       exit 2..8 with a line `error[...]` on stderr and no output file
 
-    MISMATCH      outputs differ, or the output does not run where the original does
+    MISMATCH      outputs differ, or the output does not run although the original does
     SIGNATURE     inputs, outputs (names, types, shapes, order), opset imports or IR version changed
     CRASH         signal, panic, exit 1 or 101, a refusal without its error line, or an exit 0 without its output
     HANG          longer than --timeout
     UNSTABLE      a second run, or the output compiled again, gives other bytes
 
 The classes in capitals make the exit status 1. `--onnx-backend` adds the backend tests of the installed `onnx` package:
-the models it ships and the node tests it generates. Where `test_data_set_*/input_*.pb` lie beside a model they are the
-inputs; otherwise inputs are drawn by declared type and shape, with two batch sizes when the batch is symbolic, and
-overridable initializers are overridden once. Limits: max|delta| / max|reference| <= 1e-4 (2e-2 where f16 or bf16 take part);
-integers, booleans and strings exactly. ONNX Runtime works in child processes, so that a crash there is one model's result.
+the models it ships and the node tests it generates. If `test_data_set_*/input_*.pb` are beside a model, they are the
+inputs. Otherwise inputs are drawn by declared type and shape, with two batch sizes if the batch is symbolic, and
+overridable initializers are overridden once. Limits: max|delta| / max|reference| <= 1e-4 (2e-2 if f16 or bf16 are used);
+integers, booleans and strings exactly. ONNX Runtime works in child processes, so that a crash affects only one model.
 Needs scripts/requirements-check.txt.
 """
 
@@ -77,7 +77,7 @@ class Unsupported(Exception):
 
 @dataclasses.dataclass
 class Verdict:
-    """What came of one model."""
+    """The result for one model."""
 
     label: str
     detail: str = ""
@@ -107,7 +107,7 @@ def describe(value: onnx.ValueInfoProto) -> str:
 
 
 def signature_change(before: onnx.ModelProto, after: onnx.ModelProto) -> str | None:
-    """Say what changed in what callers see, or None.
+    """Describe the change in the interface of the model, or return None.
 
     Below IR 4 every initializer is also listed as an input. Those listings follow their initializers: they may vanish,
     change shape or be new, but nothing new may appear that a caller would have to feed, and what stays keeps its order.
@@ -302,7 +302,7 @@ class Session:
 
 
 class ReferenceSession:
-    """The reference evaluator of the `onnx` package, for models that ONNX Runtime does not take."""
+    """The reference evaluator of the `onnx` package, for models that ONNX Runtime does not accept."""
 
     name = "reference evaluator"
 
@@ -415,13 +415,13 @@ def references(
 
 
 def brief(error: BaseException) -> str:
-    """First line of an exception, cut to what fits a table."""
+    """First line of an exception, cut to fit into a table."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:200]
 
 
 def verify(original: Path, output: Path, report_stage: Any) -> Verdict:
-    """Compare two model files; `report_stage` is told what is about to run, in case it does not come back."""
+    """Compare two model files. `report_stage` gets each stage before it runs, in case it never returns."""
     report_stage("reading the original")
     try:
         before = onnx.load(original, load_external_data=False)
@@ -471,7 +471,7 @@ def verify(original: Path, output: Path, report_stage: Any) -> Verdict:
 def serve() -> None:
     """Answer requests (one JSON line each: original, output) until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever ONNX Runtime prints must not mix with the answers
+    os.dup2(2, 1)  # the output of ONNX Runtime must not mix with the answers
     warnings.simplefilter("ignore")
     for line in sys.stdin:
         request = json.loads(line)
@@ -502,7 +502,7 @@ class Worker:
             self.process = None
 
     def compare(self, original: Path, output: Path) -> Verdict:
-        """Ask the child; its death or silence is a verdict of its own."""
+        """Ask the child; if it dies or does not answer, that is a separate verdict."""
         if self.process is None:
             command = [sys.executable, __file__, "--serve"]
             pipe = subprocess.PIPE
@@ -577,7 +577,7 @@ def compile_model(command: list[str], model: Path, folder: Path, timeout: float)
 
 
 def misbehaviour(run: Compiled) -> Verdict | None:
-    """What is wrong with a run as a process, or how it refused; None for a plain success."""
+    """The failure of the process or its refusal; None for a plain success."""
     if run.status is None:
         return Verdict("HANG", f"killed after {run.seconds:.0f} s")
     last = (run.stderr.strip().splitlines() or [""])[-1][:200]

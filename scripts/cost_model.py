@@ -1,4 +1,4 @@
-"""Hold the cost guard against the clock: is a merge that it grants faster, and one that it declines slower?
+"""Compare the cost guard with measured times: are granted merges faster, and are declined merges slower?
 
     .venv/bin/python scripts/cost_model.py target/release/updp-compile [--runs 200]
 
@@ -22,12 +22,12 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-# Within this of 1 a merge is as good as none; it removes an operator and is granted.
+# Within this distance of 1 a merge makes no difference. It still removes an operator, so it is granted.
 TIE = 0.03
 
 
 class Net:
-    """A model written a layer at a time; a layer returns the name of its result."""
+    """Builds a model layer by layer; each layer method returns the name of its result."""
 
     def __init__(self, shape: list[int]) -> None:
         """`shape`: of the input `x`."""
@@ -103,7 +103,7 @@ def rows() -> dict[str, tuple[Net, str]]:
 
 
 def compiled(binary: Path, model: Path, output: Path, policy: str) -> int:
-    """Compile a model; the number of its nodes after."""
+    """Compile a model; return the number of nodes afterwards."""
     subprocess.run([binary, model, "-o", output, "--merge", policy, "--no-verify", "-q"], check=True)
     return len(onnx.load(output).graph.node)
 

@@ -4,8 +4,8 @@
     scripts/depth.py [--batches 1,8] [--seconds 6] [--threads N] [--only NAME]
 
 Weights are seeded, not trained: only the structure counts. Inserted BatchNorms get the statistics of noise, so that
-they do not fold away as a neutral one would. Both sides run in ONNX Runtime with all its
-optimizations on, in turns. Prints one Markdown table; docs/experiments/depth-speed.md keeps it with its date.
+they do not fold away like a neutral BatchNorm. Both networks run in turns in ONNX Runtime with all its
+optimizations on. Prints one Markdown table; docs/experiments/depth-speed.md keeps it with its date.
 """
 
 import argparse

@@ -4,7 +4,7 @@
 
 --models holds cifar10_resnet20.{folded,bn,dynamo}.onnx, --data class folders under train/ and test/. Each row is one run
 of the tool with `--blocks LIST`: solved with images of train/, reported on test/, no training and no labels in the fit. Rows of one
-dialect share a work folder, so a block that stands in several rows is fitted once alone.
+dialect share a work folder, so a block that occurs in several rows is fitted alone only once.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# As `inspect` numbers them: layer1.0, 1.1, 1.2, 2.0 (strided), 2.1, 2.2, 3.0 (strided), 3.1, 3.2.
+# The blocks, in the numbering of `inspect`: layer1.0, 1.1, 1.2, 2.0 (strided), 2.1, 2.2, 3.0 (strided), 3.1, 3.2.
 NAMES = ["layer1.0", "layer1.1", "layer1.2", "layer2.0, strided", "layer2.1", "layer2.2", "layer3.0, strided", "layer3.1",
          "layer3.2"]
 SINGLE = [[block] for block in range(len(NAMES))]

@@ -8,16 +8,16 @@ For every network and k = 1, 2, ... the k blocks that `--prune k` chooses, on th
 fit             `--data --prune k`: the tool's closed-form fit
 identity swap   the same blocks, `--recover none --form conv`: activations to the identity, kernels shrunk, an activation
                 and a BatchNormalization at the end with the statistics of 1,000 training images
-affine          the original with each inner activation f of these blocks replaced by a·u + c, for each channel
+affine          the original with each inner activation f of these blocks replaced by a·u + c; for each channel
                 a = Cov(u, f(u)) / Var(u) and c = E f(u) − a·E u over 1,000 training images. Kernels and paddings stay
                 as they are, so this is a reference and no pruned network
 drop            the original with the branches of these blocks taken out: the shortcut goes through alone, an
                 activation behind the sum stays; of a transformer's layer the MLP. – where a block has no shortcut
 
-All but the first change nothing outside the blocks. Prints a Markdown table a network, draws all in one SVG. What lies
-in DIR is not measured again, so a run that was stopped goes on. Needs the Debian package dataset-fashion-mnist. Ends
-with 1 when a run failed in a way that is no refusal, or when the accuracy in the tool's report is not the one measured
-here.
+All but the first change nothing outside the blocks. Prints a Markdown table for each network and draws all networks in one
+SVG. Results that are already in DIR are not measured again, so a stopped run can continue. Needs the Debian package
+dataset-fashion-mnist. Ends with 1 if a run failed without a refusal, or if the accuracy in the tool's report differs from
+the accuracy measured here.
 """
 
 import argparse
@@ -41,7 +41,7 @@ NETWORKS = ["resnet", "mobilenetv2", "vgg", "convnext", "repvgg", "deit"]
 SERIES = [("fit", "#0b6e4f"), ("identity swap", "#c0392b"), ("affine", "#2c5aa0"), ("drop", "#b8860b")]
 STATISTICS_IMAGES = 1000
 BATCH = 500
-# The convolutions of the VGG lie in one module; its blocks end at a pooling.
+# The convolutions of the VGG are in one module; its blocks end at a pooling layer.
 VGG_BLOCKS = [["features.0", "features.2", "features.3", "features.5"],
               ["features.7", "features.9", "features.10", "features.12"],
               ["features.14", "features.16", "features.17", "features.19", "features.20", "features.22"]]
@@ -76,7 +76,7 @@ def accuracy(model, images, labels):
 
 
 class Network:
-    """A trained network, its blocks as `inspect` lists them, and where each block lies in the file."""
+    """A trained network, its blocks as `inspect` lists them, and the position of each block in the file."""
 
     def __init__(self, name, binary, images):
         self.name = name
@@ -118,7 +118,7 @@ class Network:
 
     @functools.cached_property
     def stand_ins(self):
-        """For each inner activation, by its result: slope and offset a channel, in the shape that broadcasts."""
+        """For each inner activation, by its result: slope and offset of each channel, in the shape that broadcasts."""
         pairs = [pair for pairs in self.activations.values() for pair in pairs]
         probe = onnx.ModelProto()
         probe.CopyFrom(self.model)
@@ -145,7 +145,7 @@ class Network:
         return fitted
 
     def is_spatial(self, after):
-        """Whether channels lie before height and width; else they are the last axis."""
+        """Whether the channel axis comes before height and width; otherwise it is the last axis."""
         return self.producer[after].op_type in ("Relu", "Clip")
 
     def channel_axis(self, after, rank):
@@ -187,7 +187,7 @@ class Network:
 
 
 def module(block):
-    """The module that holds the block and its sum, as it stands in the names of the nodes."""
+    """The module that holds the block and its sum, taken from the names of the nodes."""
     return block["name"].removesuffix(".conv").removesuffix(".block")
 
 
@@ -220,7 +220,7 @@ def measure(network, binary, folder, counts, statistics, images, labels):
 
 
 def measure_count(network, binary, folder, count, before, statistics, images, labels):
-    """The row with so many pruned blocks, None where the tool wrote nothing; and the number of failures."""
+    """The row with this number of pruned blocks, or None if the tool wrote nothing; and the number of failures."""
     out, report = folder / f"fit{count}.onnx", folder / f"fit{count}.json"
     if not report.exists():
         code = call(binary, network.path, "-o", out, "--data", TRAIN, "--val", TEST, "--preprocess", "fashion-mnist",
@@ -259,7 +259,7 @@ def print_table(name, rows):
 
 
 def draw(tables):
-    """An SVG with a panel a network, three in a row."""
+    """An SVG with one panel for each network, three in a row."""
     width, height, left, top, across, down = 230, 150, 44, 60, 290, 215
     lines = -(-len(tables) // 3)
     size = (left + across * min(3, len(tables)), top + down * lines)

@@ -1,10 +1,10 @@
-"""Make `fixtures/fmnist_test_<N>.npz`, the part of the Fashion-MNIST test set that the tests and the demo run on.
+"""Make `fixtures/fmnist_test_<N>.npz`, the part of the Fashion-MNIST test set that the tests and the demo use.
 
     apt-get install dataset-fashion-mnist
     python3 scripts/make_fmnist_fixture.py [--count 1000] [--out fixtures]
 
-Reads the IDX files of the Debian package. The archive holds `input` (f32 [N, 1, 28, 28], preprocessed as the networks of
-`fixtures/trained` expect it: (pixel / 255 - 0.45) / 0.25) and `labels` (int64 [N]). The same input gives the same bytes.
+Reads the IDX files of the Debian package. The archive holds `input` (f32 [N, 1, 28, 28], preprocessed for the networks of
+`fixtures/trained`: (pixel / 255 - 0.45) / 0.25) and `labels` (int64 [N]). The same input gives the same bytes.
 Needs numpy.
 """
 
@@ -30,7 +30,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def main() -> None:
-    """Write the archive and say how large it became."""
+    """Write the archive and print its size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000, help="how many test images, from the first (default 1000)")
     parser.add_argument("--dataset", type=Path, default=DATASET, help=f"folder of the IDX files (default {DATASET})")

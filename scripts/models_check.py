@@ -1,10 +1,10 @@
-"""Compile every model of a folder laid out like ../shared/models and compare outputs with independent truth.
+"""Compile every model of a folder laid out like ../shared/models and compare the outputs with an independent reference.
 
     .venv/bin/python scripts/models_check.py target/release/updp-compile ../shared/models [--flags "--merge all"]
 
-`exported/`: the compiled model must give what the exporter's own framework gave (`manifest.json`) for the recorded input. A
-model without such an output (training form) must come back equal in every field, or be refused with an `error[...]` line.
-`trained/`: the compiled model must give what the original gives in ONNX Runtime, on 3 drawn inputs.
+`exported/`: the compiled model must give the output of the exporter's own framework (`manifest.json`) for the recorded
+input. A model without such an output (training form) must come back equal in every field, or be refused with an `error[...]` line.
+`trained/`: the compiled model must give the output of the original in ONNX Runtime, on 3 random inputs.
 Limit: 1e-5 of the largest reference value. ONNX Runtime runs with its graph optimizer off. Exit status 1 on any failure.
 Needs scripts/requirements-check.txt.
 """
@@ -55,7 +55,7 @@ def recorded_case(folder: Path, entry: dict[str, Any]) -> tuple[np.ndarray, np.n
 
 
 def drawn_cases(model: onnx.ModelProto, session: Session) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Random images with the original's outputs; the batch sizes vary when the model leaves the batch open."""
+    """Random images with the original's outputs; the batch sizes vary if the batch of the model is open."""
     rng = np.random.default_rng(0)
     dims = model.graph.input[0].type.tensor_type.shape.dim
     cases = []
@@ -100,7 +100,7 @@ def check(command: list[str], path: Path, entry: dict[str, Any] | None, scratch:
 
 
 def print_table(rows: list[Row]) -> None:
-    """All rows, then the count of failures."""
+    """Print all rows, then the number of failures."""
     width = max(len(r.name) for r in rows)
     print(f"{'model':{width}}  nodes before  after     error  top-1 agrees  outcome")
     for row in rows:

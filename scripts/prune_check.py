@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Prunes every block of models, all together and each alone, and lets every result be verified.
+"""Prunes the blocks of models, all together and each alone, and verifies every result.
 
     scripts/prune_check.py [--alone] [--forms conv,auto] MODEL.onnx ...
 
-Every run is verified by execution (merged against settled) with the usual limits. Prints a line a model
-and ends with 1 when any run failed in a way that is no refusal.
+Every run is verified by execution (the merged network against the pruned one) with the usual limits. Prints a line for
+each model and ends with 1 if any run failed without a refusal.
 """
 
 import argparse

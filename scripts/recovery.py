@@ -4,10 +4,10 @@
     scripts/recovery.py target/release/updp-compile --fmnist DIR --cifar DIR --cifar-models DIR [--work DIR] [--device cuda]
 
 --fmnist holds the IDX files of Fashion-MNIST, --cifar class folders under train/ and test/, --cifar-models
-cifar10_resnet20.folded.onnx. Every network is pruned at two depths, a third and half of its blocks, those that
-`--prune N` chooses; every arm sees the same images as often, seed by seed:
+cifar10_resnet20.folded.onnx. Every network is pruned at two depths, a third and half of its blocks, the blocks that
+`--prune N` chooses. For each seed, every arm sees the same images the same number of times:
 
-    trained      the unpruned network, trained on
+    trained      the unpruned network, trained further
     fit          blocks solved for in closed form, no training
     direct       the paper's blocks with λ = 1 from the first step
     progressive  λ from 0 to 1
@@ -16,9 +16,9 @@ cifar10_resnet20.folded.onnx. Every network is pruned at two depths, a third and
 
 The first table has top 1 on test images, ± the standard deviation over seeds, with operators and measured speed of the
 fitted network. The second has the points lost against the better of the original and the trained original of the same
-seed, with the 95 % interval of their mean (t distribution over the seeds). With --choices a third compares what was chosen: the
-blocks of the default search, of the genetic and the greedy one, and for each seed as many blocks drawn at random, each fitted and trained.
-Runs that --work holds are not made again.
+seed, with the 95 % interval of their mean (t distribution over the seeds). With --choices a third table compares the choices
+of blocks: by the default, the genetic and the greedy search and, for each seed, the same number of random blocks. Each choice is fitted
+and trained. Runs that are already in --work are not repeated.
 """
 
 import argparse
@@ -35,7 +35,7 @@ import time
 from pathlib import Path
 
 CIFAR = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-# Blocks to prune, of those that can be: a third and half. Of ResNet-20 half is five of the seven with stride 1.
+# Numbers of blocks to prune: a third and half. For ResNet-20, half is five of the seven blocks with stride 1.
 NETS = {
     "resnet": (3, 5),
     "mobilenetv2": (2, 4),
@@ -55,7 +55,7 @@ ARMS = {
     "blend": ["--method", "blend"],
     "fit, trained": ["--method", "fit"],
 }
-# Without these no table: what is compared against, and what starts the others.
+# The table needs these arms: the baseline of the comparison, and the start of the other arms.
 ALWAYS = ["trained", "fit"]
 PRUNED = [arm for arm in ARMS if arm != "trained"]
 # Searches that are compared with --choices, and the arms that each is compared in.
@@ -64,7 +64,7 @@ TRAINED = ["fit", "fit, trained"]
 
 
 def subset(source, folder, count):
-    """The first `count` training images of an IDX folder, as IDX. Written once: a training goes on with files that are as they were."""
+    """The first `count` training images of an IDX folder, as IDX. Written only once, because a training resumes only with unchanged files."""
     folder = folder / str(count)
     folder.mkdir(parents=True, exist_ok=True)
     images = folder / "train-images-idx3-ubyte"
@@ -121,7 +121,7 @@ class Runs:
                 "--probe-seconds", "0.02", "--latency-table", folder / "latency.json", "--work", folder / "work"]
 
     def choice(self, net, count, search="fit"):
-        """What a search says of the blocks; the seeds and arms all have those of the default one."""
+        """The blocks in the report of a search; all seeds and arms use the blocks of the default search."""
         folder = self.folder / net / f"choose{count}"
         folder.mkdir(parents=True, exist_ok=True)
         name = "choose" if search == "fit" else search
@@ -132,12 +132,12 @@ class Runs:
         return named(block["index"] for block in self.choice(net, count, search) if block["chosen"])
 
     def drawn(self, net, count, seed):
-        """As many of the blocks that can be pruned, at random."""
+        """The same number of prunable blocks, drawn at random."""
         prunable = [block["index"] for block in self.choice(net, count) if block["candidates"]]
         return named(random.Random(seed).sample(prunable, count))
 
     def run(self, net, blocks, arm, seed):
-        """What the tool says of one run: accuracy before and after, operators, speed, seconds."""
+        """The tool's report on one run: accuracy before and after, operators, speed, seconds."""
         folder = self.folder / net / (blocks if ARMS[arm] is not None else "whole") / str(seed)
         folder.mkdir(parents=True, exist_ok=True)
         epochs = self.arguments.cifar_epochs if net == "resnet20" else self.arguments.epochs
@@ -151,7 +151,7 @@ class Runs:
         if ARMS[arm] is None:
             return {"before": found["before"]["accuracy"], "after": found["after"]["accuracy"], "seconds": found["seconds"]}
         fit = found["pruning"]["fit"]
-        # What was trained, also where the tool wrote the fitted network instead.
+        # The trained network, even if the tool wrote the fitted network instead.
         after = (fit["training"] if ARMS[arm] else fit)["after"]
         nodes = found["output"]["nodes"]
         return {"before": fit["before"]["accuracy"], "after": after["accuracy"], "nodes": nodes, "speedup": fit["speed"]["speedup"],
@@ -163,7 +163,7 @@ def named(blocks):
 
 
 def arms_of(runs, net, blocks, seed):
-    """Every arm of one network and seed, the fit first: what it fitted is used by the others."""
+    """Every arm of one network and seed, the fit first, because the others use its result."""
     return {arm: runs.run(net, blocks, arm, seed) for arm in sorted(runs.arms, key=lambda arm: arm != "fit")}
 
 

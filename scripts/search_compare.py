@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What searches are worth at equal evaluations, in a supernet and without one; prints a table.
+"""Compares searches at an equal number of evaluations, with and without a supernet; prints a table.
 
     scripts/search_compare.py target/release/updp-compile --fmnist DIR [--net resnet] [--prune 4] [--evaluations 40] [--work DIR]
 
 --fmnist holds the IDX files of Fashion-MNIST. Every search of a seed shares the work folder: blocks are fitted and the supernet is
 trained once. Numbers are top 1 on the 10,000 test images after the search and, with --epochs, after training; `lost` are the points
-that the chosen set loses together on the held-out images, as the search saw it (other numbers in a supernet than without).
+that the chosen set as a whole loses on the held-out images, as measured by the search (a supernet gives different numbers).
 """
 
 import argparse
@@ -21,7 +21,7 @@ SEARCHES = ["fit", "genetic", "random", "greedy"]
 
 
 def run(arguments, images, folder, seed, search, supernet):
-    """What one run found."""
+    """The result of one run."""
     where = folder / f"{arguments.net}-{seed}"
     where.mkdir(parents=True, exist_ok=True)
     report = where / f"{search}-{supernet}.json"

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Memory of training steps, ours in ONNX Runtime beside PyTorch; prints the table for docs/experiments/training-speed.md.
+"""Memory of training steps: this project's steps in ONNX Runtime, and PyTorch; prints the table for docs/experiments/training-speed.md.
 
     scripts/step_memory.py STEP_MEMORY [--net NAME]... [--batch 64]
 
-Needs what step_speed.py needs; run by hand. STEP_MEMORY is the built example of that name. Every step runs in a process of its own, because the
-peak of a process never falls: what is counted is the peak resident set (VmHWM) after four steps less that before the session was opened, or before
-PyTorch's first step with network, images and optimizer there.
+Needs what step_speed.py needs; run by hand. STEP_MEMORY is the built example of that name. Every step runs in its own process, because the
+peak of a process never falls. The result is the peak resident set (VmHWM) after four steps minus the peak before the session was opened. For
+PyTorch, the subtracted peak is the one before the first step, when network, images and optimizer exist.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def peak():
 
 
 def of_torch(name, layout, batch):
-    """Prints what PyTorch's steps add to the peak."""
+    """Prints the memory that PyTorch's steps add to the peak."""
     torch.manual_seed(0)
     images = np.random.default_rng(7).standard_normal((batch, 3, 32, 32)).astype(np.float32)
     targets = np.eye(10, dtype=np.float32)[np.arange(batch) % 10]

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Speed of training steps, ours in ONNX Runtime beside PyTorch, in turns; prints the table for docs/experiments/training-speed.md.
+"""Speed of training steps: this project's steps in ONNX Runtime and PyTorch, in turns; prints the table for docs/experiments/training-speed.md.
 
     scripts/step_speed.py STEP_SPEED [--net NAME]... [--rounds 30] [--batch 64] [--threads 2]
     scripts/step_speed.py STEP_SPEED --profile [--net NAME]...
     scripts/step_speed.py WRITE_STEP --device cuda [--batch 256]
 
-Needs torch, torchvision, timm, onnx and onnxscript, on CUDA onnxruntime too; run by hand. STEP_SPEED and WRITE_STEP are the built
+Needs torch, torchvision, timm, onnx and onnxscript, and on CUDA also onnxruntime; run by hand. STEP_SPEED and WRITE_STEP are the built
 examples of updp-autodiff; `--against` takes another build to compare with. Each network is torchvision's,
 timm's or the CIFAR ResNet-20 at 32×32, exported by `torch.onnx.export` and trained with SGD (momentum 0.9) on one batch of drawn
-images. The times are the first quartile of steps taken in turns, ours in a process of its own that waits between its turns; with
-one thread they are processor times. The losses of the first step of all are printed if they differ. `--profile` prints where our time goes instead.
-On CUDA ten steps are timed at once, the images lie on the device, and each form of ours (plain, its kernels launched as one recorded graph, TF32)
-stands beside PyTorch eager in f32, TF32 and under autocast in bf16.
+images. The times are the first quartile of steps taken in turns, ours in a separate process that waits between its turns. With
+one thread the times are processor times. The losses of the first step of all are printed if they differ. `--profile` instead prints a breakdown of our time.
+On CUDA ten steps are timed together, the images are on the device, and each form of our step (plain, its kernels launched as one recorded graph, TF32)
+is compared with PyTorch eager in f32, TF32 and under autocast in bf16.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def resnet20():
 
 
 def mobilenetv2():
-    """Half as wide, with the first two strides 1, as is usual for 32×32."""
+    """Half the width, and the first two strides are 1, as is usual for 32×32."""
     from torchvision.models import mobilenet_v2
 
     net = mobilenet_v2(num_classes=10, width_mult=0.5, dropout=0.0)
@@ -101,7 +101,7 @@ def export(net, images, path):
 
 
 class Child:
-    """The step in a process of its own, as a training runs it."""
+    """The step in a separate process, run the same way as in a training."""
 
     def __init__(self, binary, network, form, batch, threads, profile=None):
         command = [str(binary), str(network), "--form", form, "--batch", str(batch), "--threads", str(threads)]
@@ -203,7 +203,7 @@ class Theirs:
 
 
 def profile(name, runner, rounds, top=24):
-    """Milliseconds a step by operator, and by operator within the forward or backward pass of each kind of layer."""
+    """Milliseconds per step by operator, and by operator within the forward or backward pass of each kind of layer."""
     for _ in range(rounds):
         runner.step()
     if isinstance(runner, Child):
@@ -251,7 +251,7 @@ def measure_cuda(name, args, folder):
         try:
             log = folder / f"profile {form}" if args.profile else None
             runners[f"ours {form}"] = Ours(step, states, names, images, targets, args.threads, 0.01, log, options)
-        except Exception as error:  # noqa: BLE001 (the provider says what it cannot do)
+        except Exception as error:  # noqa: BLE001 (the provider names what it does not support)
             print(f"{name}: {form}: {str(error)[:300]}")
     if args.profile:
         profile(f"{name}, f32", runners["ours f32"], args.rounds)

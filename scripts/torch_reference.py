@@ -1,14 +1,14 @@
-"""What PyTorch says about training steps: reference gradients, and losses beside ours.
+"""PyTorch references for training steps: gradients, and losses beside those of this project.
 
     scripts/torch_reference.py gradients [--fixtures fixtures]
     scripts/torch_reference.py losses WRITE_STEP MODEL.onnx... [--fixtures fixtures] [--double]
 
-Needs torch, onnx and numpy, `losses` also onnxruntime; run by hand, never by the tests. A network is an ONNX file, run in
+Needs torch, onnx and numpy; `losses` also needs onnxruntime. Run it by hand; the tests never do. A network is an ONNX file, run in
 PyTorch operator by operator, with the statistics of the batch in BatchNormalizations, and differentiated by PyTorch.
 
 `gradients` writes fixtures/gradients/*.onnx: models without nodes whose initializers are the loss and the gradient of
-each parameter by name, computed in double precision. Relu and Clip become Softplus there, so that no rounding turns a
-kink over. `losses` trains each model in both, on one batch, in single precision and with its own activations;
+each parameter by name, computed in double precision. Relu and Clip become Softplus there, so that rounding cannot
+cross a kink. `losses` trains each model with both programs, on one batch, in single precision and with its own activations;
 WRITE_STEP is the built example `write_step` of updp-autodiff.
 """
 
@@ -223,7 +223,7 @@ def loss_of(network, images, targets):
 
 
 def one_hot(batch):
-    """Image i is of class (7·i + 3) mod 10, as in the tests."""
+    """Image i has class (7·i + 3) mod 10, as in the tests."""
     targets = np.zeros((batch, 10), np.float32)
     targets[range(batch), [(at * 7 + 3) % 10 for at in range(batch)]] = 1.0
     return targets
@@ -296,7 +296,7 @@ def write_step(binary, model, folder, options):
 def train(path, dtype, images, targets, args):
     network = Network(path, dtype, smooth=False)
     images, targets = (torch.from_numpy(values).to(dtype) for values in (images, targets))
-    # Shared ones that have been copied get no gradient, and stay.
+    # Shared parameters that have been copied get no gradient and stay unchanged.
     optimizer = torch.optim.SGD(list(network.parameters.values()), lr=args.rate, momentum=0.9)
     found = []
     for _ in range(args.steps):

@@ -1,4 +1,4 @@
-//! The blocks of a model as a page: one self-contained HTML file of bars, before and after pruning.
+//! The blocks of a model as a page: one self-contained HTML file with bars for the model before and after pruning.
 
 use askama::Template;
 
@@ -7,12 +7,12 @@ use crate::report_page::chart::{Bar, Group};
 use crate::report_page::number;
 use updp_prune::profile::{BlockProfile, Variant};
 
-/// What `block_map.html` shows.
+/// The data that `block_map.html` shows.
 #[derive(Template)]
 #[template(path = "block_map.html")]
 struct BlockMap<'a> {
     title: &'a str,
-    /// Where the times come from.
+    /// The source of the times.
     how: &'static str,
     groups: Vec<Group<'a>>,
 }
@@ -27,7 +27,7 @@ pub fn html(title: &str, rows: &[BlockProfile]) -> String {
     BlockMap { title, how, groups }.to_string()
 }
 
-/// The bars of one block: as it is, and in its fastest form.
+/// The bars of one block: unchanged, and in its fastest form.
 fn group(row: &BlockProfile, longest: f64) -> Group<'_> {
     let block = &row.block;
     let line = |class: &'static str, variant: &Variant, label: &str| {

@@ -64,7 +64,7 @@ pub fn table(rows: &[BlockProfile]) -> String {
     out
 }
 
-/// Latencies of every block and each of its forms, with the gain of each form.
+/// Latencies of every block and of each of its forms, with the gain of each form.
 #[must_use]
 pub fn latencies(rows: &[BlockProfile]) -> String {
     let mut out = String::from("  block                 baseline, ms   form: ms (gain)");
@@ -89,7 +89,7 @@ pub fn latencies(rows: &[BlockProfile]) -> String {
     out
 }
 
-/// The gain from pruning every block that has a faster form, and the command for it; `None` where no block has one.
+/// The gain from pruning every block that has a faster form, and the command that does it. `None` if no block has one.
 #[must_use]
 pub fn outlook(model: &str, rows: &[BlockProfile]) -> Option<String> {
     let gains: Vec<&BlockProfile> = rows
@@ -117,7 +117,7 @@ pub fn outlook(model: &str, rows: &[BlockProfile]) -> Option<String> {
     ))
 }
 
-/// A number to three digits with its SI prefix: 1.23M.
+/// A number with three significant digits and its SI prefix, for example 1.23M.
 fn short(number: u64) -> String {
     let value = number as f64;
     match number {
@@ -204,7 +204,7 @@ pub fn chosen(pruned: &Pruned) -> String {
     out
 }
 
-/// Latency of a block as it is and in this form; empty where they were not measured.
+/// Latency of a block unchanged and in this form; empty if they were not measured.
 fn gain(row: &BlockProfile, form: Form) -> String {
     let Some(variant) = row.variant(form) else { return String::new() };
     let (Some(before), Some(after)) = (row.baseline.latency_ms, variant.latency_ms) else {
@@ -274,7 +274,7 @@ pub fn fitted(outcome: &Outcome) -> String {
     out
 }
 
-/// Accuracy before and after, and how near the result is to the input model.
+/// Accuracy before and after, and how close the result is to the input model.
 fn scores(out: &mut String, outcome: &Outcome) {
     let per_cent = |share: f64| format!("{:.2} %", 100.0 * share);
     let images = outcome.after.images;
@@ -297,7 +297,7 @@ fn scores(out: &mut String, outcome: &Outcome) {
     }
 }
 
-/// How the supernet and the result were trained; nothing where they were not.
+/// How the supernet and the result were trained; empty if they were not trained.
 fn trainings(out: &mut String, outcome: &Outcome) {
     if let Some(supernet) = &outcome.supernet {
         let epochs = counted(supernet.epochs, "epoch", "epochs");
@@ -338,7 +338,7 @@ fn images(out: &mut String, data: &DataOutcome) {
     }
 }
 
-/// A line for every block with its candidates.
+/// One line for every block, with its candidates.
 fn candidates(out: &mut String, blocks: &[BlockOutcome]) {
     out.push_str("\n  block: ms as it is; form: points lost alone, ms; * = chosen");
     for block in blocks {

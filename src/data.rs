@@ -15,10 +15,10 @@ fn failed(error: &DataError, path: &Path) -> CliError {
     CliError::InputData { path: path.to_owned(), detail }
 }
 
-/// Reads what the arguments name: `FILE.npz` or `NAME:FILE.npy`.
+/// Reads the files that the arguments name: `FILE.npz` or `NAME:FILE.npy`.
 ///
 /// # Errors
-/// C0006 with the file and what is wrong.
+/// C0006. The message names the file and says what is wrong with it.
 pub fn read(arguments: &[String]) -> Result<InputData, CliError> {
     let mut data = InputData::default();
     for argument in arguments {

@@ -1,4 +1,4 @@
-//! Errors of the command line, and the exit code each error of any crate leads to.
+//! Errors of the command line, and the exit code for each error of any crate.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use updp_trainer::data::DataError;
 use updp_trainer::error::TrainerError;
 use updp_verify::VerifyError;
 
-/// What ends a command.
+/// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
@@ -101,7 +101,7 @@ impl From<DataError> for CliError {
 }
 
 impl CliError {
-    /// The stable code shown to users; docs/errors.md gives cause and cure.
+    /// The stable code that users see; docs/errors.md gives the cause and the remedy.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -127,7 +127,7 @@ impl CliError {
         }
     }
 
-    /// The exit code: design of the program, documented in docs/errors.md.
+    /// The exit code; docs/errors.md documents all exit codes.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -162,7 +162,7 @@ impl CliError {
         }
     }
 
-    /// What to do about it; `None` when the text says it all.
+    /// The remedy; `None` if the text already says it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {
@@ -206,7 +206,7 @@ impl CliError {
     }
 }
 
-/// A file, and the line in it.
+/// A file and a line in it.
 fn place(path: &Path, line: Option<usize>) -> String {
     line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()))
 }
@@ -220,7 +220,8 @@ fn prune_exit_code(error: &PruneError) -> u8 {
     }
 }
 
-/// What no rule differentiates is unsupported; what arguments mend is usage.
+/// If no rule can differentiate an operator, the error is "unsupported". If other arguments can fix it, the error is
+/// "usage".
 fn autodiff_exit_code(error: &AutodiffError) -> u8 {
     match error {
         AutodiffError::Operator { .. }

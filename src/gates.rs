@@ -1,4 +1,4 @@
-//! What a result is held against at the end: speed and size. It is written in any case.
+//! The gates that a result must pass at the end: speed and size. The result is written in any case.
 
 use std::time::Duration;
 
@@ -13,32 +13,32 @@ use crate::api::shapes::fix_shapes;
 use crate::error::CliError;
 use crate::model_file::{ModelFile, Source};
 
-/// Seconds to measure both models together.
+/// Time for measuring both models together, in seconds.
 const SECONDS: f64 = 4.0;
 
-/// What a result is held against.
+/// The gates for a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GateOptions {
-    /// How many times as fast as the input model it has to be; below 1 it may be slower.
+    /// The speedup over the input model that the result must reach; below 1 the result may be slower.
     pub min_speedup: Option<f64>,
-    /// Bytes it may take, external data included.
+    /// The size that the result may have, in bytes, including external data.
     pub max_bytes: Option<u64>,
 }
 
-/// How a result stood.
+/// How a result compares with its gates.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gates {
-    /// The speedup asked for, and the one measured.
+    /// The requested speedup and the measured one.
     pub speedup: Option<(f64, f64)>,
-    /// The bytes allowed, and those there are.
+    /// The allowed size and the actual size, in bytes.
     pub bytes: Option<(u64, u64)>,
 }
 
 impl Gates {
-    /// Measures what is asked for.
+    /// Measures what the gates need.
     ///
     /// # Errors
-    /// C0009 when an input has no known shape, X codes when the model cannot be run.
+    /// C0009 if an input has no known shape, X codes if the model cannot be run.
     pub fn measure(
         options: &GateOptions,
         bytes: u64,
@@ -51,11 +51,11 @@ impl Gates {
         Ok(Self { speedup, bytes: options.max_bytes.map(|most| (most, bytes)) })
     }
 
-    /// What was missed, in words.
+    /// The missed gates, in words.
     #[must_use]
     pub fn missed(&self) -> Vec<String> {
         let mut missed = Vec::new();
-        // A speedup that is no number holds no gate.
+        // A speedup that is not a number passes no gate.
         if let Some((least, found)) =
             self.speedup.filter(|(least, found)| found.is_nan() || found < least)
         {
@@ -67,7 +67,7 @@ impl Gates {
         missed
     }
 
-    /// For the report; `None` when nothing was asked for.
+    /// The gates for the report; `None` if there are none.
     #[must_use]
     pub fn json(&self) -> Option<Value> {
         if *self == Self::default() {
@@ -82,7 +82,7 @@ impl Gates {
         }))
     }
 
-    /// Gates that were held, in words; empty when there are none.
+    /// The gates that the result passes, in words; empty if there are none.
     #[must_use]
     pub fn held(&self) -> Vec<String> {
         let speed = self.speedup.filter(|(least, found)| found >= least);
@@ -95,11 +95,11 @@ impl Gates {
     }
 }
 
-/// How many times as fast the written model is as the input, both run in turns on the same drawn inputs, the runtime's
-/// optimizer on; median of pairs.
+/// The speedup of the written model over the input. Both models run in turns on the same random inputs, with the
+/// optimizer of the runtime on. The result is the median of pairs.
 ///
 /// # Errors
-/// C0009 when an input has no known shape, X codes when a model cannot be run.
+/// C0009 if an input has no known shape, X codes if a model cannot be run.
 pub fn speedup(
     input: &Source,
     shapes: &[String],

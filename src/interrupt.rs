@@ -1,4 +1,4 @@
-//! Ctrl-C: temporary folders are removed, nothing half-written stays, exit code 130.
+//! Ctrl-C: the program removes temporary folders, leaves no half-written files and ends with exit code 130.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ static HAS_WRITTEN: AtomicBool = AtomicBool::new(false);
 static IS_DEFERRED: AtomicBool = AtomicBool::new(false);
 static IS_REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// While it is there, the first signal only sets [`is_requested`]; another one ends the program.
+/// While this value exists, the first signal only sets [`is_requested`]. A second signal ends the program.
 #[derive(Debug)]
 pub struct Deferred(());
 
@@ -22,14 +22,14 @@ impl Drop for Deferred {
     }
 }
 
-/// Has signals wait for work that ends by itself soon.
+/// Defers signals for work that ends by itself soon.
 #[must_use]
 pub fn defer() -> Deferred {
     IS_DEFERRED.store(true, Ordering::SeqCst);
     Deferred(())
 }
 
-/// Whether a signal came while it was deferred.
+/// Whether a signal arrived while signals were deferred.
 #[must_use]
 pub fn is_requested() -> bool {
     IS_REQUESTED.load(Ordering::SeqCst)
@@ -54,17 +54,17 @@ pub fn install() {
                 "nothing was written"
             };
             crate::terminal::note(&format!("error[C0011]: interrupted; {written}"));
-            // Held until the end, so that no new folder can be registered.
+            // The lock is held until the end, so that no new folder can be registered.
             std::process::exit(128 + if signal == SIGINT { 2 } else { signal });
         }
     });
 }
 
-/// Runs `rename`, which gives written files their names; a signal waits until it is done, so that it
-/// cannot fall between the names of a model and of its data.
+/// Runs `rename`, which gives written files their names. A signal waits until it is done, so that it cannot arrive
+/// between renaming a model and renaming its data.
 ///
 /// # Errors
-/// Those of `rename`.
+/// The errors of `rename`.
 pub fn uninterrupted<T, E>(rename: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let held = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
     let outcome = rename();
@@ -72,17 +72,17 @@ pub fn uninterrupted<T, E>(rename: impl FnOnce() -> Result<T, E>) -> Result<T, E
     outcome
 }
 
-/// Notes, within [`uninterrupted`], that the model has its name.
+/// Records, within [`uninterrupted`], that the model has its name.
 pub fn note_written() {
     HAS_WRITTEN.store(true, Ordering::SeqCst);
 }
 
-/// Has `folder` removed when the program is interrupted.
+/// Registers `folder` for removal when the program is interrupted.
 pub fn register(folder: &Path) {
     TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner).push(folder.to_owned());
 }
 
-/// Forgets a folder that is gone.
+/// Unregisters a folder that no longer exists.
 pub fn release(folder: &Path) {
     TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known != folder);
 }

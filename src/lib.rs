@@ -1,7 +1,8 @@
 //! Makes trained ONNX vision models faster: merges layers exactly, and prunes blocks and recovers accuracy.
 //!
-//! The library has one function a job. Each takes a model ([`Source`]: a path, bytes or a graph), plain options with
-//! defaults, and an [`Observer`] that follows the work and may end it. Each gives a report of plain data.
+//! The library has one function for each job. Each function takes a model ([`Source`]: a path, bytes or a graph), plain
+//! options with defaults, and an [`Observer`] that follows the work and can end it. Each function returns a report of
+//! plain data.
 //!
 //! | function | what it does |
 //! |---|---|
@@ -26,7 +27,7 @@
 //! # Ok::<(), updp_compile::Error>(())
 //! ```
 //!
-//! Everything that prints, draws or reads arguments is the command line, which [`run`] starts.
+//! Everything that prints, draws or reads arguments belongs to the command line, which [`run`] starts.
 
 pub mod api;
 #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! Reading models: mapped files, external data that stays inside the model's folder.
+//! Reading models: memory-mapped files, and external data that must lie inside the folder of the model.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,23 +11,23 @@ use updp_ir::{ExternalRef, IrError, Model};
 
 use crate::error::CliError;
 
-/// A model and where it came from.
+/// A model and its source.
 #[derive(Debug)]
 pub struct ModelFile {
-    /// The bytes it was read from.
+    /// The bytes that the model was read from.
     pub source: Source,
-    /// What they hold.
+    /// The decoded model.
     pub model: Model,
 }
 
-/// The bytes of a model file, and the names of the files its tensors lie in.
+/// The bytes of a model file, and the names of the files that hold its tensors.
 #[derive(Debug)]
 pub struct Source {
     /// The path as typed; `-` for standard input.
     pub path: PathBuf,
     /// The model file.
     pub bytes: Bytes,
-    /// Files with external data, as the model names them from its folder.
+    /// Files with external data. The model gives their names relative to its folder.
     pub data_files: Vec<PathBuf>,
 }
 
@@ -35,22 +35,22 @@ impl ModelFile {
     /// Maps and reads a model; `-` reads standard input.
     ///
     /// # Errors
-    /// C0002 when the file cannot be read, I codes for what it holds.
+    /// C0002 if the file cannot be read, I codes for errors in its contents.
     pub fn open(path: &Path) -> Result<Self, CliError> {
         let bytes = if is_pipe(path) { read_stdin()? } else { map(path, true)? };
         Self::read(path, bytes)
     }
 
-    /// Reads a model whose file `path` holds, or is to hold, these bytes.
+    /// Reads a model from bytes that the file `path` holds or will hold.
     ///
     /// # Errors
-    /// I codes for what they hold.
+    /// I codes for errors in the bytes.
     pub fn read(path: &Path, bytes: Bytes) -> Result<Self, CliError> {
         let (model, data_files) = decode(path, &bytes)?;
         Ok(Self { source: Source { path: path.to_owned(), bytes, data_files }, model })
     }
 
-    /// Bytes of the model and its data files.
+    /// Size of the model and its data files, in bytes.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         self.source.total_bytes()
@@ -58,7 +58,7 @@ impl ModelFile {
 }
 
 impl Source {
-    /// Reads the model anew from the same bytes.
+    /// Reads the model again from the same bytes.
     ///
     /// # Errors
     /// As [`ModelFile::open`].
@@ -66,7 +66,7 @@ impl Source {
         Ok(decode(&self.path, &self.bytes)?.0)
     }
 
-    /// Where a runtime takes the model from.
+    /// The source from which a runtime loads the model.
     #[must_use]
     pub fn for_runtime(&self) -> updp_exec::ModelSource<'_> {
         if self.data_files.is_empty() {
@@ -76,7 +76,7 @@ impl Source {
         }
     }
 
-    /// Bytes of the model and its data files.
+    /// Size of the model and its data files, in bytes.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         let data = self.data_files.iter().filter_map(|file| std::fs::metadata(file).ok());
@@ -91,7 +91,7 @@ impl Source {
     }
 }
 
-/// Whether a path means standard input or output.
+/// Whether a path stands for standard input or output.
 #[must_use]
 pub fn is_pipe(path: &Path) -> bool {
     path.as_os_str() == "-"
@@ -131,7 +131,7 @@ fn decode(path: &Path, bytes: &Bytes) -> Result<(Model, Vec<PathBuf>), CliError>
     Ok((model?, files.into_keys().collect()))
 }
 
-/// The bytes a reference names, from a file that really lies in the model's folder.
+/// The bytes that a reference points to, from a file that is really inside the folder of the model.
 fn external(
     folder: &Path,
     reference: &ExternalRef,
@@ -149,7 +149,7 @@ fn external(
                 location: shown.clone(),
             });
         }
-        // Checked before it is opened: opening a named pipe would wait for a writer.
+        // This is checked before the file is opened: opening a named pipe would wait for a writer.
         if !real.is_file() {
             return Err(fail(format!("file {shown:?} is no regular file")));
         }
@@ -171,7 +171,7 @@ fn external(
     Ok(bytes.slice(reference.offset as usize..end as usize))
 }
 
-/// Maps a regular file; reads anything else.
+/// Maps a regular file into memory; reads any other file.
 ///
 /// # Errors
 /// C0002.
@@ -195,9 +195,9 @@ pub fn map(path: &Path, is_model: bool) -> Result<Bytes, CliError> {
     if metadata.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: the map is read-only and private to this process. A file that another process cuts
-    // while we read it ends the program with SIGBUS, as it would any reader of mapped files; our own
-    // writer never changes a file in place, it renames new ones over old names.
+    // SAFETY: the map is read-only and private to this process. If another process truncates the file while we read it,
+    // the program ends with SIGBUS, like any reader of mapped files. Our own writer never changes a file in place: it
+    // renames new files over old names.
     let map = unsafe { Mmap::map(&file) }.map_err(fail)?;
     Ok(Bytes::from_owner(map))
 }

@@ -1,4 +1,4 @@
-//! What a compilation did: a table for people, JSON for programs.
+//! The report of a compilation: a table for people and JSON for programs.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use updp_passes::{Log, ModelSummary};
 
 use updp_verify::Verification;
 
-/// Versions a model is written in; compiling changes neither.
+/// The format versions of a model; compiling does not change them.
 #[derive(Clone, Copy, Debug)]
 pub struct Versions {
     ir: i64,
@@ -18,14 +18,14 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Reads them off a model.
+    /// Reads the versions of a model.
     #[must_use]
     pub fn of(model: &Model) -> Self {
         Self { ir: model.ir_version(), opset: model.opset("") }
     }
 }
 
-/// A summary as it stands in a report.
+/// A summary as it appears in a report.
 fn summary_json(summary: &ModelSummary) -> Value {
     json!({
         "nodes": summary.nodes,
@@ -36,7 +36,7 @@ fn summary_json(summary: &ModelSummary) -> Value {
     })
 }
 
-/// Operator types whose number changed, by name, with the numbers before and after.
+/// Operator types whose count changed, by name, with the counts before and after.
 #[must_use]
 pub fn changed_ops<'a>(
     before: &'a ModelSummary,
@@ -50,7 +50,7 @@ pub fn changed_ops<'a>(
     counts.filter(|(_, was, is)| was != is).collect()
 }
 
-/// The table of a model before and after.
+/// The table that compares a model before and after.
 #[must_use]
 pub fn table(before: &ModelSummary, after: &ModelSummary) -> String {
     let mut out = String::new();
@@ -68,7 +68,7 @@ pub fn table(before: &ModelSummary, after: &ModelSummary) -> String {
     out.trim_end().to_owned()
 }
 
-/// A number with commas between its thousands.
+/// A number with commas as thousands separators.
 #[must_use]
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -82,7 +82,7 @@ pub fn grouped(number: u64) -> String {
     out
 }
 
-/// How often each rule fired, in order of first use.
+/// How often each rule was applied, in order of first use.
 #[must_use]
 pub fn by_rule(log: &Log) -> IndexMap<&'static str, usize> {
     let mut counts = IndexMap::new();

@@ -1,4 +1,4 @@
-//! What reaches the terminal.
+//! Output to the terminal.
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,38 +24,38 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// Prints to stdout; a closed pipe is no error.
+/// Prints to stdout; a closed pipe is not an error.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
-/// Prints to stderr; used for progress and, while stdout carries a model, for everything.
+/// Prints to stderr. It is used for progress, and for everything else while stdout carries a model.
 pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Set once the arguments are known.
+/// Set as soon as the arguments are known.
 static IS_QUIET: AtomicBool = AtomicBool::new(false);
 
-/// Keeps remarks and bars away from now on.
+/// Suppresses remarks and progress bars from now on.
 pub fn be_quiet() {
     IS_QUIET.store(true, Ordering::Relaxed);
 }
 
-/// Prints to stderr unless nothing but errors is wanted.
+/// Prints to stderr unless only errors are wanted.
 pub fn remark(text: &str) {
     if !IS_QUIET.load(Ordering::Relaxed) {
         note(text);
     }
 }
 
-/// What is being done, how far it is and how long it will take, on a line that goes when this is dropped. Nothing
-/// where standard error is no terminal.
+/// A line that shows the current work, its progress and the remaining time. The line disappears when this value is
+/// dropped. Nothing is shown if standard error is not a terminal.
 #[derive(Debug)]
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// Begins work of so many steps; 0 where that is not known.
+    /// Begins work with this number of steps; 0 if the number is unknown.
     #[must_use]
     pub fn new(what: &str, steps: usize) -> Self {
         let is_shown = std::io::stderr().is_terminal() && !IS_QUIET.load(Ordering::Relaxed);
@@ -70,12 +70,12 @@ impl Bar {
         Self(bar)
     }
 
-    /// Says what is being done now.
+    /// Sets the text that describes the current work.
     pub fn say(&self, what: &str) {
         self.0.set_message(what.to_owned());
     }
 
-    /// Prints a line above it; without a terminal to standard error.
+    /// Prints a line above the progress line; without a terminal it prints to standard error.
     pub fn above(&self, text: &str) {
         if self.0.is_hidden() {
             remark(text);
@@ -84,33 +84,34 @@ impl Bar {
         }
     }
 
-    /// Says what is being done now, at this step.
+    /// Sets the text that describes the current work, and the current step.
     pub fn set(&self, what: &str, at: usize) {
         self.0.set_position(at as u64);
         self.say(what);
     }
 }
 
-/// Shows the progress of a library call: a bar on a terminal, lines elsewhere. The bar goes when this is dropped.
+/// Shows the progress of a library call: a bar on a terminal, lines elsewhere. The bar disappears when this value is
+/// dropped.
 #[derive(Debug, Default)]
 pub struct Progress {
     bar: Option<Bar>,
-    /// The stage that the bar shows, and its steps. Another stage gets a new bar, so that its time starts at 0.
+    /// The stage that the bar shows, and its number of steps. A new stage gets a new bar, so that its time starts at 0.
     stage: (String, usize),
     /// Prints messages even with `--quiet`, because an option asks for them.
     has_wanted_messages: bool,
-    /// The training at hand.
+    /// The current training.
     training: Option<Training>,
 }
 
-/// A training that is shown. While it is there, an interrupt waits for the step to end.
+/// A training that is shown. While this value exists, an interrupt waits for the current step to end.
 #[derive(Debug)]
 struct Training {
     epochs: usize,
     has_lambda: bool,
     is_supernet: bool,
     last: Option<StepProgress>,
-    /// Held, not read: dropped, it lets interrupts end the program again.
+    /// This value is held but not read. When it is dropped, interrupts can end the program again.
     #[expect(dead_code, reason = "it acts when it is dropped")]
     deferred: interrupt::Deferred,
 }
@@ -139,16 +140,16 @@ impl Training {
 }
 
 impl Progress {
-    /// Prints messages even with `--quiet` where `is_wanted`.
+    /// Prints messages even with `--quiet` if `is_wanted`.
     #[must_use]
     pub fn with_messages(is_wanted: bool) -> Self {
         Self { has_wanted_messages: is_wanted, ..Self::default() }
     }
 
-    /// Shows a stage at one of its steps; `text` says more than the name of the stage.
+    /// Shows a stage at one of its steps; `text` adds details to the name of the stage.
     fn show(&mut self, stage: &str, text: &str, done: usize, total: usize) {
         if self.bar.is_none() || self.stage.0 != stage || self.stage.1 != total {
-            // The old line goes before the new one comes.
+            // The old line is removed before the new one appears.
             self.bar = None;
             self.bar = Some(Bar::new(text, total));
             self.stage = (stage.to_owned(), total);
@@ -219,11 +220,11 @@ fn style(is_counted: bool) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Prints an error with its code and the cure.
+/// Prints an error with its code and the remedy.
 pub fn complain(error: &CliError) {
     let (on, off) =
         if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    // One line, whatever a nested message holds.
+    // The error stays on one line, whatever a nested message contains.
     let text = error.to_string().replace('\n', " ");
     note(&format!("{on}error[{}]{off}: {text}", error.code()));
     if let Some(help) = error.help() {
@@ -231,7 +232,7 @@ pub fn complain(error: &CliError) {
     }
 }
 
-/// Turns a panic, which is our bug, into one line and exit code 1.
+/// Turns a panic, which is a bug of this program, into one line and exit code 1.
 pub fn install_panic_hook() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

@@ -1,8 +1,8 @@
-//! Inputs and outputs as files, in the layout of the ONNX backend tests, for runners of other runtimes.
+//! Inputs and outputs as files, in the layout of the ONNX backend tests, for test runners of other runtimes.
 //!
-//! `DIR/model.onnx` (with its data file), `DIR/test_data_set_N/input_K.pb` and `output_K.pb`, numbered in the
-//! order of the graph. Outputs are those of the reference, so a runner that agrees with them agrees with
-//! what verification compared.
+//! The files are `DIR/model.onnx` (with its data file), `DIR/test_data_set_N/input_K.pb` and `output_K.pb`. They are
+//! numbered in the order of the graph. The outputs come from the reference, so a runner that agrees with them agrees
+//! with the outputs that the verification compared.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -18,12 +18,12 @@ use crate::model_file::{ModelFile, folder_of};
 use crate::write::StagingFolder;
 use updp_verify::Run;
 
-/// Lists what this program wrote into a folder, so that it never replaces anything else. Hidden, and no
-/// folder: runners take every visible folder for a data set.
+/// Lists the files that this program wrote into a folder, so that it never replaces anything else. The list is a hidden
+/// file, not a folder: runners treat every visible folder as a data set.
 const MARKER: &str = ".updp-test-vectors";
 const MODEL: &str = "model.onnx";
 
-/// Test vectors that have not taken their name yet; dropped, they leave no trace.
+/// Test vectors that do not have their final name yet; if they are dropped, they leave no trace.
 #[derive(Debug)]
 pub struct StagedVectors {
     folder: StagingFolder,
@@ -35,10 +35,10 @@ fn failed(path: &Path, detail: &dyn Display) -> CliError {
 }
 
 impl StagedVectors {
-    /// Writes one set a run beside `folder`, with a copy of `model`.
+    /// Writes one set for each run beside `folder`, with a copy of `model`.
     ///
     /// # Errors
-    /// C0003, also when the folder holds something that no run of this program wrote.
+    /// C0003, also if the folder holds something that no run of this program wrote.
     pub fn new(folder: &Path, model: &ModelFile, runs: &[Run]) -> Result<Self, CliError> {
         refuse_foreign(folder)?;
         let io = |error: io::Error| failed(folder, &error);
@@ -47,12 +47,12 @@ impl StagedVectors {
         Ok(Self { folder: staging, target })
     }
 
-    /// Gives the folder its name; vectors written there before are replaced.
+    /// Gives the folder its name, and replaces vectors that were written there before.
     ///
     /// # Errors
-    /// C0003; what lay there before is still there.
+    /// C0003; the previous contents are then still there.
     pub fn commit(self) -> Result<(), CliError> {
-        // What lies there is looked at again: time has passed.
+        // The target folder is checked again, because time has passed.
         refuse_foreign(&self.target)?;
         let old = self.folder.place("old");
         let placed = interrupt::uninterrupted(|| {
@@ -60,7 +60,7 @@ impl StagedVectors {
                 fs::rename(&self.target, &old)?;
             }
             fs::rename(self.folder.place("vectors"), &self.target).inspect_err(|_| {
-                // Removed with the staging folder otherwise.
+                // Otherwise it is removed with the staging folder.
                 let _ = fs::rename(&old, &self.target);
             })
         });
@@ -69,7 +69,7 @@ impl StagedVectors {
     }
 }
 
-/// Refuses a folder in which one of these files lies: replacing the folder would remove them.
+/// Refuses a folder that holds one of these files: replacing the folder would remove them.
 ///
 /// # Errors
 /// C0003.
@@ -101,7 +101,7 @@ fn fill(folder: &Path, model: &ModelFile, runs: &[Run]) -> io::Result<()> {
     fs::write(folder.join(MARKER), names.join("\n") + "\n")
 }
 
-/// One set: runners number inputs and outputs as the graph lists them.
+/// One set; runners number inputs and outputs in the order of the graph.
 fn fill_set(set: &Path, graph: &Graph, (inputs, outputs): &Run) -> io::Result<()> {
     fs::create_dir(set)?;
     let given = graph.required_inputs().map(|id| graph.value(id).name());
@@ -118,7 +118,7 @@ fn fill_set(set: &Path, graph: &Graph, (inputs, outputs): &Run) -> io::Result<()
     Ok(())
 }
 
-/// Refuses a folder that is not empty and not one that this program wrote and nobody added to.
+/// Accepts a folder that is empty or that holds only files that this program wrote. Refuses any other folder.
 fn refuse_foreign(folder: &Path) -> Result<(), CliError> {
     match foreign_entry(folder) {
         Ok(None) => Ok(()),
@@ -132,7 +132,7 @@ fn refuse_foreign(folder: &Path) -> Result<(), CliError> {
     }
 }
 
-/// The first thing in a folder, by name, that this program did not write.
+/// The first entry of a folder, by name, that this program did not write.
 fn foreign_entry(folder: &Path) -> io::Result<Option<String>> {
     if !folder.exists() {
         return Ok(None);

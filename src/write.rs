@@ -1,4 +1,4 @@
-//! Writing models: complete in a temporary folder beside the target, then renamed.
+//! Writing models: each model is written completely into a temporary folder beside the target, then renamed.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -11,7 +11,7 @@ use crate::error::CliError;
 use crate::interrupt;
 use crate::model_file::{folder_of, is_pipe};
 
-/// A written model that has not taken its name yet; dropped, it leaves no trace.
+/// A written model that does not have its final name yet; if it is dropped, it leaves no trace.
 #[derive(Debug)]
 pub struct Staged {
     folder: StagingFolder,
@@ -19,16 +19,16 @@ pub struct Staged {
     data_name: Option<String>,
 }
 
-/// A temporary folder beside a target; dropped or interrupted, it leaves no trace.
+/// A temporary folder beside a target; if it is dropped or interrupted, it leaves no trace.
 #[derive(Debug)]
 pub struct StagingFolder(Option<TempDir>);
 
 impl StagingFolder {
-    /// Makes one beside `target`; gives it with the real place of the target. A link stays a link: what it
-    /// leads to is replaced.
+    /// Makes a folder beside `target`, and returns it with the resolved path of the target. A symbolic link stays a
+    /// link: the file that it points to is replaced.
     ///
     /// # Errors
-    /// What the file system refuses.
+    /// Any error of the file system.
     pub fn beside(target: &Path) -> io::Result<(Self, PathBuf)> {
         let real = if target.is_symlink() { fs::canonicalize(target).ok() } else { None };
         let real = real.unwrap_or_else(|| target.to_owned());
@@ -37,7 +37,7 @@ impl StagingFolder {
         Ok((Self(Some(folder)), real))
     }
 
-    /// The path of a name in it.
+    /// The path of a name in this folder.
     #[must_use]
     pub fn place(&self, name: &str) -> PathBuf {
         self.0.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.path().join(name))
@@ -83,7 +83,7 @@ impl Staged {
         Ok(staged)
     }
 
-    /// Writes these bytes: a model that is its input unchanged, or a report.
+    /// Writes these bytes: a report, or a model that equals its input.
     ///
     /// # Errors
     /// C0003.
@@ -108,13 +108,13 @@ impl Staged {
         write(&mut sink).and_then(|()| sink.flush()).map_err(|error| failed(&self.target, &error))
     }
 
-    /// Where the model file lies for now, with its data file beside it.
+    /// The temporary path of the model file; its data file is beside it.
     #[must_use]
     pub fn model_path(&self) -> PathBuf {
         self.folder.place(&self.model_name())
     }
 
-    /// Gives the files their names, the data file first.
+    /// Gives the files their names; the data file comes first.
     ///
     /// # Errors
     /// C0003.
@@ -122,7 +122,7 @@ impl Staged {
         self.place(interrupt::note_written)
     }
 
-    /// Gives the files their names and calls `placed` before a signal can come.
+    /// Gives the files their names, and calls `placed` before a signal can arrive.
     fn place(self, placed: impl FnOnce()) -> Result<(), CliError> {
         interrupt::uninterrupted(|| {
             if let Some(data) = &self.data_name {
@@ -134,7 +134,7 @@ impl Staged {
     }
 }
 
-/// Whether `target` is a device or a pipe: it is written to, never replaced.
+/// Whether `target` is a device or a pipe: the program writes to it but never replaces it.
 #[must_use]
 pub fn is_special(target: &Path) -> bool {
     target.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
@@ -152,7 +152,7 @@ pub fn special(target: &Path, bytes: &[u8]) -> Result<(), CliError> {
         .map_err(|error| failed(target, &error))
 }
 
-/// Writes a small text file whole.
+/// Writes a complete small text file.
 ///
 /// # Errors
 /// C0003.
@@ -163,7 +163,7 @@ pub fn text(target: &Path, content: &str) -> Result<(), CliError> {
     Staged::copy(target, content.as_bytes())?.place(|| {})
 }
 
-/// Writes the bytes of a whole model to a file, a device, or (`-`) standard output.
+/// Writes the bytes of a complete model to a file, a device, or standard output (`-`).
 ///
 /// # Errors
 /// C0003.

@@ -16,9 +16,9 @@ use updp_prune::profile::{BlockProfile, Profiler};
 /// How latencies are measured.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
-    /// Size of a batch that the model leaves open.
+    /// Batch size for a model with an open batch dimension.
     pub batch: usize,
-    /// Seconds to measure, all models together.
+    /// Time for measuring all models together, in seconds.
     pub seconds: f64,
     /// How models are run.
     pub runtime: RuntimeOptions,
@@ -33,29 +33,29 @@ impl Default for BenchOptions {
 /// Latencies of one or two models, measured in turns.
 #[derive(Clone, Debug)]
 pub struct BenchReport {
-    /// Images a run: that of the options, or the one that the model fixes.
+    /// Images per run: the number from the options, or the number that the model fixes.
     pub batch: usize,
-    /// The models in the order given.
+    /// The models, in the given order.
     pub models: Vec<BenchedModel>,
 }
 
 /// One measured model.
 #[derive(Clone, Debug)]
 pub struct BenchedModel {
-    /// Where it came from.
+    /// The source of the model.
     pub path: PathBuf,
     /// Name and version of the runtime that ran it.
     pub runtime: String,
     /// Its times.
     pub latency: Latency,
-    /// How many times as fast it is as the first model (median of pairs).
+    /// Its speedup over the first model (median of pairs).
     pub speedup: f64,
 }
 
-/// Measures the latency of a model, in turns with `other` where that is given.
+/// Measures the latency of a model, in turns with `other` if that is given.
 ///
 /// # Errors
-/// C0009 when an input has no known shape, X codes when a model cannot be run; what reading a model gives.
+/// C0009 if an input has no known shape, X codes if a model cannot be run, and the errors of reading a model.
 pub fn bench<'a>(
     model: impl Into<Source<'a>>,
     other: Option<Source<'a>>,
@@ -84,7 +84,7 @@ pub fn bench<'a>(
     let result = measure(&mut turns, &inputs, 3, budget)?;
     let measured = result.latencies.into_iter().zip(result.speedups).zip(names).zip(files);
     Ok(BenchReport {
-        // A fixed batch stays what it is.
+        // A fixed batch stays unchanged.
         batch: inputs.values().next().and_then(|t| t.dims().first().copied()).unwrap_or(1),
         models: measured
             .map(|(((latency, speedup), runtime), file)| BenchedModel {
@@ -100,11 +100,11 @@ pub fn bench<'a>(
 /// How the blocks of a model are measured.
 #[derive(Clone, Debug)]
 pub struct BlockBenchOptions {
-    /// Size of a batch that the model leaves open.
+    /// Batch size for a model with an open batch dimension.
     pub batch: usize,
-    /// Seconds to measure each form of a block.
+    /// Time for measuring each form of a block, in seconds.
     pub seconds: f64,
-    /// Whether merges are made wherever they are exact, in the forms.
+    /// Whether the forms contain every exact merge.
     pub merge_all: bool,
     /// A file that keeps measured latencies for the next run.
     pub latency_table: Option<PathBuf>,
@@ -127,16 +127,16 @@ impl Default for BlockBenchOptions {
 /// The blocks of a model with their latencies.
 #[derive(Debug)]
 pub struct BlockBenchReport {
-    /// One entry a block.
+    /// One entry for each block.
     pub blocks: Vec<BlockProfile>,
-    /// Name and version of the runtime that measured; empty where everything was in the table.
+    /// Name and version of the runtime that measured; empty if the table had all latencies.
     pub runtime: String,
 }
 
-/// Measures every block of a model by itself, as it is and in each of its forms.
+/// Measures every block of a model separately, unchanged and in each of its forms.
 ///
 /// # Errors
-/// C0015 when the latency table cannot be used; what reading and running the model gives.
+/// C0015 if the latency table cannot be used, and the errors of reading and running the model.
 pub fn bench_blocks<'a>(
     model: impl Into<Source<'a>>,
     options: &BlockBenchOptions,

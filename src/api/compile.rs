@@ -21,33 +21,33 @@ use crate::write::{self, Staged};
 /// How a model is compiled.
 #[derive(Clone, Debug)]
 pub struct CompileOptions {
-    /// File that gets the result; `None` = the report has its bytes.
+    /// Output file; `None` = the report contains the bytes of the result.
     pub output: Option<PathBuf>,
-    /// Whether large tensors go to `OUTPUT.data`. They always do above 2 GB.
+    /// Whether large tensors are written to `OUTPUT.data`. Above 2 GB they always are.
     pub external_data: bool,
-    /// Rules that run.
+    /// The rules to run.
     pub rules: RuleOptions,
     /// Stops after this many rewrites; `None` = runs to the end.
     pub max_rewrites: Option<usize>,
     /// Input shapes to fix: `NAME:1,3,224,224`.
     pub input_shapes: Vec<String>,
-    /// Whether the result is run against the input model before it gets its name.
+    /// Whether the result is compared with the input model, by running both, before it gets its name.
     pub is_verified: bool,
-    /// Number of inputs that are drawn to verify with.
+    /// Number of random inputs for the verification.
     pub inputs: usize,
-    /// Arrays to verify with, in place of drawn inputs.
+    /// Arrays for the verification, in place of random inputs.
     pub input_data: InputData,
-    /// What the result is held against at the end. It is written in any case.
+    /// Gates that the result must pass at the end. The result is written in any case.
     pub gates: GateOptions,
-    /// Size of an open batch, where a gate measures.
+    /// Batch size for a gate that measures a model with an open batch dimension.
     pub batch: usize,
     /// A target that the result is checked against.
     pub target: Option<DeployTarget>,
-    /// Folder that gets inputs and outputs of the reference, for other runners.
+    /// Folder for the inputs and outputs of the reference, for test runners of other runtimes.
     pub test_vectors: Option<PathBuf>,
-    /// A phase after which the observer gets the graph as a message.
+    /// The phase after which the observer gets the graph as a message.
     pub dump_after: Option<String>,
-    /// Whether blocks are counted that pruning could change.
+    /// Whether to count the blocks that pruning could change.
     pub has_block_count: bool,
     /// How models are run.
     pub runtime: RuntimeOptions,
@@ -75,15 +75,15 @@ impl Default for CompileOptions {
     }
 }
 
-/// How verification went.
+/// The outcome of the verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum VerificationStatus {
-    /// Both models were run whole and agree.
+    /// Both models were run as a whole and agree.
     Passed,
-    /// No runtime runs the whole model; its changed parts were run by themselves and agree.
+    /// No runtime can run the whole model. Its changed parts were run separately and agree.
     Local,
-    /// The result is the input, so there was nothing to compare.
+    /// The result equals the input, so there was nothing to compare.
     Unchanged,
     /// The options ask for no verification.
     Skipped,
@@ -102,19 +102,19 @@ impl VerificationStatus {
     }
 }
 
-/// Blocks of a compiled model.
+/// Block counts of a compiled model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockCount {
-    /// Blocks that pruning could change.
+    /// Number of blocks that pruning could change.
     pub prunable: usize,
-    /// All blocks.
+    /// Number of all blocks.
     pub total: usize,
 }
 
-/// What a compilation did.
+/// The report of a compilation.
 #[derive(Debug)]
 pub struct CompileReport {
-    /// The result; `None` where it was written to a file.
+    /// The result; `None` if it was written to a file.
     pub model: Option<Bytes>,
     /// The file that was written.
     pub path: Option<PathBuf>,
@@ -122,31 +122,31 @@ pub struct CompileReport {
     pub before: ModelSummary,
     /// Sizes of the result.
     pub after: ModelSummary,
-    /// IR version and opset of both.
+    /// IR version and opset of both models.
     pub versions: Versions,
     /// Rewrites, refusals, warnings and times.
     pub log: Log,
-    /// Whether the result is the input as it came.
+    /// Whether the result equals the input exactly.
     pub is_unchanged: bool,
-    /// Differences of the outputs; `None` where nothing was compared.
+    /// Differences between the outputs; `None` if nothing was compared.
     pub verification: Option<Verification>,
-    /// How verification went.
+    /// The outcome of the verification.
     pub status: VerificationStatus,
-    /// What the target does not take; `None` where no target is given.
+    /// The findings of the target check; `None` if no target is given.
     pub findings: Option<Vec<Finding>>,
-    /// How the result stands at the gates.
+    /// How the result compares with its gates.
     pub gates: Gates,
-    /// Blocks of the result; `None` where they were not counted.
+    /// Blocks of the result; `None` if they were not counted.
     pub blocks: Option<BlockCount>,
 }
 
-/// Merges what can be merged exactly, verifies the result by running it, and writes it.
+/// Makes every exact merge, verifies the result by running it, and writes it.
 ///
 /// A result that differs from the input model is never written.
 ///
 /// # Errors
-/// C0008 when the result differs, C0009 when it cannot be verified, C0003 when it cannot be written, C0004 when it does
-/// not fit into bytes; I and P codes for the model and the rules.
+/// C0008 if the result differs, C0009 if it cannot be verified, C0003 if it cannot be written, C0004 if it does not fit
+/// into bytes; I and P codes for the model and the rules.
 pub fn compile<'a>(
     model: impl Into<Source<'a>>,
     options: &CompileOptions,
@@ -162,14 +162,14 @@ pub(crate) struct Job<'a> {
     pub(crate) options: &'a CompileOptions,
     /// The reference: the input model, or the pruned network before it is merged.
     pub(crate) source: &'a model_file::Source,
-    /// The input file, where a pruned network stands in its place.
+    /// The input file, if a pruned network replaces it as the reference.
     pub(crate) input: Option<&'a model_file::Source>,
     /// Sizes of the input model.
     pub(crate) before: ModelSummary,
 }
 
 impl Job<'_> {
-    /// Compiles `model`, which was read from the source.
+    /// Compiles `model`, which was already read from the source.
     ///
     /// # Errors
     /// As [`compile`].
@@ -219,8 +219,8 @@ impl Job<'_> {
         Ok(report)
     }
 
-    /// Writes the result beside its target, where that is a file, and reads it back: what follows holds against the bytes
-    /// written, not against the graph in memory.
+    /// Writes the result beside its target, if the target is a file, and reads it back. The following checks then apply
+    /// to the written bytes and not to the graph in memory.
     fn staged(
         &self,
         model: Model,
@@ -270,7 +270,7 @@ impl Job<'_> {
         }
     }
 
-    /// Rewrites the reference; at most `max_rewrites` times when bisecting.
+    /// Rewrites the reference; `max_rewrites` limits the number of rewrites during bisection.
     pub(super) fn compile(
         &self,
         model: &mut Model,
@@ -289,14 +289,14 @@ impl Job<'_> {
         Ok(log)
     }
 
-    /// The reference, read anew, with the shapes asked for.
+    /// The reference, read again, with the requested shapes.
     pub(super) fn reference(&self) -> Result<Model, Error> {
         let mut model = self.source.again()?;
         fix_shapes(&self.options.input_shapes, &mut model)?;
         Ok(model)
     }
 
-    /// How the result stands at the gates asked for.
+    /// How the result compares with the requested gates.
     fn gates(&self, written: &ModelFile, observer: &mut dyn Observer) -> Result<Gates, Error> {
         let CompileOptions { gates, batch, runtime, input_shapes, .. } = self.options;
         Gates::measure(gates, written.total_bytes(), || {
@@ -312,15 +312,15 @@ impl Job<'_> {
         Some(deploy::check(&written.model, has_data, target))
     }
 
-    /// Blocks of the result. The compiled model is near enough to a prepared one; preparing the input again would cost
-    /// as much as the compilation.
+    /// Counts the blocks of the result. The compiled model is close enough to a prepared one; preparing the input again
+    /// would cost as much as the compilation.
     fn blocks(&self, written: &Model) -> Option<BlockCount> {
         let blocks = surgery::blocks_of(written).ok().filter(|_| self.options.has_block_count)?;
         let prunable = blocks.iter().filter(|block| block.refusal.is_none()).count();
         Some(BlockCount { prunable, total: blocks.len() })
     }
 
-    /// Refuses to write over the tensors of the input, unless the input itself is replaced.
+    /// Refuses to overwrite the tensors of the input, unless the input itself is replaced.
     fn refuse_own_data(&self, path: &Path, target: &Path) -> Result<(), Error> {
         let is_in_place = target.canonicalize().is_ok_and(|target| {
             self.source.path.canonicalize().is_ok_and(|source| source == target)
@@ -334,7 +334,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// The test vectors asked for, still without their name.
+    /// The requested test vectors, which do not have their final name yet.
     fn test_vectors(&self, written: &ModelFile) -> Result<Option<StagedVectors>, Error> {
         let Some(folder) = &self.options.test_vectors else { return Ok(None) };
         let output = self.options.output.as_deref().unwrap_or(Path::new("-"));
@@ -342,7 +342,7 @@ impl Job<'_> {
         StagedVectors::new(folder, written, self.oracle()?.runs()).map(Some)
     }
 
-    /// Inline where that fits, else with a data file.
+    /// Stores the tensors inline if they fit; otherwise uses a data file.
     fn encode(
         &self,
         model: &Model,
@@ -362,7 +362,7 @@ impl Job<'_> {
         }
     }
 
-    /// The result as bytes, for memory or a device.
+    /// The result as bytes, for a report or a device.
     fn in_memory(&self, model: &Model, copies: bool) -> Result<Bytes, Error> {
         if copies {
             return Ok(self.source.bytes.clone());

@@ -1,10 +1,10 @@
-//! The error of the library, and the checks that end work early.
+//! The error type of the library, and the check that ends work early.
 
 pub use crate::error::CliError as Error;
 
 use super::Observer;
 
-/// Ends the work when the observer asks for that.
+/// Ends the work if the observer asks for it.
 ///
 /// # Errors
 /// C0011.

@@ -1,4 +1,4 @@
-//! What models say of images: accuracy, agreement, and the images that change their class.
+//! Predictions of models on images: accuracy, agreement, and the images whose class changes.
 
 use std::path::{Path, PathBuf};
 
@@ -16,11 +16,11 @@ use crate::model_file::ModelFile;
 /// How models are evaluated.
 #[derive(Clone, Debug)]
 pub struct EvaluateOptions {
-    /// Name of a preset (imagenet, cifar, fashion-mnist, none), or path of a file.
+    /// Name of a preset (imagenet, cifar, fashion-mnist, none), or the path of a file.
     pub preprocess: String,
-    /// Most images to look at; `None` = all.
+    /// Largest number of images to use; `None` = all.
     pub images: Option<usize>,
-    /// Seed that draws them, where not all are looked at.
+    /// Seed for drawing images, if not all are used.
     pub seed: u64,
     /// Input shapes to fix in both models: `NAME:1,3,224,224`.
     pub input_shapes: Vec<String>,
@@ -40,70 +40,72 @@ impl Default for EvaluateOptions {
     }
 }
 
-/// What one or two models say of images. Shares are 0 to 1.
+/// Predictions of one or two models on images. Shares are between 0 and 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluateReport {
-    /// Images that were read.
+    /// Number of images that were read.
     pub images: usize,
-    /// Images that could not be read, with the reasons.
+    /// The images that could not be read, with the reasons.
     pub skipped: Vec<String>,
     /// Whether the class of each image is known.
     pub has_labels: bool,
-    /// The models in the order given.
+    /// The models, in the given order.
     pub models: Vec<ModelScore>,
-    /// Share of the images of which both models say the same; `None` with one model.
+    /// Share of the images for which both models predict the same class; `None` with one model.
     pub agreement: Option<f64>,
-    /// Classes that have images, in their order: by label, or without labels by what the first model says.
+    /// Classes that have images, in their order. They are grouped by label or, without labels, by the prediction of the
+    /// first model.
     pub classes: Vec<ClassScore>,
-    /// Images of which the models say different things, in the order of the data.
+    /// Images for which the models predict different classes, in the order of the data.
     pub flipped: Vec<FlippedImage>,
 }
 
 /// The accuracy of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelScore {
-    /// Where it came from.
+    /// The source of the model.
     pub path: PathBuf,
     /// Name and version of the runtime that ran it.
     pub runtime: String,
-    /// Share of the images whose label is the model's first class; `None` without labels.
+    /// Share of the images whose label is the top class of the model; `None` without labels.
     pub top1: Option<f64>,
-    /// Share of the images whose label is among its first five; `None` without labels and with ten classes or fewer.
+    /// Share of the images whose label is among the top five classes; `None` without labels and with ten classes or
+    /// fewer.
     pub top5: Option<f64>,
 }
 
 /// One class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassScore {
-    /// Its name, or its number where it has none.
+    /// Its name, or its number if it has no name.
     pub name: String,
-    /// Its images.
+    /// Number of its images.
     pub images: usize,
-    /// Share of them that each model gets right; empty without labels.
+    /// Share of its images that each model predicts correctly; empty without labels.
     pub top1: Vec<f64>,
-    /// Share of them of which both models say the same; `None` with one model.
+    /// Share of its images for which both models predict the same class; `None` with one model.
     pub agreement: Option<f64>,
 }
 
-/// An image of which two models say different things.
+/// An image for which two models predict different classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlippedImage {
     /// Path below the data set, or `FILE[ROW]`.
     pub name: String,
-    /// Its own class; `None` without labels.
+    /// Its label; `None` without labels.
     pub label: Option<String>,
-    /// The class that the first model says; `None` when a score is not finite.
+    /// The class that the first model predicts; `None` if a score is not finite.
     pub first: Option<String>,
-    /// The class that the second model says.
+    /// The class that the second model predicts.
     pub second: Option<String>,
 }
 
-/// Runs one or two classifiers over images: top-1 and top-5 accuracy where there are labels, agreement of both, each class
-/// by itself, and the images that change their class.
+/// Runs one or two classifiers over images. Reports top-1 and top-5 accuracy if there are labels, the agreement of both
+/// models, each class separately, and the images whose class changes.
 ///
 /// # Errors
-/// C0001 for one model without labels, C0007 when the models have different numbers of classes, T0001 and T0107 when a
-/// model takes no images, T0003 when its output is no row of class scores, other T01 codes when the data cannot be read.
+/// C0001 for one model without labels, C0007 if the models have different numbers of classes, T0001 and T0107 if a
+/// model takes no images, T0003 if its output is not a row of class scores, other T01 codes if the data cannot be read.
 pub fn evaluate<'a>(
     model: impl Into<Source<'a>>,
     other: Option<Source<'a>>,
@@ -134,7 +136,7 @@ pub fn evaluate<'a>(
             second: second.predictions.classes.to_string(),
         });
     }
-    // Labels beyond the classes of the model name other classes.
+    // Labels beyond the classes of the model belong to another set of classes.
     let labels = |it: &Prediction| it.label.is_some_and(|label| label < classes);
     let has_labels = dataset.has_labels() && models[0].predictions.images.iter().all(labels);
     if dataset.has_labels() && !has_labels && models.len() == 1 {
@@ -181,10 +183,10 @@ fn run(
     Ok(Ran { path: file.source.path, runtime: executor.name(), predictions })
 }
 
-/// Models with what they said.
+/// Models with their predictions.
 struct Evaluation<'a> {
     models: &'a [Ran],
-    /// Names of the classes, where there are any.
+    /// Names of the classes, if there are any.
     names: &'a [String],
     has_labels: bool,
 }
@@ -218,7 +220,7 @@ impl Evaluation<'_> {
         }
     }
 
-    /// What both models say of an image; `None` with one model.
+    /// The classes that the two models predict for an image; `None` with one model.
     fn both(&self, at: usize) -> Option<(Option<usize>, Option<usize>)> {
         let class = |model: &Ran| model.predictions.images.get(at).and_then(|it| it.class);
         Some((class(&self.models[0]), class(self.models.get(1)?)))

@@ -1,4 +1,4 @@
-//! Training a model as it is on images, without a deep-learning framework.
+//! Training the whole model on images, without changing its structure and without a deep-learning framework.
 
 use std::path::PathBuf;
 
@@ -29,23 +29,24 @@ use crate::write;
 /// How a model is trained.
 #[derive(Clone, Debug)]
 pub struct FinetuneOptions {
-    /// File that gets the trained model; `None` = the report has its bytes.
+    /// Output file for the trained model; `None` = the report contains its bytes.
     pub output: Option<PathBuf>,
     /// Images: a folder (with labels: one subfolder per class), `.npz`, `.npy`, IDX or `.tar`.
     pub data: PathBuf,
-    /// Images to score by; `None` = a share of the images is held out.
+    /// Images for scoring; `None` = a share of the images is held out.
     pub validation: Option<PathBuf>,
-    /// How images become inputs: a preset, or a JSON file as Hugging Face and timm publish it beside a model.
+    /// How images become inputs: a preset, or a JSON file in the format that Hugging Face and timm publish beside a
+    /// model.
     pub preprocess: String,
-    /// How the images are used. `images` bounds the training images; `None` = all of them.
+    /// How the images are used. `images` limits the number of training images; `None` = all of them.
     pub use_of_data: DataConfig,
-    /// Epochs.
+    /// Number of epochs.
     pub epochs: usize,
     /// Settings of the training.
     pub training: TrainingConfig,
     /// Input shapes to fix: `NAME:1,3,224,224`.
     pub input_shapes: Vec<String>,
-    /// Folder that keeps checkpoints, so that the same call resumes; `None` = nothing is kept.
+    /// Folder for checkpoints, so that the same call can resume; `None` = nothing is kept.
     pub work: Option<PathBuf>,
     /// How models are run; training needs ONNX Runtime.
     pub runtime: RuntimeOptions,
@@ -70,23 +71,23 @@ impl FinetuneOptions {
     }
 }
 
-/// What a training did.
+/// The report of a training.
 #[derive(Debug)]
 pub struct FinetuneReport {
-    /// The trained model; `None` where it was written to a file.
+    /// The trained model; `None` if it was written to a file.
     pub model: Option<Bytes>,
     /// Score of the input model.
     pub before: Score,
-    /// The training: scores, steps, course.
+    /// The training: scores, steps and progress over time.
     pub trained: Finetuned,
 }
 
-/// What a training would do and how long it would take.
+/// The estimate of a training: its work and its duration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FinetuneEstimate {
-    /// Images to train with.
+    /// Number of training images.
     pub training_images: usize,
-    /// Images to score by.
+    /// Number of images for scoring.
     pub validation_images: usize,
     /// Score of the input model.
     pub before: Score,
@@ -97,8 +98,8 @@ pub struct FinetuneEstimate {
 /// Trains a model on images and writes it.
 ///
 /// # Errors
-/// C0001 for an expanded network; C0011 when the observer cancels; C0003 when the result cannot be written; T codes for images and
-/// training; X codes without ONNX Runtime.
+/// C0001 for an expanded network; C0011 if the observer cancels; C0003 if the result cannot be written; T codes for
+/// images and training; X codes without ONNX Runtime.
 pub fn finetune<'a>(
     model: impl Into<Source<'a>>,
     options: &FinetuneOptions,
@@ -136,7 +137,7 @@ pub fn finetune<'a>(
     Ok(FinetuneReport { model, before, trained })
 }
 
-/// Tells what [`finetune`] would do and how long it would take, measured on a few steps. Writes nothing.
+/// Estimates the work and the duration of [`finetune`] from a few measured steps. Writes nothing.
 ///
 /// # Errors
 /// As [`finetune`].
@@ -157,10 +158,10 @@ pub fn estimate_finetune<'a>(
     })
 }
 
-/// The training step that [`finetune`] runs, as a graph. An expanded network has a step as well.
+/// The training step of [`finetune`] as a graph. An expanded network also has a training step.
 ///
 /// # Errors
-/// T0301 to T0310 when the network cannot be differentiated; T codes for images.
+/// T0301 to T0310 if the network cannot be differentiated; T codes for images.
 pub fn training_step<'a>(
     model: impl Into<Source<'a>>,
     options: &FinetuneOptions,
@@ -176,12 +177,12 @@ fn expanded() -> Error {
     }
 }
 
-/// Everything that a training needs, opened.
+/// Everything that a training needs, already open.
 struct Setup {
     path: PathBuf,
-    /// The network that is trained: its batch is open where every image keeps its result then.
+    /// The network that is trained. Its batch is open if every image then keeps its result.
     model: Model,
-    /// The network that is written, with the batch it came with; `None` for an expanded network.
+    /// The network that is written, with its original batch; `None` for an expanded network.
     written: Option<Model>,
     runner: Runner,
     dataset: Dataset,
@@ -192,7 +193,7 @@ struct Setup {
     settings: FinetuneSettings,
 }
 
-/// What tells one training from another.
+/// The values that distinguish one training from another.
 #[derive(Serialize)]
 struct JobKey<'a> {
     work_version: u32,
@@ -204,7 +205,7 @@ struct JobKey<'a> {
     settings: &'a FinetuneSettings,
 }
 
-/// Version of what a work folder holds for a training.
+/// Version of the contents of a work folder for a training.
 const WORK_VERSION: u32 = 1;
 
 impl Setup {
@@ -283,7 +284,7 @@ impl Setup {
     }
 }
 
-/// The model with its batch open, where every image keeps its result then.
+/// The model with its batch open, if every image then keeps its result.
 fn opened(
     model: &Model,
     runner: &Runner,

@@ -1,4 +1,4 @@
-//! What is in a model, and what compiling it would do.
+//! The contents of a model, and what compiling it would do.
 
 use std::path::PathBuf;
 
@@ -14,27 +14,27 @@ use updp_prune::latency_table::{Conditions, LatencyTable};
 use updp_prune::profile::{BlockProfile, Profiler, SHORT_EFFORT};
 use updp_prune::structure::wanted_forms;
 
-/// Seconds for each form of a block.
+/// Time for measuring each form of a block, in seconds.
 const PROBE_SECONDS: f64 = 0.25;
 
-/// What is looked at.
+/// Options of an inspection.
 #[derive(Clone, Debug)]
 pub struct InspectOptions {
-    /// Rules of the compilation.
+    /// The rules of the compilation.
     pub rules: RuleOptions,
-    /// Whether the model is compiled in memory, so that the report says what that does.
+    /// Whether to compile the model in memory and report the effect.
     pub is_compiled: bool,
-    /// The form each block is looked at in; `None` = those that keep what the block can see.
+    /// The form in which each block is examined; `None` = the forms that keep the receptive field of the block.
     pub form: Option<Form>,
-    /// Whether kernels would shrink.
+    /// Whether kernels are also made smaller.
     pub shrink: Shrink,
-    /// Whether blocks and their forms are measured; else the cost model stands in.
+    /// Whether blocks and their forms are measured; otherwise the cost model estimates them.
     pub is_measured: bool,
-    /// Batch to measure with, where the model leaves it open.
+    /// Batch size for measurements of a model with an open batch dimension.
     pub batch: usize,
     /// A file that keeps measured latencies for the next run.
     pub latency_table: Option<PathBuf>,
-    /// A target that the model as it is is checked against.
+    /// A target that the unchanged model is checked against.
     pub target: Option<DeployTarget>,
     /// How models are run.
     pub runtime: RuntimeOptions,
@@ -56,25 +56,25 @@ impl Default for InspectOptions {
     }
 }
 
-/// What is in a model.
+/// The contents of a model.
 #[derive(Debug)]
 pub struct InspectReport {
-    /// The model as it was read.
+    /// The model as read.
     pub model: Model,
-    /// Its sizes.
+    /// Its summary.
     pub before: ModelSummary,
-    /// The blocks that pruning decides on.
+    /// The blocks that pruning can change.
     pub blocks: Vec<BlockProfile>,
-    /// What compiling did, and the sizes afterwards; `None` where that was not asked for.
+    /// The effect of compiling, and the summary after it; `None` if that was not requested.
     pub compiled: Option<(Log, ModelSummary)>,
-    /// What the target does not take; `None` where no target is given.
+    /// The findings of the target check; `None` if no target is given.
     pub findings: Option<Vec<Finding>>,
 }
 
-/// Looks at a model: its sizes, its blocks, and what compiling it would do. Writes nothing but the latency table.
+/// Examines a model: its summary, its blocks, and the effect of compiling it. Writes nothing except the latency table.
 ///
 /// # Errors
-/// C0015 when the latency table cannot be used, P codes for unknown rules; what reading the model gives.
+/// C0015 if the latency table cannot be used, P codes for unknown rules, and the errors of reading the model.
 pub fn inspect<'a>(
     model: impl Into<Source<'a>>,
     options: &InspectOptions,
@@ -97,7 +97,7 @@ pub fn inspect<'a>(
     Ok(InspectReport { model: file.model, before, blocks, compiled, findings })
 }
 
-/// The blocks with the forms asked for, measured when that is asked for.
+/// The blocks with the requested forms, measured if that is requested.
 fn blocks(
     observer: &mut dyn Observer,
     file: &ModelFile,

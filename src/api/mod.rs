@@ -1,4 +1,4 @@
-//! The library: one function a job, plain options, plain reports.
+//! The library: one function for each job, plain options, plain reports.
 //!
 //! Nothing here prints. Progress, warnings and cancellation go through an [`Observer`].
 
@@ -39,16 +39,16 @@ pub use verify::{VerifyOptions, VerifyReport, verify};
 /// Which rules of exact compilation run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleOptions {
-    /// Whether merges are made wherever they are exact; else only where the cost model says the model gets no slower.
+    /// Whether every exact merge is made. Otherwise merges are made only if the model gets no slower by the cost model.
     pub merge_all: bool,
-    /// Rules that are left out.
+    /// The rules to leave out.
     pub skip: Vec<String>,
-    /// When not empty, the only rules that run.
+    /// If not empty, only these rules run.
     pub only: Vec<String>,
 }
 
 impl RuleOptions {
-    /// Options of the passes for a model of this size.
+    /// The options of the passes for a model of this size.
     pub(crate) fn passes(&self, model_bytes: u64) -> Options {
         Options {
             merge_all: self.merge_all,

@@ -1,4 +1,4 @@
-//! Pruning: with images, or the structure alone; then exact compilation merges the pruned blocks.
+//! Pruning, with images or of the structure alone. Exact compilation then merges the pruned blocks.
 
 use std::path::{Path, PathBuf};
 
@@ -22,11 +22,13 @@ use crate::model_file::{self, ModelFile};
 pub struct PruneOptions {
     /// Images: a folder (with labels: one subfolder per class), `.npz`, `.npy`, IDX or `.tar`. Labels are not needed.
     pub data: PathBuf,
-    /// Images to report on; `None` = the held-out images serve.
+    /// Images for the report; `None` = the held-out images are used.
     pub validation: Option<PathBuf>,
-    /// How images become inputs: a preset, or a JSON file as Hugging Face and timm publish it beside a model.
+    /// How images become inputs: a preset, or a JSON file in the format that Hugging Face and timm publish beside a
+    /// model.
     pub preprocess: String,
-    /// The goal, and how it is reached. The rules and the runtime of [`Self::compile`] replace its own.
+    /// The goal, and the way to reach it. The rules and the runtime of [`Self::compile`] replace those of the
+    /// configuration.
     pub config: PruneConfig,
     /// How the pruned network is merged, verified and written.
     pub compile: CompileOptions,
@@ -62,19 +64,20 @@ impl PruneOptions {
     }
 }
 
-/// What a pruning did.
+/// The report of a pruning.
 #[derive(Debug)]
 pub struct PruneReport {
-    /// The pruned blocks, and how they were chosen.
+    /// The pruned blocks, and the reasons for their choice.
     pub pruned: Pruned,
-    /// What merging them did. Its verification compares the merged network with the pruned one.
+    /// The report of merging them. Its verification compares the merged network with the pruned one.
     pub compiled: CompileReport,
 }
 
-/// Prunes a model with images, recovers its accuracy, merges the pruned blocks, verifies the merge and writes the result.
+/// Prunes a model with images and recovers its accuracy. Then merges the pruned blocks, verifies the merge and writes
+/// the result.
 ///
-/// `None` when the options end it after an earlier stage. A missed goal is no error: [`PruneReport::pruned`] names it, and the
-/// best network found is written.
+/// Returns `None` if the options end the work after an earlier stage. A missed goal is not an error:
+/// [`PruneReport::pruned`] names it, and the best network found is written.
 ///
 /// # Errors
 /// C0013, C0014 for blocks; C0011 when the observer cancels; T codes for images and training; all codes of
@@ -93,7 +96,7 @@ pub fn prune<'a>(
     }
 }
 
-/// Tells what [`prune`] would do and how long it would take, measured on a few images and steps. Writes nothing.
+/// Estimates the work and the duration of [`prune`] from a few measured images and steps. Writes nothing.
 ///
 /// # Errors
 /// As [`prune`].
@@ -107,8 +110,8 @@ pub fn estimate<'a>(
     Ok(updp_prune::estimate::estimate(model, &options.images()?, &config, observer)?)
 }
 
-/// Prunes blocks without images and without recovering accuracy: an experiment with the structure. The result is not usable
-/// before it is trained.
+/// Prunes blocks without images and without recovering accuracy, as an experiment with the structure. The result must
+/// be trained before it is usable.
 ///
 /// # Errors
 /// C0013, C0014 for blocks, P0004 for a form; all codes of [`compile`](super::compile()).
@@ -127,23 +130,23 @@ pub fn prune_structure<'a>(
 /// An expanded network.
 #[derive(Debug)]
 pub struct ExpandReport {
-    /// The network: λ is one of its inputs.
+    /// The network; λ is one of its inputs.
     pub model: Bytes,
     /// The expanded blocks.
     pub pruned: Pruned,
-    /// Size of the input model.
+    /// Summary of the input model.
     pub before: ModelSummary,
-    /// Size of the expanded network.
+    /// Summary of the expanded network.
     pub after: ModelSummary,
-    /// The expanded network at λ = 0 against the input model; `None` where nothing was compared.
+    /// The comparison of the expanded network at λ = 0 with the input model; `None` if nothing was compared.
     pub verification: Option<Verification>,
 }
 
-/// Expands blocks: both flows of each stand side by side, mixed by the input λ. At λ = 0 the network computes what the input
-/// model computes, which is verified.
+/// Expands blocks. Each expanded block holds both branches side by side, and the input λ mixes them. At λ = 0 the
+/// network computes the same as the input model; this is verified.
 ///
 /// # Errors
-/// C0013, C0014 for blocks; C0008 when the networks differ at λ = 0; C0009 when they cannot be run.
+/// C0013, C0014 for blocks; C0008 if the networks differ at λ = 0; C0009 if they cannot be run.
 pub fn expand<'a>(
     model: impl Into<Source<'a>>,
     config: &StructureConfig,
@@ -161,7 +164,7 @@ pub fn expand<'a>(
     Ok(ExpandReport { model: bytes, pruned, before, after, verification })
 }
 
-/// A model that was read, with the input shapes that were asked for.
+/// A model that was read, with the requested input shapes.
 struct Input {
     source: model_file::Source,
     model: Model,
@@ -227,7 +230,7 @@ fn verify_at_zero(
     }
 }
 
-/// A model as bytes, tensors inside.
+/// A model as bytes, with its tensors inside.
 pub(crate) fn encode(model: &Model) -> Result<Bytes, Error> {
     Ok(model.encode(&DataPlacement::Inline)?.model_to_bytes())
 }

@@ -4,11 +4,11 @@ use updp_ir::Model;
 
 use super::Error;
 
-/// Fixes input shapes. A shape is `NAME:1,3,224,224`, also with `x` between the dims or in brackets; a model with one
-/// input needs no name.
+/// Fixes input shapes. A shape has the form `NAME:1,3,224,224`; `x` between the dims and brackets are also accepted. A
+/// model with one input needs no name.
 ///
 /// # Errors
-/// C0005 when a shape cannot be read or does not fit the model.
+/// C0005 if a shape cannot be read or does not fit the model.
 pub fn fix_shapes(shapes: &[String], model: &mut Model) -> Result<(), Error> {
     for text in shapes {
         let fail = |detail: &str| Error::InputShape { text: text.clone(), detail: detail.into() };

@@ -1,4 +1,4 @@
-//! Where a model comes from: a file, bytes, or a graph in memory.
+//! The source of a model: a file, bytes, or a graph in memory.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use updp_ir::{DataPlacement, IrError, Model};
 use super::Error;
 use crate::model_file::ModelFile;
 
-/// Path that stands for a model without a file. It has no folder, so it cannot have external data.
+/// The path that stands for a model without a file. It has no folder, so it cannot have external data.
 const NO_FILE: &str = "-";
 
 /// A model to work on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Source<'a> {
-    /// A file. External data lies in its folder. `-` is standard input.
+    /// A file. Its external data is in the same folder. `-` is standard input.
     Path(PathBuf),
     /// The bytes of a model without external data.
     Bytes(Bytes),
@@ -27,8 +27,8 @@ impl Source<'_> {
     /// Reads the model.
     ///
     /// # Errors
-    /// C0002 when the file cannot be read, C0004 when bytes need external data or a graph does not fit into 2 GB,
-    /// I codes for a malformed model.
+    /// C0002 if the file cannot be read, C0004 if bytes need external data or a graph does not fit into 2 GB, I codes
+    /// for a malformed model.
     pub(crate) fn open(self) -> Result<ModelFile, Error> {
         match self {
             Self::Path(path) => ModelFile::open(&path),

@@ -1,4 +1,4 @@
-//! Verification of a compilation: the written model against the reference, whole or part by part.
+//! Verification of a compilation: compares the written model with the reference, as a whole or part by part.
 
 use updp_exec::ModelSource;
 use updp_ir::DataPlacement;
@@ -10,7 +10,7 @@ use super::{Error, Observer, Silent};
 use crate::model_file::ModelFile;
 
 impl Job<'_> {
-    /// Verifies the written model unless there is no need.
+    /// Verifies the written model unless that is unnecessary.
     pub(super) fn verified(
         &self,
         written: &ModelFile,
@@ -26,7 +26,7 @@ impl Job<'_> {
         }
         observer.progress("verifying the result", 0, 0);
         match self.verify(written.source.for_runtime(), rewrites) {
-            // Data that were asked for are used or nothing is.
+            // If the user gave input data, the verification must use it; it does not fall back to another comparison.
             Err(Error::Unverifiable { detail }) if self.options.input_data.arrays.is_empty() => {
                 let (before, after) = (self.reference()?, &written.model);
                 let (count, runtime) = (self.options.inputs, &self.options.runtime);
@@ -49,7 +49,7 @@ impl Job<'_> {
         Ok(Oracle::new(source, &model.graph, data, count, &self.options.runtime)?)
     }
 
-    /// Runs the result against the reference.
+    /// Compares the result with the reference by running both.
     fn verify(&self, result: ModelSource<'_>, rewrites: usize) -> Result<Verification, Error> {
         let oracle = self.oracle()?;
         let verification = oracle.compare(result)?;
@@ -63,7 +63,7 @@ impl Job<'_> {
         Err(Error::VerificationFailed { detail })
     }
 
-    /// The first rewrite after which the outputs differ, found by halving.
+    /// The first rewrite after which the outputs differ, found by bisection.
     fn bisect(&self, oracle: &Oracle<'_>, rewrites: usize) -> Option<String> {
         let differs = |count: usize| -> Option<(bool, Log)> {
             let mut model = self.reference().ok()?;

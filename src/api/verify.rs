@@ -9,11 +9,15 @@ use super::{Error, Observer, Source, error::check_cancelled};
 /// How two models are compared.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
-    /// Arrays by input name; empty = inputs are drawn. With labels the report has the top-1 accuracy of both models.
+    /// Arrays by input name; empty = random inputs. With labels, the report contains the top-1 accuracy of both models.
     pub input_data: InputData,
-    /// Number of inputs that are drawn.
+    /// Number of random inputs.
     pub inputs: usize,
-    /// Largest allowed max|Δ| / max|reference|; `None` = the limit of the output's dtype.
+    /// Largest allowed max
+    /// Δ
+    ///  / max
+    /// reference
+    /// ; `None` = the limit for the dtype of the output.
     pub limit: Option<f64>,
     /// How models are run.
     pub runtime: RuntimeOptions,
@@ -30,16 +34,16 @@ impl Default for VerifyOptions {
     }
 }
 
-/// What comparing two models gave.
+/// The result of comparing two models.
 pub type VerifyReport = Verification;
 
 /// Runs `model` and `reference` on the same inputs and compares their outputs.
 ///
-/// A difference is no error: ask [`Verification::is_passed`].
+/// A difference is not an error: call [`Verification::is_passed`].
 ///
 /// # Errors
-/// C0007 when the models have other inputs or outputs, C0008 when only the reference can be run, C0009 when the reference
-/// cannot be run; what reading a model gives.
+/// C0007 if the models have different inputs or outputs, C0008 if only the reference can be run, C0009 if the reference
+/// cannot be run, and the errors of reading a model.
 pub fn verify<'a>(
     reference: impl Into<Source<'a>>,
     model: impl Into<Source<'a>>,

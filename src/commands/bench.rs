@@ -1,4 +1,4 @@
-//! `bench A [B]`: latency, both models in turns.
+//! `bench A [B]`: latency; two models run in turns.
 
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ fn json(arguments: &BenchArgs, report: &BenchReport) -> Value {
     })
 }
 
-/// Every block by itself, as it is and in every form it offers.
+/// Measures every block separately, unchanged and in each of its forms.
 fn per_block(arguments: &BenchArgs) -> Result<(), CliError> {
     let options = BlockBenchOptions {
         batch: arguments.batch.get(),

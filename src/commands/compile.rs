@@ -1,4 +1,4 @@
-//! `compile`, and what it prints: before and after, what was merged, how verification went.
+//! `compile` and its output: the models before and after, the merges, and the outcome of the verification.
 
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     output.finish(&report, None)
 }
 
-/// Without images there is nothing that takes long.
+/// Refuses a dry run: without images no step takes long.
 pub(super) fn refuse_dry(arguments: &CompileArgs) -> Result<(), CliError> {
     if arguments.dry_run {
         let detail = "--dry-run is for pruning with --data and a goal; inspect MODEL shows what compiling would do";
@@ -68,10 +68,10 @@ pub(super) fn refuse_dry(arguments: &CompileArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The written model, and how it is told.
+/// The written model, and the way to report on it.
 pub(super) struct Output<'a> {
     pub(super) arguments: &'a CompileArgs,
-    /// The model that was given.
+    /// The input model.
     pub(super) input: &'a Path,
     pub(super) target: &'a Path,
 }
@@ -81,11 +81,11 @@ impl Output<'_> {
         if self.arguments.verbosity() == Verbosity::Quiet {
             return;
         }
-        // Standard output belongs to the model when it goes there.
+        // If the model is written to standard output, the text must not go there.
         if is_pipe(self.target) { note(text) } else { say(text) }
     }
 
-    /// How the model is compiled, or merged after pruning.
+    /// Options for compiling the model, or for merging it after pruning.
     pub(super) fn options(&self, is_pruned: bool) -> Result<CompileOptions, CliError> {
         let arguments = self.arguments;
         let has_inputs = is_pruned || !arguments.no_verify || arguments.test_vectors.is_some();
@@ -111,7 +111,7 @@ impl Output<'_> {
         })
     }
 
-    /// Writes a model for standard output, prints what was done and writes the reports.
+    /// Writes the model if it goes to standard output, prints a summary and writes the reports.
     pub(super) fn finish(
         &self,
         report: &CompileReport,
@@ -125,7 +125,7 @@ impl Output<'_> {
         self.refuse_for_target(report)
     }
 
-    /// What the result misses of what was asked for.
+    /// The requirements that the result misses.
     fn missed(report: &CompileReport, pruned: Option<&Pruned>) -> Vec<String> {
         let fitted = pruned.and_then(|pruned| pruned.outcome.as_ref());
         let mut missed = fitted.map(|fitted| fitted.missed.clone()).unwrap_or_default();
@@ -133,7 +133,7 @@ impl Output<'_> {
         missed
     }
 
-    /// Writes the reports asked for.
+    /// Writes the requested reports.
     fn write_reports(
         &self,
         report: &CompileReport,
@@ -184,7 +184,7 @@ impl Output<'_> {
         json
     }
 
-    /// What exact compilation leaves on the table.
+    /// The possible gain beyond exact compilation.
     fn hint(&self, report: &CompileReport) -> Option<String> {
         let blocks = report.blocks.filter(|blocks| blocks.prunable > 0)?;
         Some(format!(
@@ -196,7 +196,7 @@ impl Output<'_> {
         ))
     }
 
-    /// Ends with an error when the target given refuses the model.
+    /// Ends with an error if the given target refuses the model.
     fn refuse_for_target(&self, report: &CompileReport) -> Result<(), CliError> {
         let (Some(target), Some(findings)) = (self.arguments.target, &report.findings) else {
             return Ok(());

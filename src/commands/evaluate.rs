@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &EvaluateArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Per cent, or a dash.
+/// A percentage, or a dash.
 fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", share * 100.0))
 }
@@ -100,7 +100,7 @@ fn table(arguments: &EvaluateArgs, report: &EvaluateReport, shown: usize) -> Str
     lines.join("\n")
 }
 
-/// The images that change their class.
+/// The images whose class changes.
 fn flipped(report: &EvaluateReport, shown: usize) -> Vec<String> {
     let count = report.flipped.len();
     let mut head = format!("{} change their class from A to B", counted(count, "image", "images"));

@@ -1,4 +1,4 @@
-//! `finetune`: trains a model as it is.
+//! `finetune`: trains a model without changing its structure.
 
 use std::path::Path;
 
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         return Ok(());
     }
     let Some(target) = target else { return Ok(()) };
-    // A folder that was asked for stays.
+    // A folder that the user asked for is kept.
     let work = work.filter(|_| images.work.is_none());
     let report = api::finetune(&arguments.model, &options, &mut progress).inspect_err(|_| {
         if let Some(work) = &work {
@@ -74,7 +74,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Prints how the training went.
+/// Prints the outcome of the training.
 fn tell(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) {
     if arguments.verbosity() == Verbosity::Quiet {
         return;
@@ -114,7 +114,8 @@ fn json(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) -> serde_
     })
 }
 
-/// Writes a step, the first state as defaults of its inputs, and beside it which of its inputs and outputs are what.
+/// Writes a step as a model, with the first state as defaults of its inputs. A file beside it describes the role of
+/// each input and output.
 fn write_step(path: &Path, step: &TrainingStep) -> Result<(), CliError> {
     let mut model = step.model.clone();
     for state in &step.states {

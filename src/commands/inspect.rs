@@ -1,4 +1,4 @@
-//! `inspect MODEL`: what is in a model and what compiling it would do.
+//! `inspect MODEL`: the contents of a model, and what compiling it would do.
 
 use updp_ir::{Model, text};
 
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The model, its blocks, and what compiling does.
+/// The model, its blocks, and the effect of compiling.
 fn tell(arguments: &InspectArgs, report: &InspectReport) {
     tell_boundary(arguments, &report.model);
     say(&block_report::table(&report.blocks));

@@ -1,4 +1,4 @@
-//! One subcommand a file.
+//! One module for each subcommand.
 
 mod bench;
 mod compile;
@@ -12,10 +12,10 @@ mod verify;
 use crate::cli::{Cli, Command, CompileArgs};
 use crate::error::CliError;
 
-/// Runs what the arguments ask for.
+/// Runs the command that the arguments ask for.
 ///
 /// # Errors
-/// [`CliError`], whose exit code the program ends with.
+/// A [`CliError`]; the program ends with its exit code.
 pub fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         None => compile::run(&cli.bare.into()),

@@ -1,4 +1,4 @@
-//! `prune`: the pruned network takes the place of the input, and exact compilation merges it.
+//! `prune`: the pruned network replaces the input, and exact compilation merges it.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::report_page;
 use crate::terminal::{Progress, Verbosity, say};
 use crate::write;
 
-/// Prunes, merges and tells.
+/// Prunes, merges and prints a summary.
 pub(super) fn run(arguments: &CompileArgs, input: &Path, target: &Path) -> Result<(), CliError> {
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
     if let (Some(_), Some(Recovery::None | Recovery::Fit)) =
@@ -73,11 +73,11 @@ fn with_images(
         say(&estimate.to_string());
         return Ok(());
     }
-    // A folder that was asked for stays.
+    // A folder that the user asked for is kept.
     let work = work.filter(|_| images.work.is_none());
     let report = api::prune(output.input, &options, &mut progress).inspect_err(|error| {
         match (&work, error) {
-            // Latencies of blocks are of no use where there is nothing to prune.
+            // Latencies of blocks are useless if there is nothing to prune.
             (Some(work), CliError::Prune(PruneError::NothingToPrune { .. })) => {
                 work_folder::remove(work);
             }
@@ -95,7 +95,7 @@ fn with_images(
     result
 }
 
-/// How the structure is pruned without images.
+/// The configuration for pruning the structure without images.
 fn structure(arguments: &CompileArgs, options: &CompileOptions) -> StructureConfig {
     let blocks = arguments.prune.blocks.as_ref();
     StructureConfig {
@@ -107,7 +107,7 @@ fn structure(arguments: &CompileArgs, options: &CompileOptions) -> StructureConf
     }
 }
 
-/// A page shows what fitting found out; other reports are JSON.
+/// Refuses a page: a page shows the results of pruning with data; other reports are JSON.
 pub(super) fn refuse_page(arguments: &CompileArgs) -> Result<(), CliError> {
     if arguments.report.iter().any(|path| report_page::is_page(path)) {
         let detail = "a page is made of pruning with --data; other reports are JSON".to_owned();
@@ -116,7 +116,7 @@ pub(super) fn refuse_page(arguments: &CompileArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A search and a supernet need what fitting finds out, and a supernet gradients.
+/// Refuses options without their requirements: a search needs the results of fitting; a supernet also needs gradients.
 fn refuse_search(arguments: &CompileArgs) -> Result<(), CliError> {
     let search = &arguments.prune.search;
     let (has_supernet, recover) = (search.has_supernet(), arguments.prune.recover);
@@ -133,7 +133,7 @@ fn refuse_search(arguments: &CompileArgs) -> Result<(), CliError> {
     Err(CliError::Usage { detail: detail.to_owned() })
 }
 
-/// What an early end needs.
+/// Refuses an early end without its requirements.
 fn refuse_until(arguments: &CompileArgs) -> Result<(), CliError> {
     let CompileArgs { prune, images, .. } = arguments;
     let Some(stage) = prune.until else { return Ok(()) };
@@ -178,7 +178,7 @@ fn refuse_without_data(arguments: &CompileArgs) -> Result<(), CliError> {
     Err(CliError::Usage { detail: detail.to_owned() })
 }
 
-/// Writes the expanded network, verified at λ = 0 against the input model.
+/// Writes the expanded network. At λ = 0 it is verified against the input model.
 fn expand(
     arguments: &CompileArgs,
     output: &Output<'_>,

@@ -9,23 +9,23 @@ use super::Severity;
 
 const FACTS: &str = include_str!("targets.toml");
 
-/// What one target documents.
+/// The documented facts about one target.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
-    /// Its name, with the release the facts are of.
+    /// Its name, with the release that the facts describe.
     pub title: String,
-    /// Opsets of `ai.onnx`.
+    /// Supported opsets of `ai.onnx`.
     pub opset: Option<Versions>,
-    /// IR versions.
+    /// Supported IR versions.
     pub ir: Option<Versions>,
-    /// Operators of `ai.onnx`; `None` where the target promises all of them.
+    /// Supported operators of `ai.onnx`; `None` if the target promises all of them.
     pub operators: Option<Operators>,
-    /// Operators of other domains.
+    /// Support for operators of other domains.
     pub domains: Domains,
-    /// Calls of local functions.
+    /// Support for calls of local functions.
     pub functions: Option<Fact>,
-    /// Tensors in a file beside the model.
+    /// Support for tensors in a file beside the model.
     pub data_file: Option<Fact>,
     #[serde(default)]
     pub restriction: Vec<Restriction>,
@@ -37,7 +37,7 @@ pub(super) struct Target {
 pub(super) struct Versions {
     pub min: Option<i64>,
     pub max: i64,
-    /// How bad a newer version is; an older one is an error.
+    /// Severity of a newer version; an older version is an error.
     pub above: Severity,
     #[serde(default)]
     pub below_cure: String,
@@ -46,13 +46,13 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    /// The lowest version, 0 where none is documented.
+    /// The lowest version; 0 if none is documented.
     pub fn min(&self) -> i64 {
         self.min.unwrap_or(0)
     }
 }
 
-/// Something that is so, whatever node it stands at.
+/// A fact that holds for every node.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fact {
@@ -70,25 +70,25 @@ pub(super) struct Operators {
     pub unsupported: Vec<String>,
     #[serde(default)]
     pub unfinished: Vec<String>,
-    /// Said of each operator in `unsupported`.
+    /// The fact for each operator in `unsupported`.
     pub refusal: Fact,
-    /// Said of each operator in `unfinished`.
+    /// The fact for each operator in `unfinished`.
     pub progress: Option<Fact>,
-    /// Said of an operator the table does not have.
+    /// The fact for an operator that is not in the table.
     pub unlisted: Fact,
 }
 
-/// What a target does with operators of other domains.
+/// The support of a target for operators of other domains.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Domains {
-    /// Domains whose operators are all there.
+    /// Domains whose operators are all supported.
     #[serde(default)]
     pub known: Vec<String>,
-    /// Operators of `com.microsoft` that are there.
+    /// Supported operators of `com.microsoft`.
     #[serde(default)]
     pub contrib: Vec<String>,
-    /// Said of every other one.
+    /// The fact for every other operator.
     pub foreign: Fact,
 }
 
@@ -108,31 +108,31 @@ pub(super) struct Restriction {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "rule", rename_all = "kebab-case")]
 pub(super) enum Condition {
-    /// An integer attribute, or all of a list, has this value where it is given.
+    /// If the integer attribute is given, it has this value; in a list, every entry has it.
     AttributeValue { attribute: String, only: i64 },
-    /// A text attribute is one of these where it is given.
+    /// If the text attribute is given, it is one of these texts.
     AttributeText { attribute: String, texts: Vec<String> },
-    /// Operand 0 has so many dims after batch and channels.
+    /// Operand 0 has one of these numbers of dims after batch and channels.
     SpatialRank { ranks: Vec<usize> },
-    /// Operands have so many dims.
+    /// The operands have one of these numbers of dims.
     OperandRank { slots: Vec<usize>, ranks: Vec<usize> },
     /// Results other than the first are not read.
     FirstResultOnly,
     /// Operands are constants.
     ConstantOperand { slots: Vec<usize> },
-    /// Operands are zeros where they are constants.
+    /// Operands are zeros if they are constants.
     ZeroOperand { slots: Vec<usize> },
     /// `auto_pad` is NOTSET.
     AutoPad,
     /// The operators do not occur; `name` is the name of the rule.
     Absent { name: String, text: String },
-    /// Operand 0 is of none of these types.
+    /// The type of operand 0 is none of these types.
     OperandDtype { dtypes: Vec<String> },
     /// No value is of one of these types.
     Dtype { dtypes: Vec<String> },
     /// Every value is of one of these types.
     OnlyDtypes { dtypes: Vec<String> },
-    /// The batch of an input (its axis 0) is a number.
+    /// The batch dim of an input (axis 0) is a number.
     OpenBatch,
     /// Every other dim of an input is a number.
     DynamicDim,
@@ -148,13 +148,13 @@ pub(super) fn of(target: DeployTarget) -> Target {
     all.remove(target.key()).expect("every target has its facts: a test reads them")
 }
 
-/// A domain with the two names of `ai.onnx` made one.
+/// Replaces the name `ai.onnx` of the default domain by the empty name.
 pub(super) fn plain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
 }
 
 impl Target {
-    /// The rule that speaks against an operator, with what it says.
+    /// The rule that an operator breaks, with its fact.
     pub fn verdict(&self, domain: &str, op: &str) -> Option<(&'static str, &Fact)> {
         let has = |list: &[String]| list.iter().any(|name| name == op);
         if !domain.is_empty() {
@@ -176,7 +176,7 @@ impl Target {
 }
 
 impl Restriction {
-    /// Stable name shown to users.
+    /// The stable name that users see.
     pub fn rule_name(&self) -> &str {
         match &self.condition {
             Condition::AttributeValue { .. } | Condition::AttributeText { .. } => "attribute",
@@ -194,7 +194,7 @@ impl Restriction {
         }
     }
 
-    /// What is wrong where it is not kept.
+    /// The problem if the restriction is violated.
     pub fn what(&self, title: &str) -> String {
         match &self.condition {
             Condition::AttributeValue { attribute, only } => {
@@ -281,7 +281,7 @@ mod tests {
         }
     }
 
-    /// A misspelled operator would make a rule that never fires.
+    /// A misspelled operator would make a rule that never applies.
     #[test]
     fn restrictions_name_operators_of_the_table() {
         for target in TARGETS {

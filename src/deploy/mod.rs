@@ -1,7 +1,7 @@
-//! Checks a model against what a deployment target documents, without the target being there.
+//! Checks a model against the documentation of a deployment target. The target itself need not be installed.
 //!
-//! All facts are in `targets.toml`, each with its source; `facts.rs` reads them, `rules.rs` knows the kinds of
-//! conditions, this file collects what they find.
+//! All facts are in `targets.toml`, each with its source. `facts.rs` reads them, `rules.rs` checks the conditions, and
+//! this file collects the findings.
 
 mod facts;
 mod rules;
@@ -15,13 +15,13 @@ use updp_passes::describe;
 
 use facts::{Fact, Target, Versions};
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Good to know.
+    /// For information.
     Note,
-    /// It works at a cost, or under a condition.
+    /// It works at a cost or under a condition.
     Warning,
     /// The target refuses the model.
     Error,
@@ -37,29 +37,29 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing the target does not take as it is.
+/// One property of the model that the target does not accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// Stable kebab-case name of the rule.
     pub rule: String,
-    /// The nodes or values, the first few by name.
+    /// The affected nodes or values; only the first few are named.
     pub places: Vec<String>,
-    /// How many there are.
+    /// The number of affected places.
     pub count: usize,
-    /// What was found.
+    /// The problem.
     pub what: String,
-    /// What to do.
+    /// The remedy.
     pub cure: String,
-    /// Where the fact is documented.
+    /// The source that documents the fact.
     pub source: String,
 }
 
-/// Places named in one finding.
+/// Largest number of places that one finding names.
 const SHOWN_PLACES: usize = 4;
 
-/// A runtime that models are checked for.
+/// A runtime that models can be checked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeployTarget {
     /// ONNX Runtime
@@ -82,15 +82,15 @@ impl DeployTarget {
     }
 }
 
-/// A node by its operator, wherever it stands: in the graph, in a body, in a local function.
+/// A node with its operator, from the graph, a body or a local function.
 struct Operator {
     place: String,
     domain: String,
     op_type: String,
 }
 
-/// What stands between a model and a target, the worst first. `has_data_file` is whether tensors of the
-/// model lie in files beside it.
+/// Finds the properties of a model that a target does not accept, the most severe first. `has_data_file` tells whether
+/// tensors of the model are in files beside it.
 #[must_use]
 pub fn check(model: &Model, has_data_file: bool, target: DeployTarget) -> Vec<Finding> {
     let target = facts::of(target);
@@ -160,7 +160,7 @@ fn collect(graph: &Graph, all: &mut Vec<Operator>) {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Adds a finding unless it has no places.
+    /// Adds a finding unless its count is 0.
     fn push(&mut self, mut finding: Finding) {
         finding.places.truncate(SHOWN_PLACES);
         if finding.count > 0 {
@@ -180,7 +180,7 @@ impl Findings {
         });
     }
 
-    /// Holds a version against the range that is documented.
+    /// Compares a version with the documented range.
     fn versions(&mut self, rule: &str, found: i64, range: Option<&Versions>, target: &Target) {
         let Some(range) = range else { return };
         let title = &target.title;
@@ -204,7 +204,7 @@ impl Findings {
         });
     }
 
-    /// Operators the target does not have, has not finished, or does not mention, each by itself.
+    /// Adds a finding for each operator that the target does not have, has not finished, or does not mention.
     fn operators(&mut self, all: &[Operator], functions: &[(&str, &str)], target: &Target) {
         let mut known: Vec<(&str, &str)> = Vec::new();
         for node in all {

@@ -1,4 +1,4 @@
-//! Where a model does not keep a restriction.
+//! Finds the places where a model violates a restriction.
 
 use updp_ir::infer::Shapes;
 use updp_ir::{Dim, Graph, Model, NodeId, Origin, TensorType, ValueId, view};
@@ -6,11 +6,11 @@ use updp_passes::describe;
 
 use super::facts::{Condition, Restriction};
 
-/// The graph and every body in it, with what is known of their values.
+/// The graph and every body in it, with the known types of their values.
 pub(super) struct Sites<'a>(Vec<(&'a Graph, Shapes)>);
 
 impl<'a> Sites<'a> {
-    /// All graphs of a model but those of its functions.
+    /// All graphs of a model except those of its functions.
     pub fn of(model: &'a Model) -> Self {
         fn add<'a>(graph: &'a Graph, opset: i64, sites: &mut Vec<(&'a Graph, Shapes)>) {
             sites.push((graph, Shapes::infer(graph, opset)));
@@ -24,7 +24,7 @@ impl<'a> Sites<'a> {
     }
 }
 
-/// The places where a restriction is not kept.
+/// The places where a restriction is violated.
 pub(super) fn violations(restriction: &Restriction, sites: &Sites<'_>) -> Vec<String> {
     match &restriction.condition {
         Condition::OpenBatch => open_dims(sites.0[0].0, |axis| axis == 0),
@@ -47,7 +47,7 @@ pub(super) fn violations(restriction: &Restriction, sites: &Sites<'_>) -> Vec<St
     }
 }
 
-/// Inputs, initializers and results whose type `is_meant`.
+/// Inputs, initializers and results whose type satisfies `is_meant`.
 fn values(sites: &Sites<'_>, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
     let mut places = Vec::new();
     for (graph, shapes) in &sites.0 {
@@ -65,7 +65,7 @@ fn values(sites: &Sites<'_>, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
     places
 }
 
-/// Whether a node breaks a condition; what is unknown breaks none.
+/// Whether a node violates a condition. Unknown properties violate none.
 fn is_violated(condition: &Condition, graph: &Graph, shapes: &Shapes, node: NodeId) -> bool {
     let known = graph.node(node);
     let operand = |slot: usize| graph.operand(node, slot);
@@ -91,7 +91,7 @@ fn is_violated(condition: &Condition, graph: &Graph, shapes: &Shapes, node: Node
         }
         Condition::ConstantOperand { slots } => slots.iter().any(|slot| {
             operand(*slot).is_some_and(|value| {
-                // What a body captures is known to the graph around it.
+                // The surrounding graph knows whether a captured value is constant.
                 graph.value(value).origin() != Origin::Captured
                     && view::constant(graph, value).is_none()
                     && shapes.constant(graph, value).is_none()
@@ -116,7 +116,7 @@ fn is_violated(condition: &Condition, graph: &Graph, shapes: &Shapes, node: Node
     }
 }
 
-/// Open dims of inputs on the axes that are meant, `name[axis]`.
+/// Open dims of inputs on the axes that satisfy `is_meant`, as `name[axis]`.
 fn open_dims(graph: &Graph, is_meant: impl Fn(usize) -> bool) -> Vec<String> {
     let mut places = Vec::new();
     for input in graph.required_inputs() {

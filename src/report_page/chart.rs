@@ -1,4 +1,5 @@
-//! The charts as data; the templates draw them. Horizontal sizes are in per cent, so text keeps its size on a narrow screen.
+//! The charts as data; the templates draw them. Horizontal sizes are percentages, so the text keeps its size on a
+//! narrow screen.
 
 use updp_prune::outcome::{BlockOutcome, CandidateOutcome, Outcome, SetOutcome};
 
@@ -8,7 +9,7 @@ use super::{after_ms, is_chosen, number};
 pub(crate) struct Group<'a> {
     /// Empty = no heading.
     pub(crate) heading: String,
-    /// A name behind the heading, in grey; empty = none.
+    /// A name after the heading, in grey; empty = none.
     pub(crate) name: &'a str,
     pub(crate) bars: Vec<Bar>,
     /// A sentence below the bars.
@@ -26,7 +27,7 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    /// A bar that covers this part of the width; a part that is not finite has no bar.
+    /// A bar that covers this part of the width; a part that is not finite gives no bar.
     pub(crate) fn new(
         label: String,
         class: &'static str,
@@ -39,7 +40,7 @@ impl Bar {
     }
 }
 
-/// Latency of the whole network before and after; `None` when it was not measured.
+/// Latency of the whole network before and after; `None` if it was not measured.
 pub(super) fn latency(outcome: &Outcome) -> Option<Group<'static>> {
     let speed = outcome.speed.as_ref()?;
     let longest = speed.before_ms.max(speed.after_ms);
@@ -52,7 +53,7 @@ pub(super) fn latency(outcome: &Outcome) -> Option<Group<'static>> {
     Some(Group { heading: String::new(), name: "", bars, note: None })
 }
 
-/// The degradation of every candidate when only its block is pruned, a group for each block.
+/// The degradation of every candidate when only its block is pruned, in one group for each block.
 pub(super) fn degradations(outcome: &Outcome) -> Vec<Group<'static>> {
     let prunable = || outcome.blocks.iter().filter(|block| !block.candidates.is_empty());
     let all = prunable().flat_map(|block| &block.candidates);
@@ -82,18 +83,19 @@ fn degradation(block: &BlockOutcome, candidate: &CandidateOutcome, largest: f64)
 
 const FRAME: Frame = Frame { height: 320.0, top: 12.0, bottom: 44.0, left: 12.0, right: 5.0 };
 
-/// Latency against degradation; `front.html` draws it.
+/// Latency against degradation; `front.html` draws the plot.
 pub(super) struct Front {
     pub(super) plot: Plot,
-    /// The Pareto front by sums of single-block degradations, and the lines between its neighbours.
+    /// The Pareto front by sums of single-block degradations, and the lines between adjacent points.
     pub(super) sums: Vec<Circle>,
     pub(super) links: Vec<Line>,
-    /// The sets that were tried together, each tied to its sum.
+    /// The sets that were tried together, each with a line to its sum.
     pub(super) tried: Vec<(Line, Circle)>,
     pub(super) chosen: Circle,
 }
 
-/// The Pareto front, the sets that were tried together and the chosen set; `None` without the first two.
+/// The Pareto front, the sets that were tried together and the chosen set; `None` if there is neither a front nor a
+/// tried set.
 pub(super) fn front(outcome: &Outcome) -> Option<Front> {
     if outcome.front.is_empty() && outcome.tried.is_empty() {
         return None;
@@ -123,14 +125,14 @@ pub(super) fn front(outcome: &Outcome) -> Option<Front> {
     Some(Front { plot, sums, links, tried, chosen: mark })
 }
 
-/// Class, radius and meaning of every kind of circle.
+/// Class, radius and meaning of each kind of circle.
 pub(super) const KEY: [(&str, f64, &str); 3] = [
     ("fill-is", 3.5, "best sums of single-block degradations"),
     ("ring", 5.0, "tried: degradation of the whole set"),
     ("mark", 7.0, "chosen"),
 ];
 
-/// The chosen set with its latency by the table, and with its joint degradation where it was tried.
+/// The chosen set, with its latency from the table and with its joint degradation if it was tried.
 fn chosen(outcome: &Outcome) -> SetOutcome {
     let (joint_degradation, fitted_degradation) = (None, None);
     let mut sum = SetOutcome {
@@ -168,7 +170,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Covers the finite values, and 0 when asked to; 0 to 1 when there are none.
+    /// Covers the finite values, and also 0 if `has_zero`; covers 0 to 1 if there are no values.
     pub(super) fn over(values: impl Iterator<Item = f64>, has_zero: bool) -> Self {
         let zero = has_zero.then_some(0.0);
         let all: Vec<f64> = values.filter(|it| it.is_finite()).chain(zero).collect();
@@ -183,7 +185,7 @@ impl Axis {
         Self { least: (least / step).floor() * step, most: (most / step).ceil() * step, step }
     }
 
-    /// 0 to 1.
+    /// Position on the axis, from 0 to 1.
     pub(super) fn part(&self, value: f64) -> f64 {
         let part = (value - self.least) / (self.most - self.least);
         if part.is_finite() { part } else { 0.0 }
@@ -194,7 +196,7 @@ impl Axis {
         (0..=count).map(|at| self.least + at as f64 * self.step)
     }
 
-    /// As many decimals as the step needs.
+    /// The number with as many decimals as the step needs.
     fn label(&self, value: f64) -> String {
         let decimals = (2.0 - self.step.log10()).floor().max(0.0) as usize;
         let text = format!("{value:.decimals$}");
@@ -207,7 +209,7 @@ impl Axis {
     }
 }
 
-/// Height and margins of a plot: in pixels vertically, in per cent of the width horizontally.
+/// Height and margins of a plot: vertically in pixels, horizontally in per cent of the width.
 pub(super) struct Frame {
     pub(super) height: f64,
     pub(super) top: f64,
@@ -227,25 +229,25 @@ impl Frame {
         self.height - self.bottom
     }
 
-    /// Per cent.
+    /// In per cent.
     pub(super) fn width(&self) -> f64 {
         self.end() - self.left
     }
 
-    /// Pixels.
+    /// In pixels.
     pub(super) fn depth(&self) -> f64 {
         self.floor() - self.top
     }
 }
 
-/// A plot: where it is and which numbers it covers.
+/// A plot: its position and the ranges that it covers.
 pub(super) struct Plot {
     pub(super) frame: Frame,
     pub(super) across: Axis,
     pub(super) up: Axis,
 }
 
-/// A tick of an axis: its place, in pixels or per cent, and its label.
+/// A tick of an axis: its position, in pixels or per cent, and its label.
 pub(super) struct Tick {
     pub(super) at: f64,
     pub(super) label: String,
@@ -268,12 +270,12 @@ pub(super) struct Line {
 }
 
 impl Plot {
-    /// Per cent.
+    /// In per cent.
     pub(super) fn x(&self, value: f64) -> f64 {
         self.frame.left + self.frame.width() * self.across.part(value)
     }
 
-    /// Pixels.
+    /// In pixels.
     pub(super) fn y(&self, value: f64) -> f64 {
         self.frame.floor() - self.frame.depth() * self.up.part(value)
     }
@@ -298,7 +300,7 @@ impl Plot {
         }
     }
 
-    /// A set at this degradation.
+    /// A circle for a set at this degradation.
     fn circle(&self, class: &'static str, radius: f64, set: &SetOutcome, points: f64) -> Circle {
         let blocks: Vec<_> = set.blocks.iter().map(|(at, form)| format!("{at} {form}")).collect();
         let blocks =

@@ -1,4 +1,4 @@
-//! The course of a training as curves over its steps: loss, score, λ and learning rate.
+//! The progress of a training as curves over its steps: loss, score, λ and learning rate.
 
 use updp_prune::outcome::{Outcome, SupernetOutcome, TrainingOutcome};
 use updp_trainer::evaluator::Score;
@@ -9,15 +9,15 @@ use super::number;
 use updp_prune::words::counted;
 
 const FRAME: Frame = Frame { height: 210.0, top: 8.0, bottom: 26.0, left: 17.0, right: 5.0 };
-/// Width and height of the coordinates that a line is drawn in; the browser stretches them to the plot.
+/// Width and height of the coordinate system for a line; the browser stretches it to the plot.
 pub(super) const SIDE: f64 = 1000.0;
 
 /// One training with its curves; `curves.html` shows it.
 pub(super) struct Training {
     pub(super) title: &'static str,
-    /// What was trained, for how long and with how many images.
+    /// The trained network, the duration and the number of images.
     pub(super) summary: String,
-    /// The network that is scored; continues "after each epoch".
+    /// The network that is scored; the text continues with "after each epoch".
     pub(super) scored: &'static str,
     pub(super) curves: Vec<Curve>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Curve {
     pub(super) dots: Vec<Circle>,
 }
 
-/// What both kinds of training record.
+/// The records that both kinds of training have in common.
 #[derive(Clone, Copy)]
 struct Course<'a> {
     epochs: usize,
@@ -44,7 +44,7 @@ struct Course<'a> {
     history: &'a [EpochSummary],
 }
 
-/// The trainings of the supernet and of the result; nothing for one without steps in this run.
+/// The trainings of the supernet and of the result. A training without steps in this run is left out.
 pub(super) fn trainings(outcome: &Outcome) -> Vec<Training> {
     let supernet = outcome.supernet.as_ref().and_then(|supernet| {
         let SupernetOutcome { epochs, images, steps, course: moments, history, .. } = supernet;
@@ -68,7 +68,7 @@ pub(super) fn trainings(outcome: &Outcome) -> Vec<Training> {
 }
 
 impl Course<'_> {
-    /// `None` when nothing was recorded.
+    /// `None` if nothing was recorded.
     fn training(self, title: &'static str, what: &str, scored: &'static str) -> Option<Training> {
         if self.moments.is_empty() && self.history.is_empty() {
             return None;
@@ -104,7 +104,7 @@ impl Course<'_> {
     }
 }
 
-/// The first of accuracy, agreement and overlap that every epoch has, and its name.
+/// The first of accuracy, agreement and overlap that every epoch has, with its name.
 fn score_of(history: &[EpochSummary]) -> (&'static str, fn(&Score) -> Option<f64>) {
     let all = |is: fn(&Score) -> bool| history.iter().all(|it| is(&it.score));
     if all(|score| score.accuracy.is_some()) {
@@ -116,7 +116,7 @@ fn score_of(history: &[EpochSummary]) -> (&'static str, fn(&Score) -> Option<f64
     }
 }
 
-/// One plot of (step, value) up to the last step; `None` without a finite value.
+/// One plot of (step, value) up to the last step; `None` if there is no finite value.
 fn curve(title: &'static str, points: &[(f64, f64)], last: f64, has_dots: bool) -> Option<Curve> {
     let points: Vec<(f64, f64)> =
         points.iter().copied().filter(|(_, value)| value.is_finite()).collect();
@@ -130,7 +130,7 @@ fn curve(title: &'static str, points: &[(f64, f64)], last: f64, has_dots: bool) 
         })
         .collect();
     let plot = Plot { frame: FRAME, across, up };
-    // A single point has no line.
+    // A single point gives no line.
     let dots = if has_dots || points.len() == 1 { &points[..] } else { &[] };
     let dots = dots.iter().map(|(step, value)| Circle {
         class: "fill-is",

@@ -9,7 +9,7 @@
 
 use askama::{PrimitiveType, Values};
 
-/// Three significant digits, see [`super::number`].
+/// Three significant digits; see [`super::number`].
 #[askama::filter_fn]
 pub(crate) fn number(
     value: impl PrimitiveType<Value = f64>,

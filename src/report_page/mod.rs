@@ -1,4 +1,5 @@
-//! The outcome of pruning as a page: one self-contained HTML file with charts, for wide and narrow screens, light and dark.
+//! The outcome of pruning as a page: one self-contained HTML file with charts, for wide and narrow screens, in light
+//! and dark mode.
 //!
 //! The code here computes what the page shows; the HTML is in `templates/`, where every value is escaped.
 
@@ -17,34 +18,35 @@ use updp_prune::words::counted;
 use updp_trainer::evaluator::Score;
 use updp_verify::Verification;
 
-/// Whether a report of this name is a page.
+/// Whether a report with this name is a page.
 #[must_use]
 pub fn is_page(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html"))
 }
 
-/// What a page is about: one run that read a model, pruned it and wrote another.
+/// The contents of a page: one run that read a model, pruned it and wrote another.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
     /// The model that was read: its name and its summary.
     pub input: (&'a str, &'a ModelSummary),
     /// The model that was written.
     pub output: (&'a str, &'a ModelSummary),
-    /// What merging did and declined.
+    /// The merges that were made and those that were declined.
     pub log: &'a Log,
-    /// The written model compared with the pruned network before merging; `None` where they were not run.
+    /// The comparison of the written model with the pruned network before merging; `None` if they were not run.
     pub verified: Option<&'a Verification>,
     /// The status of the verification as in the JSON report: `passed`, `local`, `unchanged` or `skipped`.
     pub status: &'a str,
-    /// What pruning found.
+    /// The outcome of pruning.
     pub outcome: &'a Outcome,
-    /// Gates that were missed, in words; empty = all held.
+    /// Missed gates, in words; empty = all passed.
     pub missed: &'a [String],
 }
 
-/// The page about one run.
+/// The page for one run.
 ///
-/// Loads nothing from outside. Numbers have three significant digits; a number that is not finite shows as a dash.
+/// The page loads nothing from outside. Numbers have three significant digits; a number that is not finite appears as a
+/// dash.
 #[must_use]
 pub fn page(run: &Run<'_>) -> String {
     let outcome = run.outcome;
@@ -66,7 +68,7 @@ pub fn page(run: &Run<'_>) -> String {
     page.to_string()
 }
 
-/// What `page.html` shows.
+/// The data that `page.html` shows.
 #[derive(Template)]
 #[template(path = "page.html")]
 struct Page<'a> {
@@ -74,9 +76,9 @@ struct Page<'a> {
     run: &'a Run<'a>,
     outcome: &'a Outcome,
     cards: Vec<Card>,
-    /// How much of the network was compared; empty when nothing was.
+    /// How much of the network was compared; empty if nothing was.
     extent: String,
-    /// `None` when the latency was not measured.
+    /// `None` if the latency was not measured.
     latency: Option<chart::Group<'a>>,
     lanes: Vec<network::Lane>,
     degradations: Vec<chart::Group<'a>>,
@@ -87,7 +89,7 @@ struct Page<'a> {
     declined: Vec<String>,
 }
 
-/// One figure with its name and a line about it.
+/// One figure with its name and a line of explanation.
 struct Card {
     title: &'static str,
     value: String,
@@ -134,7 +136,7 @@ fn cards(outcome: &Outcome) -> Vec<Card> {
     cards
 }
 
-/// A card of a share of the images, in per cent; `None` when the share of the result is unknown.
+/// A card for a share of the images, in per cent; `None` if the share of the result is unknown.
 fn share(
     title: &'static str,
     before: Score,
@@ -158,18 +160,18 @@ fn images(score: Score) -> String {
     counted(score.images, "image", "images")
 }
 
-/// A block in the table: a line for each candidate, and one for the note.
+/// A block in the table: one line for each candidate, and one for the note.
 struct BlockProfile<'a> {
     block: &'a BlockOutcome,
 }
 
 impl BlockProfile<'_> {
-    /// Lines of the table that the block takes.
+    /// Number of table lines for the block.
     fn lines(&self) -> usize {
         self.block.candidates.len() + usize::from(self.note().is_some())
     }
 
-    /// The candidates, each with whether the block was pruned to it.
+    /// The candidates, each with a flag that tells whether the block was pruned to it.
     fn candidates(&self) -> impl Iterator<Item = (&CandidateOutcome, bool)> {
         self.block.candidates.iter().map(|it| (it, is_chosen(self.block, it)))
     }
@@ -179,7 +181,7 @@ impl BlockProfile<'_> {
         self.candidates().next().is_some_and(|(_, is_chosen)| is_chosen)
     }
 
-    /// Why the block has no candidates, or why it was left alone.
+    /// Why the block has no candidates, or why it was not pruned.
     fn note(&self) -> Option<&str> {
         let without = self.block.candidates.is_empty().then_some("has no candidates");
         self.block.reason.as_deref().or(without)
@@ -191,7 +193,7 @@ fn chosen(block: &BlockOutcome) -> Option<&CandidateOutcome> {
     block.candidates.iter().find(|candidate| is_chosen(block, candidate))
 }
 
-/// Latency of a block in the form that it was pruned to, or as it is.
+/// Latency of a block in the form that it was pruned to, or unchanged.
 fn after_ms(block: &BlockOutcome) -> f64 {
     chosen(block).map_or(block.baseline_ms, |candidate| candidate.latency_ms)
 }
@@ -200,7 +202,7 @@ fn is_chosen(block: &BlockOutcome, candidate: &CandidateOutcome) -> bool {
     block.chosen.as_ref() == Some(&candidate.form)
 }
 
-/// Three significant digits; a dash when it is not finite.
+/// Three significant digits; a dash if the number is not finite.
 pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "–".to_owned();

@@ -1,4 +1,4 @@
-//! The network before and after: its blocks, its operators, the extent of the verification, the merges declined.
+//! The network before and after: its blocks, its operators, the extent of the verification, and the declined merges.
 
 use updp_passes::Log;
 use updp_prune::outcome::{BlockOutcome, Outcome};
@@ -16,10 +16,10 @@ pub(super) fn extent(verified: &Verification) -> String {
     }
 }
 
-/// The blocks side by side, each as wide as the time that it takes.
+/// The blocks side by side; the width of each is its share of the time.
 pub(super) struct Lane {
     pub(super) label: &'static str,
-    /// Of the longer lane, in per cent.
+    /// Share of the longer lane, in per cent.
     pub(super) width: f64,
     pub(super) blocks: Vec<Piece>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Piece {
     pub(super) tip: String,
 }
 
-/// The blocks before and after pruning; empty when their times do not add up to a finite sum above 0.
+/// The blocks before and after pruning; empty if their times do not add up to a finite sum above 0.
 pub(super) fn lanes(outcome: &Outcome) -> Vec<Lane> {
     let before: f64 = outcome.blocks.iter().map(|block| block.baseline_ms).sum();
     let after: f64 = outcome.blocks.iter().map(after_ms).sum();
@@ -55,7 +55,7 @@ pub(super) fn lanes(outcome: &Outcome) -> Vec<Lane> {
 }
 
 impl Piece {
-    /// A block in this form; `None` = as it is.
+    /// A block in this form; `None` = unchanged.
     fn new(block: &BlockOutcome, form: Option<&str>, ms: f64, longest: f64) -> Self {
         Self {
             index: block.index,
@@ -73,7 +73,7 @@ pub(super) struct Count<'a> {
     pub(super) after: String,
 }
 
-/// The counts of both models; of the operator types only those whose number changed.
+/// The counts of both models. Operator types appear only if their number changed.
 pub(super) fn counts<'a>(run: &Run<'a>) -> Vec<Count<'a>> {
     let (before, after) = (run.input.1, run.output.1);
     let ops = changed_ops(before, after);
@@ -90,7 +90,7 @@ pub(super) fn counts<'a>(run: &Run<'a>) -> Vec<Count<'a>> {
         .collect()
 }
 
-/// The merges that were declined, each with the reason.
+/// The declined merges, each with its reason.
 pub(super) fn declined(log: &Log) -> Vec<String> {
     let line = |it: &updp_passes::Refusal| {
         let declined = &it.declined;

@@ -1,4 +1,4 @@
-//! The page of a made-up run, whole and with parts missing.
+//! Tests of the page for a made-up run, complete and with missing parts.
 
 use updp_prune::outcome::{
     DataOutcome, SetOutcome, Speed, SubnetOutcome, SupernetOutcome, TrainingOutcome,
@@ -171,7 +171,7 @@ fn bare() -> Outcome {
     outcome
 }
 
-/// Every opened tag is closed in order, and nothing comes from outside.
+/// Every opened tag is closed in order, and nothing is loaded from outside.
 fn assert_well_formed(html: &str) {
     let mut open = Vec::new();
     let mut rest = html;
@@ -222,7 +222,7 @@ fn the_page_shows_every_part_of_a_run_with_names_escaped() {
     assert_eq!(html.matches("<tr class=\"chosen\"").count(), 2);
     assert_eq!(html.matches("<circle class=\"ring\" cx=\"9\"").count(), 1);
     assert_eq!(html.matches("<circle class=\"ring\"").count(), 3 + 1);
-    // Only what changed is counted by operator.
+    // Only operator types whose number changed are listed.
     assert!(!html.contains("<td>Relu</td>"));
     let [before, after] = [1, 2].map(|at| html.split("<div style=\"width:").nth(at).unwrap());
     assert_eq!(before.split("</div>").next().unwrap().matches("<b style").count(), 5);
@@ -332,7 +332,7 @@ fn curves_show_how_a_training_went() {
     ] {
         assert!(html.contains(text), "{text}");
     }
-    // The first step is near the left end, the last at the right one, and the largest loss is on top.
+    // The first step is near the left end, the last step is at the right end, and the largest loss is at the top.
     let line = html.split("<polyline class=\"curve\" points=\"").nth(1).unwrap();
     let line = line.split('"').next().unwrap();
     let points: Vec<(f64, f64)> = line
