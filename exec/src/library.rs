@@ -15,10 +15,10 @@ use crate::quiet;
 /// The runtime reads this before it starts its telemetry.
 const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
-/// The oldest library the calls compiled in (`api-24`) work with.
+/// The oldest library that works with the compiled-in calls (`api-24`).
 const OLDEST: &str = "1.24";
 
-/// A loaded library and its environment; kept until the process ends.
+/// A loaded library and its environment; both stay until the process ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     path: PathBuf,
@@ -29,10 +29,10 @@ pub(crate) struct Loaded {
 
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
-/// Switches the telemetry of ONNX Runtime off for this process, by its environment variable.
+/// Switches the telemetry of ONNX Runtime off for this process, through its environment variable.
 ///
-/// Call it first thing in `main`, before any thread starts. Loading the library calls it too, as a
-/// net below: then it does nothing if the variable is already set.
+/// Call it first in `main`, before any thread starts. Loading the library calls it too, as a
+/// safety net. It does nothing if the variable is already set.
 pub fn disable_telemetry() {
     if env::var_os(TELEMETRY_VARIABLE).is_some_and(|value| value == "1") {
         return;
@@ -45,7 +45,7 @@ pub fn disable_telemetry() {
     }
 }
 
-/// Where a search looks, so that tests can set the scene.
+/// The places that a search looks at; tests can set them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scene {
     /// `ORT_DYLIB_PATH`.
