@@ -1,4 +1,4 @@
-//! Turns a panic inside a runtime into a message; the default hook prints nothing.
+//! Turns a panic inside a runtime into a message, and keeps the default hook from printing it.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
