@@ -48,7 +48,7 @@ impl Recording {
         for declared in outputs {
             let name = &declared.name;
             let dtype = declared.dtype.unwrap_or(DataType::Float);
-            // A number has no dims.
+            // Missing dims mean that the value is a number.
             let dims: Vec<usize> =
                 declared.dims.iter().flatten().map(|dim| dim.unwrap_or(1)).collect();
             let ty = element_type(dtype).ok_or_else(|| unsupported(runtime, name, dtype))?;
