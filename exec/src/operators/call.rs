@@ -128,8 +128,8 @@ impl Call<'_> {
         Ok(Made(self.0.output(slot, dims)?.ok_or_else(missing)?))
     }
 
-    /// Calls `call` for each part of `size` elements, with the number of the part and the part itself, on the threads of
-    /// the session.
+    /// Calls `call` for each part of `size` elements, with the number of the part and the part itself. The calls run on
+    /// the threads of the session.
     pub fn split<T: Send>(
         &self,
         values: &mut [T],

@@ -1,5 +1,5 @@
-//! W̄ of a convolution whose groups read several channels: W̄ [O/g, I/g·taps] = Σ over pixels of ȳ ⊗ the inputs that the
-//! pixel sees.
+//! W̄ of a convolution whose groups read several channels: W̄ [O/g, I/g·taps] = Σ over pixels of ȳ ⊗ the inputs that
+//! the pixel sees.
 //!
 //! A tile of W̄ stays in registers over a block of pixels. A tile is one or two vectors of output channels by some
 //! columns; each column is a channel and a position of the kernel. ȳ is packed pixel by pixel, with its channels side

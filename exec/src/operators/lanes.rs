@@ -1,8 +1,8 @@
 //! Vectors of f32 as arrays, and the choice of the instruction set they are compiled for.
 //!
-//! Kernels are written once over [`Lanes`] of any width. [`dispatch`] compiles them for AVX-512F (16 lanes), for AVX2 with
-//! FMA (8) and for any processor (4), and takes the widest that runs here. Every function between [`dispatch`] and a
-//! loop must be `#[inline(always)]`: a function that is not inlined is compiled for the oldest processor.
+//! Kernels are written once over [`Lanes`] of any width. [`dispatch`] compiles them for AVX-512F (16 lanes), for AVX2
+//! with FMA (8) and for any processor (4), and takes the widest that runs here. Every function between [`dispatch`] and
+//! a loop must be `#[inline(always)]`: a function that is not inlined is compiled for the oldest processor.
 #![expect(
     clippy::inline_always,
     reason = "a function takes the features of the one it is inlined into, and has none itself"
@@ -58,7 +58,7 @@ impl<const L: usize> Lanes<L> {
         sum
     }
 
-    /// The sum of the lanes; it adds the two halves first.
+    /// The sum of the lanes; it adds the upper half to the lower half until one number is left.
     #[inline(always)]
     pub fn sum(self) -> f32 {
         let mut values = self.0;
@@ -153,13 +153,13 @@ pub(super) fn dispatch<V: Vectored>(level: Level, call: V) -> V::Output {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => {
             assert!(Level::here() != Level::Any, "no AVX2");
-            // SAFETY: the processor has AVX2 and FMA; otherwise the line above would have stopped here.
+            // SAFETY: the processor has AVX2 and FMA; otherwise the line above would have panicked.
             unsafe { avx2(call) }
         }
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => {
             assert!(Level::here() == Level::Avx512, "no AVX-512F");
-            // SAFETY: the processor has AVX-512F, AVX2 and FMA; otherwise the line above would have stopped here.
+            // SAFETY: the processor has AVX-512F, AVX2 and FMA; otherwise the line above would have panicked.
             unsafe { avx512(call) }
         }
     }

@@ -170,8 +170,8 @@ unsafe fn multiply_part(
             own.copy_from_slice(bias);
         }
     }
-    // SAFETY: the code above checked that the last element of each operand exists, and the caller guarantees the result.
-    // The result is read only where it was filled with the bias.
+    // SAFETY: the code above checked that the last element of each operand exists, and the caller guarantees the
+    // result. The result is read only where it was filled with the bias.
     unsafe {
         gemm::gemm(
             left.rows,
