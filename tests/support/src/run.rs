@@ -52,8 +52,8 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// Options of every session. They ask for one thread, because tests already keep every core busy, and the threads of
-    /// a pool would only wait for each other in a loop.
+    /// Options of every session. They ask for one thread, because tests already keep every core busy, and the threads
+    /// of a pool would only wait for each other in a loop.
     fn options(library: Option<PathBuf>) -> Options {
         Options { library, threads: NonZeroUsize::new(1), ..Options::default() }
     }
