@@ -65,7 +65,7 @@ pub struct Options {
     pub profile: Option<PathBuf>,
 }
 
-/// The declaration of one input in the model; `None` is unknown and fits every tensor.
+/// The declaration of one input in the model; `None` means unknown and fits every tensor.
 #[derive(Clone, Debug)]
 pub(crate) struct Declared {
     pub(crate) name: String,

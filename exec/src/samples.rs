@@ -11,7 +11,7 @@ use crate::error::ExecError;
 use crate::inputs::{InputSpec, SymbolSizes};
 use crate::ort_value::string_tensor;
 
-/// Largest sample of one input, in elements.
+/// Maximum size of the sample of one input, in elements.
 const MOST_ELEMENTS: usize = 1 << 31;
 
 /// Draws values for every input. The same specs, seed and sizes give the same values on every machine.

@@ -170,7 +170,7 @@ impl Executor for TractExecutor {
     }
 }
 
-/// Runs `call`, a panic in which is tract's fault.
+/// Runs `call` and reports a panic in it as a fault of tract.
 fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, ExecError> {
     quiet::catch(call).map_err(|detail| ExecError::Panicked { runtime: NAME.to_owned(), detail })
 }
@@ -181,7 +181,7 @@ fn rejected(error: &TractError) -> ExecError {
 
 /// The untyped model and the names of its outputs.
 fn read(source: ModelSource<'_>) -> Result<(InferenceModel, Vec<String>), ExecError> {
-    // Exporters leave shapes of one batch size in value_info: tract would hold us to them.
+    // Exporters leave shapes of one batch size in value_info, and tract would enforce them.
     let onnx = tract_onnx::onnx()
         .with_ignore_value_info(true)
         .with_ignore_output_shapes(true)
@@ -214,7 +214,7 @@ fn read(source: ModelSource<'_>) -> Result<(InferenceModel, Vec<String>), ExecEr
     Ok((parsed.model, outputs))
 }
 
-/// The folder external data are relative to.
+/// The folder that paths of external data are relative to.
 fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
@@ -222,8 +222,8 @@ fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Refuses operators tract does not know. It looks them up by name only, so an operator of another
-/// domain or a model-local function would run as the standard operator of the same name.
+/// Refuses operators that tract does not know. tract looks operators up only by name, so an operator
+/// of another domain or a model-local function would run as the standard operator of the same name.
 fn check_operators(
     onnx: &Onnx,
     model: &pb::ModelProto,
@@ -272,7 +272,7 @@ fn declared(model: &InferenceModel, slot: usize) -> TractResult<Declared> {
     })
 }
 
-/// The model for these shapes: typed only, or with all that tract can do.
+/// The model for these shapes, either only typed or with all of tract's optimizations.
 fn typed(
     model: &InferenceModel,
     signature: &Signature,

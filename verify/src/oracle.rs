@@ -51,7 +51,7 @@ pub struct OutputResult {
 pub struct Verification {
     /// Runtime and version.
     pub runtime: String,
-    /// Number of inputs run.
+    /// Number of runs, each with its own inputs.
     pub runs: usize,
     /// One row per output.
     pub outputs: Vec<OutputResult>,

@@ -25,7 +25,7 @@ use crate::ort_value::{element_type, from_value, unsupported, write_into};
 use crate::quiet;
 use recording::Recording;
 
-/// One value that lives from step to step.
+/// One value that is kept from step to step.
 #[derive(Clone, Debug)]
 pub struct StateSpec {
     /// Input of the model that reads it.

@@ -132,7 +132,7 @@ pub struct GemmSpec {
     pub bias: bool,
 }
 
-/// A Gemm as torch writes it: `transB = 1` and a bias.
+/// A Gemm as torch exports it: `transB = 1` and a bias.
 #[must_use]
 pub fn gemm(out_features: usize) -> GemmSpec {
     GemmSpec { out_features, alpha: 1.0, beta: 1.0, trans_b: true, bias: true }

@@ -11,7 +11,7 @@ use crate::files::model_of;
 /// The model with every f64, f16 and bf16 tensor and declared type changed to f32.
 ///
 /// # Panics
-/// When the model cannot be read back: the conversion keeps it well formed.
+/// When the model cannot be read back. This does not happen, because the conversion keeps it well formed.
 pub(crate) fn as_f32(model: &Model) -> Model {
     let mut proto: ModelProto =
         model.to_proto().unwrap_or_else(|error| panic!("the model does not encode: {error}"));
