@@ -14,7 +14,7 @@ pub const WHOLE_NETWORK_LIMIT: f64 = 1e-4;
 /// Limit of [`Difference::relative`] where the output is f16 or bf16.
 pub const HALF_LIMIT: f64 = 2e-2;
 
-/// The limit of a whole network for an output of `dtype`; 0 for anything but floats.
+/// The limit of a whole network for an output of `dtype`; 0 for every dtype that is not a float.
 #[must_use]
 pub fn whole_network_limit(dtype: DataType) -> f64 {
     match dtype {
@@ -24,27 +24,27 @@ pub fn whole_network_limit(dtype: DataType) -> f64 {
     }
 }
 
-/// How far two float tensors of the same shape are apart, computed in f64.
+/// The distance between two float tensors of the same shape, computed in f64.
 ///
-/// Two NaNs, and two infinities of the same sign, count as equal; any other pair with a NaN or an
-/// infinity in it is infinitely apart. Elements that are not finite stay out of `max_ref`, `rms`
-/// and `cosine`.
+/// Two NaNs count as equal, and so do two infinities of the same sign. Any other pair that contains
+/// a NaN or an infinity has an infinite distance. `max_ref`, `rms` and `cosine` leave out elements
+/// that are not finite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
     /// Largest |Δ|.
     pub max_abs: f64,
     /// Largest |ref| among the finite elements.
     pub max_ref: f64,
-    /// max|Δ| / max|ref|; when every reference element is 0 there is no scale, so max|Δ| / 1.
+    /// max|Δ| / max|ref|. When every reference element is 0 there is no scale, so this is max|Δ| / 1.
     pub relative: f64,
     /// √(Σ Δ² / n) over the finite pairs.
     pub rms: f64,
     /// Cosine of the two tensors as vectors; 1 when both are 0, 0 when only one is.
     pub cosine: f64,
-    /// Share of rows with the same largest element (the first of equals); `None` unless the tensor
+    /// Share of rows with the same largest element (the first one on a tie); `None` unless the tensor
     /// is `[N, C]` with `C` > 1 and `N` > 0.
     pub top1_agreement: Option<f64>,
-    /// Index (C order) of the first pair of which one is not finite and the two are not the same.
+    /// Index (C order) of the first unequal pair in which an element is not finite.
     pub first_nonfinite_mismatch: Option<usize>,
     /// Number of elements.
     pub elements: usize,
@@ -53,29 +53,29 @@ pub struct Difference {
 /// Outcome of comparing one output.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Comparison {
-    /// Floats: by how much they differ.
+    /// Floats, with their difference.
     Float(Difference),
-    /// Integers, bools, strings and everything else: how many elements differ.
+    /// Integers, bools, strings and everything else, with the number of elements that differ.
     Exact {
         /// Number of elements that differ.
         different: usize,
-        /// Index (C order) of the first that does.
+        /// Index (C order) of the first element that differs.
         first: Option<usize>,
         /// Number of elements.
         elements: usize,
     },
     /// The dtypes differ.
     Dtype {
-        /// Of the reference.
+        /// Value of the reference.
         expected: DataType,
-        /// Of the result.
+        /// Value of the result.
         found: DataType,
     },
     /// The dims differ.
     Dims {
-        /// Of the reference.
+        /// Value of the reference.
         expected: Vec<usize>,
-        /// Of the result.
+        /// Value of the result.
         found: Vec<usize>,
     },
     /// Only the reference run has this output.
@@ -95,7 +95,7 @@ impl Comparison {
         }
     }
 
-    /// Whether the outputs are at most `limit` apart.
+    /// Whether the outputs differ by at most `limit`.
     #[must_use]
     pub fn is_within(&self, limit: f64) -> bool {
         self.relative() <= limit
@@ -124,7 +124,7 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// Compares every output of a run with the reference run; in the order of the reference.
+/// Compares every output of a run with the reference run, in the order of the reference.
 #[must_use]
 pub fn compare(
     reference: &IndexMap<String, Tensor>,
@@ -168,7 +168,7 @@ fn exact(reference: &Tensor, result: &Tensor) -> Comparison {
         let pairs = reference.strings().iter().zip(result.strings());
         pairs.enumerate().filter(|(_, (a, b))| a != b).map(|(index, _)| index).collect()
     } else {
-        // Types below a byte are packed: then the index is the byte's.
+        // Types smaller than a byte are packed; their index counts bytes.
         let width = (reference.bytes().len() / elements.max(1)).max(1);
         let pairs = reference.bytes().chunks(width).zip(result.bytes().chunks(width));
         pairs.enumerate().filter(|(_, (a, b))| a != b).map(|(index, _)| index).collect()
@@ -198,7 +198,7 @@ fn difference(expected: &[f64], found: &[f64], dims: &[usize]) -> Difference {
             first_nonfinite_mismatch.get_or_insert(index);
         }
     }
-    // Without a scale, the absolute difference is held against 1.
+    // Without a scale, the absolute difference is compared with 1.
     let scale = if max_ref > 0.0 { max_ref } else { 1.0 };
     let cosine = match (norm_expected > 0.0, norm_found > 0.0) {
         (true, true) => dot / (norm_expected.sqrt() * norm_found.sqrt()),
@@ -227,7 +227,7 @@ fn top1_agreement(expected: &[f64], found: &[f64], dims: &[usize]) -> Option<f64
     Some(agreeing as f64 / rows as f64)
 }
 
-/// Index of the largest element, the first of equals; NaN is never the largest.
+/// Index of the largest element, the first one on a tie; NaN is never the largest.
 fn largest(row: &[f64]) -> usize {
     let mut best = 0;
     for (index, value) in row.iter().enumerate() {

@@ -1,14 +1,14 @@
-//! What a caller chooses a run by: runtime, device, and whether the runtime may rewrite the graph.
+//! The choices a caller makes for a run: runtime, device, and whether the runtime may rewrite the graph.
 
 use std::fmt;
 
 /// Whether the runtime may rewrite the graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Optimizer {
-    /// No graph rewriting: verification compares with it.
+    /// No graph rewriting; verification uses this.
     #[default]
     Off,
-    /// Every rewrite the runtime has: latencies are measured with it.
+    /// Every rewrite that the runtime has; latencies are measured with this.
     All,
 }
 
@@ -20,7 +20,7 @@ pub enum Device {
     Cpu,
     /// NVIDIA, CUDA provider.
     Cuda,
-    /// NVIDIA, TensorRT provider; the CUDA provider runs what TensorRT does not take.
+    /// NVIDIA, TensorRT provider; the CUDA provider runs the nodes that TensorRT does not accept.
     TensorRt,
     /// AMD, MIGraphX provider.
     MiGraphX,
@@ -40,7 +40,7 @@ impl fmt::Display for Device {
 /// The runtime that runs a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub enum Runtime {
-    /// ONNX Runtime if its library is found and loads the model, else tract.
+    /// ONNX Runtime if its library is found and loads the model, otherwise tract.
     #[default]
     Auto,
     /// ONNX Runtime or an error.

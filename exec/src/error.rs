@@ -7,7 +7,7 @@ use updp_ir::DataType;
 use crate::device::Device;
 use crate::operators;
 
-/// A runtime that cannot be had, or a model it cannot load or run.
+/// A runtime that is not available, or a model that the runtime cannot load or run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
@@ -76,11 +76,11 @@ fn list_paths(paths: &[PathBuf]) -> String {
     if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
 }
 
-/// The one command that brings the CPU runtime.
+/// The command that installs the CPU runtime.
 const INSTALL: &str = "pip install 'onnxruntime>=1.24'";
 
 impl ExecError {
-    /// Every code of this crate; docs/errors.md gives cause and cure.
+    /// Every code of this crate; docs/errors.md explains causes and remedies.
     pub const CODES: &[&str] = &[
         "X0001", "X0002", "X0003", "X0004", "X0005", "X0101", "X0102", "X0103", "X0104", "X0201",
         "X0301", "X0302", "X0303", "X0304", "X0305", "X0306", "X0307", "X0308", "X0309", "X0401",
@@ -118,7 +118,7 @@ impl ExecError {
         }
     }
 
-    /// Whether the runtime or the device cannot be had on this machine, whatever the model is: X0001 to X0005 and X0201.
+    /// Whether this machine lacks the runtime or the device, regardless of the model: X0001 to X0005 and X0201.
     #[must_use]
     pub fn is_runtime_missing(&self) -> bool {
         matches!(
@@ -132,7 +132,7 @@ impl ExecError {
         )
     }
 
-    /// Whether no runtime that was asked loads the model: X0101 to X0104.
+    /// Whether every runtime that was tried failed to load the model: X0101 to X0104.
     #[must_use]
     pub fn is_model_refused(&self) -> bool {
         matches!(
@@ -144,7 +144,7 @@ impl ExecError {
         )
     }
 
-    /// Whether the inputs that the caller gave do not fit those the model declares: X0301 to X0303.
+    /// Whether the caller's inputs do not fit the inputs that the model declares: X0301 to X0303.
     #[must_use]
     pub fn is_input_unfit(&self) -> bool {
         matches!(
@@ -153,7 +153,8 @@ impl ExecError {
         )
     }
 
-    /// The error of a run that failed in ONNX Runtime; the text tells whether an operator of this crate panicked or refused.
+    /// The error of a run that failed in ONNX Runtime. The text shows whether an operator of this crate panicked or
+    /// refused.
     pub(crate) fn of_run(runtime: &str, detail: &str) -> Self {
         let (runtime, detail) = (runtime.to_owned(), detail.to_owned());
         if detail.contains(operators::PANICKED) {
@@ -165,7 +166,7 @@ impl ExecError {
         }
     }
 
-    /// What to do about it, lower case and without full stop; `None` when the text says it all.
+    /// Advice for the user, in lower case and without a full stop; `None` when the error text is enough.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {

@@ -1,4 +1,4 @@
-//! The contract of a runtime: a loaded model, where it comes from, how it is run, and which inputs it takes.
+//! The contract of a runtime: a loaded model, its source, its run options, and the inputs that it accepts.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -16,7 +16,7 @@ pub trait Executor: Send {
     /// The runtime and its version, for example `ONNX Runtime 1.31.1 (cpu)`.
     fn name(&self) -> String;
 
-    /// Names of the inputs a run must give, in graph order.
+    /// Names of the inputs that a run must give, in graph order.
     fn input_names(&self) -> Vec<String>;
 
     /// Names of the outputs, in graph order.
@@ -26,44 +26,46 @@ pub trait Executor: Send {
     ///
     /// # Errors
     /// X0301–X0306 for inputs or outputs that do not fit, X0401 when the runtime fails, X0402 when
-    /// it panics; tract plans at the first run of a shape, so X0101 and X0104 as well.
+    /// it panics. tract makes a plan at the first run of a shape, so X0101 and X0104 are possible too.
     fn run(
         &mut self,
         inputs: &IndexMap<String, Tensor>,
     ) -> Result<IndexMap<String, Tensor>, ExecError>;
 
-    /// Why [`Runtime::Auto`](crate::Runtime::Auto) did not take ONNX Runtime; `None` when it did or was not asked.
+    /// Why [`Runtime::Auto`](crate::Runtime::Auto) did not use ONNX Runtime; `None` when it did, or when the caller
+    /// chose another setting.
     fn fallback_reason(&self) -> Option<&ExecError> {
         None
     }
 }
 
-/// Where a model comes from.
+/// The source of a model.
 #[derive(Clone, Copy, Debug)]
 pub enum ModelSource<'a> {
     /// A whole model in memory, without external data.
     Bytes(&'a Bytes),
-    /// A file; needed when weights lie in files beside it.
+    /// A file; required when weights are stored in separate files.
     Path(&'a Path),
 }
 
-/// How a model is run.
+/// Options for running a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Graph rewriting by the runtime.
     pub optimizer: Optimizer,
-    /// Threads inside an operator; `None` leaves it to the runtime, which takes one a core, or where fewer may be used takes
-    /// so many. tract always uses one.
+    /// Threads inside an operator. With `None` the runtime decides: it uses one per core, or fewer where the process
+    /// may use only fewer. tract always uses one.
     pub threads: Option<NonZeroUsize>,
-    /// What computes; tract knows the processor only.
+    /// The device that computes; tract supports only the processor.
     pub device: Device,
-    /// The ONNX Runtime library; `None` searches as [`crate::find_library`] says.
+    /// The ONNX Runtime library; `None` searches as [`crate::find_library`] describes.
     pub library: Option<PathBuf>,
-    /// Where ONNX Runtime writes how long each node took when the session ends, as the start of a file name; `None`: nowhere.
+    /// Start of the name of the file to which ONNX Runtime writes the time of each node when the session ends; `None`
+    /// writes no file.
     pub profile: Option<PathBuf>,
 }
 
-/// The declaration of one input in the model; `None` is unknown and fits every tensor.
+/// The declaration of one input in the model; `None` means unknown and fits every tensor.
 #[derive(Clone, Debug)]
 pub(crate) struct Declared {
     pub(crate) name: String,
@@ -72,7 +74,7 @@ pub(crate) struct Declared {
 }
 
 impl Declared {
-    /// Refuses a tensor of another dtype or other dims.
+    /// Refuses a tensor with a different dtype or different dims.
     ///
     /// # Errors
     /// X0303.
@@ -109,7 +111,7 @@ impl fmt::Display for Declared {
     }
 }
 
-/// Refuses a set of inputs that differs from the declared ones. Inputs of `optional` may be given as well.
+/// Refuses a set of inputs that differs from the declared ones. The inputs in `optional` may also be given.
 pub(crate) fn check_inputs(
     declared: &[Declared],
     optional: &[String],

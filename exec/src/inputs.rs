@@ -1,9 +1,9 @@
-//! The inputs a model asks for: their types, the sizes of open dims, and arrays that are given for them.
+//! The inputs that a model needs: their types, the sizes of their open dims, and the arrays given for them.
 
 use indexmap::IndexMap;
 use updp_ir::{DataType, Dim, Graph, Tensor};
 
-/// What a model says of an input it must be given (one without an initializer).
+/// The model's declaration of an input that the caller must give (one without an initializer).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputSpec {
     /// Name of the input.
@@ -51,31 +51,32 @@ impl SymbolSizes {
     }
 }
 
-/// Batch sizes to run when the batch is not fixed: one image, and an odd number of them, so that a
-/// dim mistaken for another shows.
+/// Batch sizes to run when the batch is not fixed: one image, and an odd number of images. An odd
+/// number reveals a dim that was mistaken for another.
 const BATCH_SIZES: [usize; 2] = [1, 3];
 
-/// Height and width of an image when the model does not say: large enough for five strides of 2.
+/// Height and width of an image when the model does not fix them: large enough for five strides of 2.
 const IMAGE_SIZE: usize = 64;
 
-/// Any other dim.
+/// Size of any other dim.
 const OTHER_SIZE: usize = 8;
 
 fn default_size(spec: &InputSpec, axis: usize) -> usize {
     match (spec.dims.len(), axis) {
         (_, 0) => BATCH_SIZES[0],
-        // Channels: three of an image.
+        // An image has three channels.
         (4, 1) => 3,
         (4, _) => IMAGE_SIZE,
         _ => OTHER_SIZE,
     }
 }
 
-/// Sizes to run a model at: two plans (batch 1 and 3) when axis 0 of an input is not fixed, else
-/// one.
+/// Sizes to run a model at: two plans (batch 1 and 3) when axis 0 of some input is not fixed,
+/// otherwise one plan.
 ///
-/// A symbol used on axis 0 of some input is a batch wherever it appears. Height and width of an
-/// unfixed `[N, C, H, W]` are 64, its channels 3, other dims 8. The caller may change the plans.
+/// A symbol that is used on axis 0 of some input is a batch wherever it appears. An input
+/// `[N, C, H, W]` with open dims gets height and width 64 and 3 channels; every other open dim
+/// gets 8. The caller may change the plans.
 #[must_use]
 pub fn symbol_plans(specs: &[InputSpec]) -> Vec<SymbolSizes> {
     let on_axis_0 = |spec: &InputSpec| spec.dims.first().cloned();
@@ -106,7 +107,7 @@ fn symbol_plan(specs: &[InputSpec], batch: usize) -> SymbolSizes {
     sizes
 }
 
-/// The plan of [`symbol_plans`] with every open batch (axis 0) set to `batch`.
+/// The first plan of [`symbol_plans`], with every open batch (axis 0) set to `batch`.
 #[must_use]
 pub fn batch_plan(specs: &[InputSpec], batch: usize) -> SymbolSizes {
     let mut plan = symbol_plans(specs).into_iter().next().unwrap_or_default();
@@ -116,7 +117,7 @@ pub fn batch_plan(specs: &[InputSpec], batch: usize) -> SymbolSizes {
     plan
 }
 
-/// The inputs that a caller must give; `None` when an input is no tensor or has no known rank.
+/// The inputs that a caller must give; `None` when an input is not a tensor or its rank is unknown.
 #[must_use]
 pub fn input_specs(graph: &Graph) -> Option<Vec<InputSpec>> {
     let spec = |id| {

@@ -1,4 +1,4 @@
-//! Latency of models, measured in turns so that a slow spell of the machine hits all alike.
+//! Latency of models. The models take turns, so that a slow period of the machine affects all of them alike.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,9 @@ use crate::executor::Executor;
 /// How long to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
-    /// So many rounds; one run of each executor a round (at least one round is made).
+    /// This number of rounds, at least one. A round runs each executor once.
     Runs(usize),
-    /// Rounds until the time is over, at least three.
+    /// Rounds until this time is over, at least three.
     Time(Duration),
 }
 
@@ -41,20 +41,20 @@ pub struct Latency {
     pub runs: usize,
 }
 
-/// What [`measure`] found.
+/// The result of [`measure`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measurement {
-    /// One entry an executor, in the order given.
+    /// One entry per executor, in the order given.
     pub latencies: Vec<Latency>,
-    /// Median over the rounds of time of the first executor / time of this one (so > 1: faster than
-    /// the first); one entry an executor, the first is 1.
+    /// One entry per executor: the median over the rounds of (time of the first executor) / (time of
+    /// this one). An entry above 1 means faster than the first. The first entry is 1.
     pub speedups: Vec<f64>,
 }
 
-/// Runs every executor once a round, in the order A B, B A, A B …, after `warm_up` unmeasured
-/// rounds.
+/// Runs every executor once per round, in the order A B, B A, A B …, after `warm_up` rounds that
+/// are not measured.
 ///
-/// The time of a run includes handing over the inputs and copying the outputs.
+/// The time of a run includes passing the inputs and copying the outputs.
 ///
 /// # Errors
 /// The first error of a run.
@@ -74,7 +74,7 @@ pub fn measure(
     let mut rounds = 0;
     while !executors.is_empty() && !budget.is_spent(rounds, start) {
         for turn in 0..executors.len() {
-            // Every second round runs backwards: whoever comes first has no standing advantage.
+            // Every second round runs backwards, so that no executor always comes first.
             let slot = if rounds % 2 == 0 { turn } else { executors.len() - 1 - turn };
             let begin = Instant::now();
             executors[slot].run(inputs)?;
@@ -106,7 +106,7 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values
 }
 
-/// The quantile of sorted values, between two of them by their distance; NaN of none.
+/// The quantile of sorted values, interpolated linearly between two of them; NaN for no values.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
     let place = share * last as f64;

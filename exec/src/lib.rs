@@ -1,9 +1,9 @@
 //! Runs ONNX models: tract (embedded) and ONNX Runtime (a shared library found at run time).
 //!
-//! One [`Executor`] a model; [`open()`] picks the runtime. Verification runs with the runtime's own
-//! graph optimizer off, else it would do our folds itself and hide our mistakes. The only crate
-//! that knows `ort` and `tract`. It prints nothing; [`disable_telemetry`] belongs at the top of
-//! `main`.
+//! There is one [`Executor`] per model; [`open()`] picks the runtime. Verification switches the
+//! runtime's own graph optimizer off: otherwise the optimizer would do our folds itself and hide
+//! our mistakes. This is the only crate that knows `ort` and `tract`. It prints nothing. Call
+//! [`disable_telemetry`] at the top of `main`.
 
 pub mod compare;
 pub mod device;

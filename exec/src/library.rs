@@ -15,10 +15,10 @@ use crate::quiet;
 /// The runtime reads this before it starts its telemetry.
 const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
-/// The oldest library the calls compiled in (`api-24`) work with.
+/// The oldest library that works with the compiled-in calls (`api-24`).
 const OLDEST: &str = "1.24";
 
-/// A loaded library and its environment; kept until the process ends.
+/// A loaded library and its environment; both stay until the process ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     path: PathBuf,
@@ -29,23 +29,23 @@ pub(crate) struct Loaded {
 
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
-/// Switches the telemetry of ONNX Runtime off for this process, by its environment variable.
+/// Switches the telemetry of ONNX Runtime off for this process, through its environment variable.
 ///
-/// Call it first thing in `main`, before any thread starts. Loading the library calls it too, as a
-/// net below: then it does nothing if the variable is already set.
+/// Call it first in `main`, before any thread starts. Loading the library calls it too, as a
+/// safety net. It does nothing if the variable is already set.
 pub fn disable_telemetry() {
     if env::var_os(TELEMETRY_VARIABLE).is_some_and(|value| value == "1") {
         return;
     }
     #[expect(unsafe_code, reason = "the runtime offers no other switch that acts before it loads")]
-    // SAFETY: sound when no other thread reads the environment in C at the same time: the contract
-    // above asks for a call before threads start, and Rust's own readers take the same lock.
+    // SAFETY: this is sound when no other thread reads the environment in C at the same time. The
+    // contract above asks for a call before threads start, and Rust's own readers take the same lock.
     unsafe {
         env::set_var(TELEMETRY_VARIABLE, "1");
     }
 }
 
-/// Where a search looks, so that tests can set the scene.
+/// The places that a search looks at; tests can set them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scene {
     /// `ORT_DYLIB_PATH`.
@@ -83,7 +83,7 @@ impl Scene {
         }
     }
 
-    /// The library in the order of [`find_library`].
+    /// Finds the library, in the order of [`find_library`].
     pub(crate) fn find(&self, explicit: Option<&Path>) -> Result<PathBuf, ExecError> {
         if let Some(named) = explicit.or(self.variable.as_deref()) {
             return named_library(named);
@@ -115,7 +115,7 @@ impl Scene {
     }
 }
 
-/// A library that the user named: the file, or the folder it lies in.
+/// A library that the user named: the file itself, or the folder that contains it.
 fn named_library(named: &Path) -> Result<PathBuf, ExecError> {
     if named.is_dir() {
         return library_in(named).ok_or_else(|| ExecError::LibraryUnusable {
@@ -123,7 +123,7 @@ fn named_library(named: &Path) -> Result<PathBuf, ExecError> {
             detail: format!("the folder holds no {DLL_PREFIX}onnxruntime{DLL_SUFFIX}"),
         });
     }
-    // A bare file name is looked up by the system's loader.
+    // The system's loader looks up a bare file name.
     if named.exists() || named.components().count() == 1 {
         return Ok(named.to_path_buf());
     }
@@ -144,7 +144,7 @@ fn site_packages(prefix: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The plain name if it is there, else the highest version (`libonnxruntime.so.1.31.1`).
+/// The file with the plain name if it exists, otherwise the highest version (`libonnxruntime.so.1.31.1`).
 fn library_in(folder: &Path) -> Option<PathBuf> {
     let plain = folder.join(format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}"));
     if plain.is_file() {
@@ -170,21 +170,22 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
     found.pop().map(|(_, path)| path)
 }
 
-/// The ONNX Runtime library this process would load.
+/// The ONNX Runtime library that this process would load.
 ///
-/// In order: `explicit`; the variable `ORT_DYLIB_PATH`; `target/ort` of a folder above this program;
-/// `onnxruntime/capi` of the Python prefix this program or `VIRTUAL_ENV` lives in; the system's
-/// library path. A place the user named (the first two) must hold it: then nothing else is tried.
+/// The search order is: `explicit`; the variable `ORT_DYLIB_PATH`; `target/ort` of a folder above
+/// this program; `onnxruntime/capi` of the Python prefix that contains this program or
+/// `VIRTUAL_ENV`; the system's library path. If the user names a place (the first two), the library
+/// must be there, and no other place is tried.
 ///
 /// # Errors
-/// X0001 when there is none, X0002 when the named place does not hold it.
+/// X0001 when there is no library, X0002 when the named place does not contain it.
 pub fn find_library(explicit: Option<&Path>) -> Result<PathBuf, ExecError> {
     Scene::of_this_process().find(explicit)
 }
 
-/// Loads the library once for the process.
+/// Loads the library once per process.
 ///
-/// With no `explicit` path a library that is already loaded will do.
+/// Without an `explicit` path, a library that is already loaded is used.
 ///
 /// # Errors
 /// X0001–X0005.
@@ -213,7 +214,7 @@ pub(crate) fn load(explicit: Option<&Path>) -> Result<Loaded, ExecError> {
 
 fn start(path: &Path) -> Result<Loaded, ExecError> {
     let builder = ort::init_from(path).map_err(|error| load_error(path, error))?;
-    // Errors come back as values; what the runtime logs beside them is dropped, not printed.
+    // Errors come back as values. The additional log lines of the runtime are dropped, not printed.
     let environment = builder
         .with_name("updp-compile")
         .with_telemetry(false)
@@ -242,12 +243,12 @@ fn load_error(path: &Path, error: ort::LoadDynamicError) -> ExecError {
     ExecError::LibraryUnusable { path, detail }
 }
 
-/// The version the library at `path` reports; the `ort` crate keeps it to itself.
+/// The version that the library at `path` reports; the `ort` crate does not expose it.
 fn version(path: &Path) -> Option<String> {
     #[expect(unsafe_code, reason = "the version is only to be had through the C interface")]
-    // SAFETY: called for a library that `ort` has just loaded and checked, so no initializer runs
-    // again, the symbol has the type of the C header, and the string lives as long as the library,
-    // which `ort` never unloads.
+    // SAFETY: `ort` has just loaded and checked this library. So no initializer runs again, and the
+    // symbol has the type of the C header. The string lives as long as the library, which `ort`
+    // never unloads.
     unsafe {
         let library = libloading::Library::new(path).ok()?;
         let base = library

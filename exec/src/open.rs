@@ -1,4 +1,4 @@
-//! Loading a model in the runtime that the caller chose. Only this file knows both runtimes.
+//! Loads a model in the runtime that the caller chose. Only this file knows both runtimes.
 
 use crate::device::{Device, Runtime};
 use crate::error::ExecError;
@@ -9,9 +9,9 @@ use crate::tract::TractExecutor;
 
 /// Loads a model in the chosen runtime.
 ///
-/// [`Runtime::Auto`] never hides its choice: [`Executor::name`] tells the runtime and
-/// [`Executor::fallback_reason`] why ONNX Runtime was passed over. A library given in the options
-/// that cannot be loaded, and a device other than the processor, never lead to tract.
+/// [`Runtime::Auto`] never hides its choice: [`Executor::name`] names the runtime, and
+/// [`Executor::fallback_reason`] says why ONNX Runtime was not used. It never falls back to tract
+/// when the options name a library that cannot be loaded, or a device other than the processor.
 ///
 /// # Errors
 /// X0001–X0005 for the library, X0101–X0104 for the model, X0201 for the device.

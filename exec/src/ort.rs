@@ -32,7 +32,7 @@ pub struct OrtExecutor {
 }
 
 impl OrtExecutor {
-    /// Loads the library if need be, and the model.
+    /// Loads the library if it is not loaded yet, and then the model.
     ///
     /// # Errors
     /// X0001–X0005 for the library, X0101–X0103 for the model, X0201 when the device cannot be used,
@@ -41,7 +41,7 @@ impl OrtExecutor {
         Self::open_saving(source, options, None)
     }
 
-    /// As [`Self::open`]; the graph the session really runs is written to `saved`.
+    /// Like [`Self::open`], and also writes the graph that the session really runs to `saved`.
     pub(crate) fn open_saving(
         source: ModelSource<'_>,
         options: &Options,
@@ -97,14 +97,14 @@ impl Executor for OrtExecutor {
     }
 }
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Running a model.
     Inference,
     /// Steps that compute the same every time.
     Training,
-    /// As `Training`; the card records the kernels of a step once and launches them together from then on.
+    /// Like `Training`, but the GPU records the kernels of a step once and then launches them together.
     Recording,
 }
 
@@ -127,8 +127,9 @@ pub(crate) fn open_session(
         let mut builder = configure(&loaded, &runtime, options, purpose)?
             .with_deterministic_compute(purpose != Purpose::Inference)
             .map_err(|error| rejected(&runtime, error.message()))?
-            // With a pattern all activations of a step get one block beside what the arena took for the first step: twice
-            // the memory, and no time won (docs/experiments/training-speed.md, "Memory of a step").
+            // With a pattern, all activations of a step get one block in addition to the memory that the arena took for
+            // the first step. This doubles the memory and saves no time (docs/experiments/training-speed.md,
+            // "Memory of a step").
             .with_memory_pattern(purpose != Purpose::Training)
             .map_err(|error| rejected(&runtime, error.message()))?;
         if let Some(saved) = saved {
@@ -136,7 +137,7 @@ pub(crate) fn open_session(
                 .with_optimized_model_path(saved)
                 .map_err(|error| rejected(&runtime, error.message()))?;
         }
-        // The runtime adds our domain to its own list with the first session, and not safely from two threads.
+        // The first session adds our domain to the runtime's own list. Two threads cannot safely do this at once.
         let first = HAS_OPENED.lock().unwrap_or_else(PoisonError::into_inner);
         let first = (!*first).then_some(first);
         let session = match source {
@@ -152,19 +153,20 @@ pub(crate) fn open_session(
     Ok((runtime, session))
 }
 
-/// What the runtime says of an input or output.
+/// The runtime's declaration of an input or output.
 pub(crate) fn declared(outlet: &Outlet) -> Result<Declared, ExecError> {
     let name = outlet.name().to_owned();
     let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
         return Err(ExecError::NotATensor { name, kind: outlet.dtype().to_string() });
     };
-    // An unknown rank is reported as no dims, just like a scalar.
+    // The runtime reports an unknown rank as no dims, just like a scalar.
     let dims = (!shape.is_empty())
         .then(|| shape.iter().map(|dim| usize::try_from(*dim).ok()).collect::<Vec<_>>());
     Ok(Declared { name, dtype: dtype_of(*ty), dims })
 }
 
-/// Session options: graph level, threads, device, and for the processor our own operators; nothing is logged.
+/// Sets the session options: graph level, threads, device and, for the processor, our own operators. Nothing is
+/// logged.
 fn configure(
     loaded: &Loaded,
     runtime: &str,
@@ -190,7 +192,7 @@ fn configure(
         builder =
             builder.with_profiling(prefix).map_err(|error| rejected(runtime, error.message()))?;
     }
-    // `error_on_failure`: without it a provider that cannot start is silently the processor.
+    // Without `error_on_failure`, the processor silently replaces a provider that cannot start.
     let tf32 = options.optimizer == Optimizer::All;
     let cuda = || {
         let provider = ep::CUDA::default().with_tf32(tf32);
@@ -213,14 +215,15 @@ fn configure(
     })
 }
 
-/// Threads a session gets where this many are asked for; `None`: the runtime starts one a core.
+/// Number of threads a session gets when `asked` is requested; `None` means that the runtime starts one per core.
 #[must_use]
 pub fn threads(asked: Option<NonZeroUsize>) -> Option<NonZeroUsize> {
     asked.or(*ALLOWED_BELOW_CORES)
 }
 
-/// Threads that are allowed where those are fewer than the cores there are, by an affinity or a container's quota: the
-/// runtime starts one a core, and they would wait for each other in loops. Looked up once, as the system's files are read for it.
+/// The number of allowed threads where an affinity or a container's quota allows fewer than there are cores. The
+/// runtime would start one per core, and these threads would wait for each other in loops. The number is looked up
+/// once, because the lookup reads files of the system.
 static ALLOWED_BELOW_CORES: LazyLock<Option<NonZeroUsize>> = LazyLock::new(|| {
     let allowed = std::thread::available_parallelism().ok()?;
     (allowed.get() < num_cpus::get_physical()).then_some(allowed)
@@ -233,7 +236,7 @@ fn rejected(runtime: &str, detail: &str) -> ExecError {
     ExecError::ModelRejected { runtime: runtime.to_owned(), detail: detail.to_owned() }
 }
 
-/// Sorts what the runtime says when a session cannot be made.
+/// Classifies the runtime's message when a session cannot be made.
 fn not_loaded(runtime: &str, device: Device, detail: &str) -> ExecError {
     if let Some(op) = unsupported_operator(detail) {
         let (runtime, detail) = (runtime.to_owned(), detail.to_owned());
@@ -247,7 +250,7 @@ fn not_loaded(runtime: &str, device: Device, detail: &str) -> ExecError {
     rejected(runtime, detail)
 }
 
-/// The operator a refusal is about; the runtime words it in three ways.
+/// The operator that a refusal names; the runtime has three wordings for it.
 fn unsupported_operator(detail: &str) -> Option<String> {
     let word = |text: &str| {
         let end = text.find([' ', '(', ',']).unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! Tensors to ONNX Runtime's values and back.
+//! Converts tensors to ONNX Runtime's values and back.
 
 use std::fmt::Debug;
 
@@ -14,7 +14,7 @@ use updp_ir::{DataType, Tensor};
 
 use crate::error::ExecError;
 
-/// Our name of a runtime's element type; `None` for those without ONNX counterpart here.
+/// Our name for the runtime's element type; `None` for types without an ONNX counterpart here.
 pub(crate) fn dtype_of(ty: TensorElementType) -> Option<DataType> {
     Some(match ty {
         TensorElementType::Float32 => DataType::Float,
@@ -47,7 +47,7 @@ pub(crate) fn dtype_of(ty: TensorElementType) -> Option<DataType> {
     })
 }
 
-/// A runtime value over the bytes of `tensor`, copied only where they are not aligned.
+/// A runtime value over the bytes of `tensor`; the bytes are copied only if they are not aligned.
 pub(crate) fn to_value<'t>(
     runtime: &str,
     name: &str,
@@ -93,12 +93,12 @@ where
     }
 }
 
-/// The elements of `tensor`, whatever the alignment of its bytes.
+/// The elements of `tensor`; its bytes may have any alignment.
 pub(crate) fn elements<T: Pod>(tensor: &Tensor) -> Vec<T> {
     tensor.bytes().chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }
 
-/// The strings of a string tensor; the runtime takes text without NUL only.
+/// The strings of a string tensor; the runtime accepts only text without NUL.
 pub(crate) fn texts<'t>(name: &str, tensor: &'t Tensor) -> Result<Vec<&'t str>, ExecError> {
     let strings = tensor.strings().iter().enumerate();
     strings
@@ -113,7 +113,7 @@ pub(crate) fn texts<'t>(name: &str, tensor: &'t Tensor) -> Result<Vec<&'t str>, 
         .collect()
 }
 
-/// The tensor in a result of a run, copied.
+/// A copy of the tensor in a result of a run.
 pub(crate) fn from_value<K: TensorValueTypeMarker + ?Sized>(
     runtime: &str,
     name: &str,
@@ -163,7 +163,7 @@ where
     Tensor::new(dtype, to_dims(dims), bytes.into()).map_err(|error| error.to_string())
 }
 
-/// The runtime's element type of the dtypes a state may have, which are those of plain numbers.
+/// The runtime's element type for the dtypes that a state may have: the dtypes of plain numbers.
 pub(crate) fn element_type(dtype: DataType) -> Option<TensorElementType> {
     Some(match dtype {
         DataType::Float => TensorElementType::Float32,
@@ -182,7 +182,7 @@ pub(crate) fn element_type(dtype: DataType) -> Option<TensorElementType> {
     })
 }
 
-/// Copies the elements of `tensor` into a value of the same dtype and dims that the processor can reach.
+/// Copies the elements of `tensor` into a value of the same dtype and dims in memory that the processor can access.
 pub(crate) fn write_into(
     runtime: &str,
     name: &str,

@@ -1,4 +1,4 @@
-//! Turns a panic inside a runtime into a message, without the default hook's print.
+//! Turns a panic inside a runtime into a message, and keeps the default hook from printing it.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -7,13 +7,13 @@ use std::sync::Once;
 thread_local! {
     /// How many guarded calls this thread is in.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// What the last panic inside a guarded call said, and where.
+    /// Text and place of the last panic inside a guarded call.
     static MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 static HOOK: Once = Once::new();
 
-/// Ends a guarded call, also when it unwinds.
+/// Ends a guarded call, even when the call unwinds.
 struct Guard;
 
 impl Drop for Guard {
@@ -24,9 +24,9 @@ impl Drop for Guard {
 
 /// Runs `call`; a panic in it becomes `Err` with its text and place.
 ///
-/// The hook is replaced once for the process and asks a thread-local depth, so panics of other
-/// threads and outside guarded calls reach the hook that was there before. Useless where panics
-/// abort.
+/// The hook is replaced once per process and checks a thread-local depth. Panics of other threads
+/// and panics outside guarded calls therefore reach the previous hook. This has no effect where
+/// panics abort.
 pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     HOOK.call_once(|| {
         let previous = take_hook();

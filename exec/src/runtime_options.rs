@@ -1,4 +1,4 @@
-//! How models are run, as a user says it once for a whole program.
+//! How models are run; the user chooses this once for a whole program.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,17 +11,17 @@ use crate::executor::{Executor, ModelSource, Options};
 use crate::open::open;
 use crate::ort;
 
-/// Runtime, device, threads and library. The graph optimizer is no part of it: verification turns it off and
-/// measuring turns it on.
+/// Runtime, device, threads and library. The graph optimizer is not included: verification turns it off, and
+/// measurements turn it on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RuntimeOptions {
     /// Which runtime runs models.
     pub runtime: Runtime,
-    /// What computes; tract knows the processor only.
+    /// The device that computes; tract supports only the processor.
     pub device: Device,
     /// The library of ONNX Runtime; `None` searches for it.
     pub library: Option<PathBuf>,
-    /// Threads inside an operator; `None` = as many as the process may use.
+    /// Threads inside an operator; `None` means as many as the process may use.
     pub threads: Option<NonZeroUsize>,
 }
 
@@ -50,7 +50,7 @@ impl RuntimeOptions {
         open(source, self.runtime, &self.session(optimizer))
     }
 
-    /// Threads that a session really gets; 0 where that is not known.
+    /// Number of threads that a session really gets; 0 where it is not known.
     #[must_use]
     pub fn thread_count(&self) -> usize {
         ort::threads(self.threads).map_or(0, usize::from)

@@ -11,14 +11,15 @@ use crate::error::ExecError;
 use crate::inputs::{InputSpec, SymbolSizes};
 use crate::ort_value::string_tensor;
 
-/// Largest sample of one input, in elements.
+/// Maximum size of the sample of one input, in elements.
 const MOST_ELEMENTS: usize = 1 << 31;
 
-/// Values for every input: the same for the same specs, seed and sizes on every machine.
+/// Draws values for every input. The same specs, seed and sizes give the same values on every machine.
 ///
-/// Floats are nearly standard normal (mean 0, variance 1). Integers are 0, 1 or 2: they are mostly
-/// indices, axes, class or token ids, and small ones are valid there. Bools are a coin, strings one
-/// of three words. The values of an input depend on its name, not on the other inputs.
+/// Floats are nearly standard normal (mean 0, variance 1). Integers are 0, 1 or 2, because most
+/// integer inputs are indices, axes, class ids or token ids, and small values are valid there. Bools
+/// are true or false with equal chance. Strings are one of three words. The values of an input depend
+/// on its name, not on the other inputs.
 ///
 /// # Errors
 /// X0501 for a dtype that cannot be drawn, X0502 when an input would be too large.
@@ -30,7 +31,7 @@ pub fn sample_inputs(
     sample_inputs_in(specs, seed, sizes, 0..3)
 }
 
-/// As [`sample_inputs`], with integers from `integers`.
+/// Like [`sample_inputs`], with integers from `integers`.
 ///
 /// # Errors
 /// As [`sample_inputs`].
@@ -90,7 +91,7 @@ fn generator(seed: u64, name: &str) -> Pcg64Mcg {
     Pcg64Mcg::new(u128::from(hash) << 64 | u128::from(seed))
 }
 
-/// Sum of twelve uniforms less 6: variance 1, and exact in f64, so equal on every machine.
+/// Sum of twelve uniform numbers minus 6. Its variance is 1, and it is exact in f64, so every machine gets the same.
 fn normal(random: &mut Pcg64Mcg) -> f64 {
     let sum: u64 = (0..12).map(|_| u64::from(random.next_u32())).sum();
     sum as f64 / 4_294_967_296.0 - 6.0

@@ -1,4 +1,4 @@
-//! tract, compiled in: pure Rust, on the processor, one thread.
+//! The compiled-in runtime tract: pure Rust, on the processor, with one thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::executor::{Declared, Executor, ModelSource, Options, check_inputs};
 use crate::quiet;
 use crate::tract_value::{datum_type, dtype_of, from_tract, to_tract};
 
-/// The version in Cargo.lock; a test compares.
+/// The version in Cargo.lock; a test compares the two.
 const NAME: &str = "tract 0.23.9";
 
-/// Plans kept for input shapes seen before.
+/// Number of plans that are kept for earlier input shapes.
 const PLANS: usize = 4;
 
-/// Operators of the `com.microsoft` domain that tract implements as that domain means them.
+/// Operators of the `com.microsoft` domain that tract implements with the meaning of that domain.
 const CONTRIBUTED: &[&str] = &[
     "BiasGelu",
     "FastGelu",
@@ -40,29 +40,29 @@ const CONTRIBUTED: &[&str] = &[
     "SkipSimplifiedLayerNormalization",
 ];
 
-/// Dtypes and dims of the inputs a plan was made for.
+/// Dtypes and dims of the inputs that a plan was made for.
 type Signature = Vec<(DataType, Vec<usize>)>;
 
-/// A model in tract, planned anew for each set of input shapes.
+/// A model in tract; each new set of input shapes gets its own plan.
 ///
-/// An initializer that is also a graph input counts as constant.
+/// An initializer that is also a graph input counts as a constant.
 #[derive(Debug)]
 pub struct TractExecutor {
     model: InferenceModel,
     inputs: Vec<Declared>,
     outputs: Vec<String>,
     optimizer: Optimizer,
-    /// The latest last.
+    /// The plans; the latest is the last.
     plans: Vec<(Signature, Arc<TypedRunnableModel>)>,
     fallback_reason: Option<ExecError>,
 }
 
 impl TractExecutor {
-    /// Reads the model; shapes are settled at the first run.
+    /// Reads the model; the first run determines the shapes.
     ///
     /// # Errors
-    /// X0101–X0103 when the model cannot be read or has operators tract does not know, X0201 for
-    /// another device than the processor, X0402 when tract panics.
+    /// X0101–X0103 when the model cannot be read or has operators that tract does not know, X0201 for
+    /// any device other than the processor, X0402 when tract panics.
     pub fn open(source: ModelSource<'_>, options: &Options) -> Result<Self, ExecError> {
         if options.device != Device::Cpu {
             return Err(ExecError::DeviceUnavailable {
@@ -92,13 +92,13 @@ impl TractExecutor {
         })
     }
 
-    /// Remembers why another runtime was passed over.
+    /// Records why another runtime was not used.
     pub(crate) fn with_fallback_reason(mut self, reason: ExecError) -> Self {
         self.fallback_reason = Some(reason);
         self
     }
 
-    /// Names of the operators of the latest plan, in tract's words.
+    /// tract's names for the operators of the latest plan.
     #[cfg(test)]
     pub(crate) fn planned_operators(&self) -> Vec<String> {
         let plan = self.plans.last().map(|(_, plan)| plan.model().nodes().iter());
@@ -170,7 +170,7 @@ impl Executor for TractExecutor {
     }
 }
 
-/// Runs `call`, a panic in which is tract's fault.
+/// Runs `call` and reports a panic in it as a fault of tract.
 fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, ExecError> {
     quiet::catch(call).map_err(|detail| ExecError::Panicked { runtime: NAME.to_owned(), detail })
 }
@@ -181,7 +181,7 @@ fn rejected(error: &TractError) -> ExecError {
 
 /// The untyped model and the names of its outputs.
 fn read(source: ModelSource<'_>) -> Result<(InferenceModel, Vec<String>), ExecError> {
-    // Exporters leave shapes of one batch size in value_info: tract would hold us to them.
+    // Exporters leave shapes of one batch size in value_info, and tract would enforce them.
     let onnx = tract_onnx::onnx()
         .with_ignore_value_info(true)
         .with_ignore_output_shapes(true)
@@ -214,7 +214,7 @@ fn read(source: ModelSource<'_>) -> Result<(InferenceModel, Vec<String>), ExecEr
     Ok((parsed.model, outputs))
 }
 
-/// The folder external data are relative to.
+/// The folder that paths of external data are relative to.
 fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
@@ -222,8 +222,8 @@ fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Refuses operators tract does not know. It looks them up by name only, so an operator of another
-/// domain or a model-local function would run as the standard operator of the same name.
+/// Refuses operators that tract does not know. tract looks operators up only by name, so an operator
+/// of another domain or a model-local function would run as the standard operator of the same name.
 fn check_operators(
     onnx: &Onnx,
     model: &pb::ModelProto,
@@ -272,7 +272,7 @@ fn declared(model: &InferenceModel, slot: usize) -> TractResult<Declared> {
     })
 }
 
-/// The model for these shapes: typed only, or with all that tract can do.
+/// The model for these shapes, either only typed or with all of tract's optimizations.
 fn typed(
     model: &InferenceModel,
     signature: &Signature,

@@ -1,4 +1,4 @@
-//! Tensors to tract's tensors and back.
+//! Converts tensors to tract's tensors and back.
 
 use bytemuck::Pod;
 use half::f16;
@@ -9,7 +9,7 @@ use updp_ir::{DataType, Tensor};
 use crate::error::ExecError;
 use crate::ort_value::{self, string_tensor, texts, unsupported};
 
-/// tract's element type; `None` where it has none (bf16, fp8, 4 bits, complex).
+/// tract's element type; `None` where tract has no such type (bf16, fp8, 4 bits, complex).
 pub(crate) fn datum_type(dtype: DataType) -> Option<DatumType> {
     Some(match dtype {
         DataType::Float => DatumType::F32,
@@ -29,7 +29,7 @@ pub(crate) fn datum_type(dtype: DataType) -> Option<DatumType> {
     })
 }
 
-/// Our name of tract's element type; quantized ones by their storage, symbolic dims as i64.
+/// Our name for tract's element type. A quantized type gets its storage type, and a symbolic dim gets i64.
 pub(crate) fn dtype_of(datum_type: DatumType) -> Option<DataType> {
     Some(match datum_type.unquantized() {
         DatumType::F32 => DataType::Float,

@@ -1,9 +1,9 @@
-//! Errors of verification. Its own codes are the command line's C0008 and C0009; other crates' errors pass through.
+//! Errors of verification. Its own codes are C0008 and C0009 of the command line; errors of other crates pass through.
 
 use updp_exec::ExecError;
 use updp_ir::IrError;
 
-/// A comparison that could not be made, or that failed.
+/// A comparison that was not possible, or that failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
@@ -19,7 +19,7 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// The stable code shown to users; docs/errors.md gives cause and cure.
+    /// The stable code shown to users; docs/errors.md explains causes and remedies.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

@@ -1,5 +1,5 @@
-//! Differences that come from the reference itself: outputs that it draws at random, and elements of integer
-//! outputs (classes of an `ArgMax`, indices of a `TopK`) that rounding alone decides.
+//! Differences that come from the reference itself. These are outputs that it draws at random, and elements of
+//! integer outputs (classes of an `ArgMax`, indices of a `TopK`) that depend only on rounding.
 //!
 //! This runs only after a comparison has failed, so that the common case costs nothing.
 
@@ -9,23 +9,23 @@ use rand_pcg::rand_core::Rng;
 use updp_exec::{ExecError, Executor, compare_tensors};
 use updp_ir::Tensor;
 
-/// Relative change of the float inputs under which an integer element must hold to count as
-/// decided: the limit of one rewrite.
+/// Relative change of the float inputs, equal to the limit of one rewrite. An integer element counts
+/// as decided if it stays the same under this change.
 const NUDGE: f64 = updp_exec::ONE_REWRITE_LIMIT;
-/// Nudges tried. Each flips a near tie with a chance of at least one quarter.
+/// Number of nudges to try. Each one flips a near tie with a chance of at least one quarter.
 const NUDGES: u64 = 8;
 
-/// Whether the reference gives another value of output `name` each time it runs.
+/// Whether the reference gives a different value of output `name` each time it runs.
 ///
 /// # Errors
-/// What the executor fails with.
+/// The error of the executor.
 pub fn is_random(
     executor: &mut dyn Executor,
     inputs: &IndexMap<String, Tensor>,
     name: &str,
     limit: f64,
 ) -> Result<bool, ExecError> {
-    // Twice in one session: a new session may start its generator at the same seed.
+    // Both runs use one session, because a new session may start its generator at the same seed.
     let (first, second) = (executor.run(inputs)?, executor.run(inputs)?);
     Ok(first
         .get(name)
@@ -33,11 +33,12 @@ pub fn is_random(
         .is_some_and(|(first, second)| !compare_tensors(first, second).is_within(limit)))
 }
 
-/// Of an integer or bool output: how many elements differ although the reference decides them, and
-/// how many differ where it does not. `None` when the two cannot be compared so.
+/// For an integer or bool output: the number of elements that differ although the reference decides
+/// them, and the number that differ where it does not decide. `None` when the two outputs cannot be
+/// compared in this way.
 ///
 /// # Errors
-/// What the executor fails with.
+/// The error of the executor.
 pub fn split_differences(
     executor: &mut dyn Executor,
     inputs: &IndexMap<String, Tensor>,
@@ -70,7 +71,7 @@ pub fn split_differences(
     Ok(Some((decided, undecided)))
 }
 
-/// Float inputs times 1 ± [`NUDGE`], the sign drawn by element; `None` without float inputs.
+/// The float inputs times 1 ± [`NUDGE`], with a random sign per element; `None` without float inputs.
 fn nudged(inputs: &IndexMap<String, Tensor>, seed: u64) -> Option<IndexMap<String, Tensor>> {
     let mut random = Pcg64Mcg::new(0x9e37_79b9_7f4a_7c15 << 64 | u128::from(seed));
     let mut any = false;
@@ -96,7 +97,7 @@ mod tests {
     use updp_exec::{ModelSource, Optimizer, Options, Runtime, open};
     use updp_ir::{DataPlacement, DataType, Dim, ModelBuilder, Node};
 
-    /// The class of two scores, run by tract, against a result that says the other class.
+    /// Runs `ArgMax` of two scores in tract and compares it with a result that has the other class.
     fn split(scores: [f32; 2]) -> Option<(usize, usize)> {
         let dims = [Dim::Known(1), Dim::Known(2)];
         let mut builder = ModelBuilder::new(17);

@@ -1,4 +1,4 @@
-//! Verification: both models run in one runtime with its own optimizer off, outputs compared.
+//! Verification: both models run in one runtime with its own optimizer off, and their outputs are compared.
 
 use std::ops::Range;
 
@@ -12,13 +12,13 @@ use updp_ir::{Dim, Graph, Tensor};
 use crate::error::VerifyError;
 use crate::nondeterminism;
 
-/// Sizes tried for symbolic dims when the model refuses the usual ones.
+/// Sizes to try for symbolic dims when the model refuses the usual ones.
 const OTHER_SIZES: [usize; 6] = [1, 2, 4, 16, 32, 224];
-/// Ranges of drawn integers: indices first, then what also fits small tables, then no zeros.
+/// Ranges of drawn integers: first indices, then values that also fit small tables, then no zeros.
 const INTEGER_RANGES: [Range<u8>; 4] = [0..3, 0..2, 0..1, 1..2];
-/// Elements drawn for one run, all inputs together: 1 GiB of f32.
+/// Maximum number of elements drawn for one run, for all inputs together: 1 GiB of f32.
 const MAX_DRAWN_ELEMENTS: usize = 1 << 28;
-/// Images run at once when data are given and the batch is symbolic.
+/// Number of images per run when data are given and the batch is symbolic.
 const DATA_BATCH: usize = 100;
 
 /// The worst difference of one output over all inputs.
@@ -34,13 +34,13 @@ pub struct OutputResult {
     pub cosine: f64,
     /// Smallest share of rows with the same largest entry.
     pub top1_agreement: Option<f64>,
-    /// What it was held against.
+    /// The limit it was compared with.
     pub limit: f64,
-    /// Integer elements that differ only where the reference does not decide them: it changes them
-    /// itself when its inputs change by 1e-5.
+    /// Number of integer elements that differ only where the reference does not decide them: the
+    /// reference itself changes them when its inputs change by 1e-5.
     pub undecided: usize,
-    /// Whether the reference gave something else than zeros, NaN and infinities: else an equality says
-    /// nothing.
+    /// Whether the reference gave anything other than zeros, NaN and infinities. Otherwise an equality
+    /// proves nothing.
     pub is_telling: bool,
     /// The comparison in words, when it is not within the limit.
     pub failure: Option<String>,
@@ -51,15 +51,15 @@ pub struct OutputResult {
 pub struct Verification {
     /// Runtime and version.
     pub runtime: String,
-    /// Number of inputs run.
+    /// Number of runs, each with its own inputs.
     pub runs: usize,
-    /// One row an output.
+    /// One row per output.
     pub outputs: Vec<OutputResult>,
-    /// Outputs of which the reference gives other values each time; they are not compared.
+    /// Outputs for which the reference gives different values each time; they are not compared.
     pub random: Vec<String>,
-    /// Top-1 of reference and model on the labels.
+    /// Top-1 accuracy of the reference and of the model on the labels.
     pub top1: Option<(f64, f64)>,
-    /// How many parts were compared, where the models could not be run whole.
+    /// Number of parts that were compared, where no runtime could run the whole models.
     pub parts: Option<usize>,
 }
 
@@ -132,7 +132,7 @@ type Runs = Vec<Run>;
 /// A comparison that failed: number of the run, output, result.
 type Failing = Vec<(usize, String, Tensor)>;
 
-/// Runs a reference once and any number of models against it.
+/// Runs a reference once and compares any number of models with it.
 pub struct Oracle<'a> {
     source: ModelSource<'a>,
     options: RuntimeOptions,
@@ -160,7 +160,7 @@ impl<'a> Oracle<'a> {
         let mut executor = options.open(source, Optimizer::Off).map_err(unverifiable)?;
         let mut runs = reference_runs(executor.as_mut(), specs.as_deref(), data, count);
         if runs.is_err() && options.runtime == Runtime::Auto && !is_tract(&executor.name()) {
-            // A runtime may load a model and still lack a kernel; its own error is the one to show.
+            // A runtime may load a model and still lack a kernel; its own error is shown.
             if let Ok(mut other) = open(source, Runtime::Tract, &options.session(Optimizer::Off))
                 && let Ok(others) = reference_runs(other.as_mut(), specs.as_deref(), data, count)
             {
@@ -181,7 +181,7 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    /// The runtime the reference ran in; a fallback would hide a model that runtime rejects.
+    /// The runtime that ran the reference; a fallback would hide that this runtime rejects a model.
     fn runtime(&self) -> (Runtime, updp_exec::Options) {
         let runtime = match self.options.runtime {
             Runtime::Auto if is_tract(&self.runtime) => Runtime::Tract,
@@ -191,7 +191,7 @@ impl<'a> Oracle<'a> {
         (runtime, self.options.session(Optimizer::Off))
     }
 
-    /// Holds every output against this limit instead of that of its dtype.
+    /// Compares every output with this limit instead of the limit of its dtype.
     #[must_use]
     pub fn with_limit(mut self, limit: Option<f64>) -> Self {
         self.limit = limit;
@@ -252,7 +252,7 @@ impl<'a> Oracle<'a> {
         self.limit.unwrap_or(limit)
     }
 
-    /// Takes back failures that are the reference's own doing (see [`nondeterminism`]).
+    /// Removes failures that come from the reference itself (see [`nondeterminism`]).
     ///
     /// # Errors
     /// C0009 when every output is random.
@@ -311,7 +311,7 @@ fn is_tract(name: &str) -> bool {
     name.starts_with("tract")
 }
 
-/// Runs the reference on the data given, or on drawn inputs.
+/// Runs the reference on the given data, or on drawn inputs.
 fn reference_runs(
     executor: &mut dyn Executor,
     specs: Option<&[InputSpec]>,
@@ -348,8 +348,8 @@ fn unverifiable(error: ExecError) -> VerifyError {
     }
 }
 
-/// Draws inputs the reference accepts and runs it on them: sizes of open dims and ranges of integers
-/// are tried until it does.
+/// Draws inputs that the reference accepts, and runs it on them. It tries sizes of open dims and
+/// ranges of integers until the reference accepts them.
 fn drawn_runs(
     executor: &mut dyn Executor,
     specs: &[InputSpec],
@@ -375,7 +375,7 @@ fn drawn_runs(
     })
 }
 
-/// Refuses inputs that are larger than [`MAX_DRAWN_ELEMENTS`] in sum.
+/// Refuses inputs that have more than [`MAX_DRAWN_ELEMENTS`] elements in total.
 fn check_size(specs: &[InputSpec], plan: &SymbolSizes) -> Result<(), ExecError> {
     let mut total = 0_usize;
     for spec in specs {
@@ -388,7 +388,7 @@ fn check_size(specs: &[InputSpec], plan: &SymbolSizes) -> Result<(), ExecError> 
     Ok(())
 }
 
-/// The same plans with every size that is no batch set to `size`.
+/// The same plans with every size set to `size`, except the batch.
 fn sized(plans: &[SymbolSizes], size: usize) -> Vec<SymbolSizes> {
     let fixed = |v: &usize| if *v == 1 || *v == 3 { *v } else { size };
     plans
@@ -418,7 +418,7 @@ fn run_plans(
     Ok(runs)
 }
 
-/// Counts rows of the first output whose largest entry is the label: reference, model, rows.
+/// Counts the rows of the first output whose largest entry is the label: reference, model, rows.
 fn count_hits(
     labels: &[i64],
     reference: &IndexMap<String, Tensor>,

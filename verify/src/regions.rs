@@ -1,10 +1,10 @@
-//! Comparing two models part by part, for models that no runtime here can run whole.
+//! Compares two models part by part, for models that no runtime here can run as a whole.
 //!
-//! Nodes that are the same in both models (message, constants) compute the same of the same operands.
-//! What is left falls into regions: changed nodes of both sides that share values. Each region becomes
-//! two small models with the region's boundary as inputs and outputs; they are run like whole models.
-//! A region may be fed what the whole model never feeds it, so a difference can be a false alarm; an
-//! equality cannot, up to rounding and the inputs drawn.
+//! Nodes that are the same in both models (message, constants) compute the same from the same operands.
+//! The other nodes form regions: changed nodes of both sides that share values. Each region becomes two
+//! small models whose inputs and outputs are the boundary of the region; they are run like whole models.
+//! A region may get inputs that the whole model never gives it, so a difference can be a false alarm. An
+//! equality cannot be one, up to rounding and the drawn inputs.
 
 use indexmap::{IndexMap, IndexSet};
 use updp_exec::{InputData, ModelSource, RuntimeOptions};
@@ -15,13 +15,13 @@ use updp_ir::{DataPlacement, Model, no_external_data};
 use crate::error::VerifyError;
 use crate::oracle::{Oracle, Verification};
 
-/// IR versions every supported runtime reads.
+/// IR versions that every supported runtime reads.
 const IR_VERSIONS: std::ops::RangeInclusive<i64> = 4..=10;
 
 /// Compares `after` with `before` region by region.
 ///
 /// # Errors
-/// C0009 when a region cannot be cut out or run, C0008 when one differs.
+/// C0009 when a region cannot be extracted or run, C0008 when one differs.
 pub fn compare(
     before: &Model,
     after: &Model,
@@ -63,11 +63,11 @@ struct Side<'a> {
     shapes: Shapes,
     header: ModelProto,
     graph: GraphProto,
-    /// Node that makes a value.
+    /// Node that produces each value.
     producers: IndexMap<String, usize>,
-    /// Nodes that read a value.
+    /// Nodes that read each value.
     readers: IndexMap<String, Vec<usize>>,
-    /// Initializer behind a name that cannot be overridden.
+    /// Initializer of each name that cannot be overridden.
     constants: IndexMap<String, usize>,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Side<'a> {
         Ok(Self { model, shapes, header, graph, producers, readers, constants })
     }
 
-    /// Whether a value is a graph output or read by a node that is not among `inside`.
+    /// Whether a value is a graph output, or a node outside `inside` reads it.
     fn is_read_outside(&self, name: &str, inside: &IndexSet<usize>) -> bool {
         self.graph.output.iter().any(|output| output.name() == name)
             || self.readers.get(name).is_some_and(|all| all.iter().any(|at| !inside.contains(at)))
@@ -117,7 +117,7 @@ impl<'a> Side<'a> {
         self.constants.get(name).map(|at| &self.graph.initializer[*at])
     }
 
-    /// Whether `node` of `other` stands in this model just so, with the same constants.
+    /// Whether this model contains exactly the `node` of `other`, with the same constants.
     fn has_same(&self, node: &NodeProto, other: &Self) -> bool {
         let own = results(node).next().and_then(|name| self.producers.get(name));
         own.is_some_and(|at| self.graph.node[*at] == *node)
@@ -129,7 +129,7 @@ fn results(node: &NodeProto) -> impl Iterator<Item = &str> {
     node.output.iter().map(String::as_str).filter(|name| !name.is_empty())
 }
 
-/// Names a node reads, those inside its bodies included (names made in a body do no harm here).
+/// Names that a node reads, including reads inside its bodies (names produced in a body do no harm here).
 fn reads(node: &NodeProto) -> IndexSet<&str> {
     fn collect<'a>(node: &'a NodeProto, names: &mut IndexSet<&'a str>) {
         names.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
@@ -151,7 +151,7 @@ struct Region {
 
 /// Groups the changed nodes of both sides.
 fn regions(sides: &[Side<'_>; 2]) -> Vec<Region> {
-    // Members are numbered through: side 0, then side 1.
+    // Members are numbered consecutively: side 0, then side 1.
     let mut members: IndexMap<(usize, usize), usize> = IndexMap::new();
     for (side, other) in [(0, 1), (1, 0)] {
         for (at, node) in sides[side].graph.node.iter().enumerate() {
@@ -202,7 +202,7 @@ impl Groups {
 }
 
 impl Region {
-    /// The node that messages name.
+    /// Name of the node that messages mention.
     fn name(&self, sides: &[Side<'_>; 2]) -> String {
         let side = usize::from(self.nodes[0].is_empty());
         let node = self.nodes[side].last().map(|at| &sides[side].graph.node[*at]);
@@ -216,13 +216,13 @@ impl Region {
         unverifiable(format!("the part around {:?}: {detail}", self.name(sides)))
     }
 
-    /// Names made inside on one side.
+    /// Names that the region produces on one side.
     fn made<'s>(&self, sides: &'s [Side<'_>; 2], side: usize) -> IndexSet<&'s str> {
         self.nodes[side].iter().flat_map(|at| results(&sides[side].graph.node[*at])).collect()
     }
 
-    /// The region of both sides as models with the same inputs and outputs; `None` when nothing
-    /// outside reads it: it was dead.
+    /// The region of both sides as models with the same inputs and outputs; `None` when the region is
+    /// dead because nothing outside reads it.
     fn models(&self, sides: &[Side<'_>; 2]) -> Result<Option<[bytes::Bytes; 2]>, VerifyError> {
         let made = [self.made(sides, 0), self.made(sides, 1)];
         let mut inputs: IndexSet<&str> = IndexSet::new();

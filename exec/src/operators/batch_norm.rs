@@ -1,7 +1,8 @@
-//! BatchNormalizations with the statistics of the batch: `BatchStatistics` and `BatchNormGradient`.
+//! Batch normalization with the statistics of the batch: `BatchStatistics` and `BatchNormGradient`.
 //!
-//! μ = Σ x / m, q = Σ (x − μ)² over batch and space, m elements a channel, and with r = 1/√(σ² + ε)
-//! β̄ = Σ ȳ, γ̄ = r·Σ ȳ·(x − μ), x̄ = γ·r·(ȳ − β̄/m − (x − μ)·r·γ̄/m). Sums of planes are added up in f64, in the order of the batch.
+//! μ = Σ x / m and q = Σ (x − μ)² over batch and space, with m elements per channel. With r = 1/√(σ² + ε):
+//! β̄ = Σ ȳ, γ̄ = r·Σ ȳ·(x − μ), x̄ = γ·r·(ȳ − β̄/m − (x − μ)·r·γ̄/m). The sums of planes are added in f64, in the
+//! order of the batch.
 
 use super::call::{Attributes, Call, Operation, Refusal, refuse};
 use super::lanes::{Level, dispatch};
@@ -12,7 +13,7 @@ struct Planes<'a> {
     values: &'a [f32],
     batch: usize,
     channels: usize,
-    /// Elements of a plane.
+    /// Number of elements of a plane.
     size: usize,
 }
 
@@ -26,12 +27,12 @@ impl<'a> Planes<'a> {
         Ok(Self { values, batch: *batch, channels: *channels, size })
     }
 
-    /// Elements of a channel.
+    /// Number of elements of a channel.
     fn count(&self) -> f64 {
         (self.batch * self.size) as f64
     }
 
-    /// The planes of a channel with those of another value of the same dims.
+    /// The planes of a channel, each with the plane of another value of the same dims.
     fn pairs<'b>(
         &self,
         other: &'b [f32],
@@ -152,5 +153,5 @@ impl Operation for BatchNormGradient {
     }
 }
 
-/// Elements that a thread takes at once.
+/// Number of elements that a thread takes at once.
 const PART: usize = 1 << 14;

@@ -1,4 +1,4 @@
-//! What an operator of ours sees of a run: attributes, tensors of f32, and the runtime's threads.
+//! The view that our operators have of a run: attributes, tensors of f32, and the runtime's threads.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,17 +9,17 @@ use ort::value::{TensorElementType, ValueRef, ValueRefMut};
 
 use crate::quiet;
 
-/// What every message of ours starts with, so that it is told from those of the runtime.
+/// Start of every message of ours, so that it can be told apart from messages of the runtime.
 pub(crate) const REFUSED: &str = "updp operator";
-/// The same of a panic.
+/// Start of our message about a panic.
 pub(crate) const PANICKED: &str = "updp operator panicked in";
 
 /// Why an operator does not compute.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// Attributes or operands do not fit.
+    /// The attributes or operands do not fit.
     Unfit(String),
-    /// A panic on one of the threads.
+    /// One of the threads panicked.
     Panicked(String),
 }
 
@@ -44,9 +44,9 @@ impl From<ort::Error> for Refusal {
 pub(super) trait Operation: Sized + Send + Sync + 'static {
     /// Its name in the domain.
     const NAME: &'static str;
-    /// How many operands it has.
+    /// Number of its operands.
     const OPERANDS: usize;
-    /// How many results.
+    /// Number of its results.
     const RESULTS: usize;
 
     /// Reads a node.
@@ -105,7 +105,7 @@ impl Operand<'_> {
 pub(super) struct Made<'a>(ValueRefMut<'a>);
 
 impl Made<'_> {
-    /// Its elements, of any value before.
+    /// Its elements; before they are written they can have any value.
     pub fn values(&mut self) -> Result<&mut [f32], Refusal> {
         Ok(self.0.try_extract_tensor_mut::<f32>()?.1)
     }
@@ -121,14 +121,15 @@ impl Call<'_> {
         Ok(Operand { value, dims })
     }
 
-    /// A result of these dims.
+    /// A result with these dims.
     pub fn result(&self, slot: usize, dims: &[usize]) -> Result<Made<'_>, Refusal> {
         let missing = || Refusal::unfit(format!("result {slot} is missing"));
         let dims: Vec<i64> = dims.iter().map(|dim| *dim as i64).collect();
         Ok(Made(self.0.output(slot, dims)?.ok_or_else(missing)?))
     }
 
-    /// Calls with the number of each part of `size` elements and the part, on the threads of the session.
+    /// Calls `call` for each part of `size` elements, with the number of the part and the part itself. The calls run on
+    /// the threads of the session.
     pub fn split<T: Send>(
         &self,
         values: &mut [T],
@@ -142,7 +143,7 @@ impl Call<'_> {
         })
     }
 
-    /// Calls with 0, 1, … below `count` on the threads of the session.
+    /// Calls `call` with 0, 1, … below `count`, on the threads of the session.
     pub fn each(&self, count: usize, call: impl Fn(usize) + Sync + Send) -> Result<(), Refusal> {
         let panicked = Mutex::new(None);
         let guarded = |at| {
@@ -201,7 +202,7 @@ impl<O: Operation> Kernel for Guarded<O> {
     }
 }
 
-/// Runs what must neither unwind into the runtime nor fail without a name.
+/// Runs a call that must not unwind into the runtime, and puts the operator's name into its errors.
 fn guard<O: Operation, T>(call: impl FnOnce() -> Result<T, Refusal>) -> ort::Result<T> {
     match quiet::catch(call) {
         Ok(Ok(value)) => Ok(value),

@@ -1,7 +1,8 @@
 //! `ConvWeightGradient`: W̄ [O, I/g, kh, kw] of x [N, I, H, W] and ȳ [N, O, Ho, Wo], W̄[k] = Σ ȳ[o]·x[o·s + k·d − p].
 //!
-//! Attributes as those of `Conv`, all given: `group`, `kernel_shape`, `strides`, `dilations`, and `begin`, the zeros before each
-//! axis; the zeros behind are as many as the last window needs. f32.
+//! The attributes are those of `Conv`, and all must be given: `group`, `kernel_shape`, `strides`, `dilations`, and
+//! `begin`, the number of zeros before each axis. The number of zeros after each axis follows from the last window.
+//! All values are f32.
 
 use super::call::{Attributes, Call, Operation, Refusal, refuse};
 use super::dense::{Dense, Plan};
@@ -52,7 +53,7 @@ impl Operation for ConvWeightGradient {
 }
 
 impl ConvWeightGradient {
-    /// The convolution of x and ȳ of these dims.
+    /// The convolution for x and ȳ with these dims.
     fn window(&self, x: &[usize], dy: &[usize]) -> Result<Window, Refusal> {
         let (&[batch, in_channels, height, width], &[images, out_channels, rows, columns]) =
             (x, dy)
@@ -135,5 +136,5 @@ impl Task<'_> {
     }
 }
 
-/// Parts of the channels of a depthwise layer, at most.
+/// Maximum number of parts into which the channels of a depthwise layer are cut.
 const CHANNEL_PARTS: usize = 32;

@@ -1,25 +1,28 @@
-//! W̄ of a convolution whose groups read several channels: W̄ [O/g, I/g·taps] = Σ over pixels of ȳ ⊗ what the pixel sees.
+//! W̄ of a convolution whose groups read several channels: W̄ [O/g, I/g·taps] = Σ over pixels of ȳ ⊗ the inputs that
+//! the pixel sees.
 //!
-//! A tile of W̄ — one or two vectors of output channels by some columns (a channel and a position of the kernel each) — stays
-//! in registers over a block of pixels. ȳ is packed pixel by pixel, its channels side by side; what a pixel sees is read from
-//! x in the layout of [`Phases`], so no image is unrolled. The batch is cut into parts by sizes alone, and the parts are added
-//! up in order: the result does not depend on the number of threads.
+//! A tile of W̄ stays in registers over a block of pixels. A tile is one or two vectors of output channels by some
+//! columns; each column is a channel and a position of the kernel. ȳ is packed pixel by pixel, with its channels side
+//! by side. The inputs of a pixel are read from x in the layout of [`Phases`], so no image is unrolled. The sizes alone
+//! determine how the batch is cut into parts, and the parts are added in order. The result therefore does not depend on
+//! the number of threads.
 
 use std::ops::Range;
 
 use super::lanes::{Lanes, Level, Vectored, dispatch};
 use super::window::{Phases, Window};
 
-/// Pixels over which a tile stays in registers, about: the packed ȳ of a tile and as many rows of x stay in the first cache.
+/// Approximate number of pixels over which a tile stays in registers. The packed ȳ of a tile and the same number of
+/// rows of x then stay in the first-level cache.
 const BLOCK: usize = 256;
 
-/// Bytes of all partial sums together, unless one alone is larger.
+/// Maximum size in bytes of all partial sums together, unless a single one is larger.
 const PARTIAL_BYTES: usize = 1 << 20;
 
-/// Parts to be computed at the same time.
+/// Number of parts that are computed at the same time.
 const PARTS: usize = 16;
 
-/// How the work is cut up; follows from sizes and the width of vectors alone.
+/// The division of the work; it depends only on the sizes and the width of vectors.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     level: Level,
@@ -35,13 +38,13 @@ pub(super) struct Plan {
 struct Strip {
     /// The first output channel within a group.
     first: usize,
-    /// Vectors of output channels.
+    /// Number of vectors of output channels.
     vectors: usize,
-    /// Columns of a tile.
+    /// Number of columns of a tile.
     columns: usize,
 }
 
-/// What a part computes.
+/// The work of one part.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     group: usize,
@@ -78,12 +81,12 @@ impl Plan {
         self.level.lanes()
     }
 
-    /// Output channels of all strips.
+    /// Number of output channels of all strips.
     fn width(&self) -> usize {
         self.strips.iter().map(|strip| strip.vectors * self.lanes()).sum()
     }
 
-    /// The parts, in the order in which they are added up.
+    /// The parts, in the order in which they are added.
     pub fn parts(&self, window: &Window) -> Vec<Part> {
         let mut parts = Vec::new();
         for group in 0..window.group {
@@ -97,25 +100,25 @@ impl Plan {
         parts
     }
 
-    /// Numbers of the sums of a part; those of all parts are cut alike.
+    /// Length of the sums of a part; the sums of all parts have the same layout.
     pub fn sums(&self, window: &Window) -> usize {
         let most = self.channels.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         self.strips.iter().map(|strip| self.row(window, strip, most)).sum()
     }
 
-    /// Numbers of the sums of a strip.
+    /// Length of the sums of a strip.
     fn row(&self, window: &Window, strip: &Strip, channels: usize) -> usize {
         (channels * window.taps()).next_multiple_of(strip.columns) * strip.vectors * self.lanes()
     }
 
-    /// Numbers of scratch that a part needs.
+    /// Length of the scratch that a part needs.
     pub fn room(&self, window: &Window, phases: &Phases) -> usize {
         let most = self.channels.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         let at_once = images_at_once(window);
         at_once * (self.width() * window.pixels() + most * phases.channel())
     }
 
-    /// Adds the parts up: W̄ [O, I/g·taps].
+    /// Adds the parts: W̄ [O, I/g·taps].
     pub fn gather(&self, window: &Window, sums: &[f32], gradient: &mut [f32]) {
         let (outer, taps) = (window.out_channels / window.group, window.taps());
         let inner = window.in_channels / window.group;
@@ -142,12 +145,12 @@ impl Plan {
     }
 }
 
-/// `count` things in `parts` ranges of about the same length.
+/// Cuts `count` items into `parts` ranges of about the same length.
 fn cut(count: usize, parts: usize) -> Vec<Range<usize>> {
     (0..parts).map(|part| count * part / parts..count * (part + 1) / parts).collect()
 }
 
-/// Images whose pixels make a block.
+/// Number of images whose pixels make a block.
 fn images_at_once(window: &Window) -> usize {
     BLOCK.div_ceil(window.pixels().max(1)).min(window.batch.max(1))
 }
@@ -162,9 +165,9 @@ pub(super) struct Dense<'a> {
     pub x: &'a [f32],
     /// ȳ [N, O, Ho, Wo].
     pub dy: &'a [f32],
-    /// What comes out, [`Plan::sums`] numbers.
+    /// The result, [`Plan::sums`] numbers.
     pub sums: &'a mut [f32],
-    /// Room, [`Plan::room`] numbers.
+    /// Scratch memory, [`Plan::room`] numbers.
     pub scratch: &'a mut [f32],
 }
 
@@ -203,7 +206,7 @@ impl Dense<'_> {
     }
 }
 
-/// ȳ of an image in panels, one a row of tiles: [pixels, channels], zeros where there is no channel.
+/// Packs ȳ of an image into panels [pixels, channels], one per row of tiles, with zeros where there is no channel.
 fn pack_cotangent(
     window: &Window,
     plan: &Plan,
@@ -223,7 +226,7 @@ fn pack_cotangent(
         if known < width {
             panel.fill(0.0);
         }
-        // Some pixels at a time, so that the lines they go to stay in the first cache.
+        // Only some pixels at a time, so that the cache lines they go to stay in the first-level cache.
         for start in (0..pixels).step_by(64) {
             let count = (pixels - start).min(64);
             let panel = &mut panel[start * width..][..count * width];
@@ -262,9 +265,9 @@ struct Block<'a> {
     plan: &'a Plan,
     panels: &'a [f32],
     packed: &'a [f32],
-    /// Numbers of an image in `packed`.
+    /// Length of an image in `packed`.
     own: usize,
-    /// From one image to the next.
+    /// Distance from one image to the next.
     between: usize,
     images: usize,
 }
@@ -295,7 +298,7 @@ impl Block<'_> {
 /// A strip over some rows of pixels.
 struct Row<'a> {
     block: &'a Block<'a>,
-    /// Channels of ȳ in the panels before.
+    /// Number of channels of ȳ in the earlier panels.
     before: usize,
     rows: Range<usize>,
     channels: usize,
@@ -309,12 +312,12 @@ impl Row<'_> {
         let per_image = block.panels.len() / images_at_once(window);
         let columns = channels * window.taps();
         let place = |column: usize| {
-            // Columns past the last one are the last one again, and not kept.
+            // Columns past the last one repeat the last one, and their results are not kept.
             let column = column.min(columns - 1);
             let (channel, tap) = (column / window.taps(), column % window.taps());
             channel * phases.channel() + phases.taps()[tap] + rows.start * pitch
         };
-        // Rows without a gap between them are one.
+        // Rows without a gap between them count as one row.
         let whole = rows.len() * width;
         let (count, long) = if pitch == width { (1, whole) } else { (rows.len(), width) };
         let vectors = V * lanes;
@@ -337,14 +340,15 @@ impl Row<'_> {
     }
 }
 
-/// Adds ȳ ⊗ seen of some rows of pixels to a tile.
+/// Adds ȳ ⊗ (seen inputs) of some rows of pixels to a tile.
 ///
-/// By itself, not within the loops around it: in one large function the sums do not stay in registers.
+/// This is a separate function, not a part of the loops around it: in one large function the sums do not stay in
+/// registers.
 struct Tile<'a, const V: usize, const C: usize> {
-    /// ȳ, the channels of the tile side by side: [rows, width, V, L].
+    /// ȳ with the channels of the tile side by side: [rows, width, V, L].
     panel: &'a [f32],
     packed: &'a [f32],
-    /// Where each column sees the first pixel.
+    /// The place where each column sees the first pixel.
     places: [usize; C],
     rows: usize,
     width: usize,

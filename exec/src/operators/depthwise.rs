@@ -1,8 +1,8 @@
-//! W̄ of a convolution that reads one channel a group: products of whole planes.
+//! W̄ of a convolution that reads one channel per group: products of whole planes.
 //!
-//! W̄[o, k] = Σₙ Σⱼ ȳ[n, o, j]·x[n, c, j + tap k] over the pixels j of a plane in the layout of [`Phases`], ȳ with zeros where
-//! a row of that layout is longer than one of ȳ. The sum over images is taken lane by lane, in the order of the batch, so it
-//! does not depend on the number of threads.
+//! W̄[o, k] = Σₙ Σⱼ ȳ[n, o, j]·x[n, c, j + tap k] over the pixels j of a plane in the layout of [`Phases`]. ȳ has zeros
+//! where a row of this layout is longer than a row of ȳ. The sum over images is computed lane by lane, in the order of
+//! the batch, so it does not depend on the number of threads.
 
 use super::lanes::{Lanes, Level, Vectored, dispatch};
 use super::window::{Phases, Window, copy};
@@ -18,27 +18,27 @@ pub(super) struct Depthwise<'a> {
     pub dy: &'a [f32],
     /// The first output channel.
     pub first: usize,
-    /// W̄ of the channels from there on, [channels, taps].
+    /// W̄ of the channels from `first` on, [channels, taps].
     pub gradient: &'a mut [f32],
-    /// Room, [`Depthwise::room`] numbers.
+    /// Scratch memory, [`Depthwise::room`] numbers.
     pub scratch: &'a mut [f32],
 }
 
-/// Positions of the kernel that are summed at once.
+/// Number of kernel positions that are summed at once.
 const FEW: usize = 9;
 const MANY: usize = 13;
 
 impl Depthwise<'_> {
-    /// Numbers of scratch for vectors of `lanes`.
+    /// Length of the scratch for vectors of `lanes`.
     pub fn room(window: &Window, phases: &Phases, lanes: usize) -> usize {
         let plane = plane(window, phases, lanes);
-        // x is read up to a plane behind the last position of the kernel.
+        // x is read up to one plane past the last position of the kernel.
         let packed = phases.channel() + plane;
         plane + packed + (window.taps() + MANY) * lanes
     }
 }
 
-/// Numbers of a plane of ȳ, whole vectors.
+/// Length of a plane of ȳ, in whole vectors.
 fn plane(window: &Window, phases: &Phases, lanes: usize) -> usize {
     (window.output[0] * phases.pitch()).next_multiple_of(lanes)
 }
@@ -70,7 +70,7 @@ impl Depthwise<'_> {
     }
 }
 
-/// Rows of `width` at a distance of `pitch`; what lies between stays.
+/// Writes rows of length `width` at a distance of `pitch`; the elements between them stay unchanged.
 #[inline]
 fn spread_rows(rows: &[f32], width: usize, spread: &mut [f32], pitch: usize) {
     for (row, spread) in rows.chunks_exact(width).zip(spread.chunks_mut(pitch)) {
@@ -87,7 +87,7 @@ fn add_products(
 ) {
     let at_once = if taps.len() <= FEW { FEW } else { MANY };
     for (taps, sums) in taps.chunks(at_once).zip(sums.chunks_mut(at_once * level.lanes())) {
-        // Positions past the last one are the last one again, and not kept.
+        // Positions past the last one repeat the last one, and their results are not kept.
         let place = |at: usize| taps[at.min(taps.len() - 1)];
         if at_once == FEW {
             let taps = std::array::from_fn(place);
@@ -101,11 +101,12 @@ fn add_products(
 
 /// The products at `T` positions of the kernel.
 ///
-/// By itself, not within the loops around it: in one large function the sums do not stay in registers.
+/// This is a separate function, not a part of the loops around it: in one large function the sums do not stay in
+/// registers.
 struct Products<'a, const T: usize> {
-    /// ȳ, whole vectors.
+    /// ȳ, in whole vectors.
     cotangent: &'a [f32],
-    /// x, at least as long from each position of the kernel on.
+    /// x; from each position of the kernel on it is at least as long as ȳ.
     packed: &'a [f32],
     taps: [usize; T],
     /// [T, L].

@@ -3,7 +3,7 @@
 use super::call::{Attributes, Call, Operation, Refusal, refuse};
 use super::lanes::{Level, Vectored, dispatch};
 
-/// Elements that a thread takes at once.
+/// Number of elements that a thread takes at once.
 const PART: usize = 1 << 14;
 
 /// A function of `N` numbers; operands and result have the same dims.
@@ -14,7 +14,7 @@ pub(super) trait Pointwise<const N: usize>: Copy + Send + Sync + 'static {
     /// Reads a node.
     fn read(attributes: &Attributes<'_>) -> Result<Self, Refusal>;
 
-    /// The result. Has to be `#[inline(always)]` and without calls, so that it is computed with vectors.
+    /// The result. It must be `#[inline(always)]` and contain no calls, so that it is computed with vectors.
     fn of<const FUSED: bool>(self, operands: [f32; N]) -> f32;
 }
 
@@ -73,7 +73,7 @@ impl<F: Pointwise<N>, const N: usize> Vectored for Mapped<'_, F, N> {
     }
 }
 
-/// `ReluGradient`: x̄ = ȳ where y > 0, else 0, of ȳ and y = max(x, 0).
+/// `ReluGradient` of ȳ and y = max(x, 0): x̄ = ȳ where y > 0, otherwise 0.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReluGradient;
 
@@ -91,7 +91,7 @@ impl Pointwise<2> for ReluGradient {
     }
 }
 
-/// `ClipGradient`: x̄ = ȳ where `low` < x < `high`, else 0, of ȳ and x.
+/// `ClipGradient` of ȳ and x: x̄ = ȳ where `low` < x < `high`, otherwise 0.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClipGradient {
     low: f32,

@@ -1,4 +1,5 @@
-//! `Gelu`: y = x·Φ(x), and `GeluGradient`: x̄ = ȳ·(Φ(x) + x·φ(x)) of ȳ and x; Φ = ½·(1 + erf(x/√2)), φ = exp(−x²/2)/√(2π).
+//! `Gelu`: y = x·Φ(x). `GeluGradient` of ȳ and x: x̄ = ȳ·(Φ(x) + x·φ(x)). Here Φ = ½·(1 + erf(x/√2)) and
+//! φ = exp(−x²/2)/√(2π).
 
 #![expect(clippy::inline_always, reason = "see `lanes`")]
 
@@ -51,7 +52,7 @@ fn distribution<const FUSED: bool>(x: f32) -> f32 {
     fma::<FUSED>(0.5, erf::<FUSED>(x * FRAC_1_SQRT_2), 0.5)
 }
 
-/// erf to 1.2e-7: a polynomial near 0, else 1 − exp of one.
+/// erf with an error of 1.2e-7: a polynomial near 0, elsewhere 1 − exp of a polynomial.
 #[inline(always)]
 pub(super) fn erf<const FUSED: bool>(x: f32) -> f32 {
     let (far, square) = (x.abs(), x * x);
@@ -71,12 +72,12 @@ pub(super) fn erf<const FUSED: bool>(x: f32) -> f32 {
     if far > 0.927_734_4 { tail } else { near }
 }
 
-/// eˣ to 2e-7 of itself: 2ⁿ·eʳ with |r| ≤ ½·ln 2; 0 below −87, ∞ is not reached above 88.
+/// eˣ with a relative error of 2e-7: 2ⁿ·eʳ with |r| ≤ ½·ln 2. It is 0 below −87, and it does not reach ∞ above 88.
 #[inline(always)]
 pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
-    /// Added to a number below 2²², it leaves the nearest integer in the low bits.
+    /// When this is added to a number below 2²², the low bits hold the nearest integer.
     const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts, the first with zeros at its end.
+    // ln 2 in two parts; the first part ends in zero bits.
     const HIGH: f32 = 0.693_359_4;
     const LOW: f32 = -2.121_944_4e-4;
     let small = x.clamp(-87.0, 88.0);

@@ -1,14 +1,14 @@
-//! Vectors of f32 as arrays, and the choice of what they are compiled for.
+//! Vectors of f32 as arrays, and the choice of the instruction set they are compiled for.
 //!
-//! Kernels are written once over [`Lanes`] of any width. [`dispatch`] compiles them for AVX-512F (16 lanes), for AVX2 with
-//! FMA (8) and for any processor (4), and takes the widest that runs here. Everything between [`dispatch`] and a loop has to be
-//! `#[inline(always)]`: what is not inlined is compiled for the oldest processor.
+//! Kernels are written once over [`Lanes`] of any width. [`dispatch`] compiles them for AVX-512F (16 lanes), for AVX2
+//! with FMA (8) and for any processor (4), and takes the widest that runs here. Every function between [`dispatch`] and
+//! a loop must be `#[inline(always)]`: a function that is not inlined is compiled for the oldest processor.
 #![expect(
     clippy::inline_always,
     reason = "a function takes the features of the one it is inlined into, and has none itself"
 )]
 
-/// `L` numbers that are computed with together.
+/// `L` numbers that take part in a computation together.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub(super) struct Lanes<const L: usize>(pub [f32; L]);
@@ -20,7 +20,7 @@ impl<const L: usize> Lanes<L> {
         Self([value; L])
     }
 
-    /// The first numbers of a slice, which must have so many.
+    /// The first `L` numbers of a slice, which must have at least `L`.
     #[inline(always)]
     pub fn load(from: &[f32]) -> Self {
         let mut own = Self([0.0; L]);
@@ -48,7 +48,7 @@ impl<const L: usize> Lanes<L> {
         rest
     }
 
-    /// `self + a·b`, rounded once where the processor fuses.
+    /// `self + a·b`, rounded once where the processor has a fused instruction.
     #[inline(always)]
     pub fn add_product<const FUSED: bool>(self, a: Self, b: Self) -> Self {
         let mut sum = self;
@@ -58,7 +58,7 @@ impl<const L: usize> Lanes<L> {
         sum
     }
 
-    /// The sum of the lanes, halves first.
+    /// The sum of the lanes; it adds the upper half to the lower half until one number is left.
     #[inline(always)]
     pub fn sum(self) -> f32 {
         let mut values = self.0;
@@ -73,26 +73,26 @@ impl<const L: usize> Lanes<L> {
     }
 }
 
-/// `a·b + c`, rounded once where the processor fuses.
+/// `a·b + c`, rounded once where the processor has a fused instruction.
 #[inline(always)]
 pub(super) fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Something to compute with vectors.
+/// A computation with vectors.
 pub(super) trait Vectored {
-    /// What comes out.
+    /// Type of the result.
     type Output;
 
-    /// Computes it with vectors of `L` lanes; `FUSED` where products and sums are one instruction. Has to be
+    /// Computes it with vectors of `L` lanes. `FUSED` says that a product and a sum are one instruction. It must be
     /// `#[inline(always)]`.
     fn run<const L: usize, const FUSED: bool>(self) -> Self::Output;
 }
 
-/// What this processor has.
+/// The vector instructions of this processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// 4 lanes, everywhere.
+    /// 4 lanes; every processor has them.
     Any,
     /// 8 lanes.
     #[cfg(target_arch = "x86_64")]
@@ -103,7 +103,7 @@ pub(super) enum Level {
 }
 
 impl Level {
-    /// The widest that runs here.
+    /// The widest level that runs here.
     pub fn here() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -115,7 +115,7 @@ impl Level {
         Self::Any
     }
 
-    /// Every one that runs here.
+    /// Every level that runs here.
     #[cfg(test)]
     pub fn all() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
@@ -129,7 +129,7 @@ impl Level {
         [vec![Self::Any], others].concat()
     }
 
-    /// Lanes of its vectors.
+    /// Number of lanes of its vectors.
     pub fn lanes(self) -> usize {
         match self {
             Self::Any => 4,
@@ -141,25 +141,25 @@ impl Level {
     }
 }
 
-/// Computes at a level, which has to be one that runs here.
+/// Computes at a level; this processor must support it.
 #[cfg_attr(
     target_arch = "x86_64",
     expect(unsafe_code, reason = "the compiler cannot see that the features were asked for")
 )]
 pub(super) fn dispatch<V: Vectored>(level: Level, call: V) -> V::Output {
     match level {
-        // Fused everywhere but on x86: there `mul_add` without FMA is a call for each number.
+        // Fused everywhere except on x86, where `mul_add` without FMA is a call for each number.
         Level::Any => call.run::<4, { !cfg!(target_arch = "x86_64") }>(),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => {
             assert!(Level::here() != Level::Any, "no AVX2");
-            // SAFETY: the processor has AVX2 and FMA, or the line above had ended this.
+            // SAFETY: the processor has AVX2 and FMA; otherwise the line above would have panicked.
             unsafe { avx2(call) }
         }
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => {
             assert!(Level::here() == Level::Avx512, "no AVX-512F");
-            // SAFETY: the processor has AVX-512F, AVX2 and FMA, or the line above had ended this.
+            // SAFETY: the processor has AVX-512F, AVX2 and FMA; otherwise the line above would have panicked.
             unsafe { avx512(call) }
         }
     }

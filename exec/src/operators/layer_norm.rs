@@ -1,7 +1,8 @@
 //! `LayerNormGradient`: x̄, γ̄ and β̄ of x [.., D], γ [D] and ȳ. With x̂ = (x − mean)·r, r = 1/√(var + ε) over D:
 //! x̄ = r·(g − mean g − x̂·mean(g·x̂)) with g = ȳ·γ, γ̄ = Σ ȳ·x̂, β̄ = Σ ȳ.
 //!
-//! One pass: a row stays in the first cache. The rows are cut into parts by their number alone, whose γ̄ and β̄ are added up in order.
+//! This takes one pass: a row stays in the first-level cache. The number of rows alone determines how the rows are cut
+//! into parts, and γ̄ and β̄ of the parts are added in order.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +10,7 @@ use super::call::{Attributes, Call, Operation, Refusal, refuse};
 use super::lanes::{Level, Vectored, dispatch, fma};
 use super::sums::{Along, Squares, Summed};
 
-/// Parts of the rows, at most.
+/// Maximum number of parts into which the rows are cut.
 const PARTS: usize = 16;
 
 /// The attributes.
@@ -72,9 +73,9 @@ pub(super) struct Row<'a> {
     pub epsilon: f32,
     /// x̄.
     pub dx: &'a mut [f32],
-    /// γ̄ so far.
+    /// γ̄ of the rows so far.
     pub dscale: &'a mut [f32],
-    /// β̄ so far.
+    /// β̄ of the rows so far.
     pub dbias: &'a mut [f32],
 }
 

@@ -1,10 +1,10 @@
-//! Operators of our own for ONNX Runtime's CPU provider, in the domain [`DOMAIN`].
+//! Our own operators for ONNX Runtime's CPU provider, in the domain [`DOMAIN`].
 //!
-//! Each computes what a run of standard operators computes, in fewer passes over memory. A training step has them in place of
-//! those runs where `updp-autodiff` lowers it for a processor; nothing that is written to a file has them. All are
-//! deterministic, whatever the number of threads.
+//! Each operator computes the same as a sequence of standard operators, in fewer passes over memory. A training step
+//! has them instead of these sequences where `updp-autodiff` lowers it for a processor. A written file never contains
+//! them. All of them are deterministic for any number of threads.
 //!
-//! An operator that does not fit its operands is an error of the run (X0403), and a panic in one is one too (X0402).
+//! An operator that does not fit its operands is an error of the run (X0403). So is a panic in an operator (X0402).
 
 mod batch_norm;
 mod call;

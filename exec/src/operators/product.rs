@@ -1,9 +1,9 @@
-//! `Product`: Y [M, N] = A′·B′, and `ProductBias`: Y = A′·B′ + c, each row plus c [N]. f32.
+//! `Product`: Y [M, N] = A′·B′. `ProductBias`: Y = A′·B′ + c, which adds c [N] to each row. All values are f32.
 //!
-//! `trans_a` and `trans_b` say whether A and B are read transposed. A matrix of more than two axes is one of two: its rows are
-//! those of all its leading axes, and Y has them again where A is not transposed.
+//! `trans_a` and `trans_b` say whether A and B are read transposed. A matrix with more than two axes is read as one
+//! with two axes: all its leading axes together form the rows. Y has the leading axes of A where A is not transposed.
 //!
-//! Y is cut into rectangles by sizes alone, so the result does not depend on the number of threads.
+//! The sizes alone determine how Y is cut into rectangles, so the result does not depend on the number of threads.
 
 use std::ops::Range;
 
@@ -85,16 +85,16 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Parts of a product, so that several threads have some each.
+/// Number of parts of a product, chosen so that each of several threads gets some.
 const PARTS: usize = 8;
 
-/// Rows of a part, at most: what a part reads and writes stays in the caches.
+/// Maximum number of rows of a part, so that the data a part reads and writes stays in the caches.
 const MOST_ROWS: usize = 512;
 
-/// Fewer rows or columns than these are not cut off: each part packs its operands anew.
+/// Minimum number of rows or columns of a part: each part packs its own operands, so small parts do not pay off.
 const LEAST: usize = 192;
 
-/// Into how many rows and columns of parts a product is cut.
+/// Number of rows and columns of parts into which a product is cut.
 fn cuts(rows: usize, columns: usize) -> [usize; 2] {
     let mut cuts = [rows.div_ceil(MOST_ROWS), 1];
     while cuts[0] * cuts[1] < PARTS {
@@ -108,11 +108,11 @@ fn cuts(rows: usize, columns: usize) -> [usize; 2] {
     cuts
 }
 
-/// Where the parts are written.
+/// The result that the parts are written to.
 struct Shared(*mut f32);
 
 #[expect(unsafe_code, reason = "threads write to one matrix")]
-// SAFETY: the threads write to parts that have no element in common.
+// SAFETY: the threads write to parts that share no element.
 unsafe impl Sync for Shared {}
 
 /// `result = left·right + bias`, on the threads of the session.
@@ -137,7 +137,8 @@ fn multiply(
         let (left, right) = (left.rows(&own), right.columns(&of_columns));
         let bias = bias.map(|bias| &bias[of_columns.clone()]);
         #[expect(unsafe_code, reason = "parts of a row belong to several threads")]
-        // SAFETY: the rectangle lies within the result, which has `rows` of `columns` elements, and no other part has any of it.
+        // SAFETY: the rectangle lies within the result, which has `rows` rows of `columns` elements, and no other part
+        // overlaps it.
         unsafe {
             let first = shared.0.add(own.start * columns + of_columns.start);
             multiply_part(left, right, bias, first, columns);
@@ -148,7 +149,7 @@ fn multiply(
 /// One rectangle, on this thread.
 ///
 /// # Safety
-/// `result` has `left.rows` rows of `right.columns` elements, `pitch` apart, that are this call's alone.
+/// `result` has `left.rows` rows of `right.columns` elements, `pitch` apart, and only this call uses them.
 #[expect(unsafe_code, reason = "of the rows of the result only parts belong to this thread")]
 unsafe fn multiply_part(
     left: Matrix<'_>,
@@ -169,8 +170,8 @@ unsafe fn multiply_part(
             own.copy_from_slice(bias);
         }
     }
-    // SAFETY: the last element of each operand was looked for above; the result is the caller's promise. It is read only where
-    // it was filled with the bias.
+    // SAFETY: the code above checked that the last element of each operand exists, and the caller guarantees the
+    // result. The result is read only where it was filled with the bias.
     unsafe {
         gemm::gemm(
             left.rows,

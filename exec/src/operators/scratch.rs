@@ -1,13 +1,13 @@
-//! Room that a thread keeps from one operator to the next.
+//! Scratch memory that a thread keeps from one operator to the next.
 
 use std::cell::Cell;
 
 thread_local! {
-    /// A stack of buffers, for uses within uses.
+    /// A stack of buffers, for nested uses.
     static KEPT: Cell<Vec<Vec<f32>>> = const { Cell::new(Vec::new()) };
 }
 
-/// Calls with `count` numbers of any value.
+/// Calls `call` with `count` numbers of any value.
 pub(super) fn with<T>(count: usize, call: impl FnOnce(&mut [f32]) -> T) -> T {
     let mut kept = KEPT.take();
     let mut buffer = kept.pop().unwrap_or_default();

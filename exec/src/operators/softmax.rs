@@ -1,10 +1,10 @@
-//! `SoftmaxGradient`: x̄ = y·(ȳ − Σ ȳ·y) along the last axis, of ȳ and y = softmax x.
+//! `SoftmaxGradient` of ȳ and y = softmax x: x̄ = y·(ȳ − Σ ȳ·y) along the last axis.
 
 use super::call::{Attributes, Call, Operation, Refusal, refuse};
 use super::lanes::{Level, Vectored, dispatch};
 use super::sums::{Along, Summed};
 
-/// Elements that a thread takes at once, about.
+/// Approximate number of elements that a thread takes at once.
 const PART: usize = 1 << 14;
 
 /// The operator.

@@ -1,23 +1,23 @@
-//! Sums over stretches of numbers. Within a stretch four vectors are summed lane by lane, then added up: the order follows from the
-//! length and the width of vectors alone.
+//! Sums over stretches of numbers. Within a stretch, four vectors are summed lane by lane and then added. The order
+//! depends only on the length and the width of vectors.
 
 #![expect(clippy::inline_always, reason = "see `lanes`")]
 
 use super::lanes::{Lanes, Vectored, fma};
 
-/// Σ x, Σ (x − centre)², or with a second operand Σ g and Σ g·(x − centre): as the terms say.
+/// Σ x and Σ (x − centre)², or with a second operand Σ g and Σ g·(x − centre); the terms decide which.
 pub(super) struct Summed<'a, F> {
     /// x.
     pub x: &'a [f32],
-    /// g, of the same length; x itself where it is not used.
+    /// g, with the same length; x itself where g is not used.
     pub g: &'a [f32],
-    /// What is summed.
+    /// The terms of the sums.
     pub terms: F,
 }
 
 /// Two terms of a pair of numbers.
 pub(super) trait Terms: Copy {
-    /// Both sums with the terms of x and g added. Has to be `#[inline(always)]`.
+    /// Both sums with the terms of x and g added. It must be `#[inline(always)]`.
     fn add<const L: usize, const FUSED: bool>(
         self,
         sums: [Lanes<L>; 2],
@@ -26,7 +26,7 @@ pub(super) trait Terms: Copy {
     ) -> [Lanes<L>; 2];
 }
 
-/// Vectors that are summed side by side.
+/// Number of vectors that are summed side by side.
 const WIDE: usize = 4;
 
 impl<F: Terms> Vectored for Summed<'_, F> {
@@ -91,7 +91,7 @@ impl Terms for Along {
     }
 }
 
-/// `a·g + b·(x − centre) + c`, one pass.
+/// `a·g + b·(x − centre) + c`, in one pass.
 pub(super) struct Combined<'a> {
     pub x: &'a [f32],
     pub g: &'a [f32],

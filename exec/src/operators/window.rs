@@ -1,7 +1,8 @@
-//! What the windows of a convolution see, laid out so that neighbouring output pixels read neighbouring numbers.
+//! The inputs that the windows of a convolution see, laid out so that adjacent output pixels read adjacent numbers.
 //!
-//! With stride s the padded rows of x fall into s phases, row r = s·q + p into row q of phase p, columns alike. Output pixel o
-//! reads position k of the kernel from phase (k·d) mod s at q = o + ⌊k·d / s⌋: stride 1 in every phase.
+//! With stride s, the padded rows of x fall into s phases: row r = s·q + p becomes row q of phase p. Columns do the
+//! same. Output pixel o reads position k of the kernel from phase (k·d) mod s at q = o + ⌊k·d / s⌋, so the stride is 1
+//! in every phase.
 
 use std::ops::Range;
 
@@ -26,22 +27,22 @@ pub(super) struct Window {
     pub strides: [usize; 2],
     /// d.
     pub dilations: [usize; 2],
-    /// p: zeros before each axis; those behind are as many as the last window needs.
+    /// p: the number of zeros before each axis; the number of zeros after each axis follows from the last window.
     pub begin: [usize; 2],
 }
 
 impl Window {
-    /// Positions of the kernel.
+    /// Number of positions of the kernel.
     pub fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Pixels of y.
+    /// Number of pixels of y.
     pub fn pixels(&self) -> usize {
         self.output[0] * self.output[1]
     }
 
-    /// Pixels of x.
+    /// Number of pixels of x.
     pub fn seen(&self) -> usize {
         self.input[0] * self.input[1]
     }
@@ -54,7 +55,7 @@ pub(super) struct Phases {
     size: [usize; 2],
     /// The phases that some position of the kernel reads.
     used: Vec<[usize; 2]>,
-    /// Where output pixel (0, 0) reads each position of the kernel.
+    /// The places where output pixel (0, 0) reads each position of the kernel.
     taps: Vec<usize>,
 }
 
@@ -80,22 +81,22 @@ impl Phases {
         Self { size, used, taps }
     }
 
-    /// Numbers between two rows.
+    /// Distance between two rows.
     pub fn pitch(&self) -> usize {
         self.size[1]
     }
 
-    /// Numbers of a channel.
+    /// Length of a channel.
     pub fn channel(&self) -> usize {
         self.used.len() * self.size[0] * self.size[1]
     }
 
-    /// Where output pixel (0, 0) reads each position of the kernel.
+    /// The places where output pixel (0, 0) reads each position of the kernel.
     pub fn taps(&self) -> &[usize] {
         &self.taps
     }
 
-    /// Whether x lies in memory as it is laid out here.
+    /// Whether x already has this layout in memory.
     pub fn is_plain(&self, window: &Window) -> bool {
         self.used.len() == 1
             && window.begin == [0, 0]
@@ -103,7 +104,7 @@ impl Phases {
             && self.size == window.input
     }
 
-    /// Lays out one channel `x [H, W]`; `packed` has zeros where x is padded, which are not written.
+    /// Lays out one channel `x [H, W]`. `packed` has zeros where x is padded; these are not written.
     #[inline]
     pub fn pack(&self, window: &Window, x: &[f32], packed: &mut [f32]) {
         let planes = packed.chunks_exact_mut(self.size[0] * self.size[1]);
@@ -127,7 +128,7 @@ impl Phases {
         }
     }
 
-    /// The q of a phase that lie in x, not in its padding: 0 ≤ s·q + p − begin < size.
+    /// The values q of a phase that lie in x and not in its padding: 0 ≤ s·q + p − begin < size.
     fn inside(&self, window: &Window, axis: usize, phase: usize) -> Range<usize> {
         let (stride, begin) = (window.strides[axis], window.begin[axis]);
         let first = begin.saturating_sub(phase).div_ceil(stride);
@@ -137,7 +138,7 @@ impl Phases {
     }
 }
 
-/// Copies a row; short rows of the usual lengths without a call.
+/// Copies a row; short rows of the usual lengths need no call.
 #[inline]
 pub(super) fn copy(from: &[f32], to: &mut [f32]) {
     fn exactly<const LENGTH: usize>(from: &[f32], to: &mut [f32]) {

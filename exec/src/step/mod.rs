@@ -1,11 +1,11 @@
-//! A training step that is run again and again, with its state kept on the device.
+//! A training step that runs repeatedly and keeps its state on the device.
 //!
 //! The step is a plain model. Its inputs are the data of the step and the state (parameters, moments, statistics); its
 //! outputs are a few small results (loss, norms) and the next value of each state: `(data, sₜ) ↦ (results, sₜ₊₁)`.
 //!
-//! The state has two sets of buffers, A and B, and two bindings, A → B and B → A, used in turns, so no step copies any
-//! of it. One buffer as both input and output would be smaller and wrong: the runtime does not know of the alias and
-//! may still read the old value.
+//! The state has two sets of buffers, A and B, and two bindings, A → B and B → A. The steps alternate between the
+//! bindings, so no step copies any of the state. A single buffer as both input and output would be smaller but wrong:
+//! the runtime does not know of the alias and may still read the old value.
 
 mod recording;
 
@@ -25,14 +25,14 @@ use crate::ort_value::{element_type, from_value, unsupported, write_into};
 use crate::quiet;
 use recording::Recording;
 
-/// One value that lives from step to step.
+/// One value that is kept from step to step.
 #[derive(Clone, Debug)]
 pub struct StateSpec {
     /// Input of the model that reads it.
     pub input: String,
-    /// Output of the model that is its next value, of the same dtype and dims.
+    /// Output of the model that gives its next value, with the same dtype and dims.
     pub output: String,
-    /// Its first value; gives dtype and dims.
+    /// Its first value, which determines dtype and dims.
     pub initial: Tensor,
 }
 
@@ -41,24 +41,24 @@ pub struct StateSpec {
 pub struct StepSession {
     runtime: String,
     device: Device,
-    /// Inputs a step must give, in graph order.
+    /// Inputs that the caller of a step must give, in graph order.
     inputs: Vec<Declared>,
-    /// Outputs a step gives back, in graph order.
+    /// Outputs that a step returns, in graph order.
     outputs: Vec<String>,
     states: Vec<State>,
-    /// The buffers of the inputs, made anew when the dims of an input change.
+    /// The buffers of the inputs; a buffer is replaced when the dims of its input change.
     fed: IndexMap<String, DynTensor>,
     /// `bindings[i]` reads the state from `sets[i]` and writes the next one to `sets[1 - i]`.
     bindings: [IoBinding; 2],
     sets: [Vec<DynTensor>; 2],
-    /// Index of the set with the state as it is.
+    /// Index of the set that holds the current state.
     current: usize,
-    /// Present where the card records the step.
+    /// Present where the GPU records the step.
     recording: Option<Recording>,
     session: Session,
 }
 
-/// What a state is, without its value.
+/// Description of a state, without its value.
 #[derive(Debug)]
 struct State {
     input: String,
@@ -69,13 +69,14 @@ struct State {
 impl StepSession {
     /// Loads a step and puts its first state on the device.
     ///
-    /// `results` are the outputs a step gives back; others of the model are not read. The runtime may rewrite the graph,
-    /// whatever `options` say, and computes deterministically where it can.
+    /// `results` are the outputs that a step returns; the model's other outputs are not read. The runtime may rewrite
+    /// the graph regardless of `options`, and it computes deterministically where it can.
     ///
     /// # Errors
-    /// X0001–X0005 for the library, X0101–X0103 for the model, X0201 for the device; X0302, X0303 when a state is no
-    /// input of the model or another one, X0307 when an output is not the model's, X0308 when it does not fit its state, X0309 for a name given twice, X0304 for a
-    /// state that is not of plain numbers, X0305 for inputs and outputs that are no tensors.
+    /// X0001–X0005 for the library, X0101–X0103 for the model, X0201 for the device; X0302 when a state is not an input
+    /// of the model, X0303 when it does not fit that input, X0307 when an output is not the model's, X0308 when an
+    /// output does not fit its state, X0309 for a name given twice, X0304 for a state that does not consist of plain
+    /// numbers, X0305 for inputs and outputs that are not tensors.
     pub fn open(
         source: ModelSource<'_>,
         options: &Options,
@@ -85,7 +86,7 @@ impl StepSession {
         let options = Options { optimizer: Optimizer::All, ..options.clone() };
         let device = options.device;
         let recorded = || open_session(source, &options, None, Purpose::Recording).ok();
-        // A card does not record a step of which a part is left to the processor.
+        // A GPU does not record a step if the processor runs a part of it.
         let recorded = (device == Device::Cuda).then(recorded).flatten();
         let is_recorded = recorded.is_some();
         let (runtime, session) = match recorded {
@@ -123,7 +124,7 @@ impl StepSession {
         })
     }
 
-    /// Whether the card launches the kernels of a step together.
+    /// Whether the GPU launches the kernels of a step together.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.recording.is_some()
@@ -135,13 +136,13 @@ impl StepSession {
         format!("{} ({})", self.runtime, self.device)
     }
 
-    /// Names of the inputs a step must give, in graph order.
+    /// Names of the inputs that the caller of a step must give, in graph order.
     #[must_use]
     pub fn input_names(&self) -> Vec<&str> {
         self.inputs.iter().map(|declared| declared.name.as_str()).collect()
     }
 
-    /// Names of what a step gives back, in graph order.
+    /// Names of the results that a step returns, in graph order.
     #[must_use]
     pub fn output_names(&self) -> Vec<&str> {
         self.outputs.iter().map(String::as_str).collect()
@@ -152,9 +153,9 @@ impl StepSession {
         self.states.iter().map(|state| state.input.as_str())
     }
 
-    /// Runs one step and makes its next state the state; gives its results, in graph order.
+    /// Runs one step, makes its next state the current state, and returns its results in graph order.
     ///
-    /// Each input is copied once, into a buffer that stays. After an error the state is what it was before.
+    /// Each input is copied once, into a buffer that stays. An error leaves the state unchanged.
     ///
     /// # Errors
     /// X0301–X0303, X0309 for inputs that do not fit, X0304, X0305 for outputs, X0401 when the runtime fails, X0402
@@ -171,7 +172,7 @@ impl StepSession {
         Ok(results)
     }
 
-    /// The state as it is, by input name in the order given; copied.
+    /// A copy of the current state, by input name in the order given.
     ///
     /// # Errors
     /// X0401, X0402 when it cannot be copied from the device.
@@ -179,7 +180,8 @@ impl StepSession {
         self.read(&self.sets[self.current])
     }
 
-    /// The state that the last step read, likewise; before the first step, and after [`Self::set_state`], of no meaning.
+    /// A copy of the state that the last step read. It has no meaning before the first step and after
+    /// [`Self::set_state`].
     ///
     /// # Errors
     /// As [`Self::state`].
@@ -209,8 +211,8 @@ impl StepSession {
     /// Replaces the state; every state must be given, in any order.
     ///
     /// # Errors
-    /// X0301–X0303 when the states are not those of the session, and nothing has changed; X0401, X0402 when they
-    /// cannot be copied to the device, and the state is lost in part.
+    /// X0301–X0303 when the states do not match those of the session; then nothing has changed. X0401, X0402 when
+    /// they cannot be copied to the device; then part of the state is lost.
     pub fn set_state(&mut self, state: &IndexMap<String, Tensor>) -> Result<(), ExecError> {
         for name in state.keys() {
             if !self.states.iter().any(|own| own.input == *name) {
@@ -266,7 +268,7 @@ impl StepSession {
             if let Some(recording) = recording {
                 recording.feed((runtime, *device), session, bindings, (name, tensor), value)?;
             } else {
-                // Where the device has its own memory, binding is what copies.
+                // Where the device has its own memory, binding makes the copy.
                 let bound = bindings[*current].bind_input(*name, &*value);
                 bound.map_err(|error| failed(runtime, &error))?;
             }
@@ -307,7 +309,7 @@ impl State {
     }
 }
 
-/// Checks the states and results against the model; gives the inputs that are left, and the results in graph order.
+/// Checks the states and results against the model; returns the remaining inputs, and the results in graph order.
 fn check_states(
     session: &Session,
     states: &[StateSpec],
@@ -397,7 +399,7 @@ fn allocator(device: Device, session: &Session) -> ort::Result<Allocator> {
     Allocator::new(session, info)
 }
 
-/// A buffer of the dtype and dims of `tensor`, filled with zeros where the processor can reach it.
+/// A buffer with the dtype and dims of `tensor`, filled with zeros where the processor can access it.
 fn buffer(
     runtime: &str,
     name: &str,
@@ -409,7 +411,7 @@ fn buffer(
     DynTensor::new(allocator, ty, tensor.dims().to_vec()).map_err(|error| failed(runtime, &error))
 }
 
-/// Copies a tensor into a buffer, wherever that lies.
+/// Copies a tensor into a buffer in any memory.
 fn put(runtime: &str, name: &str, value: &mut DynTensor, tensor: &Tensor) -> Result<(), ExecError> {
     if value.memory_info().is_cpu_accessible() {
         return write_into(runtime, name, value, tensor);

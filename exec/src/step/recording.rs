@@ -1,4 +1,4 @@
-//! A step whose kernels a card launches together.
+//! A step whose kernels the GPU launches together.
 
 use indexmap::IndexMap;
 use ort::session::{IoBinding, RunOptions, Session};
@@ -11,11 +11,11 @@ use crate::error::ExecError;
 use crate::executor::Declared;
 use crate::ort_value::{element_type, unsupported};
 
-/// What a recorded step needs: all it reads and writes stays where it is.
+/// The data of a recorded step: every buffer that it reads or writes keeps its address.
 pub(super) struct Recording {
-    /// Name the record of each binding.
+    /// Options that name the record of each binding.
     pub options: [RunOptions; 2],
-    /// The inputs on the device; `fed` holds what is copied there.
+    /// The inputs on the device; `fed` holds the data that is copied there.
     inputs: IndexMap<String, DynTensor>,
     /// The results on the device, in graph order.
     pub results: Vec<DynTensor>,
@@ -28,7 +28,7 @@ impl std::fmt::Debug for Recording {
 }
 
 impl Recording {
-    /// Binds buffers of the device to the results, which are numbers: dims that are not known are taken for 1.
+    /// Binds buffers of the device to the results. The results are numbers, so unknown dims are taken as 1.
     pub fn of(
         runtime: &str,
         device: Device,
@@ -48,7 +48,7 @@ impl Recording {
         for declared in outputs {
             let name = &declared.name;
             let dtype = declared.dtype.unwrap_or(DataType::Float);
-            // No dims are those of a number.
+            // Missing dims mean that the value is a number.
             let dims: Vec<usize> =
                 declared.dims.iter().flatten().map(|dim| dim.unwrap_or(1)).collect();
             let ty = element_type(dtype).ok_or_else(|| unsupported(runtime, name, dtype))?;
@@ -61,7 +61,7 @@ impl Recording {
         Ok(Self { options, inputs: IndexMap::new(), results })
     }
 
-    /// Copies an input from the host to where the record reads it.
+    /// Copies an input from the host to the place where the record reads it.
     pub fn feed(
         &mut self,
         (runtime, device): (&str, Device),

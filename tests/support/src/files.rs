@@ -1,4 +1,4 @@
-//! Reads models, external data included.
+//! Reads models, including external data.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Test kit of `updp-compile`: model builders, drawn shapes, proof by execution.
 //!
-//! Uses `updp-ir` and `updp-exec`, never the passes: a proof takes the model before and the model
-//! after, whoever made the second from the first.
+//! It uses `updp-ir` and `updp-exec`, never the passes. A proof takes the model before a change and
+//! the model after it, no matter which code made the change.
 //!
 //! ```
 //! use updp_testkit::{Micro, conv, prove_rewrite};

@@ -1,4 +1,4 @@
-//! Micro-models, built in a few words with seeded weights.
+//! Micro-models with seeded weights, built in a few lines.
 
 use updp_ir::{DataType, Dim, Model, ModelBuilder, Node, Tensor};
 
@@ -28,7 +28,7 @@ pub enum WeightForm {
     ConstantNode,
     /// As initializers read through an `Identity`.
     Aliased,
-    /// As initializers that are graph inputs too: overridable from IR 4 on, constants below.
+    /// As initializers that are also graph inputs: overridable from IR 4 on, constants below.
     Listed,
 }
 
@@ -45,7 +45,7 @@ pub struct Micro {
 }
 
 impl Micro {
-    /// An empty f32 model of opset 17 whose weights come from `seed`.
+    /// An empty f32 model with opset 17, whose weights come from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -58,35 +58,35 @@ impl Micro {
         }
     }
 
-    /// Another opset, with the IR version of its time; call it first.
+    /// Sets another opset, with the IR version of its time; call this first.
     #[must_use]
     pub fn opset(mut self, opset: i64) -> Self {
         self.builder = ModelBuilder::new(opset);
         self
     }
 
-    /// Another dtype of weights, inputs and outputs.
+    /// Sets another dtype for weights, inputs and outputs.
     #[must_use]
     pub fn dtype(mut self, dtype: DataType) -> Self {
         self.dtype = dtype;
         self
     }
 
-    /// A fixed batch.
+    /// Sets a fixed batch.
     #[must_use]
     pub fn batch(mut self, batch: usize) -> Self {
         self.batch = Dim::Known(batch);
         self
     }
 
-    /// How weights are stored from here on.
+    /// Sets how weights are stored from here on.
     #[must_use]
     pub fn weights(mut self, form: WeightForm) -> Self {
         self.form = form;
         self
     }
 
-    /// IR 3 of opset 8: every initializer listed among the inputs.
+    /// IR 3 with opset 8: every initializer is listed among the inputs.
     #[must_use]
     pub fn ir3(self) -> Self {
         let mut this = self.opset(8).weights(WeightForm::Listed);
@@ -99,7 +99,7 @@ impl Micro {
         self.form = form;
     }
 
-    /// The builder underneath, for what this one has no word for.
+    /// The underlying builder, for features that this one lacks.
     pub fn raw(&mut self) -> &mut ModelBuilder {
         &mut self.builder
     }
@@ -113,19 +113,19 @@ impl Micro {
     /// The model.
     ///
     /// # Panics
-    /// When it is malformed: a bug in the test.
+    /// When it is malformed, which is a bug in the test.
     #[must_use]
     pub fn build(&self) -> Model {
         self.builder.build().unwrap_or_else(|error| panic!("the micro-model: {error}"))
     }
 
-    /// An input `[N, C, …]`; `dims` are those after the batch.
+    /// An input `[N, C, …]`; `dims` are the dims after the batch.
     pub fn input(&mut self, name: &str, dims: &[usize]) -> Val {
         self.declare_input(name, dims);
         Val { name: name.to_owned(), channels: dims[0], rank: dims.len() + 1, axis: 1 }
     }
 
-    /// An input `[N, …, D]` with features last; `dims` are those after the batch.
+    /// An input `[N, …, D]` with features last; `dims` are the dims after the batch.
     pub fn tokens(&mut self, name: &str, dims: &[usize]) -> Val {
         self.declare_input(name, dims);
         let channels = dims[dims.len() - 1];
@@ -138,19 +138,19 @@ impl Micro {
         self.builder.input(name, self.dtype, &all);
     }
 
-    /// Makes a value a graph output.
+    /// Marks a value as a graph output.
     pub fn output(&mut self, value: &Val) -> &mut Self {
         self.builder.output(&value.name, self.dtype, None);
         self
     }
 
-    /// A weight of the model's dtype; gives the name a node reads it by.
+    /// A weight with the model's dtype; returns the name under which a node reads it.
     pub fn weight(&mut self, name: &str, dims: &[usize], values: &[f64]) -> String {
         let tensor = tensor(self.dtype, dims, values);
         self.constant(name, &tensor)
     }
 
-    /// A constant of any dtype, stored as the form says.
+    /// A constant of any dtype, stored in the current form of weights.
     pub fn constant(&mut self, name: &str, tensor: &Tensor) -> String {
         match self.form {
             WeightForm::Initializer => {
@@ -173,7 +173,7 @@ impl Micro {
         name.to_owned()
     }
 
-    /// The next numbers of `[low, high)` of this model's generator.
+    /// The next numbers in `[low, high)` from this model's generator.
     pub fn numbers(&mut self, count: usize, low: f64, high: f64) -> Vec<f64> {
         self.random.many(count, low, high)
     }
@@ -183,7 +183,7 @@ impl Micro {
         format!("{}_{}", op.to_lowercase(), self.nodes)
     }
 
-    /// Any node with one result; operands by name.
+    /// Any node with one result; the operands are given by name.
     pub fn node(&mut self, node: Node, operands: &[&str]) -> String {
         let name = self.fresh(node.op_type());
         let result = format!("{name}_out");
@@ -191,7 +191,7 @@ impl Micro {
         result
     }
 
-    /// Any node whose result is shaped like its first operand.
+    /// Any node whose result has the shape of its first operand.
     pub fn apply(&mut self, node: Node, operands: &[&Val]) -> Val {
         let names: Vec<&str> = operands.iter().map(|value| value.name.as_str()).collect();
         Val { name: self.node(node, &names), ..operands[0].clone() }
@@ -212,12 +212,12 @@ impl Micro {
         self.apply(Node::new("Sub"), &[a, b])
     }
 
-    /// The sum of all.
+    /// The sum of all terms.
     pub fn sum(&mut self, terms: &[&Val]) -> Val {
         self.apply(Node::new("Sum"), terms)
     }
 
-    /// `x ∘ c` with a constant of `[0.5, 1.5)`, or `c ∘ x` when `is_first`.
+    /// `x ∘ c` with a constant in `[0.5, 1.5)`, or `c ∘ x` when `is_first`.
     pub fn with_constant(&mut self, op: &str, x: &Val, shape: Broadcast, is_first: bool) -> Val {
         let dims = shape.dims(x.channels, x.rank, x.axis);
         let values = self.numbers(dims.iter().product(), 0.5, 1.5);
@@ -227,13 +227,13 @@ impl Micro {
         Val { name, ..x.clone() }
     }
 
-    /// A weight named after the node that comes next.
+    /// A weight that is named after the next node.
     fn next_weight(&mut self, op: &str, part: &str, dims: &[usize], values: &[f64]) -> String {
         let name = format!("{}_{}.{part}", op.to_lowercase(), self.nodes + 1);
         self.weight(&name, dims, values)
     }
 
-    /// A Conv of random weights.
+    /// A Conv with random weights.
     pub fn conv(&mut self, x: &Val, spec: &ConvSpec) -> Val {
         let spec = spec.of_rank(x.rank - 2);
         let mut dims = vec![spec.out_channels, x.channels / spec.groups];
@@ -241,7 +241,7 @@ impl Micro {
         self.convolve("Conv", x, &spec, &dims)
     }
 
-    /// A `ConvTranspose` of random weights.
+    /// A `ConvTranspose` with random weights.
     pub fn conv_transpose(&mut self, x: &Val, spec: &ConvSpec) -> Val {
         let spec = spec.of_rank(x.rank - 2);
         let mut dims = vec![x.channels, spec.out_channels / spec.groups];
@@ -262,7 +262,7 @@ impl Micro {
         self.convolve_with(op, x, spec, &weight, bias.as_deref())
     }
 
-    /// A Conv of weights made before: `spec` gives the rest.
+    /// A Conv with existing weights; `spec` gives the rest.
     pub fn conv_with(&mut self, x: &Val, spec: &ConvSpec, weight: &str, bias: Option<&str>) -> Val {
         self.convolve_with("Conv", x, &spec.of_rank(x.rank - 2), weight, bias)
     }
@@ -312,7 +312,7 @@ impl Micro {
         Val { name: self.node(node, &operands), ..x.clone() }
     }
 
-    /// A Gemm of random weights.
+    /// A Gemm with random weights.
     pub fn gemm(&mut self, x: &Val, spec: &GemmSpec) -> Val {
         let (i, o) = (x.channels, spec.out_features);
         let dims = if spec.trans_b { [o, i] } else { [i, o] };
@@ -359,10 +359,10 @@ impl Micro {
         Val { name, axis, ..x.clone() }
     }
 
-    /// A constant Pad; `pads` as ONNX orders them, all axes.
+    /// A Pad with constant pads; `pads` covers all axes in the order of ONNX.
     ///
     /// # Panics
-    /// Never: the tensor of pads has as many values as dims.
+    /// Never: the tensor of pads has the number of values that its dims require.
     pub fn pad(&mut self, x: &Val, pads: &[i64], mode: &str, value: Option<f64>) -> Val {
         let name = format!("pad_{}.pads", self.nodes + 1);
         let count = pads.len();

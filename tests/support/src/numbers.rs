@@ -1,4 +1,4 @@
-//! Deterministic numbers and the tensors made of them.
+//! Deterministic numbers, and tensors made from them.
 
 use updp_ir::{DataType, Dim, Tensor};
 
@@ -7,7 +7,7 @@ use updp_ir::{DataType, Dim, Tensor};
 pub struct Random(u64);
 
 impl Random {
-    /// A generator of this seed.
+    /// A generator with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
@@ -22,34 +22,34 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// The next number of `[low, high)`.
+    /// The next number in `[low, high)`.
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
         let unit = (self.bits() >> 11) as f64 / (1_u64 << 53) as f64;
         low + unit * (high - low)
     }
 
-    /// The next `count` numbers of `[low, high)`.
+    /// The next `count` numbers in `[low, high)`.
     pub fn many(&mut self, count: usize, low: f64, high: f64) -> Vec<f64> {
         (0..count).map(|_| self.between(low, high)).collect()
     }
 }
 
-/// `count` numbers of `[-1, 1)`.
+/// `count` numbers in `[-1, 1)`.
 #[must_use]
 pub fn seeded(seed: u64, count: usize) -> Vec<f64> {
     seeded_between(seed, count, -1.0, 1.0)
 }
 
-/// `count` numbers of `[low, high)`.
+/// `count` numbers in `[low, high)`.
 #[must_use]
 pub fn seeded_between(seed: u64, count: usize, low: f64, high: f64) -> Vec<f64> {
     Random::new(seed).many(count, low, high)
 }
 
-/// A tensor of `dtype` (f32, f64, f16, bf16), each value rounded once.
+/// A tensor of `dtype` (f32, f64, f16, bf16); each value is rounded once.
 ///
 /// # Panics
-/// When the value count does not match `dims`, or for another dtype: a bug in the test.
+/// When the number of values does not match `dims`, or for any other dtype. Both are bugs in the test.
 #[must_use]
 pub fn tensor(dtype: DataType, dims: &[usize], values: &[f64]) -> Tensor {
     Tensor::from_f64(dtype, dims.to_vec(), values)

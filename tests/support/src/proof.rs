@@ -12,10 +12,10 @@ use crate::run::{Inputs, Outputs, Session, draw_inputs, find_ort, runtimes, skip
 use crate::summary::{op_counts, ops, signature};
 use crate::widen::{as_f32, tensor_as_f32};
 
-/// Width of the border ring that is compared apart from the interior.
+/// Width of the border ring, which is compared separately from the interior.
 const RING: usize = 2;
 
-/// How far apart outputs may be, as max|Δ| / max|ref|.
+/// Largest allowed difference of outputs, as max|Δ| / max|ref|.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
     /// One rewrite or one block: [`ONE_REWRITE_LIMIT`].
@@ -34,16 +34,16 @@ impl Limit {
     }
 }
 
-/// How two models are held against each other.
+/// Settings for the comparison of two models.
 #[derive(Clone, Copy, Debug)]
 pub struct Proof {
     /// Limit of the comparison.
     pub limit: Limit,
-    /// Inputs drawn.
+    /// Number of inputs to draw.
     pub runs: usize,
     /// Seed of the inputs.
     pub seed: u64,
-    /// Whether one runtime is enough (ONNX Runtime where it is found): for larger networks.
+    /// Whether one runtime is enough (ONNX Runtime where it is found); meant for larger networks.
     pub one_runtime: bool,
 }
 
@@ -65,13 +65,13 @@ pub fn encode(model: &Model) -> Bytes {
         .model_to_bytes()
 }
 
-/// Proves that two models are the same function, as one rewrite has to keep it.
+/// Proves that two models are the same function, with the limit of one rewrite.
 ///
-/// Where tract does not run the first model and there is no ONNX Runtime, the proof is skipped by
-/// the test's name ([`skip`]).
+/// Where tract does not run the first model and there is no ONNX Runtime, the proof is skipped under
+/// the name of the test ([`skip`]).
 ///
 /// # Panics
-/// With a readable report when they are not, or when ONNX Runtime is there and no runtime runs the first.
+/// With a readable report when they differ, or when ONNX Runtime is available and no runtime runs the first.
 pub fn prove(before: &Model, after: &Model) {
     Proof::default().assert(before, after);
 }
@@ -86,7 +86,7 @@ pub fn prove_network(before: &Model, after: &Model) {
     proof.assert(before, after);
 }
 
-/// Builds a model twice, rewrites one of them and proves that nothing changed; gives that one.
+/// Builds a model twice, rewrites one copy, proves that nothing changed, and returns the rewritten copy.
 ///
 /// # Panics
 /// As [`prove`]; also when the builder's model is malformed.
@@ -100,20 +100,20 @@ pub fn prove_rewrite(builder: &ModelBuilder, rewrite: impl FnOnce(&mut Model)) -
 }
 
 impl Proof {
-    /// Proves, or panics with a report.
+    /// Runs the proof and panics with a report if it fails.
     ///
     /// # Panics
-    /// When the models differ, or when ONNX Runtime is there and no runtime runs the first.
+    /// When the models differ, or when ONNX Runtime is available and no runtime runs the first.
     pub fn assert(&self, before: &Model, after: &Model) {
         if let Err(report) = self.check(before, after) {
             panic!("{report}");
         }
     }
 
-    /// Proves.
+    /// Runs the proof.
     ///
     /// # Errors
-    /// The report: what differs, where, in which runtime, for which seed.
+    /// A report that names the difference, its place, the runtime and the seed.
     pub fn check(&self, before: &Model, after: &Model) -> Result<(), String> {
         let (was, is) = (signature(before), signature(after));
         if was != is {
@@ -133,7 +133,7 @@ impl Proof {
         if proved > 0 {
             return Ok(());
         }
-        // No runtime computes this dtype: the same weights, exactly widened.
+        // No runtime computes this dtype, so the proof uses the same weights, widened exactly.
         let (before, after) = (as_f32(before), as_f32(after));
         for runtime in runtimes().into_iter().rev() {
             match self.in_runtime(&before, &after, runtime, true)? {
@@ -166,7 +166,7 @@ impl Proof {
         let mut result = Session::open(after, runtime)
             .map_err(|error| report(before, after, &format!("{name}: after: {error}")))?;
         let mut inputs = draw_inputs(before, self.runs, self.seed, false);
-        // Callers may feed what has a default; only ONNX Runtime lets them.
+        // Callers may feed inputs that have a default; only ONNX Runtime allows it.
         if runtime == Runtime::Ort && has_defaults(before) {
             inputs.extend(draw_inputs(before, 2, self.seed + 100, true));
         }
@@ -213,7 +213,7 @@ impl Proof {
 }
 
 fn has_defaults(model: &Model) -> bool {
-    // Below IR 4 every initializer stands among the inputs and is a constant.
+    // Below IR 4 every initializer is listed among the inputs and is a constant.
     model.ir_version() >= 4 && model.graph.inputs().count() > model.graph.required_inputs().count()
 }
 

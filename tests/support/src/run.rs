@@ -1,4 +1,4 @@
-//! Runs models in every runtime at hand, the runtime's own optimizer off.
+//! Runs models in every available runtime, with the runtime's own optimizer off.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ pub type Inputs = IndexMap<String, Tensor>;
 /// Tensors computed, by output name in graph order.
 pub type Outputs = IndexMap<String, Tensor>;
 
-/// The ONNX Runtime library tests use: where `updp-exec` finds it, else `target/ort` of this
-/// checkout.
+/// The ONNX Runtime library that tests use: the one that `updp-exec` finds, otherwise `target/ort`
+/// of this checkout.
 #[must_use]
 pub fn find_ort() -> Option<PathBuf> {
     if let Ok(path) = find_library(None) {
@@ -29,10 +29,10 @@ pub fn find_ort() -> Option<PathBuf> {
     library.is_file().then_some(library)
 }
 
-/// Says that a test cannot run and why.
+/// Reports that a test cannot run, and why.
 ///
 /// # Panics
-/// When `UPDP_NO_SKIP` is set: `make test` brings everything, so nothing may be skipped there.
+/// When `UPDP_NO_SKIP` is set: `make test` provides everything, so no test may be skipped there.
 pub fn skip(test: &str, reason: &str) {
     assert!(std::env::var_os("UPDP_NO_SKIP").is_none(), "{test} would be skipped: {reason}");
     println!("skipped {test}: {reason}");
@@ -52,16 +52,16 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// Options of every session: one thread, because tests already keep every core busy and a pool of threads would only
-    /// wait in a loop for the others.
+    /// Options of every session. They ask for one thread, because tests already keep every core busy, and the threads
+    /// of a pool would only wait for each other in a loop.
     fn options(library: Option<PathBuf>) -> Options {
         Options { library, threads: NonZeroUsize::new(1), ..Options::default() }
     }
 
-    /// Loads a model, optimizer off.
+    /// Loads a model with the optimizer off.
     ///
     /// # Errors
-    /// What the runtime refuses.
+    /// The runtime's reason for refusing the model.
     pub fn open(model: &Model, runtime: Runtime) -> Result<Self, ExecError> {
         let options = Self::options(if runtime == Runtime::Ort { find_ort() } else { None });
         let bytes = encode(model);
@@ -69,15 +69,15 @@ impl Session {
         Ok(Self { runtime, executor })
     }
 
-    /// Loads a model in ONNX Runtime, optimizer off: what is made for that runtime alone.
+    /// Loads a model in ONNX Runtime with the optimizer off, for models that are made for this runtime alone.
     ///
     /// # Errors
-    /// What the runtime refuses, or that its library is not found.
+    /// The runtime's reason for refusing the model, or that its library is not found.
     pub fn ort(model: &Model) -> Result<Self, ExecError> {
         Self::open(model, Runtime::Ort)
     }
 
-    /// Loads a model in ONNX Runtime with everything its optimizer can do, as a trainer runs it.
+    /// Loads a model in ONNX Runtime with its optimizer fully on, as a trainer runs it.
     ///
     /// # Errors
     /// As [`Session::ort`].
@@ -97,13 +97,13 @@ impl Session {
     /// Runs once.
     ///
     /// # Errors
-    /// What the runtime fails with.
+    /// The error of the runtime.
     pub fn run(&mut self, inputs: &Inputs) -> Result<Outputs, ExecError> {
         self.executor.run(inputs)
     }
 }
 
-/// The runtimes of this machine: tract always, ONNX Runtime where its library is found.
+/// The runtimes of this machine: always tract, and ONNX Runtime where its library is found.
 pub(crate) fn runtimes() -> Vec<Runtime> {
     let mut runtimes = vec![Runtime::Tract];
     if find_ort().is_some() {
@@ -118,7 +118,7 @@ pub fn sessions(model: &Model) -> Vec<Session> {
     runtimes().into_iter().filter_map(|runtime| Session::open(model, runtime).ok()).collect()
 }
 
-/// Runs a model once, in ONNX Runtime where it is found and takes the model, else in tract.
+/// Runs a model once: in ONNX Runtime where it is found and accepts the model, otherwise in tract.
 ///
 /// # Panics
 /// When no runtime runs it.
@@ -134,16 +134,16 @@ pub fn run(model: &Model, inputs: &Inputs) -> Outputs {
     panic!("no runtime runs the model: {}", failures.join("; "))
 }
 
-/// Random inputs for a model: batch 1 and 3 in turn when it is symbolic, another seed each.
+/// Random inputs for a model, each with its own seed. A symbolic batch alternates between 1 and 3.
 ///
 /// `with_defaults` also feeds the float inputs that have a default (overridable initializers).
 ///
 /// # Panics
-/// When an input has no tensor type with dims, or one that cannot be drawn.
+/// When an input has no tensor type with dims, or a type that cannot be drawn.
 #[must_use]
 pub fn draw_inputs(model: &Model, runs: usize, seed: u64, with_defaults: bool) -> Vec<Inputs> {
     let graph = &model.graph;
-    // An integer default is structure (pads, axes, a shape): another value is another graph.
+    // An integer default is structure (pads, axes, a shape): a different value gives a different graph.
     let is_drawn = |id: &ValueId| {
         let value = graph.value(*id);
         value.origin() == Origin::Input

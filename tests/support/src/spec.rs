@@ -1,9 +1,9 @@
-//! What an operator of a micro-model looks like, said shortly.
+//! Short descriptions of the operators of a micro-model.
 
-/// A Conv or `ConvTranspose`; every list has one entry a spatial dim once the rank is known.
+/// A Conv or `ConvTranspose`; every list has one entry per spatial dim once the rank is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvSpec {
-    /// Channels it makes.
+    /// Number of output channels.
     pub out_channels: usize,
     /// Kernel; one entry stands for all dims, as in the lists below.
     pub kernel: Vec<usize>,
@@ -11,9 +11,9 @@ pub struct ConvSpec {
     pub stride: Vec<usize>,
     /// Dilations.
     pub dilation: Vec<usize>,
-    /// Padding before (one entry a dim), then after, as ONNX orders them; one entry stands for all.
+    /// Padding before (one entry per dim), then after, in the order of ONNX; one entry stands for all.
     pub pads: Vec<i64>,
-    /// Groups.
+    /// Number of groups.
     pub groups: usize,
     /// Whether it has a bias.
     pub bias: bool,
@@ -43,7 +43,7 @@ impl ConvSpec {
         self.kernels(&[size])
     }
 
-    /// One kernel size a dim.
+    /// One kernel size per dim.
     #[must_use]
     pub fn kernels(mut self, sizes: &[usize]) -> Self {
         self.kernel = sizes.to_vec();
@@ -77,7 +77,7 @@ impl ConvSpec {
         self
     }
 
-    /// Groups.
+    /// Number of groups.
     #[must_use]
     pub fn groups(mut self, groups: usize) -> Self {
         self.groups = groups;
@@ -98,7 +98,7 @@ impl ConvSpec {
         self
     }
 
-    /// The same operator with lists of full length for `spatial` dims.
+    /// The same operator, with lists of full length for `spatial` dims.
     #[must_use]
     pub fn of_rank(&self, spatial: usize) -> Self {
         let spread =
@@ -120,7 +120,7 @@ impl ConvSpec {
 /// A Gemm.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GemmSpec {
-    /// Features it makes.
+    /// Number of output features.
     pub out_features: usize,
     /// `alpha`.
     pub alpha: f32,
@@ -132,7 +132,7 @@ pub struct GemmSpec {
     pub bias: bool,
 }
 
-/// A Gemm as torch writes it: `transB = 1` and a bias.
+/// A Gemm as torch exports it: `transB = 1` and a bias.
 #[must_use]
 pub fn gemm(out_features: usize) -> GemmSpec {
     GemmSpec { out_features, alpha: 1.0, beta: 1.0, trans_b: true, bias: true }
@@ -161,7 +161,7 @@ impl GemmSpec {
     }
 }
 
-/// An `AveragePool` of square window.
+/// An `AveragePool` with a square window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSpec {
     /// Window.
@@ -174,7 +174,7 @@ pub struct PoolSpec {
     pub count_include_pad: bool,
 }
 
-/// A window of stride 1 without padding.
+/// A window with stride 1 and without padding.
 #[must_use]
 pub fn pool(kernel: usize) -> PoolSpec {
     PoolSpec { kernel, stride: 1, pad: 0, count_include_pad: false }
@@ -196,7 +196,7 @@ impl PoolSpec {
     }
 }
 
-/// How the constant operand of an elementwise operator is shaped.
+/// Shape of the constant operand of an elementwise operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broadcast {
     /// `[]`.
@@ -210,7 +210,7 @@ pub enum Broadcast {
 }
 
 impl Broadcast {
-    /// The dims for an operand of this rank, channels and channel axis.
+    /// The dims for an operand with this rank, number of channels and channel axis.
     #[must_use]
     pub fn dims(self, channels: usize, rank: usize, axis: usize) -> Vec<usize> {
         let mut full = vec![1; rank];

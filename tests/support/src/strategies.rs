@@ -15,7 +15,7 @@ pub struct ConvCase {
     pub in_channels: usize,
     /// Spatial dims of the input.
     pub spatial: Vec<usize>,
-    /// The convolution, lists of full length.
+    /// The convolution, with lists of full length.
     pub spec: ConvSpec,
 }
 
@@ -32,7 +32,7 @@ impl ConvCase {
 }
 
 /// Convolutions over 1 to 3 spatial dims: kernels 1 to 3, strides and dilations 1 or 2, unequal
-/// pads, groups, depthwise with and without multiplier, bias or not; every case has an output.
+/// pads, groups, depthwise with and without multiplier, with and without bias. Every case has an output.
 pub fn conv_cases() -> impl Strategy<Value = ConvCase> {
     (1_usize..=3)
         .prop_flat_map(|rank| {
@@ -40,7 +40,7 @@ pub fn conv_cases() -> impl Strategy<Value = ConvCase> {
             let stride = prop::collection::vec(1_usize..=2, rank);
             let dilation = prop::collection::vec(1_usize..=2, rank);
             let pads = prop::collection::vec(0_i64..=2, 2 * rank);
-            // 5 is the widest window a kernel of 3 dilated by 2 spans.
+            // 5 is the widest window: a kernel of 3 with dilation 2 spans it.
             let spatial = prop::collection::vec(5_usize..=7, rank);
             let channels = prop_oneof![
                 3 => (1_usize..=3, 1_usize..=3).prop_map(|(i, o)| (1, i, o)),
@@ -59,7 +59,7 @@ pub fn conv_cases() -> impl Strategy<Value = ConvCase> {
         })
 }
 
-/// Runs `test` on `cases` drawn values of a fixed seed, which is printed; panics with the smallest
+/// Runs `test` on `cases` values drawn from a fixed seed, which is printed. Panics with the smallest
 /// value that fails.
 ///
 /// # Panics

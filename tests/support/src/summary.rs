@@ -1,16 +1,16 @@
-//! What a test asks of a model without running it.
+//! Properties of a model that a test checks without running it.
 
 use std::collections::BTreeMap;
 
 use updp_ir::{Graph, Model, Origin, ValueId};
 
-/// Operator types of the main graph in file order.
+/// Operator types of the main graph, in file order.
 #[must_use]
 pub fn ops(graph: &Graph) -> Vec<&str> {
     graph.nodes().into_iter().map(|node| graph.node(node).op_type()).collect()
 }
 
-/// How often each operator type stands in the graph, bodies included.
+/// Number of nodes of each operator type in the graph, including bodies.
 #[must_use]
 pub fn op_counts(graph: &Graph) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -27,21 +27,21 @@ fn count(graph: &Graph, counts: &mut BTreeMap<String, usize>) {
     }
 }
 
-/// Number of nodes, bodies included.
+/// Number of nodes, including bodies.
 #[must_use]
 pub fn node_total(graph: &Graph) -> usize {
     op_counts(graph).values().sum()
 }
 
-/// What a caller of the model relies on.
+/// The properties that a caller of the model relies on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// Every graph input a caller can feed, in order, as `name: dtype[dims]`; below IR 4 without
-    /// the initializers, which stand among the inputs there but are constants.
+    /// Every graph input that a caller can feed, in order, as `name: dtype[dims]`. Below IR 4 this leaves
+    /// out the initializers, which are listed among the inputs there but are constants.
     pub inputs: Vec<String>,
-    /// Every graph output in order.
+    /// Every graph output, in order.
     pub outputs: Vec<String>,
-    /// Opset imports in order.
+    /// Opset imports, in order.
     pub opsets: Vec<(String, i64)>,
     /// IR version.
     pub ir_version: i64,

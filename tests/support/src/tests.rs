@@ -1,4 +1,4 @@
-//! The kit itself: a proof holds for equal models and fails for a small difference.
+//! Tests of the kit itself: a proof holds for equal models and fails for a small difference.
 
 use updp_exec::Runtime;
 use updp_ir::{DataType, Model, Node, Tensor};

@@ -1,4 +1,4 @@
-//! The same model in f32, for dtypes no runtime computes on the processor.
+//! The same model in f32, for dtypes that no runtime computes on the processor.
 
 use bytes::Bytes;
 use updp_ir::proto::{
@@ -8,10 +8,10 @@ use updp_ir::{DataType, Model, Tensor};
 
 use crate::files::model_of;
 
-/// The model with every f64, f16 and bf16 tensor and declared type made f32.
+/// The model with every f64, f16 and bf16 tensor and declared type changed to f32.
 ///
 /// # Panics
-/// When the model cannot be read back: the conversion keeps it well formed.
+/// When the model cannot be read back. This does not happen, because the conversion keeps it well formed.
 pub(crate) fn as_f32(model: &Model) -> Model {
     let mut proto: ModelProto =
         model.to_proto().unwrap_or_else(|error| panic!("the model does not encode: {error}"));
@@ -24,7 +24,7 @@ pub(crate) fn as_f32(model: &Model) -> Model {
     model_of(proto).unwrap_or_else(|error| panic!("the widened model is malformed: {error}"))
 }
 
-/// The tensor as f32 if it is another float.
+/// The tensor converted to f32 if it has another float type.
 pub(crate) fn tensor_as_f32(tensor: &Tensor) -> Tensor {
     match tensor.to_f64() {
         Some(values) if is_widened(tensor.dtype()) => {
