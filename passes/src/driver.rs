@@ -78,7 +78,7 @@ pub fn run(
     let Some(opset) = model.opset("") else { return Ok(log) };
     let shadows = model.functions().any(|(domain, _)| domain.is_empty() || domain == "ai.onnx");
     if model.graph.outputs().next().is_none() {
-        // The outputs of such a graph are empty, so there is nothing to keep and nothing to gain.
+        // A graph without outputs has no observable result, so there is nothing to keep or to gain.
         return Ok(log);
     }
     if shadows {

@@ -194,7 +194,7 @@ fn at(graph: &Graph, node: NodeId, weight: ValueId, outside: &Tensor) -> Option<
     Some(Faded { conv, weight, tensor, geometry })
 }
 
-/// The number of outer taps that are 0 on each axis.
+/// How far the taps that are 0 reach on each axis.
 fn extent(dims: &[usize], taps: &[f64]) -> Vec<usize> {
     let mut apart: usize = dims.iter().product();
     let along = |size: &usize| {
