@@ -3,8 +3,8 @@
 //! [`expand`] gives every chosen block a second, linear flow beside its own and mixes the two by λ. [`blend`] does the
 //! same with fitted operators.
 //! [`move_geometry`] moves paddings and strides and shrinks kernels, so that the second flow is one
-//! operator. [`fade_kernels`] does the same, but lets kernels shrink little by little. [`settle`] fixes λ at 1 and drops
-//! everything that no longer counts; [`subnet`] fixes λ block by block. The pipeline of exact rules then
+//! operator. [`fade_kernels`] does the same, but lets kernels shrink little by little. [`settle`] fixes λ at 1 and
+//! drops everything that no longer counts; [`subnet`] fixes λ block by block. The pipeline of exact rules then
 //! merges the rest.
 
 mod blend;

@@ -1,5 +1,5 @@
-//! Fixes λ and s: every mix becomes one of its two parts, and every fading kernel becomes its centre. Parts that only the
-//! others needed are removed.
+//! Fixes λ and s: every mix becomes one of its two parts, and every fading kernel becomes its centre. Parts that only
+//! the others needed are removed.
 
 use updp_ir::{Model, Node, NodeId, TensorType, ValueId};
 
@@ -11,8 +11,8 @@ use crate::options::Options;
 use crate::patch::{Out, Patch};
 use crate::pipeline;
 
-/// Settles a network that [`super::expand`] or [`super::blend`] made, or that was written to a file and read back: λ is 1
-/// everywhere. A network without the input [`LAMBDA_INPUT`] stays as it is. Returns the number of mixes. Kernels that
+/// Settles a network that [`super::expand`] or [`super::blend`] made, or that was written to a file and read back: λ is
+/// 1 everywhere. A network without the input [`LAMBDA_INPUT`] stays as it is. Returns the number of mixes. Kernels that
 /// [`super::fade_kernels`] wrote are settled as well.
 ///
 /// # Errors
@@ -39,8 +39,8 @@ pub fn subnet(model: &mut Model, pruned: &[bool]) -> Result<usize, PassError> {
 }
 
 /// The first half of settling: the baseline flow is removed and every value of the new flow keeps its name. An Identity
-/// stands in the place of each mix. Statistics of the new flow are estimated on this network, because in a moved geometry
-/// the baseline flow may not even run (a Reshape to a fixed size no longer fits).
+/// stands in the place of each mix. Statistics of the new flow are estimated on this network, because in a moved
+/// geometry the baseline flow may not even run (a Reshape to a fixed size no longer fits).
 ///
 /// # Errors
 /// P0005 when a node that is no mix reads λ, or a node that fades no kernel reads s; otherwise as [`driver::run`].
