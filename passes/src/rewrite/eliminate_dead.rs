@@ -4,7 +4,7 @@
 //! After:  nothing; constants that only this node read are removed with it
 //!
 //! 1. `effects`: (silent) nodes of other domains or with bodies stay, because they may do more than
-//! their results show.
+//!    their results show.
 //!
 //! Measure: one node fewer.
 

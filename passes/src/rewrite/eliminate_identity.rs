@@ -7,7 +7,7 @@
 //! nothing, a Transpose that moves nothing, a Cast to the present dtype, or a Sum or Concat of one operand.
 //!
 //! 1. `boundary`: `y` is no graph output, no body reads it and no annotation names it; otherwise
-//! the node that makes `x` can make `y` instead.
+//!    the node that makes `x` can make `y` instead.
 //!
 //! Measure: one node fewer.
 

@@ -14,7 +14,7 @@
 //! 5. `border-too-large`: the constant takes at most the bytes or the share of the model in the options.
 //! 6. `border-map`: only one reader needs it.
 //! 7. `no-gain`: the rule adds no more Adds than it removes affines. It adds fewer unless the affine is a
-//! BatchNormalization (more expensive than an Add) or moves behind a bare MatMul once.
+//!    BatchNormalization (more expensive than an Add) or moves behind a bare MatMul once.
 //! 8. `old-opset`: Add broadcasts as needed here from opset 7 on.
 //! 9. `overflow`: no weight leaves the range of its dtype.
 //!
