@@ -12,7 +12,8 @@ use crate::value::Origin;
 
 impl Model {
     /// The part of the main graph that makes `outputs` from `inputs`, as a model of its own. Other graph inputs
-    /// that the part reads (for example for an exporter's shape arithmetic) stay inputs. Tensors are shared, not copied.
+    /// that the part reads (for example for an exporter's shape arithmetic) stay inputs. Tensors are shared, not
+    /// copied.
     ///
     /// `shapes` gives the types of the new inputs and outputs.
     ///
