@@ -39,7 +39,7 @@ pub fn subnet(model: &mut Model, pruned: &[bool]) -> Result<usize, PassError> {
 }
 
 /// The first half of settling: the baseline flow is removed and every value of the new flow keeps its name. An Identity
-/// stands in the place of each mix. Statistics of the new flow are estimated on this network, because in a moved
+/// stands in the place of each mix. Estimates on the new flow use this network, because in a moved
 /// geometry the baseline flow may not even run (a Reshape to a fixed size no longer fits).
 ///
 /// # Errors

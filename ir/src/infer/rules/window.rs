@@ -103,7 +103,7 @@ impl<'a> Window<'a> {
         }))
     }
 
-    /// The size of the dim for which `dim` would be a strided view.
+    /// The size that a window with this stride would reduce to `dim`.
     fn spread(&self, axis: usize, dim: &Dim, kernel: Option<usize>, extra: usize) -> Option<Dim> {
         let stride = self.stride(axis)?;
         if matches!(self.auto_pad, AutoPad::SameUpper | AutoPad::SameLower) {
