@@ -1,11 +1,11 @@
-//! Attributes of a node: raw messages with typed reading.
+//! Attributes of a node: raw messages with typed access.
 
 use bytes::Bytes;
 
 use crate::proto::{AttributeProto, attribute_proto::AttributeType};
 use crate::tensor::Tensor;
 
-/// Value of an attribute to be written.
+/// Value of an attribute that is to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttributeValue {
     /// `FLOAT`
@@ -55,7 +55,7 @@ impl From<&[usize]> for AttributeValue {
     }
 }
 
-/// The message of `value` under `name`.
+/// The message for `value` under `name`.
 pub(crate) fn to_proto(name: &str, value: AttributeValue) -> AttributeProto {
     let mut proto = AttributeProto { name: Some(name.to_owned()), ..AttributeProto::default() };
     let kind = match value {

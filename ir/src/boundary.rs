@@ -21,11 +21,11 @@ impl Graph {
         id
     }
 
-    /// Gives a graph input a default: it may be left out from now on.
+    /// Gives a graph input a default; callers may leave it out from now on.
     ///
     /// # Errors
-    /// I0303 for what is no graph input without a default, I0305 when the tensor is not of its type or the IR version,
-    /// below 4, knows no defaults.
+    /// I0303 when the value is not a graph input without a default, I0305 when the tensor does not have its type or the
+    /// IR version is below 4 and has no defaults.
     pub fn set_default(&mut self, value: ValueId, tensor: Tensor) -> Result<(), IrError> {
         let known = self.get_value(value).filter(|known| known.origin == Origin::Input);
         let known = known.ok_or(IrError::StaleId)?;
@@ -45,7 +45,7 @@ impl Graph {
     /// Removes a graph input that nothing reads.
     ///
     /// # Errors
-    /// I0303 for what is no graph input without a default, I0301 while it is read.
+    /// I0303 when the value is not a graph input without a default, I0301 while it is still read.
     pub fn remove_input(&mut self, value: ValueId) -> Result<(), IrError> {
         let known = self.get_value(value).ok_or(IrError::StaleId)?;
         if known.origin != Origin::Input {
@@ -60,7 +60,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Lets the graph give `value` as one more output of this type.
+    /// Adds `value` as one more graph output with this type.
     ///
     /// # Errors
     /// I0303 for a stale handle.
@@ -72,7 +72,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Forgets what the file declares of inner values: an edit gave them another shape. Types of graph inputs
+    /// Forgets the declared types of inner values after an edit changed their shapes. Types of graph inputs
     /// and outputs stay.
     ///
     /// # Errors
@@ -94,11 +94,11 @@ impl Graph {
         Ok(())
     }
 
-    /// Fixes the dims of a graph input. A symbol that one of them had becomes that number wherever it
-    /// is declared in this graph: a batch of 8 goes in, a batch of 8 comes out.
+    /// Fixes the dims of a graph input. If one of them was a symbol, the symbol becomes that number everywhere
+    /// in this graph's declarations: a batch of 8 goes in, a batch of 8 comes out.
     ///
     /// # Errors
-    /// I0303 for what is no graph input, I0305 when it is no tensor or has another rank.
+    /// I0303 when the value is not a graph input, I0305 when it is no tensor or has another rank.
     pub fn set_input_dims(&mut self, value: ValueId, dims: &[usize]) -> Result<(), IrError> {
         let declared = self.get_value(value).ok_or(IrError::StaleId)?.declared.clone();
         let place = self.inputs.iter().position(|(id, _)| *id == value).ok_or(IrError::StaleId)?;
@@ -128,13 +128,13 @@ impl Graph {
         Ok(())
     }
 
-    /// Opens axis 0 of a graph input that has a fixed size: it becomes `symbol` there and on every graph output
-    /// that starts with the same size; what is declared of inner values is forgotten. Returns the size it had.
+    /// Opens axis 0 of a graph input with a fixed size. The axis becomes `symbol` there and on every graph output
+    /// that starts with the same size; declared types of inner values are forgotten. Returns the old size.
     ///
-    /// Whether the nodes in between take any size is for the caller to find out.
+    /// The caller must find out whether the nodes in between accept any size.
     ///
     /// # Errors
-    /// I0303 for what is no graph input, I0305 when its axis 0 has no fixed size.
+    /// I0303 when the value is not a graph input, I0305 when its axis 0 has no fixed size.
     pub fn open_axis(&mut self, value: ValueId, symbol: &str) -> Result<usize, IrError> {
         let place = self.inputs.iter().position(|(id, _)| *id == value).ok_or(IrError::StaleId)?;
         let declared = self.value(value).declared.clone();
@@ -174,7 +174,7 @@ impl Graph {
         Ok(size)
     }
 
-    /// Replaces symbols by sizes in everything declared.
+    /// Replaces symbols with sizes in all declarations.
     fn fix_symbols(&mut self, symbols: &[(String, usize)]) {
         let size_of = |name: &str| symbols.iter().find(|(known, _)| known == name).map(|(_, n)| *n);
         for vertex in self.vertices.node_weights_mut() {

@@ -12,7 +12,7 @@ use crate::proto::{
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
 
-/// IR version that came with an opset of the default domain.
+/// The IR version that came with an opset of the default domain.
 fn ir_version_of(opset: i64) -> i64 {
     match opset {
         ..=8 => 3,
@@ -28,7 +28,7 @@ fn ir_version_of(opset: i64) -> i64 {
     }
 }
 
-/// Collects the parts of a model; nothing is checked before [`ModelBuilder::build`].
+/// Collects the parts of a model; [`ModelBuilder::build`] checks them.
 #[derive(Clone, Debug)]
 pub struct ModelBuilder {
     model: ModelProto,
@@ -36,7 +36,7 @@ pub struct ModelBuilder {
 }
 
 impl ModelBuilder {
-    /// An empty model of this opset of the default domain and the IR version of that time.
+    /// An empty model with this opset of the default domain and the IR version of that time.
     #[must_use]
     pub fn new(opset: i64) -> Self {
         let model = ModelProto {
@@ -93,7 +93,7 @@ impl ModelBuilder {
         self
     }
 
-    /// Adds a graph output; `dims` is `None` where the shape is left open.
+    /// Adds a graph output; `dims` is `None` if the shape is left open.
     pub fn output(&mut self, name: &str, dtype: DataType, dims: Option<&[Dim]>) -> &mut Self {
         let ty = TensorType { dtype, shape: dims.map(<[Dim]>::to_vec) };
         self.graph.output.push(ty.to_value_info(name));
@@ -115,7 +115,7 @@ impl ModelBuilder {
         self
     }
 
-    /// Adds a node; an empty operand or result name is an absent one.
+    /// Adds a node; an empty operand or result name means an absent one.
     pub fn node(&mut self, node: Node, operands: &[&str], results: &[&str]) -> &mut Self {
         let mut proto: NodeProto = node.proto;
         proto.input = operands.iter().map(ToString::to_string).collect();
@@ -152,7 +152,7 @@ impl ModelBuilder {
         self
     }
 
-    /// Adds a local function; its body is another builder's nodes, inputs, outputs by name.
+    /// Adds a local function; its body takes another builder's nodes, and its inputs and outputs by name.
     pub fn function(&mut self, domain: &str, name: &str, body: Self) -> &mut Self {
         let names = |infos: Vec<crate::proto::ValueInfoProto>| {
             infos.into_iter().filter_map(|info| info.name).collect()
@@ -169,7 +169,7 @@ impl ModelBuilder {
         self
     }
 
-    /// The message as it stands, for tests of malformed models.
+    /// The message as it stands, for tests with malformed models.
     #[must_use]
     pub fn proto(&self) -> ModelProto {
         ModelProto { graph: Some(self.graph.clone()), ..self.model.clone() }
@@ -178,7 +178,7 @@ impl ModelBuilder {
     /// The model.
     ///
     /// # Errors
-    /// As [`Model::from_proto`].
+    /// See [`Model::from_proto`].
     pub fn build(&self) -> Result<Model, IrError> {
         Model::from_proto(self.proto(), &mut no_external_data)
     }

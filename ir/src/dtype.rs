@@ -1,8 +1,8 @@
-//! Element types of tensors, as numbered by `TensorProto.DataType`.
+//! Element types of tensors, with the numbers of `TensorProto.DataType`.
 
 use std::fmt;
 
-/// Element type of a tensor; codes this build does not know are kept as [`DataType::Other`].
+/// Element type of a tensor; codes that this build does not know are kept as [`DataType::Other`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each variant is the ONNX type of the same name")]
 pub enum DataType {
@@ -32,11 +32,11 @@ pub enum DataType {
     Float8E8M0,
     Uint2,
     Int2,
-    /// A code outside the table above (0 = undefined included).
+    /// A code outside the table above (including 0 = undefined).
     Other(i32),
 }
 
-/// Every known type with its `TensorProto.DataType` code, bits an element, and short name.
+/// Every known type with its `TensorProto.DataType` code, bits per element, and short name.
 const TABLE: &[(DataType, i32, usize, &str)] = &[
     (DataType::Float, 1, 32, "f32"),
     (DataType::Uint8, 2, 8, "u8"),
@@ -82,7 +82,7 @@ impl DataType {
         }
     }
 
-    /// Bits an element takes in `raw_data`; `None` for strings and unknown types.
+    /// Bits per element in `raw_data`; `None` for strings and unknown types.
     #[must_use]
     pub fn bits(self) -> Option<usize> {
         TABLE.iter().find(|row| row.0 == self).map(|row| row.2).filter(|bits| *bits > 0)

@@ -1,5 +1,5 @@
-//! The primitives that change a graph; each keeps the invariants of `validate.rs`. Those of its inputs
-//! and outputs are in `boundary.rs`.
+//! The primitives that change a graph; each keeps the invariants of `validate.rs`. The primitives for its
+//! inputs and outputs are in `boundary.rs`.
 
 use petgraph::Direction;
 use petgraph::visit::EdgeRef;
@@ -12,21 +12,21 @@ use crate::tensor::Tensor;
 use crate::types::TensorType;
 use crate::value::{Origin, Value};
 
-/// Where a result of a new node goes.
+/// The place of a result of a new node.
 #[derive(Clone, Debug)]
 pub enum NewResult {
-    /// A value that has lost its producer (see [`Graph::detach`]): name and readers stay.
+    /// A value that has lost its producer (see [`Graph::detach`]): the name and the readers stay.
     Existing(ValueId),
-    /// A new value under a fresh name made from this hint.
+    /// A new value, under a fresh name made from this hint.
     Fresh(String),
-    /// An optional result that is left out.
+    /// An omitted optional result.
     Absent,
 }
 
 impl Graph {
     /// Adds a constant initializer under a fresh name made from `hint`.
     ///
-    /// Below IR version 4 it is listed as a graph input too, as that version demands of the main
+    /// Below IR version 4 it is also listed as a graph input, because that version requires this of the main
     /// graph.
     pub fn add_initializer(&mut self, hint: &str, tensor: Tensor) -> ValueId {
         let name = self.pool.fresh(hint);
@@ -43,7 +43,7 @@ impl Graph {
         id
     }
 
-    /// Adds `node` at the place of `anchor` (a node that reads or makes what it does).
+    /// Adds `node` at the place of `anchor` (a node that reads or makes the same values).
     ///
     /// # Errors
     /// I0303 for a stale handle, I0103 when an existing result still has a producer.
@@ -105,7 +105,7 @@ impl Graph {
         }
     }
 
-    /// Takes a result away from its node: the value keeps name and readers and waits for a new
+    /// Takes a result away from its node. The value keeps its name and readers and waits for a new
     /// producer within the same patch; the node keeps an absent slot.
     ///
     /// # Errors
@@ -157,8 +157,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Lets every node that reads `from` read `to` instead. Captures and graph outputs of `from`
-    /// stay as they are; callers decline when there are any.
+    /// Makes every node that reads `from` read `to` instead. Captures and graph outputs of `from`
+    /// stay as they are; callers decline if there are any.
     ///
     /// # Errors
     /// I0303 for a stale handle.
@@ -172,7 +172,7 @@ impl Graph {
     /// Removes a node and its results.
     ///
     /// # Errors
-    /// I0303 for a stale handle, I0301 while one of its results is read.
+    /// I0303 for a stale handle, I0301 while one of its results is still read.
     pub fn remove_node(&mut self, node: NodeId) -> Result<(), IrError> {
         self.get_node(node).ok_or(IrError::StaleId)?;
         let results: Vec<ValueId> = self.results(node).into_iter().flatten().collect();
@@ -188,11 +188,11 @@ impl Graph {
         Ok(())
     }
 
-    /// Removes an initializer nothing reads, with its entry among the inputs where IR version 3
-    /// lists it.
+    /// Removes an initializer that nothing reads, and its entry among the inputs if IR version 3
+    /// lists it there.
     ///
     /// # Errors
-    /// I0303 for a stale handle or another kind of value, I0301 while it is read or overridable.
+    /// I0303 for a stale handle or another kind of value, I0301 while it is still read or is overridable.
     pub fn remove_initializer(&mut self, value: ValueId) -> Result<(), IrError> {
         let known = self.get_value(value).ok_or(IrError::StaleId)?;
         match known.origin {
@@ -211,7 +211,7 @@ impl Graph {
     }
 
     /// Gives the new initializer `new` the name and the place of `old`, which nothing reads any
-    /// more; `old` is removed. Keeps the list of inputs of an IR 3 model the same.
+    /// more, and removes `old`. The list of inputs of an IR 3 model stays the same.
     ///
     /// # Errors
     /// As [`Graph::remove_initializer`] for `old`.
@@ -229,7 +229,7 @@ impl Graph {
             }
         }
         self.remove_initializer(old)?;
-        // The freed place keeps the stale handle, which readers of the list skip.
+        // The freed place keeps the stale handle, and readers of the list skip it.
         self.initializers.swap(old_place, new_place);
         self.value_mut(new).place = old_place;
         let fresh = std::mem::replace(&mut self.value_mut(new).name, name.clone());

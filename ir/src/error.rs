@@ -1,4 +1,4 @@
-//! Errors of the IR: what a malformed or unsupported model is told, with stable `I` codes.
+//! Errors of the IR: messages for a malformed or unsupported model, with stable `I` codes.
 
 use crate::dtype::DataType;
 

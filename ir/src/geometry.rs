@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use crate::node::Node;
 
-/// How a window slides over the spatial axes of `[N, C, …]`: one number an axis in each list. All
+/// How a window slides over the spatial axes of `[N, C, …]`: each list has one number per axis. All
 /// lists are empty for an operator without spatial axes.
 ///
-/// Groups are not part of it: they belong to the channels, and a pooling operator has none.
+/// Groups are not part of the geometry: they belong to the channels, and a pooling operator has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConvGeometry {
     /// Kernel size, at least 1.
@@ -23,7 +23,7 @@ pub struct ConvGeometry {
 }
 
 impl ConvGeometry {
-    /// A dense window of this kernel: stride 1, dilation 1, no padding.
+    /// A dense window with this kernel: stride 1, dilation 1, no padding.
     #[must_use]
     pub fn dense(kernel: Vec<usize>) -> Self {
         let rank = kernel.len();
@@ -95,7 +95,7 @@ impl ConvGeometry {
         [self.pad_begin.as_slice(), &self.pad_end].concat()
     }
 
-    /// Output size for an input of these spatial dims; `None` where the ranks differ or the window
+    /// Output size for an input of these spatial dims; `None` if the ranks differ or the window
     /// exceeds the padded input.
     #[must_use]
     pub fn output_size(&self, input: &[usize]) -> Option<Vec<usize>> {
@@ -105,13 +105,13 @@ impl ConvGeometry {
         self.axes().zip(input).map(|(axis, size)| axis.output_size(*size)).collect()
     }
 
-    /// Index of the tap that reads an output's own position; `None` when no tap does.
+    /// Index of the tap that reads an output's own position; `None` if there is none.
     #[must_use]
     pub fn centre_tap(&self) -> Option<usize> {
         self.axes().try_fold(0, |at, axis| Some(at * axis.kernel + axis.centre_tap()?))
     }
 
-    /// The same outputs seen through the tap that reads their own position; `None` when no tap does.
+    /// The same outputs seen through the tap that reads their own position; `None` if there is none.
     #[must_use]
     pub fn centre(&self) -> Option<Self> {
         self.centre_tap()?;
@@ -147,7 +147,7 @@ impl ConvAxis {
         self.begin + self.end
     }
 
-    /// Output size; `None` where the window exceeds the padded input.
+    /// Output size; `None` if the window exceeds the padded input.
     #[must_use]
     pub fn output_size(self, input: usize) -> Option<usize> {
         let padded = input.checked_add(self.padding())?;
@@ -155,7 +155,7 @@ impl ConvAxis {
         Some(steps / self.stride + 1)
     }
 
-    /// Taps that read inside an input of this size at one output position.
+    /// The taps that read inside an input of this size at one output position.
     #[must_use]
     pub fn taps_inside(self, position: usize, input: usize) -> Range<usize> {
         let start = position * self.stride;
@@ -166,13 +166,13 @@ impl ConvAxis {
     }
 
     /// Distance from the reach of the last tap to the padded end, `Pb + Pe − d·(k − 1)`. With the
-    /// stride it decides the output size for every input size.
+    /// stride, this distance decides the output size for every input size.
     #[must_use]
     pub const fn slack(self) -> i64 {
         self.padding() as i64 - self.extent() as i64
     }
 
-    /// The tap that reads an output's own position; `None` when no tap does.
+    /// The tap that reads an output's own position; `None` if there is none.
     #[must_use]
     pub fn centre_tap(self) -> Option<usize> {
         let tap = self.begin / self.dilation;
@@ -180,7 +180,7 @@ impl ConvAxis {
     }
 }
 
-/// How an operator finds its padding.
+/// The source of an operator's padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoPad {
     /// From the attribute `pads`.

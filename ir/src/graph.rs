@@ -1,6 +1,6 @@
 //! The graph: op and value vertices, each value with at most one producer and a list of uses.
 //!
-//! Reading is here, mutation in `edit.rs`; nothing else changes a graph.
+//! This file reads a graph and `edit.rs` changes it; nothing else changes a graph.
 
 use indexmap::IndexMap;
 use petgraph::Direction;
@@ -47,9 +47,9 @@ pub struct Graph {
     pub(crate) header: GraphProto,
     pub(crate) inputs: Vec<(ValueId, ValueInfoProto)>,
     pub(crate) outputs: Vec<(ValueId, ValueInfoProto)>,
-    /// Dense then sparse initializers in file order, new ones at the end; removed ones are skipped.
+    /// Dense then sparse initializers in file order, new ones at the end; readers skip removed ones.
     pub(crate) initializers: Vec<ValueId>,
-    /// IR 3 main graph: every initializer stands among the inputs too.
+    /// IR 3 main graph: every initializer is also listed among the inputs.
     pub(crate) lists_initializers: bool,
     pub(crate) names: IndexMap<String, ValueId>,
     pub(crate) pool: NamePool,
@@ -62,7 +62,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The same graph with the same handles, its fresh names drawn from `pool`. Tensors are shared.
+    /// The same graph with the same handles; it draws fresh names from `pool`. Tensors are shared.
     pub(crate) fn copy_with(&self, pool: &NamePool) -> Self {
         let vertex = |_, vertex: &Vertex| match vertex {
             Vertex::Node(node) => Vertex::Node(node.copy_with(pool)),
@@ -103,23 +103,23 @@ impl Graph {
         self.ir_version
     }
 
-    /// Number of nodes, bodies not counted.
+    /// Number of nodes, without those of bodies.
     #[must_use]
     pub fn node_count(&self) -> usize {
         self.node_count
     }
 
-    /// Graph inputs in order, overridable initializers (and, below IR 4, all initializers) included.
+    /// Graph inputs in order, including overridable initializers (and, below IR 4, all initializers).
     pub fn inputs(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.inputs.iter().map(|(id, _)| *id)
     }
 
-    /// Graph inputs a caller has to feed: those without a default.
+    /// Graph inputs that a caller must feed: those without a default.
     pub fn required_inputs(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.inputs().filter(|id| self.value(*id).origin == Origin::Input)
     }
 
-    /// Graph outputs in order; a value may stand there twice.
+    /// Graph outputs in order; a value may appear there twice.
     pub fn outputs(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.outputs.iter().map(|(id, _)| *id)
     }
@@ -129,7 +129,7 @@ impl Graph {
         self.initializers.iter().copied().filter(|id| self.get_value(*id).is_some())
     }
 
-    /// Handles of all nodes, by place in the file (which need not be a topological order).
+    /// Handles of all nodes, by place in the file (not always a topological order).
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
         let mut nodes: Vec<((u32, u32), NodeId)> = self
@@ -147,7 +147,7 @@ impl Graph {
         nodes.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Handles of all values, in no meaningful but fixed order.
+    /// Handles of all values, in a fixed order without meaning.
     pub fn values(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.vertices.node_references().filter_map(|(index, vertex)| match vertex {
             Vertex::Value(value) => {
@@ -178,7 +178,7 @@ impl Graph {
     /// The node.
     ///
     /// # Panics
-    /// When the handle outlived its node: a bug in the caller, see [`Graph::get_node`].
+    /// If the handle outlived its node: a bug in the caller, see [`Graph::get_node`].
     #[must_use]
     pub fn node(&self, id: NodeId) -> &Node {
         self.get_node(id).unwrap_or_else(|| panic!("stale node handle {id:?}"))
@@ -187,19 +187,19 @@ impl Graph {
     /// The value.
     ///
     /// # Panics
-    /// When the handle outlived its value: a bug in the caller, see [`Graph::get_value`].
+    /// If the handle outlived its value: a bug in the caller, see [`Graph::get_value`].
     #[must_use]
     pub fn value(&self, id: ValueId) -> &Value {
         self.get_value(id).unwrap_or_else(|| panic!("stale value handle {id:?}"))
     }
 
-    /// The value of that name.
+    /// The value with this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ValueId> {
         self.names.get(name).copied()
     }
 
-    /// Operands of a node by slot; `None` where an optional operand is absent.
+    /// Operands of a node by slot; `None` for an absent optional operand.
     #[must_use]
     pub fn operands(&self, id: NodeId) -> Vec<Option<ValueId>> {
         let mut slots = vec![None; self.node(id).operand_slots];
@@ -220,7 +220,7 @@ impl Graph {
             .map(|edge| self.value_id(edge.source()))
     }
 
-    /// Results of a node by slot; `None` where an optional result is absent.
+    /// Results of a node by slot; `None` for an absent optional result.
     #[must_use]
     pub fn results(&self, id: NodeId) -> Vec<Option<ValueId>> {
         let mut slots = vec![None; self.node(id).result_slots];
@@ -241,7 +241,7 @@ impl Graph {
             .map(|edge| self.value_id(edge.target()))
     }
 
-    /// The only result of a node; `None` when there is none or more than one.
+    /// The only result of a node; `None` if there is none or more than one.
     #[must_use]
     pub fn sole_result(&self, id: NodeId) -> Option<ValueId> {
         let mut results = self.results(id).into_iter().flatten();
@@ -262,7 +262,7 @@ impl Graph {
         values
     }
 
-    /// The node and slot a value comes from; `None` for inputs, initializers and captured values.
+    /// The node and slot that make a value; `None` for inputs, initializers and captured values.
     #[must_use]
     pub fn producer(&self, id: ValueId) -> Option<(NodeId, usize)> {
         let edge = self.vertices.edges_directed(raw(id.index), Direction::Incoming).next()?;
@@ -270,8 +270,8 @@ impl Graph {
         Some((self.node_id(edge.source()), *slot as usize))
     }
 
-    /// Readings of a value by nodes of this graph, by place in the file and slot; captures and
-    /// graph outputs not included.
+    /// Readings of a value by nodes of this graph, by place in the file and slot; without captures and
+    /// graph outputs.
     #[must_use]
     pub fn users(&self, id: ValueId) -> Vec<Use> {
         let mut users: Vec<((u32, u32), Use)> = self
@@ -319,8 +319,8 @@ impl Graph {
             || self.vertices.edges_directed(raw(id.index), Direction::Outgoing).next().is_some()
     }
 
-    /// The exactly one reading of a value; `None` when it is read twice, by a body, at the graph
-    /// boundary, or not at all.
+    /// The only reading of a value; `None` if it is read twice, by a body, at the graph boundary, or not
+    /// at all.
     #[must_use]
     pub fn sole_use(&self, id: ValueId) -> Option<Use> {
         let value = self.value(id);

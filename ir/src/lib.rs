@@ -1,7 +1,7 @@
 //! ONNX models as a petgraph graph: protobuf codec, value-centric graph API, typed operator views,
 //! shape inference, validation and a text form.
 //!
-//! The only crate that knows prost and petgraph. It opens no files: callers pass bytes (usually a
+//! No other crate uses prost and petgraph. This crate opens no files: callers pass bytes (usually a
 //! mapped file) and lend a resolver for external data.
 
 pub mod attribute;

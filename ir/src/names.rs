@@ -1,11 +1,11 @@
-//! Fresh names: unique over all graphs of a model, the same on every run.
+//! Fresh names: unique across all graphs of a model, and the same on every run.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indexmap::IndexSet;
 
-/// All value names of a model, bodies included, shared by its graphs.
+/// All value names of a model, including those of bodies; its graphs share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NamePool(Arc<Mutex<Names>>);
 
@@ -16,12 +16,12 @@ struct Names {
 }
 
 impl NamePool {
-    /// A pool that takes the same names, and from now on its own ones.
+    /// A pool with the same taken names; from now on it takes names of its own.
     pub fn detached(&self) -> Self {
         Self(Arc::new(Mutex::new(self.lock().clone())))
     }
 
-    /// Marks `name` as taken; false when it was before.
+    /// Marks `name` as taken; returns false if it was already taken.
     pub fn take(&self, name: &str) -> bool {
         self.lock().taken.insert(name.to_owned())
     }

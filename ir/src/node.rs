@@ -1,4 +1,4 @@
-//! A node: one operator call, kept as it was read.
+//! A node: one operator call, kept exactly as it was read.
 
 use crate::attribute::{AttributeValue, to_proto};
 use crate::graph::Graph;
@@ -16,22 +16,22 @@ pub(crate) struct BodySlot {
 
 /// One operator call without its operands and results, which are edges of the graph.
 ///
-/// Unknown operators pass through untouched; known ones are read through [`crate::view`].
+/// Unknown operators pass through untouched; [`crate::view`] reads known ones.
 #[derive(Debug)]
 pub struct Node {
-    /// The message with `input`, `output` and the bodies inside its attributes emptied.
+    /// The message, with `input`, `output` and the bodies inside its attributes emptied.
     pub(crate) proto: NodeProto,
     pub(crate) bodies: Vec<(BodySlot, Graph)>,
-    /// Operand and result slots, absent ones included.
+    /// Operand and result slots, including absent ones.
     pub(crate) operand_slots: usize,
     pub(crate) result_slots: usize,
-    /// Place in the file; breaks ties in topological order. New nodes inherit that of their anchor.
+    /// Place in the file; breaks ties in topological order. New nodes inherit the place of their anchor.
     pub(crate) position: (u32, u32),
     pub(crate) serial: u32,
 }
 
 impl Node {
-    /// The same node, its bodies' fresh names drawn from `pool`.
+    /// The same node; its bodies draw fresh names from `pool`.
     pub(crate) fn copy_with(&self, pool: &NamePool) -> Self {
         let bodies = self.bodies.iter().map(|(slot, body)| (*slot, body.copy_with(pool)));
         Self {
@@ -75,7 +75,7 @@ impl Node {
         self
     }
 
-    /// The same node with one more attribute (or that attribute replaced).
+    /// The same node with one more attribute, or with that attribute replaced.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<AttributeValue>) -> Self {
         let attribute = to_proto(name, value.into());
@@ -86,7 +86,7 @@ impl Node {
         self
     }
 
-    /// The same node with `metadata_props` and doc string of `other`, as a merged node keeps them.
+    /// The same node with the `metadata_props` and doc string of `other`, as a merged node keeps them.
     #[must_use]
     pub fn with_metadata_of(mut self, other: &Self) -> Self {
         self.proto.metadata_props.clone_from(&other.proto.metadata_props);
@@ -94,8 +94,8 @@ impl Node {
         self
     }
 
-    /// The same node with `key = value` added to its `metadata_props`, after any value it had
-    /// (separated by a comma).
+    /// The same node with `key = value` added to its `metadata_props`. An old value stays in front, separated
+    /// by a comma.
     #[must_use]
     pub fn with_provenance(mut self, key: &str, value: &str) -> Self {
         match self.proto.metadata_props.iter_mut().find(|entry| entry.key() == key) {
@@ -108,7 +108,7 @@ impl Node {
         self
     }
 
-    /// A copy of this node without operands, results and bodies, at no place yet.
+    /// A copy of this node without operands, results and bodies, and without a place.
     #[must_use]
     pub fn bare_copy(&self) -> Self {
         Self::from_proto(self.proto.clone())
@@ -126,7 +126,7 @@ impl Node {
         self.proto.op_type()
     }
 
-    /// Operator domain with `ai.onnx` written as empty.
+    /// Operator domain; `ai.onnx` reads as empty.
     #[must_use]
     pub fn domain(&self) -> &str {
         match self.proto.domain() {

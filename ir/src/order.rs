@@ -1,4 +1,4 @@
-//! Topological order, ties broken by place in the file.
+//! Topological order; the place in the file breaks ties.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -7,7 +7,7 @@ use crate::error::IrError;
 use crate::graph::Graph;
 use crate::id::NodeId;
 
-/// Nodes in topological order (operands and captures before readers), the same on every run.
+/// Nodes in topological order (operands and captures before readers); the order is the same on every run.
 ///
 /// # Errors
 /// I0105 with the nodes that form a cycle.

@@ -4,5 +4,5 @@
 
 include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 
-/// The newest IR version the vendored schema describes; a newer file would lose fields.
+/// The newest IR version that the vendored schema describes; a newer file would lose fields.
 pub const NEWEST_IR_VERSION: i64 = Version::IrVersion as i64;

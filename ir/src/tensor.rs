@@ -12,9 +12,9 @@ use crate::proto::{TensorProto, tensor_proto::DataLocation};
 
 /// A tensor: dtype + dims + little-endian bytes in C order.
 ///
-/// Cloning is cheap: bytes are shared slices of the mapped file or of one buffer. The message the
-/// tensor was read from is kept, so that an untouched tensor is written back field by field equal.
-/// The name a graph knows the tensor by belongs to its value, not to the tensor.
+/// Cloning is cheap: bytes are shared slices of the mapped file or of one buffer. The tensor keeps the message
+/// that it was read from, so that an untouched tensor is written back with every field equal.
+/// The name of a tensor in a graph belongs to its value, not to the tensor.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     dtype: DataType,
@@ -55,7 +55,7 @@ impl Tensor {
         Ok(Self { dtype, dims, bytes, proto: Arc::new(proto) })
     }
 
-    /// A tensor of `dtype` (f32, f64, f16, bf16) holding `values`, each rounded once.
+    /// A tensor of `dtype` (f32, f64, f16, bf16) that holds `values`, each rounded once.
     ///
     /// # Errors
     /// I0203 when the value count does not match dims; I0204 for any other dtype.
@@ -92,7 +92,7 @@ impl Tensor {
         Self::new(DataType::Int64, dims, bytes.into())
     }
 
-    /// The tensor of a message; `external` holds the bytes when its data lie in another file.
+    /// The tensor of a message; `external` holds the bytes if its data lie in another file.
     ///
     /// # Errors
     /// I0201 negative dims or too many elements, I0203 wrong byte count, I0205 external bytes missing.
@@ -156,13 +156,13 @@ impl Tensor {
         &self.bytes
     }
 
-    /// Strings of a string tensor, else empty.
+    /// Strings of a string tensor, otherwise empty.
     #[must_use]
     pub fn strings(&self) -> &[Bytes] {
         &self.proto.string_data
     }
 
-    /// The message this tensor was read from or will be written as.
+    /// The message that this tensor was read from or will be written as.
     #[must_use]
     pub fn proto(&self) -> &TensorProto {
         &self.proto
@@ -226,7 +226,7 @@ impl Tensor {
 }
 
 impl PartialEq for Tensor {
-    /// Equal dtype, dims and content; where the bytes come from does not matter.
+    /// Equal dtype, dims and content; the origin of the bytes does not matter.
     fn eq(&self, other: &Self) -> bool {
         self.dtype == other.dtype
             && self.dims == other.dims
@@ -235,7 +235,7 @@ impl PartialEq for Tensor {
     }
 }
 
-/// Product of `dims`, refused when it overflows.
+/// Product of `dims`; refused if it overflows.
 fn element_count(name: &str, dims: &[usize]) -> Result<usize, IrError> {
     dims.iter()
         .try_fold(1_usize, |product, dim| product.checked_mul(*dim))
@@ -252,8 +252,8 @@ fn check_len(name: &str, dtype: DataType, dims: &[usize], found: usize) -> Resul
     }
 }
 
-/// Bytes of a message that keeps its elements in a typed field: shared where the widths agree,
-/// narrowed from `int32_data` where they do not.
+/// Bytes of a message that keeps its elements in a typed field. They are shared if the widths agree,
+/// otherwise narrowed from `int32_data`.
 fn typed_bytes(proto: &Arc<TensorProto>, dtype: DataType) -> Bytes {
     match dtype {
         DataType::Float

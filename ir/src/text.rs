@@ -14,7 +14,7 @@ use crate::proto::{AttributeProto, TensorProto, attribute_proto::AttributeType};
 use crate::tensor::Tensor;
 use crate::value::Origin;
 
-/// Tensors of at most this many elements are written out.
+/// Tensors with at most this many elements are written out.
 const SHOWN_ELEMENTS: usize = 8;
 
 /// The model as text: header, then the main graph.
@@ -40,7 +40,7 @@ pub fn to_text(model: &Model) -> String {
     out
 }
 
-/// A graph as text, nodes in topological order (in file order where there is a cycle).
+/// A graph as text, with nodes in topological order (in file order if there is a cycle).
 #[must_use]
 pub fn to_graph_text(graph: &Graph) -> String {
     let mut out = String::new();
@@ -167,7 +167,7 @@ fn attribute_text(attribute: &AttributeProto) -> String {
     }
 }
 
-/// The graph in DOT, for Graphviz: one box a node, one edge a reading; constants are left out.
+/// The graph in DOT, for Graphviz: one box per node, one edge per reading; constants are left out.
 #[must_use]
 pub fn to_dot(graph: &Graph) -> String {
     let mut out =

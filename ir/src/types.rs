@@ -12,14 +12,14 @@ use crate::proto::{TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 pub enum Dim {
     /// A number.
     Known(usize),
-    /// A named size such as the batch; equal names are equal sizes.
+    /// A named size, such as the batch; equal names are equal sizes.
     Symbol(Arc<str>),
     /// Nothing is known.
     Unknown,
 }
 
 impl Dim {
-    /// The size, when it is a number.
+    /// The size, if it is a number.
     #[must_use]
     pub fn known(&self) -> Option<usize> {
         if let Self::Known(size) = self { Some(*size) } else { None }
@@ -41,12 +41,12 @@ impl fmt::Display for Dim {
 pub struct TensorType {
     /// Element type.
     pub dtype: DataType,
-    /// Dims, outermost first; `None` when not even the rank is known.
+    /// Dims, outermost first; `None` if not even the rank is known.
     pub shape: Option<Vec<Dim>>,
 }
 
 impl TensorType {
-    /// A type with every dim known.
+    /// A type with all dims known.
     #[must_use]
     pub fn fixed(dtype: DataType, dims: &[usize]) -> Self {
         Self { dtype, shape: Some(dims.iter().map(|d| Dim::Known(*d)).collect()) }
@@ -100,19 +100,19 @@ impl TensorType {
         }
     }
 
-    /// Number of dims, when known.
+    /// Number of dims, if known.
     #[must_use]
     pub fn rank(&self) -> Option<usize> {
         self.shape.as_ref().map(Vec::len)
     }
 
-    /// The dims as numbers, when every one is known.
+    /// The dims as numbers, if all are known.
     #[must_use]
     pub fn known_dims(&self) -> Option<Vec<usize>> {
         self.shape.as_ref()?.iter().map(Dim::known).collect()
     }
 
-    /// Size of `axis` (negative counts from the end), when it is a number.
+    /// Size of `axis` (negative counts from the end), if it is a number.
     #[must_use]
     pub fn known_dim(&self, axis: i64) -> Option<usize> {
         let shape = self.shape.as_ref()?;

@@ -1,10 +1,10 @@
-//! Invariants of a graph that every other module relies on, checked after reading and after edits.
+//! Invariants of a graph that every other module relies on. They are checked after reading and after edits.
 //!
-//! 1. Every operand and every graph output is defined: by an input, an initializer, a node or, in a
+//! 1. Every operand and every graph output is defined by an input, an initializer, a node or, in a
 //!    body, an enclosing graph.
 //! 2. A value has at most one producer, and only values of origin `Result` have one.
 //! 3. The graph has no cycle.
-//! 4. Every node has an operator type, and no attribute twice.
+//! 4. Every node has an operator type, and no attribute appears twice.
 //! 5. Every node of the default domain belongs to an imported opset.
 //! 6. Every name leads to its value.
 

@@ -1,17 +1,17 @@
-//! A value: one name, with what the file says of it.
+//! A value: one name, with the file's declarations about it.
 
 use crate::proto::SparseTensorProto;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A graph input without a default.
     Input,
     /// An initializer; constant unless `overridable`.
     Initializer {
-        /// Whether a caller may feed another tensor: it is a graph input too (IR 4 and above), or
+        /// Whether a caller may feed another tensor: it is also a graph input (IR 4 and above), or
         /// the model carries training information that updates it.
         overridable: bool,
     },
@@ -29,9 +29,9 @@ pub struct Value {
     pub(crate) tensor: Option<Tensor>,
     pub(crate) sparse: Option<Box<SparseTensorProto>>,
     pub(crate) declared: Option<TensorType>,
-    /// How often the value stands in the list of graph outputs.
+    /// How many times the value appears in the list of graph outputs.
     pub(crate) output_uses: u32,
-    /// Named by something outside the nodes (quantization annotations): never removed or renamed.
+    /// Named outside the nodes (by quantization annotations): never removed or renamed.
     pub(crate) pinned: bool,
     /// Index in the graph's list of initializers; meaningless for other values.
     pub(crate) place: usize,
@@ -45,26 +45,26 @@ impl Value {
         &self.name
     }
 
-    /// Where the value comes from.
+    /// The origin of the value.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// The type the file declares; `None` where it says nothing or not a tensor type.
+    /// The type that the file declares; `None` if it declares none, or not a tensor type.
     #[must_use]
     pub fn declared(&self) -> Option<&TensorType> {
         self.declared.as_ref()
     }
 
-    /// The initializer's tensor, overridable or not; for a captured value that of the outer
-    /// initializer when it is a constant.
+    /// The initializer's tensor, overridable or not. For a captured value it is the tensor of the outer
+    /// initializer, if that is a constant.
     #[must_use]
     pub fn tensor(&self) -> Option<&Tensor> {
         self.tensor.as_ref()
     }
 
-    /// Whether something outside the nodes names the value (a quantization annotation).
+    /// Whether something outside the nodes (a quantization annotation) names the value.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         self.pinned

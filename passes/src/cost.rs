@@ -1,8 +1,8 @@
 //! The cost model behind the cost guard: a merge must not make the model slower.
 //!
-//! An operator costs one kernel launch plus the larger of its arithmetic and its memory traffic.
-//! Only ratios between the constants matter to a decision. `scripts/cost_model.py` holds the decisions
-//! against ONNX Runtime's clock; docs/experiments/cost-model.md says how often they were right.
+//! An operator costs one kernel launch plus the larger of its arithmetic time and its memory time.
+//! A decision depends only on ratios between the constants. `scripts/cost_model.py` compares the decisions
+//! with ONNX Runtime's clock; docs/experiments/cost-model.md reports how often they were right.
 
 use updp_ir::ConvGeometry;
 
@@ -10,24 +10,24 @@ use crate::kernel::AffineMap;
 use crate::lift::{Domain, Linear, input_size};
 use crate::rule::Context;
 
-/// Time of one operator call apart from its work, in nanoseconds.
+/// Time of one operator call without its work, in nanoseconds.
 const LAUNCH_NS: f64 = 2_000.0;
-/// Multiply-adds a nanosecond of a dense convolution or matrix product with enough channels.
+/// Multiply-adds per nanosecond of a dense convolution or matrix product with enough channels.
 const DENSE_MACS_PER_NS: f64 = 180.0;
-/// Multiply-adds a nanosecond of a depthwise convolution.
+/// Multiply-adds per nanosecond of a depthwise convolution.
 const DEPTHWISE_MACS_PER_NS: f64 = 40.0;
-/// Input channels a group from which a convolution runs at the dense rate.
+/// Number of input channels per group from which a convolution runs at the dense rate.
 const FULL_RATE_CHANNELS: f64 = 16.0;
-/// Bytes a nanosecond between cores and the caches that hold one feature map.
+/// Bytes per nanosecond between the cores and the caches that hold one feature map.
 const BYTES_PER_NS: f64 = 40.0;
 /// Bytes of an f32 element; other dtypes scale both sides of a comparison alike.
 const ELEMENT_BYTES: f64 = 4.0;
-/// Edge of the feature map assumed where the spatial size is symbolic.
+/// Assumed edge length of a feature map with a symbolic spatial size.
 const NOMINAL_EDGE: usize = 28;
-/// Rows (tokens) assumed for a fully connected operator of unknown input.
+/// Assumed number of rows (tokens) of a fully connected operator with an unknown input.
 const NOMINAL_ROWS: f64 = 196.0;
 
-/// The sizes of an affine map without its weights: what the cost of an operator depends on.
+/// The sizes of an affine map without its weights. The cost of an operator depends on these sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapShape {
     /// Input channels.
@@ -67,7 +67,7 @@ impl MapShape {
         }
     }
 
-    /// Sizes of the map that applies `self`, then `next`, where one exists (L1, L15).
+    /// Sizes of the map that applies `self`, then `next`, if such a map exists (L1, L15).
     #[must_use]
     pub fn then(&self, next: &Self) -> Self {
         let mut geometry = ConvGeometry::pointwise(self.geometry.rank());
@@ -145,7 +145,7 @@ pub fn elementwise_ns(elements: f64, operands: usize) -> f64 {
     LAUNCH_NS + elements * (operands as f64 + 1.0) * ELEMENT_BYTES / BYTES_PER_NS
 }
 
-/// Number of elements of `channels` maps of these spatial dims (`None` = symbolic).
+/// Number of elements in `channels` maps of these spatial dims (`None` = symbolic).
 #[must_use]
 pub fn elements(channels: usize, spatial: Option<&[usize]>, spatial_rank: usize) -> f64 {
     let positions = match spatial {
@@ -156,8 +156,8 @@ pub fn elements(channels: usize, spatial: Option<&[usize]>, spatial_rank: usize)
     channels as f64 * positions
 }
 
-/// Estimated time of a whole graph in nanoseconds: its weighted operators by their sizes, everything else
-/// by the elements it makes.
+/// Estimated time of a whole graph in nanoseconds. Weighted operators count by their sizes; all other
+/// operators count by the elements that they make.
 #[must_use]
 pub fn graph_ns(cx: &Context<'_>) -> f64 {
     let graph = cx.graph;

@@ -1,8 +1,8 @@
-//! Applies rules to a fixpoint, body by body, and keeps the log of what happened.
+//! Applies rules to a fixpoint, body by body, and keeps a log of the run.
 //!
-//! A phase runs its rules from a worklist: every node once in topological order, then whatever an
-//! edit touched. Phases repeat until a whole round changes nothing. Every rule lowers a measure
-//! (see its header), so this ends; a generous limit turns a bug into an error instead of a hang.
+//! A phase runs its rules from a worklist. The worklist holds every node once in topological order, then
+//! every node that an edit touched. Phases repeat until a whole round changes nothing. Every rule lowers a
+//! measure (see its header), so the run ends; a generous limit turns a bug into an error instead of a hang.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::error::{Declined, PassError};
 use crate::options::Options;
 use crate::rule::{AnyRule, Context, Outcome, describe};
 
-/// Metadata key under which a new node says which rules made it (IR 10 and above).
+/// Metadata key under which a new node lists the rules that made it (IR 10 and above).
 pub const PROVENANCE_KEY: &str = "updp.rules";
 
 /// A named group of rules that runs to its own fixpoint.
@@ -26,12 +26,12 @@ pub struct Phase {
     pub rules: Vec<Box<dyn AnyRule>>,
 }
 
-/// One rewrite that was made.
+/// One applied rewrite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewrite {
     /// The rule.
     pub rule: &'static str,
-    /// The node it was rooted at, as messages name it.
+    /// The root node of the match, as messages name it.
     pub node: String,
 }
 
@@ -40,13 +40,13 @@ pub struct Rewrite {
 pub struct Refusal {
     /// The rule.
     pub rule: &'static str,
-    /// The node it was rooted at.
+    /// The root node of the match.
     pub node: String,
-    /// Why.
+    /// The reason.
     pub declined: Declined,
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     /// Rewrites in order.
@@ -78,7 +78,7 @@ pub fn run(
     let Some(opset) = model.opset("") else { return Ok(log) };
     let shadows = model.functions().any(|(domain, _)| domain.is_empty() || domain == "ai.onnx");
     if model.graph.outputs().next().is_none() {
-        // Nothing can be observed of such a graph, so there is nothing to keep and nothing to gain.
+        // A graph without outputs has no observable result, so there is nothing to keep or to gain.
         return Ok(log);
     }
     if shadows {
@@ -88,8 +88,9 @@ pub fn run(
     let limit = 1000 + 20 * total_nodes(&model.graph);
     let mut driver = Driver { phases, options, opset, log: &mut log, limit, observer };
     loop {
-        // A rewrite renews the shapes of what it makes, not of everything behind it; what a fresh
-        // look knows more may allow more. Without it, compiling a result again would change it.
+        // A rewrite renews the shapes of the values it makes, but not of everything behind them. A fresh
+        // inference may know more and so allow more rewrites. Without it, a second compilation would
+        // change the result of the first.
         let made = driver.log.rewrites.len();
         driver.log.refusals.clear();
         let shapes = Shapes::infer(&model.graph, opset);
@@ -155,7 +156,7 @@ impl Driver<'_, '_> {
         Ok(())
     }
 
-    /// Runs the phases inside the bodies of every node; what they capture is a barrier.
+    /// Runs the phases inside the bodies of every node; the values they capture are a barrier.
     fn bodies(
         &mut self,
         graph: &mut Graph,
@@ -251,7 +252,7 @@ impl Driver<'_, '_> {
         Ok(changed)
     }
 
-    /// Books one rewrite; false when the run is to stop before it.
+    /// Records one rewrite; returns false when the run must stop before it.
     fn count(&mut self, rule: &'static str, node: String) -> Result<bool, PassError> {
         let made = self.log.rewrites.len();
         if self.options.max_rewrites.is_some_and(|max| made >= max) {
@@ -294,13 +295,13 @@ impl Driver<'_, '_> {
     }
 }
 
-/// The nodes to look at, by their place in the order: all of them once, then what edits touched.
+/// The nodes to look at, by their place in the order: first every node once, then the nodes that edits touched.
 struct Queue<'a> {
     order: &'a [NodeId],
     /// Next node of `order`.
     next: usize,
     again: BTreeSet<(usize, NodeId)>,
-    /// Places of nodes, made when the first edit needs them.
+    /// Places of the nodes, computed when the first edit needs them.
     places: Option<BTreeMap<NodeId, usize>>,
 }
 
@@ -309,7 +310,7 @@ impl<'a> Queue<'a> {
         Self { order, next: 0, again: BTreeSet::new(), places: None }
     }
 
-    /// The first node in the order, each only once however often it was pushed.
+    /// Returns the first node in the order; a node appears once, even if it was pushed more than once.
     fn pop(&mut self) -> Option<(usize, NodeId)> {
         let fresh = self.order.get(self.next).map(|node| (self.next, *node));
         let again = self.again.first().copied();
@@ -321,7 +322,7 @@ impl<'a> Queue<'a> {
         Some(first)
     }
 
-    /// Has `node` looked at again; a new node takes the place `at` of the one it was made for.
+    /// Queues `node` again; a new node takes the place `at` of the node that it was made for.
     fn push(&mut self, node: NodeId, at: usize) {
         let order = self.order;
         let places = self.places.get_or_insert_with(|| {

@@ -2,7 +2,7 @@
 
 use updp_ir::IrError;
 
-/// A rewrite that could not be planned or applied: a malformed model or our bug, never a refusal.
+/// A rewrite that could not be planned or applied. The cause is a malformed model or our bug, never a refusal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
@@ -51,12 +51,12 @@ impl PassError {
     }
 }
 
-/// Why a rule that matched leaves things as they are; shown by `--why-not`.
+/// Why a matched rule makes no change; shown by `--why-not`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declined {
     /// Stable kebab-case name of the failed condition.
     pub reason: &'static str,
-    /// One sentence with the numbers of this case.
+    /// One sentence with the numbers of the case.
     pub detail: String,
 }
 
@@ -67,12 +67,12 @@ impl Declined {
     }
 }
 
-/// What ends a rule that matched without a patch.
+/// The reason why a matched rule gives no patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// A condition does not hold.
     Declined(Declined),
-    /// Something is wrong with the model or with us.
+    /// The model is malformed, or our code has a bug.
     Failed(PassError),
 }
 

@@ -1,15 +1,15 @@
-//! What the user asked the passes to do.
+//! The options that the user gives to the passes.
 
 use indexmap::IndexSet;
 
-/// Options of one run.
+/// Options for one run.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Merge even where the cost guard says the model gets slower.
     pub merge_all: bool,
-    /// Rules left out.
+    /// Rules to leave out.
     pub skip: IndexSet<String>,
-    /// When not empty, the only rules that run.
+    /// If not empty, only these rules run.
     pub only: IndexSet<String>,
     /// Stop after this many rewrites (for bisection and debugging).
     pub max_rewrites: Option<usize>,
@@ -17,7 +17,7 @@ pub struct Options {
     pub validate_each: bool,
     /// Largest share of the model's bytes that one border map may add.
     pub border_share: f64,
-    /// Border maps up to this many bytes are always allowed.
+    /// Border maps up to this number of bytes are always allowed.
     pub border_bytes: usize,
     /// Bytes of the model's initializers, the base of `border_share`.
     pub model_bytes: usize,
@@ -39,7 +39,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Whether the rule of this name runs.
+    /// Whether the rule with this name runs.
     #[must_use]
     pub fn is_enabled(&self, rule: &str) -> bool {
         !self.skip.contains(rule) && (self.only.is_empty() || self.only.contains(rule))

@@ -1,4 +1,4 @@
-//! A planned edit: rules describe it, the driver applies it.
+//! A planned edit: a rule describes it and the driver applies it.
 
 use updp_ir::{Graph, IrError, NewResult, Node, NodeId, Origin, Tensor, ValueId};
 
@@ -11,7 +11,7 @@ pub enum Operand {
     Constant(usize),
     /// The result of an earlier planned node of this patch.
     Planned(usize),
-    /// An optional operand left out.
+    /// An omitted optional operand.
     Absent,
 }
 
@@ -30,7 +30,7 @@ impl From<Option<ValueId>> for Operand {
 /// Where the result of a planned node goes.
 #[derive(Clone, Debug)]
 pub enum Out {
-    /// Takes over this value from its producer (which the patch removes): name and readers stay.
+    /// Takes over this value from its producer, which the patch removes. The name and the readers stay.
     Value(ValueId),
     /// A new value; the name is made from this hint.
     Fresh(String),
@@ -63,10 +63,10 @@ pub struct Patch {
     warnings: Vec<String>,
 }
 
-/// What applying a patch touched.
+/// The nodes that an applied patch touched.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// Nodes it made, in order.
+    /// Nodes that the patch made, in order.
     pub made: Vec<NodeId>,
     /// Nodes around the edit that may match now.
     pub neighbours: Vec<NodeId>,
@@ -79,8 +79,8 @@ impl Patch {
         Self::default()
     }
 
-    /// Plans a new constant. When nothing reads `replaces` any more after the edit, the constant
-    /// takes its name and place, so that a folded weight keeps the name of the weight it came from.
+    /// Plans a new constant. If nothing reads `replaces` after the edit, the constant takes its name and
+    /// place. A folded weight thus keeps the name of its original weight.
     pub fn constant(
         &mut self,
         hint: impl Into<String>,
@@ -91,7 +91,7 @@ impl Patch {
         Operand::Constant(self.constants.len() - 1)
     }
 
-    /// Plans a node with one result, placed where `anchor` stands.
+    /// Plans a node with one result, at the place of `anchor`.
     pub fn node(
         &mut self,
         node: Node,
@@ -108,13 +108,13 @@ impl Patch {
         self.operand_changes.push((node, slot, operand.into()));
     }
 
-    /// Plans that every reader of `from` reads `to`; `from` must be neither captured nor a graph
+    /// Plans that every reader of `from` reads `to`; `from` must not be captured and must not be a graph
     /// output.
     pub fn redirect(&mut self, from: ValueId, to: impl Into<Operand>) {
         self.redirects.push((from, to.into()));
     }
 
-    /// Plans the removal of a node; the order does not matter. Constants only it read go with it.
+    /// Plans the removal of a node; the order does not matter. Constants that only this node read are removed with it.
     pub fn remove(&mut self, node: NodeId) {
         self.removed.push(node);
     }
@@ -129,7 +129,7 @@ impl Patch {
         self.dead.push(value);
     }
 
-    /// Says what the user should know of this edit.
+    /// Adds a note for the user about this edit.
     pub fn warn(&mut self, warning: impl Into<String>) {
         self.warnings.push(warning.into());
     }
@@ -146,10 +146,10 @@ impl Patch {
         }
     }
 
-    /// Makes the edit.
+    /// Applies the edit.
     ///
     /// # Errors
-    /// What the primitives of the graph refuse: a bug of the rule.
+    /// An error of the graph primitives: a bug of the rule.
     pub(crate) fn apply(self, graph: &mut Graph) -> Result<Applied, IrError> {
         let mut applied = Applied::default();
         let mut loose: Vec<ValueId> = self.dead;
@@ -212,7 +212,7 @@ impl Patch {
 
 const CONSTANT: Origin = Origin::Initializer { overridable: false };
 
-/// Removes nodes whichever order their results are read in.
+/// Removes nodes, in any order of their reads.
 fn remove_nodes(graph: &mut Graph, mut nodes: Vec<NodeId>) -> Result<(), IrError> {
     while !nodes.is_empty() {
         let before = nodes.len();
@@ -231,7 +231,7 @@ fn remove_nodes(graph: &mut Graph, mut nodes: Vec<NodeId>) -> Result<(), IrError
     Ok(())
 }
 
-/// Removes what nothing reads any more: initializers, and nodes that only served removed ones.
+/// Removes everything that is no longer read: initializers, and nodes that only served removed nodes.
 fn remove_loose(
     graph: &mut Graph,
     values: &[ValueId],
@@ -261,7 +261,7 @@ fn remove_loose(
     Ok(())
 }
 
-/// Whether a node may vanish once nothing reads its results. Nodes with bodies and those of other
+/// Whether a node may be removed once nothing reads its results. Nodes with bodies and nodes of other
 /// domains stay: they may do more than their results show.
 pub(crate) fn is_free_of_effects(graph: &Graph, node: NodeId) -> bool {
     let node = graph.node(node);

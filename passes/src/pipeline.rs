@@ -1,4 +1,4 @@
-//! The order of the rules: one list, with a reason at each constraint.
+//! The order of the rules: one list, with a reason for each constraint.
 
 use updp_ir::Model;
 
@@ -12,7 +12,7 @@ use crate::rule::AnyRule;
 #[must_use]
 pub fn phases() -> Vec<Phase> {
     vec![
-        // What changes nothing, is constant or unread goes first: later rules then see operators
+        // Nodes that change nothing, are constant or are unread go first. Later rules then see operators
         // next to each other and constants as constants.
         Phase {
             name: "clean",
@@ -22,30 +22,30 @@ pub fn phases() -> Vec<Phase> {
                 boxed(rewrite::EliminateIdentity),
             ],
         },
-        // Affines vanish into the operators that make their operand before anything is merged:
-        // every merge sees final weights, and the cost guard sees final operators. Transposes meet
-        // first, so that layouts are followed through the fewest of them.
+        // Affines fold into the operators that make their operand before any merge. Every merge then sees
+        // final weights, and the cost guard sees final operators. Transposes are merged first, so that the
+        // layout search passes through as few of them as possible.
         Phase {
             name: "fold",
             rules: vec![boxed(rewrite::MergeTransposes), boxed(rewrite::FoldChannelAffine)],
         },
-        // What could not fold backward comes together before it goes forward: two affines before a
+        // Affines that could not fold backward are merged before they fold forward: two affines before a
         // padded Conv would leave two border maps.
         Phase {
             name: "affine",
             rules: vec![boxed(rewrite::SwapTransposeAffine), boxed(rewrite::MergeAffinePair)],
         },
-        // Forward after backward: a border map behind a Conv stops a later backward fold. A Pad
-        // goes into its Conv only once nothing stands between them, so Pad-BN-Conv folds the BN
-        // into an unpadded Conv, which needs no border map.
+        // Forward folds follow backward folds, because a border map behind a Conv stops a later backward
+        // fold. A Pad is fused into its Conv only once nothing stands between them. So Pad-BN-Conv folds
+        // the BN into an unpadded Conv, which needs no border map.
         Phase {
             name: "forward",
             rules: vec![boxed(rewrite::FoldIntoConsumer), boxed(rewrite::FusePad)],
         },
-        // Biases and affines are settled; the new 1x1 Conv may merge with its neighbours next.
+        // Biases and affines are final here; the new 1x1 Conv may merge with its neighbours next.
         Phase { name: "tokens", rules: vec![boxed(rewrite::ConvertTokenLinear)] },
-        // Branches before chains: a chain may end in a branch of a sum, and merging it there is
-        // often granted only together with the sum (1x1-AvgPool of DBB).
+        // Branches merge before chains. A chain may end in a branch of a sum, and a merge there is often
+        // granted only together with the sum (1x1-AvgPool of DBB).
         Phase {
             name: "merge",
             rules: vec![boxed(rewrite::MergeParallel), boxed(rewrite::MergeChain)],
@@ -53,8 +53,8 @@ pub fn phases() -> Vec<Phase> {
     ]
 }
 
-/// The phases that make every dialect of a network look alike and keep its layers apart: what surgery
-/// and the search for blocks start from. Nothing folds forward and no run is merged, so that every
+/// The phases that make every dialect of a network look alike and keep its layers apart. Surgery and the
+/// search for blocks start from their result. Nothing folds forward and no run is merged, so that every
 /// normalization and activation stays whole.
 #[must_use]
 pub fn preparing_phases() -> Vec<Phase> {
@@ -68,7 +68,7 @@ pub fn preparing_phases() -> Vec<Phase> {
 /// Prepares a model for [`crate::blocks::find`].
 ///
 /// # Errors
-/// As [`driver::run`].
+/// See [`driver::run`].
 pub fn prepare(model: &mut Model) -> Result<Log, PassError> {
     driver::run(model, &preparing_phases(), &Options::default(), &mut |_, _| {})
 }
@@ -77,7 +77,7 @@ fn boxed(rule: impl AnyRule + 'static) -> Box<dyn AnyRule> {
     Box::new(rule)
 }
 
-/// Name and summary of every rule in the order of the phases.
+/// Name and summary of every rule, in the order of the phases.
 #[must_use]
 pub fn rule_names() -> Vec<(&'static str, &'static str)> {
     phases()
@@ -89,7 +89,7 @@ pub fn rule_names() -> Vec<(&'static str, &'static str)> {
 /// Runs the whole pipeline on a model.
 ///
 /// # Errors
-/// P0003 for a rule name that does not exist; otherwise see [`driver::run`].
+/// P0003 if a rule name does not exist; otherwise see [`driver::run`].
 pub fn compile(
     model: &mut Model,
     options: &Options,

@@ -7,7 +7,7 @@ use crate::error::{Declined, Stop};
 use crate::options::Options;
 use crate::patch::Patch;
 
-/// What a rule may look at.
+/// The data that a rule may look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The graph or body being rewritten.
@@ -16,7 +16,7 @@ pub struct Context<'a> {
     pub shapes: &'a Shapes,
     /// Version of the default opset.
     pub opset: i64,
-    /// What the user asked for.
+    /// The options of the user.
     pub options: &'a Options,
 }
 
@@ -27,33 +27,33 @@ impl Context<'_> {
         view::constant(self.graph, value)
     }
 
-    /// Number of dims of a value, when known.
+    /// Number of dims of a value, if known.
     #[must_use]
     pub fn rank(&self, value: ValueId) -> Option<usize> {
         self.shapes.of(value)?.rank()
     }
 
-    /// Spatial dims of an [N, C, …] value as numbers, when all are known.
+    /// Spatial dims of an `[N, C, …]` value as numbers, if all are known.
     #[must_use]
     pub fn spatial(&self, value: ValueId) -> Option<Vec<usize>> {
         self.shapes.of(value)?.shape.as_ref()?.get(2..)?.iter().map(Dim::known).collect()
     }
 
-    /// The node that makes `value` if this value has exactly one reading and no other use.
+    /// The node that makes `value`, if this value has exactly one reading and no other use.
     #[must_use]
     pub fn sole_use_producer(&self, value: ValueId) -> Option<NodeId> {
         self.graph.sole_use(value)?;
         self.graph.producer(value).map(|(node, _)| node)
     }
 
-    /// How messages name a node: its name, or its operator and first result.
+    /// The name of a node in messages: its own name, or its operator and first result.
     #[must_use]
     pub fn describe(&self, node: NodeId) -> String {
         describe(self.graph, node)
     }
 }
 
-/// How messages name a node: its name, or its operator and first result.
+/// The name of a node in messages: its own name, or its operator and first result.
 #[must_use]
 pub fn describe(graph: &Graph, id: NodeId) -> String {
     let node = graph.node(id);
@@ -67,32 +67,32 @@ pub fn describe(graph: &Graph, id: NodeId) -> String {
 
 /// A local rewrite that keeps the function of the graph.
 pub trait Rule {
-    /// What `find` hands to `plan`.
+    /// The match that `find` hands to `plan`.
     type Match;
     /// Kebab-case name, verb first.
     const NAME: &'static str;
     /// One sentence for `--list-passes`.
     const SUMMARY: &'static str;
-    /// Operator types a match can be rooted at; empty = every node.
+    /// Operator types that a match can be rooted at; empty = every node.
     const ROOTS: &'static [&'static str];
 
-    /// Looks for the pattern at `root`. Looks at structure only. `None` is not reported to the user.
+    /// Looks for the pattern at `root`. Checks structure only. `None` is not reported to the user.
     fn find(&self, cx: &Context<'_>, root: NodeId) -> Option<Self::Match>;
 
-    /// Checks the numbered preconditions of the rule's header in their order and plans the edit.
+    /// Checks the numbered preconditions in the rule's header in their order and plans the edit.
     ///
     /// # Errors
     /// [`Stop::Declined`] with the first condition that does not hold; [`Stop::Failed`] for a
-    /// malformed model or a bug of the rule.
+    /// malformed model or a bug in the rule.
     fn plan(&self, cx: &Context<'_>, matched: Self::Match) -> Result<Patch, Stop>;
 }
 
-/// What trying a rule at a node gave.
+/// The result of trying a rule at a node.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The pattern is not there.
+    /// The pattern does not match.
     NoMatch,
-    /// The pattern is there, a condition is not.
+    /// The pattern matches, but a condition does not hold.
     Declined(Declined),
     /// The edit to make.
     Patch(Patch),

@@ -1,4 +1,4 @@
-//! How large a model is.
+//! The size of a model.
 
 use indexmap::IndexMap;
 use updp_ir::infer::Shapes;
@@ -9,7 +9,7 @@ use updp_ir::{Graph, Model};
 pub struct ModelSummary {
     /// Nodes of the main graph.
     pub nodes: usize,
-    /// Count by operator type.
+    /// Number of nodes per operator type.
     pub ops: IndexMap<String, usize>,
     /// Elements of all float initializers.
     pub parameters: usize,
@@ -20,7 +20,7 @@ pub struct ModelSummary {
 }
 
 impl ModelSummary {
-    /// Counts a model of this size in bytes.
+    /// Counts the parts of a model with this size in bytes.
     #[must_use]
     pub fn of(model: &Model, bytes: u64) -> Self {
         let graph = &model.graph;

@@ -1,4 +1,4 @@
-//! Bytes → [`Model`].
+//! Reads a [`Model`] from bytes.
 
 use bytes::Bytes;
 use indexmap::IndexMap;
@@ -19,23 +19,23 @@ use crate::tensor::Tensor;
 use crate::types::TensorType;
 use crate::value::Origin;
 
-/// Lends the bytes of external data; opened, range-checked and mapped by the caller.
+/// Lends the bytes of external data; the caller opens, range-checks and maps them.
 pub type Resolver<'a> = dyn FnMut(&ExternalRef) -> Result<Bytes, IrError> + 'a;
 
 /// The resolver of a model that must hold all its tensors itself.
 ///
 /// # Errors
-/// I0205 always: whatever is asked for is missing.
+/// Always I0205: any requested data are missing.
 pub fn no_external_data(reference: &ExternalRef) -> Result<Bytes, IrError> {
     Err(IrError::ExternalDataMissing { name: reference.tensor.clone() })
 }
 
 impl Model {
-    /// Reads a model. Tensor data are slices of `bytes` and of what `external` lends: no copies.
+    /// Reads a model. Tensor data are slices of `bytes` and of the bytes that `external` lends; nothing is copied.
     ///
     /// # Errors
-    /// I00xx for what is no model of a known IR version, I01xx for a graph that does not hold together,
-    /// I02xx for tensors whose data do not fit.
+    /// I00xx when the bytes are not a model of a known IR version, I01xx when the graph is inconsistent,
+    /// I02xx when tensor data do not fit.
     pub fn decode(bytes: Bytes, external: &mut Resolver<'_>) -> Result<Self, IrError> {
         if bytes.is_empty() {
             return Err(IrError::Empty);
@@ -48,7 +48,7 @@ impl Model {
     /// Reads a model from its message.
     ///
     /// # Errors
-    /// As [`Model::decode`].
+    /// See [`Model::decode`].
     pub fn from_proto(
         mut header: ModelProto,
         external: &mut Resolver<'_>,
@@ -160,7 +160,7 @@ impl Reader<'_, '_> {
         Ok(graph)
     }
 
-    /// Adds nodes: all results first, because a file need not be in topological order.
+    /// Adds nodes: all results first, because nodes in a file need not be in topological order.
     fn nodes(
         &mut self,
         graph: &mut Graph,
@@ -338,7 +338,7 @@ fn declared(info: &ValueInfoProto) -> Option<TensorType> {
     TensorType::from_proto(info.r#type.as_ref()?)
 }
 
-/// Connects what the bodies of `id` capture, passing on what the next graph outside defines.
+/// Connects the values that the bodies of `id` capture; passes on the values that the next outer graph defines.
 fn capture(graph: &mut Graph, id: NodeId, depth: usize) -> Result<(), IrError> {
     let mut names: Vec<String> = graph.node(id).bodies().flat_map(Graph::captured_names).collect();
     names.sort_unstable();

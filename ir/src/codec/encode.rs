@@ -1,4 +1,4 @@
-//! [`Model`] → bytes.
+//! Writes a [`Model`] as bytes.
 
 use std::io::{self, Write};
 
@@ -17,21 +17,21 @@ use crate::proto::{
 };
 use crate::tensor::Tensor;
 
-/// Largest file protobuf readers accept.
+/// Largest file that protobuf readers accept.
 const MAX_INLINE_BYTES: u64 = 2_147_483_647;
 /// Tensors below this size stay in the model file.
 const MIN_EXTERNAL_BYTES: usize = 1024;
-/// Large tensors start on a page of every platform, so that runtimes can map them.
+/// Large tensors start on a page boundary of every platform, so that runtimes can map them.
 const PAGE_BYTES: u64 = 65_536;
-/// Small ones start on a cache line.
+/// Small tensors start on a cache line.
 const LINE_BYTES: u64 = 64;
 
-/// Where tensor data go.
+/// The place of the tensor data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataPlacement {
-    /// All in the model file.
+    /// All data in the model file.
     Inline,
-    /// In a second file of this name beside the model; small tensors stay inline.
+    /// In a second file with this name beside the model; small tensors stay inline.
     External {
         /// File name, without a folder.
         file_name: String,
@@ -43,7 +43,7 @@ pub enum DataPlacement {
 pub struct Encoded {
     proto: ModelProto,
     len: usize,
-    /// Offset and bytes of each external tensor, ascending.
+    /// Offset and bytes of each external tensor, in ascending order.
     pieces: Vec<(u64, Bytes)>,
 }
 
@@ -89,13 +89,13 @@ impl Encoded {
         !self.pieces.is_empty()
     }
 
-    /// Writes the model file; large tensors go from their source straight to `sink`.
+    /// Writes the model file; the bytes of large tensors go straight from their source to `sink`.
     ///
     /// # Errors
-    /// What `sink` fails with.
+    /// The errors of `sink`.
     pub fn write_model(&self, sink: &mut dyn Write) -> io::Result<()> {
         let mut buffer = Streaming { sink, chunk: Vec::with_capacity(CHUNK_BYTES), failed: None };
-        // `Streaming` never runs out of room, which is the only failure prost knows.
+        // `Streaming` never runs out of room, and prost has no other failure.
         let full = self.proto.encode(&mut buffer).is_err();
         buffer.flush();
         match buffer.failed {
@@ -114,7 +114,7 @@ impl Encoded {
     /// Writes the data file.
     ///
     /// # Errors
-    /// What `sink` fails with.
+    /// The errors of `sink`.
     pub fn write_data(&self, sink: &mut dyn Write) -> io::Result<()> {
         let mut at = 0;
         for (offset, bytes) in &self.pieces {
@@ -149,7 +149,7 @@ impl Layout<'_> {
                 proto.sparse_initializer.push((**sparse).clone());
             }
         }
-        // An untouched graph keeps even an order that is not topological.
+        // An untouched graph keeps its order, even if it is not topological.
         let order = if graph.edited { crate::order::topological(graph)? } else { graph.nodes() };
         proto.node.reserve(order.len());
         for id in order {
@@ -180,7 +180,7 @@ impl Layout<'_> {
         Ok(proto)
     }
 
-    /// The message of an initializer, its data moved to where the placement wants them.
+    /// The message of an initializer, with its data moved to its place.
     fn tensor(&mut self, name: &str, tensor: &Tensor) -> TensorProto {
         let source = tensor.proto();
         let was_external = source.data_location() == DataLocation::External;
@@ -231,7 +231,7 @@ impl Layout<'_> {
 
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A `BufMut` over a writer: small fields are gathered, large ones pass through.
+/// A `BufMut` over a writer: it gathers small fields and passes large ones through.
 struct Streaming<'a> {
     sink: &'a mut dyn Write,
     chunk: Vec<u8>,

@@ -3,13 +3,13 @@
 use crate::error::IrError;
 use crate::proto::TensorProto;
 
-/// Where the bytes of an external tensor lie.
+/// The place of the bytes of an external tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalRef {
     /// Tensor name, for messages.
     pub tensor: String,
-    /// File relative to the model's folder; checked not to leave it by its spelling (the opener
-    /// still has to check links).
+    /// File relative to the model's folder. The spelling is checked not to leave the folder; the opener
+    /// still has to check links.
     pub location: String,
     /// First byte.
     pub offset: u64,

@@ -1,4 +1,4 @@
-//! Cutting a part out of a model as a model of its own.
+//! Cuts a part out of a model, as a model of its own.
 
 use indexmap::IndexSet;
 
@@ -11,13 +11,14 @@ use crate::proto::{GraphProto, ModelProto};
 use crate::value::Origin;
 
 impl Model {
-    /// The part of the main graph that makes `outputs` from `inputs`, as a model of its own. Graph inputs the
-    /// part reads besides (an exporter's shape arithmetic may) stay inputs. Tensors are shared, not copied.
+    /// The part of the main graph that makes `outputs` from `inputs`, as a model of its own. Other graph inputs
+    /// that the part reads (for example for an exporter's shape arithmetic) stay inputs. Tensors are shared, not
+    /// copied.
     ///
     /// `shapes` gives the types of the new inputs and outputs.
     ///
     /// # Errors
-    /// I0303 for a stale handle or a value without a known tensor type; what reading the part refuses.
+    /// I0303 for a stale handle or a value without a known tensor type; the errors of reading the part.
     pub fn extract(
         &self,
         shapes: &Shapes,
@@ -77,7 +78,7 @@ impl Model {
             output: outputs.iter().map(|v| info(*v)).collect::<Result<_, _>>()?,
             ..GraphProto::default()
         };
-        // Below IR 4 every initializer stands among the inputs.
+        // Below IR 4, every initializer is also listed among the inputs.
         let mut part = part;
         if proto.ir_version() < 4 {
             for tensor in &part.initializer {

@@ -1,6 +1,6 @@
-//! Between ONNX files and graphs.
+//! Converts between ONNX files and graphs.
 //!
-//! A model that nothing has edited is written back field by field as it was read.
+//! A model without edits is written back field by field, exactly as it was read.
 
 mod decode;
 mod encode;
@@ -16,7 +16,7 @@ use crate::graph::Graph;
 use crate::node::Node;
 use crate::proto::ModelProto;
 
-/// Deepest nesting of bodies that is read.
+/// Deepest nesting of bodies that the reader accepts.
 pub const MAX_BODY_DEPTH: usize = 32;
 
 /// A model: its graph and everything around it.
@@ -28,7 +28,7 @@ pub struct Model {
     pub graph: Graph,
 }
 
-/// Handles stay good for the copy, and tensors are shared.
+/// Handles stay valid for the copy, and the copy shares the tensors.
 impl Clone for Model {
     fn clone(&self) -> Self {
         let graph = self.graph.copy_with(&self.graph.pool.detached());
@@ -43,7 +43,7 @@ impl Model {
         self.header.ir_version()
     }
 
-    /// Version of an opset domain (`""` is `ai.onnx`); `None` when it is not imported.
+    /// Version of an opset domain (`""` is `ai.onnx`); `None` if it is not imported.
     #[must_use]
     pub fn opset(&self, domain: &str) -> Option<i64> {
         let plain = |d: &str| if d == "ai.onnx" { String::new() } else { d.to_owned() };
@@ -59,7 +59,7 @@ impl Model {
         self.header.opset_import.iter().map(|import| (import.domain(), import.version()))
     }
 
-    /// Imports an opset domain, unless it is imported already.
+    /// Imports an opset domain, unless it is already imported.
     pub fn import_opset(&mut self, domain: &str, version: i64) {
         if self.opset(domain).is_none() {
             self.header.opset_import.push(crate::proto::OperatorSetIdProto {
@@ -69,7 +69,7 @@ impl Model {
         }
     }
 
-    /// Changes the version of an imported domain; the caller has seen that every node means the same in it.
+    /// Changes the version of an imported domain; the caller has checked that every node means the same in it.
     pub fn set_opset(&mut self, domain: &str, version: i64) {
         let plain = |d: &str| if d == "ai.onnx" { String::new() } else { d.to_owned() };
         for import in &mut self.header.opset_import {
@@ -101,8 +101,8 @@ impl Model {
         self.header.metadata_props.iter().map(|entry| (entry.key(), entry.value()))
     }
 
-    /// Whether `node` is of the default domain and the model does not define a function of that
-    /// name there, so that its operator means what the ONNX specification says.
+    /// Whether `node` is of the default domain and the model does not define a function with that
+    /// name there. Its operator then has the meaning of the ONNX specification.
     #[must_use]
     pub fn is_standard(&self, node: &Node) -> bool {
         node.domain().is_empty()
@@ -111,10 +111,10 @@ impl Model {
             })
     }
 
-    /// Checks every invariant the other crates rely on; see `validate.rs`.
+    /// Checks every invariant that the other crates rely on; see `validate.rs`.
     ///
     /// # Errors
-    /// The first broken one.
+    /// The first broken invariant.
     pub fn validate(&self) -> Result<(), IrError> {
         crate::validate::model(self)
     }

@@ -1,9 +1,9 @@
-//! Attribute and axis reading shared by evaluation and inference.
+//! Reads attributes and axes for evaluation and inference.
 
 use crate::node::Node;
 use crate::proto::attribute_proto::AttributeType;
 
-/// The axes a node names, or that it names none.
+/// The axes that a node names, or the fact that it names none.
 pub(super) struct Axes(Option<Vec<i64>>);
 
 impl Axes {
@@ -17,17 +17,17 @@ impl Axes {
         Self(node.ints("axes").map(<[i64]>::to_vec))
     }
 
-    /// The axes named, an empty list included.
+    /// The named axes; the list may be empty.
     pub(super) fn named(self) -> Option<Vec<i64>> {
         self.0
     }
 }
 
-/// An integer attribute with its default; `None` when it is present in another form.
+/// An integer attribute with its default; `None` if it is present in another form.
 pub(super) fn int(node: &Node, name: &str, default: i64) -> Option<i64> {
     let Some(attribute) = node.attribute(name) else { return Some(default) };
     let is_int = attribute.r#type.is_none_or(|kind| kind == AttributeType::Int as i32);
-    // A zero may be left out by writers that follow proto3.
+    // Writers that follow proto3 may leave out a zero.
     if is_int && attribute.ref_attr_name.is_none() { Some(attribute.i.unwrap_or(0)) } else { None }
 }
 
@@ -38,7 +38,7 @@ pub(super) fn axis(axis: i64, rank: usize) -> Option<usize> {
     if axis < rank { usize::try_from(axis).ok() } else { None }
 }
 
-/// All `axes` counted from the front, sorted; `None` when one is out of range or named twice.
+/// All `axes` counted from the front, sorted; `None` if one is out of range or named twice.
 pub(super) fn axes(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
     if axes.len() > rank {
         return None;
@@ -48,7 +48,7 @@ pub(super) fn axes(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
     sorted.windows(2).all(|pair| pair[0] != pair[1]).then_some(sorted)
 }
 
-/// `perm` of a Transpose as indices (reversed order when absent); `None` unless a permutation.
+/// `perm` of a Transpose as indices (reversed order if absent); `None` unless it is a permutation.
 pub(super) fn permutation(node: &Node, rank: usize) -> Option<Vec<usize>> {
     if !node.has("perm") {
         return Some((0..rank).rev().collect());
@@ -65,7 +65,7 @@ pub(super) fn permutation(node: &Node, rank: usize) -> Option<Vec<usize>> {
     order.iter().all(|p| !std::mem::replace(&mut seen[*p], true)).then_some(order)
 }
 
-/// First index and length of `start..end` by `step` over `dim` elements, clamped as Slice does.
+/// First index and length of `start..end` by `step` over `dim` elements, clamped as in Slice.
 pub(super) fn slice_range(dim: usize, start: i64, end: i64, step: i64) -> Option<(usize, usize)> {
     let size = i128::try_from(dim).ok()?;
     let from_front = |v: i64| if v < 0 { i128::from(v) + size } else { i128::from(v) };
@@ -87,7 +87,7 @@ pub(super) fn slice_range(dim: usize, start: i64, end: i64, step: i64) -> Option
     Some((usize::try_from(first).ok()?, usize::try_from(len).ok()?))
 }
 
-/// Lengths of `parts` equal pieces of `dim`: all equal, or from opset 18 with a smaller last one.
+/// Lengths of `parts` equal pieces of `dim`: all equal, or with a smaller last piece from opset 18 on.
 pub(super) fn equal_split(dim: usize, parts: usize, opset: i64) -> Option<Vec<usize>> {
     if parts == 0 || parts > 1 << 16 {
         return None;

@@ -1,4 +1,4 @@
-//! Entries of small integer tensors, the currency of shape arithmetic.
+//! Entries of small integer tensors, the values that shape arithmetic works on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use crate::types::Dim;
 pub enum Entry {
     /// A number.
     Known(i64),
-    /// The size of the dim of that name; never negative.
+    /// The size of the dim with that name; never negative.
     Symbol(Arc<str>),
     /// Nothing is known.
     Unknown,
 }
 
 impl Entry {
-    /// The number, when it is one.
+    /// The number, if it is one.
     #[must_use]
     pub fn known(&self) -> Option<i64> {
         if let Self::Known(value) = self { Some(*value) } else { None }
     }
 
-    /// The dim of that size; unknown when negative.
+    /// The dim with that size; unknown if negative.
     #[must_use]
     pub fn to_dim(&self) -> Dim {
         match self {
@@ -54,7 +54,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// `a op b` of an arithmetic or comparing operator (comparisons give 0 or 1).
+/// `a op b` for an arithmetic or comparison operator (comparisons give 0 or 1).
 pub(super) fn combine(op: &str, a: &Entry, b: &Entry) -> Entry {
     use Entry::{Known, Symbol, Unknown};
     if let (Known(a), Known(b)) = (a, b) {

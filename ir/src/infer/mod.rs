@@ -1,8 +1,8 @@
-//! What can be known without running a model: element types, shapes with symbolic dims, small
+//! Facts that are known without running a model: element types, shapes with symbolic dims, small
 //! integer tensors with symbolic entries, and the exact value of constant expressions.
 //!
-//! Nothing here panics or allocates by a number read from the file: what is malformed or not
-//! understood is simply not known.
+//! Nothing here panics, and no number read from the file decides an allocation. Malformed or unsupported
+//! parts simply stay unknown.
 
 mod attributes;
 mod entry;

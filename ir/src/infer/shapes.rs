@@ -1,4 +1,4 @@
-//! The side table of inferred types and small values, kept beside a graph.
+//! The side table of inferred types and small values of a graph.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
 use crate::value::{Origin, Value};
 
-/// Largest result that is evaluated and kept during inference.
+/// Largest result that inference evaluates and keeps.
 const KEEP_BYTES: usize = 4096;
-/// Largest operands that are read for it, all together.
+/// Largest total size of the operands that are read for it.
 const READ_BYTES: usize = 1 << 16;
 
-/// Types, small integer values and constants of one graph, beside the graph.
+/// Types, small integer values and constants of one graph, kept beside the graph.
 ///
-/// A type whose dtype is `DataType::Other(0)` is a shape of unknown element type.
+/// A type with the dtype `DataType::Other(0)` is a shape of unknown element type.
 #[derive(Clone, Debug, Default)]
 pub struct Shapes {
     types: BTreeMap<ValueId, TensorType>,
@@ -29,9 +29,9 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    /// Infers everything in the main graph; `opset` is that of `ai.onnx`.
+    /// Infers everything in the main graph; `opset` is the opset of `ai.onnx`.
     ///
-    /// A cyclic graph gives what its inputs and initializers say.
+    /// A cyclic graph gives only the types of its inputs and initializers.
     #[must_use]
     pub fn infer(graph: &Graph, opset: i64) -> Self {
         let mut shapes = Self::default();
@@ -39,8 +39,8 @@ impl Shapes {
         shapes
     }
 
-    /// Infers a body of a node of `outer_graph`, whose own table is `outer`: captured values have
-    /// the types and values they have outside.
+    /// Infers a body of a node of `outer_graph`, which has the table `outer`. Captured values have
+    /// the same types and values as outside.
     #[must_use]
     pub fn infer_body(graph: &Graph, opset: i64, outer: &Self, outer_graph: &Graph) -> Self {
         let mut shapes = Self::default();
@@ -73,7 +73,7 @@ impl Shapes {
         }
     }
 
-    /// Type of a value; `None` when neither inference nor the file says anything.
+    /// Type of a value; `None` if neither inference nor the file tells it.
     #[must_use]
     pub fn of(&self, value: ValueId) -> Option<&TensorType> {
         self.types.get(&value)
@@ -97,7 +97,7 @@ impl Shapes {
         self.of(value)?.rank()
     }
 
-    /// Dims of a value as numbers, when every one is known.
+    /// Dims of a value as numbers, if all are known.
     #[must_use]
     pub fn known_dims(&self, value: ValueId) -> Option<Vec<usize>> {
         self.of(value)?.known_dims()
@@ -111,7 +111,7 @@ impl Shapes {
     }
 
     /// The elements of a value that is the same on every run: a constant initializer, the result of
-    /// a `Constant` node, `Identity` of those, or a result of at most 4 KiB that follows from
+    /// a `Constant` node, an `Identity` of one of these, or a result of at most 4 KiB that follows from
     /// constants and shapes.
     #[must_use]
     pub fn constant(&self, graph: &Graph, value: ValueId) -> Option<Tensor> {
@@ -134,8 +134,8 @@ impl Shapes {
         }
     }
 
-    /// Infers the results of one node again, after an edit that added or rewired it. Nodes that
-    /// read them are not visited.
+    /// Infers the results of one node again, after an edit added or rewired it. Nodes that
+    /// read the results are not visited.
     pub fn update(&mut self, graph: &Graph, opset: i64, node: NodeId) {
         if graph.get_node(node).is_none() {
             return;
@@ -152,7 +152,7 @@ impl Shapes {
         self.node(graph, opset, node);
     }
 
-    /// What a value says by itself: an initializer its tensor, an input its declared type.
+    /// The type that a value has by itself: an initializer from its tensor, an input from its declaration.
     fn seed(&mut self, graph: &Graph, id: ValueId) {
         let value = graph.value(id);
         if value.origin() == Origin::Result {
@@ -162,7 +162,7 @@ impl Shapes {
             self.types.insert(id, short(TensorType::fixed(tensor.dtype(), tensor.dims())));
             self.remember(id, tensor);
         } else if value.origin() == Origin::Captured && self.types.contains_key(&id) {
-            // Known from outside.
+            // The outer graph tells it.
         } else if let Some(ty) = value.declared().cloned().or_else(|| default_type(value)) {
             self.types.insert(id, short(ty));
         }
@@ -221,7 +221,7 @@ impl Shapes {
         }
     }
 
-    /// Small results of a node all of whose operands are constants.
+    /// Small results of a node whose operands are all constants.
     fn evaluated(
         &self,
         graph: &Graph,
@@ -254,7 +254,7 @@ impl Shapes {
         evaluate(node, opset, &tensors, KEEP_BYTES)
     }
 
-    /// Entries of a constant, when it is a small integer tensor.
+    /// Entries of a constant, if it is a small integer tensor.
     fn remember(&mut self, id: ValueId, tensor: &Tensor) {
         let is_small = tensor.dims().len() <= 1 && tensor.len() <= MAX_ENTRIES;
         let is_index = matches!(tensor.dtype(), DataType::Int64 | DataType::Int32 | DataType::Bool);
@@ -268,7 +268,7 @@ impl Shapes {
         }
     }
 
-    /// Keeps entries that agree with the type of the value; all of them numbers make a constant.
+    /// Keeps entries that agree with the type of the value; if all of them are numbers, they make a constant.
     fn learn(&mut self, id: ValueId, entries: Vec<Entry>) {
         let Some(ty) = self.types.get_mut(&id) else { return };
         if !matches!(ty.dtype, DataType::Int64 | DataType::Int32 | DataType::Bool) {
@@ -292,7 +292,7 @@ impl Shapes {
         self.entries.insert(id, entries);
     }
 
-    /// Results of an `If`: what both branches say.
+    /// Results of an `If`: the facts that both branches share.
     fn branches(&self, graph: &Graph, opset: i64, id: NodeId) -> Vec<Outcome> {
         let mut joined: Option<Vec<Outcome>> = None;
         for body in graph.node(id).bodies() {
@@ -322,7 +322,7 @@ fn default_type(value: &Value) -> Option<TensorType> {
     Some(TensorType::fixed(dtype, &dims?))
 }
 
-/// What holds whichever of two branches ran.
+/// The facts that hold for both of two branches.
 fn join(a: Outcome, b: Outcome) -> Outcome {
     let shape = match (a.shape, b.shape) {
         (Some(a), Some(b)) if a.len() == b.len() => {
@@ -334,7 +334,7 @@ fn join(a: Outcome, b: Outcome) -> Outcome {
     Outcome { dtype: a.dtype.filter(|dtype| b.dtype == Some(*dtype)), shape }
 }
 
-/// The inferred type with its gaps filled from the declared one, unless the two contradict.
+/// The inferred type, with gaps filled from the declared type unless the two contradict each other.
 fn merge(inferred: Outcome, declared: Option<&TensorType>) -> Option<TensorType> {
     let dtype = inferred.dtype.or(declared.map(|ty| ty.dtype)).unwrap_or(DataType::Other(0));
     let stated = declared.and_then(|ty| ty.shape.as_ref());
@@ -354,7 +354,7 @@ fn merge(inferred: Outcome, declared: Option<&TensorType>) -> Option<TensorType>
 
 const UNKNOWN: TensorType = TensorType { dtype: DataType::Other(0), shape: None };
 
-/// The type without an absurdly long shape, which a chain of nodes would multiply.
+/// The type without an absurdly long shape; a chain of nodes would multiply its length.
 fn short(mut ty: TensorType) -> TensorType {
     ty.shape = ty.shape.filter(|dims| dims.len() <= MAX_RANK);
     ty

@@ -28,13 +28,13 @@ pub struct Conv {
     pub pad_begin: Vec<usize>,
     /// Zeros after each spatial dim.
     pub pad_end: Vec<usize>,
-    /// Where the padding comes from.
+    /// The source of the padding.
     pub auto_pad: AutoPad,
 }
 
 impl Conv {
-    /// Reads a node; the weight's dims give the number of spatial dims, so its rank must be known
-    /// to the caller as `weight_rank`.
+    /// Reads a node. The weight's dims give the number of spatial dims, so the caller must know its rank as
+    /// `weight_rank`.
     #[must_use]
     pub fn of(graph: &Graph, id: NodeId, weight_rank: usize) -> Option<Self> {
         let node = standard(graph, id, "Conv")?;
@@ -56,7 +56,7 @@ impl Conv {
         })
     }
 
-    /// The geometry with `auto_pad` resolved, for a weight of these spatial dims. `None` when it
+    /// The geometry with `auto_pad` resolved, for a weight of these spatial dims. `None` if it
     /// depends on a size that `input` (spatial dims of X) does not give.
     #[must_use]
     pub fn geometry(&self, kernel: &[usize], input: Option<&[usize]>) -> Option<ConvGeometry> {
@@ -70,7 +70,7 @@ impl Conv {
         })
     }
 
-    /// Padding with `auto_pad` resolved: `(begin, end)`. `None` when it depends on a size that
+    /// Padding with `auto_pad` resolved: `(begin, end)`. `None` if it depends on a size that
     /// `input` (spatial dims of X) does not give.
     #[must_use]
     pub fn resolved_pads(

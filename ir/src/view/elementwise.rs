@@ -4,7 +4,7 @@ use super::{constant, required, standard};
 use crate::graph::Graph;
 use crate::id::{NodeId, ValueId};
 
-/// Which arithmetic.
+/// The kind of arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is the ONNX operator of the same name")]
 pub enum BinaryOp {
@@ -19,7 +19,7 @@ pub enum BinaryOp {
 pub struct Binary {
     /// The node.
     pub node: NodeId,
-    /// Which arithmetic.
+    /// The kind of arithmetic.
     pub op: BinaryOp,
     /// Left operand.
     pub a: ValueId,
@@ -30,7 +30,7 @@ pub struct Binary {
 }
 
 impl Binary {
-    /// Reads a node; `None` below opset 7, whose broadcasting had another meaning.
+    /// Reads a node; `None` below opset 7, because broadcasting had another meaning there.
     #[must_use]
     pub fn of(graph: &Graph, id: NodeId, opset: i64) -> Option<Self> {
         let op = match graph.get_node(id)?.op_type() {

@@ -4,7 +4,7 @@ use super::{required, standard};
 use crate::graph::Graph;
 use crate::id::{NodeId, ValueId};
 
-/// `Y = alpha·A'·B' + beta·C`, A' and B' transposed as asked.
+/// `Y = alpha·A'·B' + beta·C`, with A' and B' transposed on request.
 #[derive(Clone, Debug)]
 pub struct Gemm {
     /// The node.
@@ -28,7 +28,7 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    /// Reads a node; `None` below opset 7, whose broadcasting had another meaning.
+    /// Reads a node; `None` below opset 7, because broadcasting had another meaning there.
     #[must_use]
     pub fn of(graph: &Graph, id: NodeId, opset: i64) -> Option<Self> {
         let node = standard(graph, id, "Gemm").filter(|_| opset >= 7)?;
@@ -87,7 +87,7 @@ pub struct Transpose {
 }
 
 impl Transpose {
-    /// Reads a node; `rank` is that of X, needed only where `perm` is absent (reversal).
+    /// Reads a node; `rank` is the rank of X, needed only if `perm` is absent (reversal).
     #[must_use]
     pub fn of(graph: &Graph, id: NodeId, rank: Option<usize>) -> Option<Self> {
         let node = standard(graph, id, "Transpose")?;

@@ -1,7 +1,7 @@
-//! Typed views: known operators read with their defaults resolved for the opset.
+//! Typed views of known operators, with their defaults resolved for the opset.
 //!
-//! A view is `None` when anything about the node is unsure: another domain, a form the opset does
-//! not define, attributes taken from a function. Then the node passes through untouched.
+//! A view is `None` if anything about the node is uncertain: another domain, a form that the opset does
+//! not define, or attributes taken from a function. The node then passes through untouched.
 
 mod batch_norm;
 mod constant;
@@ -22,7 +22,7 @@ use crate::graph::Graph;
 use crate::id::{NodeId, ValueId};
 use crate::node::Node;
 
-/// The node if it is `op_type` of the default domain with plain attributes.
+/// The node, if it is `op_type` of the default domain with plain attributes.
 fn standard<'a>(graph: &'a Graph, id: NodeId, op_type: &str) -> Option<&'a Node> {
     let node = graph.get_node(id)?;
     (node.is(op_type) && !node.has_reference_attribute()).then_some(node)
@@ -33,7 +33,7 @@ fn required(graph: &Graph, id: NodeId, slot: usize) -> Option<ValueId> {
     graph.operand(id, slot)
 }
 
-/// A list attribute as sizes, or `default` when it is absent; `None` when an entry is negative.
+/// A list attribute as sizes, or `default` if it is absent; `None` if an entry is negative.
 fn sizes(node: &Node, name: &str, len: usize, default: usize) -> Option<Vec<usize>> {
     match node.ints(name) {
         None => Some(vec![default; len]),

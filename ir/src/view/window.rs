@@ -68,16 +68,16 @@ pub struct Pad {
     pub x: ValueId,
     /// Result.
     pub y: ValueId,
-    /// Before each axis; negative = crop.
+    /// Padding before each axis; negative = crop.
     pub begin: Vec<i64>,
-    /// After each axis; negative = crop.
+    /// Padding after each axis; negative = crop.
     pub end: Vec<i64>,
-    /// What is filled in.
+    /// The value that fills the padding.
     pub value: f64,
 }
 
 impl Pad {
-    /// Reads a node; `rank` is that of X, needed where `axes` names only some.
+    /// Reads a node; `rank` is the rank of X, needed if `axes` names only some axes.
     #[must_use]
     pub fn of(graph: &Graph, id: NodeId, opset: i64, rank: Option<usize>) -> Option<Self> {
         let node = standard(graph, id, "Pad")?;
@@ -118,7 +118,7 @@ impl Pad {
     }
 }
 
-/// Pads of the named axes laid out over all `rank` axes.
+/// Pads of the named axes, laid out over all `rank` axes.
 fn spread(pads: &[i64], axes: &[i64], rank: usize) -> Option<(Vec<i64>, Vec<i64>)> {
     if pads.len() != axes.len() * 2 {
         return None;
@@ -134,7 +134,7 @@ fn spread(pads: &[i64], axes: &[i64], rank: usize) -> Option<(Vec<i64>, Vec<i64>
     Some((begin, end))
 }
 
-/// `Slice` with constant bounds: along each axis every `step`-th element from `start` on.
+/// `Slice` with constant bounds: along each axis, every `step`-th element from `start` on.
 #[derive(Clone, Debug)]
 pub struct Slice {
     /// The node.
@@ -143,16 +143,16 @@ pub struct Slice {
     pub x: ValueId,
     /// Result.
     pub y: ValueId,
-    /// First index, one an axis of the input; negative counts from the end.
+    /// First index, one per axis of the input; negative counts from the end.
     pub start: Vec<i64>,
     /// Index to stop before, as ONNX clamps it; negative counts from the end.
     pub end: Vec<i64>,
-    /// Step, one an axis; 1 where the axis is not sliced.
+    /// Step, one per axis; 1 if the axis is not sliced.
     pub step: Vec<i64>,
 }
 
 impl Slice {
-    /// Reads a node; `rank` is that of X.
+    /// Reads a node; `rank` is the rank of X.
     #[must_use]
     pub fn of(graph: &Graph, id: NodeId, opset: i64, rank: Option<usize>) -> Option<Self> {
         let node = standard(graph, id, "Slice")?;

@@ -1,7 +1,7 @@
-//! Activations, whole (`Relu`, `Gelu`) and spelled out (`Div, Erf, Add, Mul, Mul`).
+//! Activations: whole (`Relu`, `Gelu`) and spelled out (`Div, Erf, Add, Mul, Mul`).
 //!
 //! A spelled-out activation is a group of elementwise operators with scalar constants between one value
-//! and one result. What it is, is found by evaluating it, so that no spelling has to be listed.
+//! and one result. The group is evaluated to find its function, so no list of spellings is needed.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use updp_ir::{NodeId, ValueId, view};
 use super::flow::Flow;
 use crate::rule::Context;
 
-/// Most nodes of one spelled-out activation.
+/// Largest number of nodes in one spelled-out activation.
 const MAX_NODES: usize = 12;
-/// Where a spelled-out activation is evaluated.
+/// The points at which a spelled-out activation is evaluated.
 const POINTS: [f64; 9] = [-5.0, -3.0, -1.5, -0.5, 0.0, 0.5, 1.5, 3.0, 7.0];
-/// How near an activation has to come to a known one: the tanh form of GELU differs by 5e-4.
+/// Largest distance to a known activation: the tanh form of GELU differs by 5e-4.
 const TOLERANCE: f64 = 2e-3;
 
-/// Which function, for people; every activation is treated alike.
+/// The name of the function, for people; every activation is treated alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActivationKind {
     /// `max(x, 0)`.
@@ -38,7 +38,7 @@ pub enum ActivationKind {
 }
 
 impl ActivationKind {
-    /// The name people know it by.
+    /// The common name of the function.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl ActivationKind {
 pub struct Activation {
     /// Which function.
     pub kind: ActivationKind,
-    /// What it is multiplied by: a GELU whose half went into the next weights is twice a GELU.
+    /// The factor of the function: a GELU whose half went into the next weights is twice a GELU.
     pub gain: f64,
     /// Operand.
     pub x: ValueId,
@@ -75,7 +75,7 @@ impl Activation {
         let mut frontier = vec![value];
         let mut nodes: Vec<NodeId> = Vec::new();
         while nodes.len() < MAX_NODES {
-            // The last of them in topological order; what comes before it may be what it depends on.
+            // Start from the last of them in topological order; it may depend on the earlier ones.
             let (at, node) = frontier
                 .iter()
                 .enumerate()
@@ -100,7 +100,7 @@ impl Activation {
         None
     }
 
-    /// The activation made of `nodes`, last first, unless they are affine, unknown, or read outside.
+    /// The activation made of `nodes`, last first, unless they are affine, unknown, or read from outside.
     fn of_nodes(cx: &Context<'_>, nodes: &[NodeId], x: ValueId, y: ValueId) -> Option<Self> {
         let nodes: Vec<NodeId> = nodes.iter().rev().copied().collect();
         let made = nodes.iter().filter_map(|node| cx.graph.sole_result(*node));
@@ -144,7 +144,7 @@ fn is_nonlinear(op_type: &str) -> bool {
     )
 }
 
-/// Whether a node computes each element from one element of its data operands and scalars.
+/// Whether a node computes each element from one element of its data operands and from scalars.
 fn is_elementwise(cx: &Context<'_>, flow: &Flow, node: NodeId) -> bool {
     let known = cx.graph.node(node);
     if !known.domain().is_empty() || known.has_reference_attribute() {
@@ -164,7 +164,7 @@ fn is_elementwise(cx: &Context<'_>, flow: &Flow, node: NodeId) -> bool {
         })
 }
 
-/// The value of the group at one point; `None` where an operator is not known here.
+/// The value of the group at one point; `None` if an operator is not known here.
 fn evaluate(cx: &Context<'_>, nodes: &[NodeId], x: ValueId, y: ValueId, point: f64) -> Option<f64> {
     let mut values: BTreeMap<ValueId, f64> = BTreeMap::from([(x, point)]);
     for node in nodes {
@@ -223,7 +223,7 @@ fn apply(cx: &Context<'_>, node: NodeId, read: &dyn Fn(usize) -> Option<f64>) ->
     })
 }
 
-/// The known function that gives these values at the points, and the factor it is multiplied by.
+/// The known function with these values at the points, and its factor.
 fn recognize(values: &[f64]) -> (ActivationKind, f64) {
     type Known = (ActivationKind, fn(f64) -> f64);
     let known: [Known; 6] = [
@@ -240,7 +240,7 @@ fn recognize(values: &[f64]) -> (ActivationKind, f64) {
         let is_same =
             |(x, value): (&f64, &f64)| (gain * f(*x) - value).abs() <= TOLERANCE * gain.abs();
         if gain.is_finite() && gain != 0.0 && POINTS.iter().zip(values).all(is_same) {
-            // A factor of 1 up to the rounding of its constants is none.
+            // A factor that is 1 up to the rounding of its constants counts as no factor.
             return (kind, if (gain - 1.0).abs() < 1e-3 { 1.0 } else { gain });
         }
     }
@@ -251,7 +251,7 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// erf by its Taylor series near 0 and its continued limit outside; 1e-10 is more than enough here.
+/// erf by its Taylor series near 0 and its continued limit outside; 1e-10 is accurate enough here.
 fn erf(x: f64) -> f64 {
     if x.abs() > 4.0 {
         return x.signum();

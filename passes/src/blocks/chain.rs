@@ -1,5 +1,5 @@
-//! Blocks without a shortcut: convolutions in a row, and inverted residuals whose stride or channels
-//! change.
+//! Blocks without a shortcut: convolutions in a row, and inverted residuals that change the stride or the
+//! channels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,18 +11,18 @@ use super::{Block, BlockKind, Element};
 use crate::lift::Linear;
 use crate::rule::Context;
 
-/// Convolutions one chain block holds at most; longer runs are cut into pairs.
+/// Largest number of convolutions in one chain block; longer runs are cut into pairs.
 const LONGEST_CHAIN: usize = 3;
 
-/// A convolution with what stands between it and the one before it.
+/// A convolution with the elements between it and the previous convolution.
 #[derive(Clone)]
 struct Link {
-    /// What the convolution's operand went through since the last one.
+    /// The elements between the previous convolution and this one's operand.
     before: Vec<Element>,
     unit: Linear,
 }
 
-/// Chains and inverted residuals made of nodes that no block with a shortcut claims.
+/// Chains and inverted residuals from nodes that no block with a shortcut claims.
 pub(super) fn find(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) -> Vec<Block> {
     let mut blocks = Vec::new();
     for run in runs(cx, flow, claimed) {
@@ -30,7 +30,7 @@ pub(super) fn find(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) ->
             blocks.push(block(cx, flow, kind, &links));
         }
     }
-    // The convolutions of a gate make a run of their own, inside the block that holds the gate.
+    // The convolutions of a gate form a run of their own, inside the block that holds the gate.
     let gates: BTreeSet<NodeId> = blocks
         .iter()
         .flat_map(|block| &block.branch)
@@ -41,7 +41,7 @@ pub(super) fn find(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) ->
     blocks
 }
 
-/// Maximal runs of unclaimed convolutions with nothing but elements of one reader between them.
+/// Maximal runs of unclaimed convolutions, with only elements of one reader between them.
 fn runs(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) -> Vec<Vec<Link>> {
     let mut runs: Vec<Vec<Link>> = Vec::new();
     let mut ends: BTreeMap<ValueId, usize> = BTreeMap::new();
@@ -62,7 +62,7 @@ fn runs(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) -> Vec<Vec<Li
     runs
 }
 
-/// The elements before a convolution back to the result of the one before it, and that result.
+/// The elements between a convolution and the result of the previous one, and that result.
 fn way_to_last(
     cx: &Context<'_>,
     flow: &Flow,
@@ -85,7 +85,7 @@ fn way_to_last(
                 before.reverse();
                 return (Some(at), before);
             }
-            // A gate keeps the run together, so that the block is found and refused by name.
+            // A gate keeps the run together, so that the block is found and then refused by name.
             Element::Closed(closed) if !closed.is_gate => {
                 return (None, Vec::new());
             }
@@ -111,8 +111,8 @@ fn cut(run: Vec<Link>) -> Vec<(BlockKind, Vec<Link>)> {
     let mut links = run.into_iter().peekable();
     while let Some(link) = links.next() {
         open.push(link);
-        // The end is linear when nothing nonlinear follows before the next convolution; the last
-        // link's end is looked at in the graph.
+        // The end is linear if nothing nonlinear follows before the next convolution. For the last link,
+        // the graph decides.
         let is_linear_end = links.peek().is_none_or(|next| !is_activated(next));
         if is_linear_end && let Some(length) = inverted_length(&open) {
             let tail = open.split_off(open.len() - length);
@@ -124,8 +124,8 @@ fn cut(run: Vec<Link>) -> Vec<(BlockKind, Vec<Link>)> {
     blocks
 }
 
-/// How many links at the end make an inverted residual: pointwise, depthwise, pointwise, or the last
-/// two of them.
+/// The number of links at the end that make an inverted residual: pointwise, depthwise, pointwise, or only the
+/// last two of them.
 fn inverted_length(open: &[Link]) -> Option<usize> {
     let [.., dw, last] = open else { return None };
     if !last.unit.is_pointwise() || !dw.unit.is_depthwise() || !is_activated(last) {
@@ -138,8 +138,8 @@ fn inverted_length(open: &[Link]) -> Option<usize> {
     Some(if has_expansion { 3 } else { 2 })
 }
 
-/// Chain blocks of two or three convolutions; a single one is no block. A convolution with a stride
-/// opens a block, unless that leaves every one of them alone.
+/// Chain blocks of two or three convolutions; a single convolution is no block. A convolution with a stride
+/// starts a block, unless that would leave every convolution alone.
 fn chains(links: Vec<Link>) -> Vec<(BlockKind, Vec<Link>)> {
     let mut stages: Vec<Vec<Link>> = Vec::new();
     for link in &links {
@@ -155,7 +155,7 @@ fn chains(links: Vec<Link>) -> Vec<(BlockKind, Vec<Link>)> {
     stages.into_iter().flat_map(pieces).collect()
 }
 
-/// A stage in pieces of two or three.
+/// Cuts a stage into pieces of two or three.
 fn pieces(mut rest: Vec<Link>) -> Vec<(BlockKind, Vec<Link>)> {
     let mut blocks = Vec::new();
     while rest.len() > 1 {
@@ -200,7 +200,7 @@ fn block(cx: &Context<'_>, flow: &Flow, kind: BlockKind, links: &[Link]) -> Bloc
     }
 }
 
-/// Takes affines behind the last convolution into the branch; its end and the activation there.
+/// Adds the affines behind the last convolution to the branch; returns its end and the activation there.
 fn ending(
     cx: &Context<'_>,
     flow: &Flow,

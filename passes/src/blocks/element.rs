@@ -1,4 +1,4 @@
-//! What a branch is made of: one operator, or one group of operators that means one thing.
+//! The elements of a branch: one operator, or one group of operators with one meaning.
 
 use updp_ir::view::{AveragePool, Pad, Slice, Transpose};
 use updp_ir::{NodeId, ValueId};
@@ -9,15 +9,15 @@ use super::norm::Norm;
 use crate::lift::{ChannelAffine, Form, Linear};
 use crate::rule::Context;
 
-/// Longest branch looked at.
+/// Longest branch that is searched.
 const MAX_ELEMENTS: usize = 64;
 
-/// One thing between two values of a branch.
+/// One element between two values of a branch.
 #[derive(Clone, Debug)]
 pub enum Element {
     /// Conv, Gemm or MatMul with constant weights.
     Linear(Linear),
-    /// A scale and shift a channel, a BatchNormalization among them.
+    /// A scale and shift per channel, including a BatchNormalization.
     Affine(ChannelAffine),
     /// An elementwise nonlinear function.
     Activation(Activation),
@@ -31,27 +31,27 @@ pub enum Element {
     Slice(Slice),
     /// Constants around the data.
     Pad(Pad),
-    /// Anything else between a value and the one that it alone depends on.
+    /// Any other nodes between a value and the only value it depends on.
     Closed(Closed),
 }
 
 /// Nodes that no other kind of element describes.
 #[derive(Clone, Debug)]
 pub struct Closed {
-    /// The only data it depends on.
+    /// The only data that it depends on.
     pub x: ValueId,
     /// Its result.
     pub y: ValueId,
     /// The nodes in topological order.
     pub nodes: Vec<NodeId>,
-    /// What it is, in a few words.
+    /// A description in a few words.
     pub what: String,
-    /// Whether it is a gate or a response normalization, which stand inside blocks of known families.
+    /// Whether it is a gate or a response normalization; both occur inside blocks of known families.
     pub is_gate: bool,
 }
 
 impl Element {
-    /// The element whose result is `value`; `None` when `value` is where the data enter the graph.
+    /// The element with the result `value`; `None` if `value` is where the data enter the graph.
     #[must_use]
     pub fn ending_in(cx: &Context<'_>, flow: &Flow, value: ValueId) -> Option<Self> {
         if let Some(activation) = Activation::ending_in(cx, flow, value) {
@@ -89,7 +89,7 @@ impl Element {
         Some(Self::Closed(Closed { x, y: value, nodes, what, is_gate }))
     }
 
-    /// What it reads.
+    /// The value that it reads.
     #[must_use]
     pub fn x(&self) -> ValueId {
         match self {
@@ -105,7 +105,7 @@ impl Element {
         }
     }
 
-    /// What it makes.
+    /// The value that it makes.
     #[must_use]
     pub fn y(&self) -> ValueId {
         match self {
@@ -137,27 +137,27 @@ impl Element {
         }
     }
 
-    /// The weighted operator, if it is one.
+    /// The weighted operator, if the element is one.
     #[must_use]
     pub fn linear(&self) -> Option<&Linear> {
         if let Self::Linear(unit) = self { Some(unit) } else { None }
     }
 
-    /// The activation, if it is one.
+    /// The activation, if the element is one.
     #[must_use]
     pub fn activation(&self) -> Option<&Activation> {
         if let Self::Activation(activation) = self { Some(activation) } else { None }
     }
 
-    /// Whether the element is linear: a shortcut may consist of such elements only.
+    /// Whether the element is linear. A shortcut may consist of linear elements only.
     #[must_use]
     pub fn is_affine(&self) -> bool {
         !matches!(self, Self::Activation(_) | Self::Norm(_) | Self::Closed(_))
     }
 }
 
-/// The elements from `source` to `value` in the direction of data flow; `None` when the walk does not
-/// come to `source`.
+/// The elements from `source` to `value` in the direction of data flow; `None` if the walk does not
+/// reach `source`.
 #[must_use]
 pub fn walk(
     cx: &Context<'_>,
@@ -179,7 +179,7 @@ pub fn walk(
     Some(elements)
 }
 
-/// The activation that alone reads `value`.
+/// The activation that is the only reader of `value`.
 #[must_use]
 pub fn activation_after(cx: &Context<'_>, flow: &Flow, value: ValueId) -> Option<Activation> {
     let mut pending: Vec<(ValueId, usize)> = vec![(value, 0)];
@@ -200,7 +200,7 @@ pub fn activation_after(cx: &Context<'_>, flow: &Flow, value: ValueId) -> Option
     None
 }
 
-/// What a group of nodes is, in a few words, and whether it is a gate or a response normalization.
+/// Describes a group of nodes in a few words, and says whether it is a gate or a response normalization.
 fn describe(cx: &Context<'_>, nodes: &[NodeId]) -> (String, bool) {
     let has = |op: &str| nodes.iter().any(|node| cx.graph.node(*node).is(op));
     let pools = has("GlobalAveragePool") || has("ReduceMean");

@@ -1,7 +1,7 @@
-//! The flow of data through a graph: which values carry it, and what dominates what.
+//! The flow of data through a graph: which values carry data, and which values dominate others.
 //!
-//! A value carries data when it depends on a graph input through floating-point values; what is only
-//! computed from shapes does not, so that an exporter's shape arithmetic joins no two places of a network.
+//! A value carries data when it depends on a graph input through floating-point values. A value computed
+//! from shapes alone carries none, so an exporter's shape arithmetic joins no two places of a network.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,7 +74,7 @@ impl Flow {
         self.place.get(&node).copied().unwrap_or(usize::MAX)
     }
 
-    /// Data operands of a node, each once, in order of slots.
+    /// Data operands of a node, each once, in slot order.
     #[must_use]
     pub fn data_operands(&self, cx: &Context<'_>, node: NodeId) -> Vec<ValueId> {
         let mut operands = Vec::new();
@@ -87,14 +87,14 @@ impl Flow {
         operands
     }
 
-    /// The last value that everything on the way to `value` passes; `None` at the graph's entry.
+    /// The last value that every path to `value` passes; `None` at the graph's entry.
     #[must_use]
     pub fn dominator(&self, value: ValueId) -> Option<ValueId> {
         self.dominators.get(&value)?.0
     }
 
-    /// The last value that everything on the way to `a` and to `b` passes (one of them, where it
-    /// dominates the other).
+    /// The last value that every path to `a` and to `b` passes (one of the two, if it dominates the
+    /// other).
     #[must_use]
     pub fn common(&self, a: ValueId, b: ValueId) -> Option<ValueId> {
         let (mut a, mut b) = (a, b);
@@ -105,7 +105,7 @@ impl Flow {
         Some(a)
     }
 
-    /// The nodes on the way from `source` to `result`, in topological order; empty when `source` does
+    /// The nodes on the paths from `source` to `result`, in topological order; empty if `source` does
     /// not dominate `result`.
     #[must_use]
     pub fn between(&self, cx: &Context<'_>, source: ValueId, result: ValueId) -> Vec<NodeId> {
@@ -123,7 +123,7 @@ impl Flow {
         nodes.into_iter().map(|(_, node)| node).collect()
     }
 
-    /// The first value made by `nodes`, `result` aside, that something outside them reads.
+    /// The first value made by `nodes`, except `result`, that a node outside them reads.
     #[must_use]
     pub fn leak(&self, cx: &Context<'_>, nodes: &[NodeId], result: ValueId) -> Option<ValueId> {
         let inside: BTreeSet<NodeId> = nodes.iter().copied().collect();
@@ -133,7 +133,7 @@ impl Flow {
     }
 }
 
-/// Whether every reading of a value is by a node that `is_inside`. Its shape may be read anywhere.
+/// Whether every node that reads a value `is_inside`. Any node may read its shape.
 #[must_use]
 pub fn is_read_only_by(
     cx: &Context<'_>,

@@ -1,9 +1,9 @@
-//! Finding the blocks of a network: the single-entry single-exit regions the pruner decides on.
+//! Finds the blocks of a network: the single-entry single-exit regions that the pruner decides on.
 //!
-//! Structure only, never names: every sum of two data values closes a region that opens at the value
-//! dominating both (`residual.rs`); convolutions between such regions form chains and blocks without
-//! a shortcut (`chain.rs`). The graph must be prepared by `pipeline::prepare`, so that constants
-//! are constants and every dialect of a network looks alike.
+//! The search uses structure only, never names. Every sum of two data values closes a region that opens at
+//! the value dominating both (`residual.rs`). Convolutions between these regions form chains and blocks without
+//! a shortcut (`chain.rs`). `pipeline::prepare` must prepare the graph first, so that constants are constants
+//! and every dialect of a network looks alike.
 
 mod activation;
 mod chain;
@@ -47,7 +47,7 @@ pub enum BlockKind {
     Residual,
     /// Convolutions in a row (VGG).
     Chain,
-    /// A region of another make; left alone.
+    /// A region of another structure; it stays as it is.
     Other,
 }
 
@@ -83,34 +83,34 @@ pub struct AttentionHalf {
 /// A block: `result = end(branch(source) + shortcut(source))`.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// Place among the blocks, from 0; what `--blocks` counts.
+    /// Place among the blocks, from 0; the number that `--blocks` takes.
     pub index: usize,
     /// The family.
     pub kind: BlockKind,
-    /// What people find it by: the common path of its parameters, or of its nodes.
+    /// The name for people: the common path of its parameters, or of its nodes.
     pub name: String,
-    /// The value it reads.
+    /// The value that it reads.
     pub source: ValueId,
-    /// The value it makes, an activation at its end included.
+    /// The value that it makes, including an activation at its end.
     pub result: ValueId,
-    /// The way that is pruned, in the direction of data flow; of a transformer layer the MLP's.
+    /// The path that is pruned, in the direction of data flow; in a transformer layer, the path of the MLP.
     pub branch: Vec<Element>,
-    /// What the branch reads: `source`, or the sum of the attention half.
+    /// The value that the branch reads: `source`, or the sum of the attention half.
     pub branch_source: ValueId,
-    /// The way around the branch; empty = the identity, `None` = there is none.
+    /// The path around the branch; empty = the identity, `None` = there is none.
     pub shortcut: Option<Vec<Element>>,
     /// The activation at the end.
     pub end: Option<Activation>,
     /// The attention half of a transformer layer.
     pub attention: Option<AttentionHalf>,
-    /// Every node on the way from source to result.
+    /// Every node between source and result.
     pub nodes: Vec<NodeId>,
-    /// Why it cannot be pruned; `None` when it can.
+    /// The reason why it cannot be pruned; `None` if it can.
     pub refusal: Option<Declined>,
 }
 
 impl Block {
-    /// The error for a block that cannot take the form the caller asked for.
+    /// The error for a block that cannot take the requested form.
     #[must_use]
     pub fn refused(&self, declined: Declined) -> PassError {
         let Declined { reason, detail } = declined;
@@ -128,7 +128,7 @@ impl Block {
         self.end.as_ref().map_or(self.result, |end| end.x)
     }
 
-    /// What is added to the branch: the end of the shortcut; `None` when there is none.
+    /// The value that is added to the branch: the end of the shortcut; `None` if there is none.
     #[must_use]
     pub fn shortcut_end(&self) -> Option<ValueId> {
         let elements = self.shortcut.as_ref()?;
@@ -141,7 +141,7 @@ impl Block {
         self.shortcut.as_ref().is_some_and(Vec::is_empty)
     }
 
-    /// Number of weighted operators, those of shortcut and attention half included.
+    /// Number of weighted operators, including those of the shortcut and the attention half.
     #[must_use]
     pub fn layers(&self, cx: &Context<'_>) -> usize {
         let is_layer = |node: &&NodeId| {
@@ -151,7 +151,7 @@ impl Block {
     }
 }
 
-/// Finds every block of the graph, in the order the data pass them.
+/// Finds every block of the graph, in the order of the data flow.
 ///
 /// # Errors
 /// I0105 when the graph has a cycle.
@@ -172,7 +172,7 @@ pub fn find(cx: &Context<'_>) -> Result<Vec<Block>, IrError> {
     Ok(blocks)
 }
 
-/// What stands in the way of pruning a block of a known family.
+/// The reason why a block of a known family cannot be pruned.
 fn refusal(cx: &Context<'_>, flow: &Flow, block: &Block) -> Option<Declined> {
     let closed = block.branch.iter().find_map(|element| match element {
         Element::Closed(closed) => Some(closed),

@@ -1,10 +1,10 @@
-//! Names of blocks for people: the module they come from, as far as the file tells.
+//! Names of blocks for people: the module that a block comes from, as far as the file shows it.
 
 use super::{Block, Element};
 use crate::lift::Linear;
 use crate::rule::{Context, describe};
 
-/// The common path of the block's nodes where they are named by modules, else of its parameters, else the
+/// The common path of the block's nodes if modules name them, otherwise of its parameters, otherwise the
 /// name of its first weighted operator.
 pub(super) fn of(cx: &Context<'_>, block: &Block) -> String {
     let graph = cx.graph;
@@ -14,14 +14,14 @@ pub(super) fn of(cx: &Context<'_>, block: &Block) -> String {
         let known = graph.node(*node);
         let values = graph.operands(*node).into_iter().flatten();
         let own = values.filter(|value| graph.constant_initializer(*value).is_some());
-        // Exporters name what they computed themselves `onnx::Conv_180`, `val_12` or by a node.
+        // Exporters name values that they computed themselves `onnx::Conv_180`, `val_12` or after a node.
         let is_path = |name: &&str| name.contains('.') && !name.contains(['/', ':']);
         parameters.extend(own.map(|v| graph.value(v).name()).filter(is_path));
         if matches!(known.op_type(), "Conv" | "MatMul" | "Gemm") {
             nodes.push(known.name());
         }
     }
-    // A bias that a fold made bears the name of a node; the weights keep theirs.
+    // A bias made by a fold has the name of a node; the weights keep their names.
     let weights: Vec<&str> =
         parameters.iter().copied().filter(|name| name.ends_with(".weight")).collect();
     let modules = common(&nodes, '/').map(|path| modules(&path));
@@ -34,7 +34,7 @@ pub(super) fn of(cx: &Context<'_>, block: &Block) -> String {
     paths.into_iter().flatten().next().unwrap_or_else(fallback)
 }
 
-/// The module path in a node name of torch's older exporter: `layer1/layer1.0` is `layer1.0`.
+/// The module path in a node name from torch's older exporter: `layer1/layer1.0` is `layer1.0`.
 fn modules(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {

@@ -6,7 +6,7 @@ use updp_ir::{NodeId, ValueId};
 use super::flow::{Flow, is_read_only_by};
 use crate::rule::Context;
 
-/// Over what a normalization takes its statistics.
+/// The elements over which a normalization takes its statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
     /// Over the channels of each position.
@@ -18,7 +18,7 @@ pub enum NormKind {
 }
 
 impl NormKind {
-    /// The name people know it by.
+    /// The common name of the normalization.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -29,10 +29,10 @@ impl NormKind {
     }
 }
 
-/// `y = γ·(x − mean)/√(var + ε) + β` with statistics of x itself.
+/// `y = γ·(x − mean)/√(var + ε) + β` with the statistics of x itself.
 #[derive(Clone, Debug)]
 pub struct Norm {
-    /// Which statistics.
+    /// The kind of statistics.
     pub kind: NormKind,
     /// Operand.
     pub x: ValueId,
@@ -42,9 +42,9 @@ pub struct Norm {
     pub axis: usize,
     /// Channels.
     pub channels: usize,
-    /// γ `[C]`; ones where the operator has none.
+    /// γ `[C]`; ones if the operator has none.
     pub scale: Vec<f64>,
-    /// β `[C]`; zeros where the operator has none.
+    /// β `[C]`; zeros if the operator has none.
     pub shift: Vec<f64>,
     /// ε.
     pub epsilon: f64,
@@ -55,7 +55,7 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// The normalization whose result is `value`.
+    /// The normalization with the result `value`.
     #[must_use]
     pub fn ending_in(cx: &Context<'_>, flow: &Flow, value: ValueId) -> Option<Self> {
         let (node, slot) = cx.graph.producer(value)?;
@@ -115,7 +115,7 @@ impl Norm {
         let x = cx.graph.operand(node, 0)?;
         let channels = Self::channels(cx, x, 1)?;
         let groups = usize::try_from(known.int("num_groups")?).ok().filter(|g| *g > 0)?;
-        // Below opset 21 γ and β hold one number a group.
+        // Below opset 21, γ and β hold one number per group.
         let spread = |value: ValueId| {
             if cx.opset >= 21 {
                 return Self::vector(cx, value, channels);
@@ -261,7 +261,7 @@ impl Norm {
     }
 }
 
-/// The one axis a mean is taken over, kept as a dim of 1.
+/// The one axis of a mean, which stays as a dim of 1.
 fn reduced_axis(cx: &Context<'_>, node: NodeId, rank: usize) -> Option<usize> {
     let known = cx.graph.node(node);
     let axes = match cx.graph.operand(node, 1) {

@@ -1,4 +1,4 @@
-//! Blocks with a shortcut: regions that a sum of two data values closes.
+//! Blocks with a shortcut: regions closed by a sum of two data values.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::error::Declined;
 use crate::lift::Linear;
 use crate::rule::Context;
 
-/// A sum with the two ways that lead to it.
+/// A sum with the two paths that lead to it.
 struct Sum {
     source: ValueId,
     result: ValueId,
@@ -21,14 +21,14 @@ struct Sum {
     nodes: Vec<NodeId>,
 }
 
-/// What a region turned out to be.
+/// The kind of a region.
 enum Region {
     Block(Block),
     Attention(AttentionHalf, Block),
     Other(Block),
 }
 
-/// Blocks with a shortcut, and regions with one that no family describes.
+/// Blocks with a shortcut, and regions with a shortcut that no family describes.
 pub(super) fn find(cx: &Context<'_>, flow: &Flow) -> Vec<Block> {
     let mut regions: Vec<Region> = flow
         .order()
@@ -46,7 +46,7 @@ pub(super) fn find(cx: &Context<'_>, flow: &Flow) -> Vec<Block> {
     without_nested(cx, blocks)
 }
 
-/// The sum at a node, when two data values meet there.
+/// The sum at a node, if two data values meet there.
 fn sum(cx: &Context<'_>, flow: &Flow, node: NodeId) -> Option<Sum> {
     let binary = Binary::of(cx.graph, node, cx.opset).filter(|b| b.op == BinaryOp::Add);
     let [a, b] = match binary {
@@ -82,7 +82,7 @@ fn classify(cx: &Context<'_>, flow: &Flow, sum: Sum) -> Region {
     let kind = kind(&sum, end.is_some());
     let attention = attention(cx, &sum);
     let mut nodes = sum.nodes.clone();
-    // The end of a transformer's sum is the next block's business.
+    // The activation behind a transformer's sum belongs to the next block.
     let end = end.filter(|_| kind != BlockKind::Mlp && attention.is_none());
     let result = end.as_ref().map_or(sum.result, |end| end.y);
     nodes.extend(end.iter().flat_map(|end| end.nodes.iter().copied()));
@@ -116,11 +116,11 @@ fn classify(cx: &Context<'_>, flow: &Flow, sum: Sum) -> Region {
     }
 }
 
-/// The family of a sum; `Other` when its branch is none of them.
+/// The family of a sum; `Other` if its branch fits no family.
 fn kind(sum: &Sum, has_end: bool) -> BlockKind {
     let units: Vec<&Linear> = sum.branch.iter().filter_map(Element::linear).collect();
     let has_activation = sum.branch.iter().any(|e| e.activation().is_some());
-    // With a gate or a response normalization inside, a block keeps its kind and is refused by that name.
+    // A block with a gate or a response normalization inside keeps its family and is refused by that name.
     if sum.branch.iter().any(|e| matches!(e, Element::Closed(closed) if !closed.is_gate)) {
         return BlockKind::Other;
     }
@@ -144,7 +144,7 @@ fn kind(sum: &Sum, has_end: bool) -> BlockKind {
     }
 }
 
-/// The attention half, if the sum is one: a normalization read by projections, and a softmax behind.
+/// The attention half, if the sum closes one: projections read a normalization, and a softmax follows.
 fn attention(cx: &Context<'_>, sum: &Sum) -> Option<AttentionHalf> {
     if !sum.shortcut.is_empty() {
         return None;
@@ -166,8 +166,8 @@ fn attention(cx: &Context<'_>, sum: &Sum) -> Option<AttentionHalf> {
     })
 }
 
-/// Whether everything that reads a normalization is a projection of the channels, looking through
-/// affines and transposes: a window attention cuts the image up before it projects.
+/// Whether every reader of a normalization is a projection of the channels. Affines and transposes are
+/// skipped, because a window attention cuts up the image before it projects.
 fn feeds_projections(cx: &Context<'_>, norm: &Norm) -> bool {
     let mut pending = vec![norm.y];
     let mut count = 0;
@@ -213,16 +213,16 @@ fn pair_transformer_halves(regions: &mut Vec<Region>) {
     }
 }
 
-/// Of regions inside each other keeps the outer one if a family describes it, else the inner ones;
-/// regions of no family stay only where nothing else is known of their nodes, around a linear shortcut,
-/// and when they hold weighted operators.
+/// For nested regions, keeps the outer region if a family describes it, otherwise the inner ones.
+/// A region of no family stays only if nothing else is known of its nodes, if its shortcut is linear, and if
+/// it holds weighted operators.
 fn without_nested(cx: &Context<'_>, blocks: Vec<(bool, Block)>) -> Vec<Block> {
     let mut kept: Vec<Block> = Vec::new();
     let mut claimed: BTreeSet<NodeId> = BTreeSet::new();
     let (known, other): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(is_known, _)| *is_known);
     let mut known: Vec<Block> = known.into_iter().map(|(_, block)| block).collect();
     let mut other: Vec<Block> = other.into_iter().map(|(_, block)| block).collect();
-    // Larger regions first; a region inside one that is kept goes, as does one that holds a kept one.
+    // Larger regions first. A region inside a kept region is dropped, and so is a region that holds a kept one.
     known.sort_by_key(|block| std::cmp::Reverse(block.nodes.len()));
     other.sort_by_key(|block| block.nodes.len());
     for block in known.into_iter().chain(other) {

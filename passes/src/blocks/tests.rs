@@ -1,4 +1,4 @@
-//! Which regions of a graph are blocks.
+//! Tests of which regions of a graph are blocks.
 
 use updp_ir::infer::Shapes;
 use updp_ir::{Model, Node, ValueId};
@@ -192,7 +192,7 @@ fn activations_are_known_by_what_they_compute() {
         Val { name: m.node(Node::new("Mul"), &[&x.name, &gate]), ..x.clone() }
     });
     assert_eq!(quick, Some(ActivationKind::QuickGelu));
-    // Affine, or not of one value: no activation.
+    // Affine, or a function of more than one value: no activation.
     assert_eq!(activation(|m, x| m.add(x, x)), None);
     assert_eq!(
         activation(|m, x| {

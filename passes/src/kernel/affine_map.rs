@@ -1,4 +1,4 @@
-//! The one value every linear translation-invariant op lifts to.
+//! The one value that every linear translation-invariant op lifts to.
 
 use ndarray::{Array2, ArrayD, IxDyn};
 use updp_ir::{ConvAxis, ConvGeometry};
@@ -9,27 +9,27 @@ use super::obstacle::Obstacle;
 /// Largest element count of a kernel or border map built here (2 GiB in f64).
 const MAX_ELEMENTS: usize = 1 << 28;
 
-/// Largest kernel size, stride, dilation or padding; products of three stay below the word size.
+/// Largest kernel size, stride, dilation or padding; products of three of them stay below the word size.
 const MAX_STEP: usize = 1 << 20;
 
-/// An affine map `[I, in…] -> [O, out…]`: a convolution with optional position-dependent constant.
+/// An affine map `[I, in…] -> [O, out…]`: a convolution with an optional position-dependent constant.
 ///
-/// `y[o,p] = b[o] + B[o,p] + Σ_{c,u} W[o,c,u] · x~[c, s·p + d·u − P]`, where `x~` is `x`, zero
-/// outside, and `c` runs over the inputs of the group of `o`. Without spatial axes it is a fully
-/// connected map. The fields are as [`Self::new`] checks them.
+/// `y[o,p] = b[o] + B[o,p] + Σ_{c,u} W[o,c,u] · x~[c, s·p + d·u − P]`. Here `x~` is `x`, and zero
+/// outside of it; `c` runs over the inputs in the group of `o`. A map without spatial axes is fully
+/// connected. [`Self::new`] checks the fields.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AffineMap {
     /// Kernel `W [O, I/g, k…]`.
     pub weight: ArrayD<f64>,
     /// Bias `b [O]`; all zero when `border` is present.
     pub bias: Vec<f64>,
-    /// Step `s` between outputs, one a spatial axis.
+    /// Step `s` between outputs, one per spatial axis.
     pub stride: Vec<usize>,
-    /// Step `d` between taps, one a spatial axis.
+    /// Step `d` between taps, one per spatial axis.
     pub dilation: Vec<usize>,
-    /// Zeros `P` before the input, one a spatial axis.
+    /// Zeros `P` before the input, one number per spatial axis.
     pub pad_begin: Vec<usize>,
-    /// Zeros after the input, one a spatial axis.
+    /// Zeros after the input, one number per spatial axis.
     pub pad_end: Vec<usize>,
     /// Group count `g`.
     pub groups: usize,
@@ -81,7 +81,7 @@ impl AffineMap {
     /// Makes a convolution of this geometry from `weight [O, I/g, k…]` and `bias [O]`.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// See [`Self::new`].
     pub fn with_geometry(
         weight: ArrayD<f64>,
         bias: Vec<f64>,
@@ -150,8 +150,8 @@ impl AffineMap {
         Self::average_pool(channels, &vec![1; begin.len()], &vec![1; begin.len()], begin, end)
     }
 
-    /// Makes the map that drops positions at the beginning and end of the spatial axes, an unpadded
-    /// depthwise kernel of one tap 1 and zeros (L12); a strided slice is this map, then a strided
+    /// Makes the map that drops positions at the beginning and end of the spatial axes: an unpadded
+    /// depthwise kernel with one tap 1 and zeros (L12). A strided slice is this map, then a strided
     /// [`Self::selection`].
     ///
     /// # Errors
@@ -179,8 +179,8 @@ impl AffineMap {
         )
     }
 
-    /// Makes the map that takes output channel `o` from input channel `sources[o]` (zero where
-    /// `None`) at every `stride`-th position: slices, permutations, concatenations and zero pads of
+    /// Makes the map that takes output channel `o` from input channel `sources[o]` (zero for `None`) at
+    /// every `stride`-th position. It covers slices, permutations, concatenations and zero pads of
     /// channels (L11b).
     ///
     /// # Errors
@@ -247,13 +247,13 @@ impl AffineMap {
         self.weight.shape()[0]
     }
 
-    /// Returns `k`, one a spatial axis.
+    /// Returns `k`, one number per spatial axis.
     #[must_use]
     pub fn kernel_size(&self) -> &[usize] {
         &self.weight.shape()[2..]
     }
 
-    /// Returns the output size for an input size, `None` where ranks differ or the kernel exceeds
+    /// Returns the output size for an input size; `None` if the ranks differ or the kernel exceeds
     /// the padded input.
     #[must_use]
     pub fn output_size(&self, input: &[usize]) -> Option<Vec<usize>> {
@@ -275,8 +275,8 @@ impl AffineMap {
         self.weight.shape()[1] == 1
     }
 
-    /// Returns the factor of each channel, `[C]`, where the map has one 1×1 kernel a channel,
-    /// `None` elsewhere.
+    /// Returns the factor of each channel, `[C]`, if the map has one 1×1 kernel per channel; otherwise
+    /// `None`.
     pub(super) fn diagonal_scale(&self) -> Option<Vec<f64>> {
         let is_diagonal =
             self.is_pointwise() && self.is_depthwise() && self.groups == self.out_channels();
@@ -289,7 +289,7 @@ impl AffineMap {
         self.pad_begin.iter().chain(&self.pad_end).all(|&pad| pad == 0)
     }
 
-    /// Returns the multiplications an output position takes: `O · I/g · Πk`.
+    /// Returns the number of multiplications per output position: `O · I/g · Πk`.
     #[must_use]
     pub fn macs_per_output(&self) -> u64 {
         self.weight.shape().iter().map(|&dim| dim as u64).product()
@@ -329,7 +329,7 @@ impl AffineMap {
         }
     }
 
-    /// Returns the output size, with the failing axis as the error.
+    /// Returns the output size; the error names the failing axis.
     pub(super) fn expect_output_size(&self, input: &[usize]) -> Result<Vec<usize>, Obstacle> {
         check_rank(self.spatial_rank(), input.len())?;
         let size = |axis: usize| {
@@ -350,7 +350,7 @@ impl AffineMap {
         }
     }
 
-    /// Puts a constant part in place of bias and border.
+    /// Replaces bias and border with a constant part.
     pub(super) fn with_constant(mut self, constant: Constant) -> Self {
         (self.bias, self.border) = constant.into_parts();
         self
@@ -365,7 +365,7 @@ pub(super) fn check_rank(expected: usize, found: usize) -> Result<(), Obstacle> 
     if expected == found { Ok(()) } else { Err(Obstacle::SpatialRankMismatch { expected, found }) }
 }
 
-/// Returns the product of the dims, refusing sizes no useful kernel or map has.
+/// Returns the product of the dims; refuses sizes that no useful kernel or map has.
 pub(super) fn checked_elements(dims: &[usize]) -> Result<usize, Obstacle> {
     let product = dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
     match product {
@@ -374,7 +374,7 @@ pub(super) fn checked_elements(dims: &[usize]) -> Result<usize, Obstacle> {
     }
 }
 
-/// Makes an array whose data has exactly the elements of its dims.
+/// Makes an array whose data has exactly as many elements as its dims require.
 pub(super) fn array(dims: &[usize], data: Vec<f64>) -> ArrayD<f64> {
     let mut data = data.into_iter();
     ArrayD::from_shape_simple_fn(IxDyn(dims), || data.next().unwrap_or(0.0))

@@ -12,7 +12,7 @@ pub struct BatchNormAffine {
     pub shift: Vec<f64>,
 }
 
-/// Computes the affine numbers of a batch normalization from its five parameters, each `[C]` but
+/// Computes the affine numbers of a batch normalization from its five parameters, each `[C]` except
 /// `epsilon`.
 ///
 /// `a = gamma / sqrt(var + eps)`, `c = beta − a·mean`.

@@ -1,4 +1,4 @@
-//! Constants that vary with the output position: what a bias becomes behind a zero-padded map (L4c,
+//! Constants that vary with the output position: the form of a bias behind a zero-padded map (L4c,
 //! L7, L9).
 
 use std::ops::Range;
@@ -8,7 +8,7 @@ use ndarray::{Array2, Array3, ArrayD, Axis, IxDyn, Slice, s};
 use super::affine_map::{AffineMap, array, check_channels, checked_elements};
 use super::obstacle::Obstacle;
 
-/// A constant added to every output of a map, one value a channel and position.
+/// A constant added to every output of a map, one value per channel and position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Border {
     /// The constant, `[O, out…]`.
@@ -16,19 +16,19 @@ pub struct Border {
 }
 
 impl Border {
-    /// Returns the output size the constant belongs to.
+    /// Returns the output size that the constant belongs to.
     #[must_use]
     pub fn spatial_size(&self) -> &[usize] {
         &self.map.shape()[1..]
     }
 
-    /// Returns the bytes the constant takes with elements of that size.
+    /// Returns the bytes that the constant takes with elements of this size.
     #[must_use]
     pub fn bytes(&self, element_bytes: usize) -> usize {
         self.map.len() * element_bytes
     }
 
-    /// Returns the one value of each channel, `[O]`, `None` where a channel varies with the
+    /// Returns the one value of each channel, `[O]`; `None` if a channel varies with the
     /// position.
     #[must_use]
     #[expect(
@@ -43,7 +43,7 @@ impl Border {
         self.map.outer_iter().map(value).collect()
     }
 
-    /// Tells whether every channel has one value, so that a bias says the same.
+    /// Tells whether every channel has one value, so that a bias can replace the constant.
     #[must_use]
     pub fn is_uniform(&self) -> bool {
         self.uniform().is_some()
@@ -53,9 +53,9 @@ impl Border {
 /// The constant part of a map.
 #[derive(Debug, Clone)]
 pub(super) enum Constant {
-    /// One value a channel, `[O]`.
+    /// One value per channel, `[O]`.
     Channel(Vec<f64>),
-    /// One value a channel and position, `[O, out…]`.
+    /// One value per channel and position, `[O, out…]`.
     Image(ArrayD<f64>),
 }
 
@@ -143,8 +143,8 @@ impl AffineMap {
 /// Computes the response, without bias, of a zero-padded map to an image that is `constant [I]`
 /// everywhere.
 ///
-/// Returns `[O, out…]`. The taps that fall on the padding form an interval an axis, so only the
-/// distinct intervals are summed (9 values a channel at kernel 3, padding 1 on two axes).
+/// Returns `[O, out…]`. On each axis, the taps that fall on the padding form an interval, so only the
+/// distinct intervals are summed (9 values per channel at kernel 3, padding 1 on two axes).
 ///
 /// # Errors
 /// `channels-mismatch`, `spatial-rank-mismatch`, `kernel-exceeds-input` or `too-many-elements`.
@@ -235,8 +235,8 @@ pub(super) fn cubed(values: &ArrayD<f64>, dims: [usize; 3]) -> Array3<f64> {
     Array3::from_shape_simple_fn(dims, || values.next().copied().unwrap_or(0.0))
 }
 
-/// Returns for each output position, row-major, the flat input position that the tap reads, `None`
-/// in the padding.
+/// Returns, for each output position in row-major order, the flat input position that the tap reads;
+/// `None` in the padding.
 fn reads_of_tap(
     map: &AffineMap,
     tap: usize,

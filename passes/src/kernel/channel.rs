@@ -43,8 +43,8 @@ impl AffineMap {
 
     /// Returns the map that reads `x[i] + shift[i]`, while the padding stays zero.
     ///
-    /// Exact: a bias where nothing is padded or every shift is 0, a border map elsewhere, which
-    /// needs `input_size`, the spatial size of `x`; `None` when it is not known.
+    /// Exact. The shift becomes a bias if nothing is padded or every shift is 0, otherwise a border map. The
+    /// border map needs `input_size`, the spatial size of `x`; `None` if it is not known.
     ///
     /// # Errors
     /// `channels-mismatch` when `shift` is not `[I]`; `symbolic-spatial` when a border map is

@@ -1,4 +1,4 @@
-//! One map after another as a single map (L1–L5, L15).
+//! Composes two maps in a row into a single map (L1–L5, L15).
 
 use ndarray::{Array2, ArrayD, s};
 
@@ -81,7 +81,7 @@ impl AffineMap {
     }
 }
 
-/// Checks that the first map, continued into the second map's padding, would read zeros only (L3,
+/// Checks that the first map would read only zeros if it continued into the second map's padding (L3,
 /// L5).
 fn check_ring(
     axis: usize,
@@ -100,7 +100,7 @@ fn check_ring(
     Ok(())
 }
 
-/// Tells whether at this input size the end padding is never read, or the first map would see only
+/// Tells whether, at this input size, the end padding is never read or the first map would see only
 /// zeros there.
 fn end_ring_is_clear(first: ConvAxis, next: ConvAxis, input: usize) -> bool {
     let Some(middle) = first.output_size(input) else { return false };
@@ -149,7 +149,7 @@ impl Grid {
     }
 }
 
-/// Returns the row-major flat index of every combination of positions, one list of positions an
+/// Returns the row-major flat index of every combination of positions, with one list of positions per
 /// axis.
 pub(super) fn flat_positions<'a>(
     positions: impl Iterator<Item = &'a [usize]>,
@@ -165,9 +165,9 @@ pub(super) fn flat_positions<'a>(
     flat
 }
 
-/// Multiplies the kernels: a scaling where one map is diagonal, else one matrix product a tap of
-/// the second map and a run of channels that lie in one group of either map, so depthwise kernels
-/// cost their weights and dense ones a plain matrix product.
+/// Multiplies the kernels. If one map is diagonal this is a scaling. Otherwise it is one matrix product
+/// per tap of the second map and run of channels that lie in one group of either map. So depthwise
+/// kernels cost their weights and dense kernels a plain matrix product.
 fn composed_weight(
     first: &AffineMap,
     next: &AffineMap,
@@ -213,7 +213,7 @@ fn composed_weight(
     Ok(array(&dims, weight))
 }
 
-/// Where a block product lands in the composed kernel.
+/// The place of a block product in the composed kernel.
 struct Place {
     first_row: usize,
     first_column: usize,

@@ -1,10 +1,10 @@
-//! Group counts: writing a grouped kernel with fewer groups.
+//! Group counts: writes a grouped kernel with fewer groups.
 
 use super::affine_map::{AffineMap, array, checked_elements};
 use super::obstacle::Obstacle;
 
 impl AffineMap {
-    /// Writes the same map with fewer groups, zeros outside the old blocks (L15).
+    /// Writes the same map with fewer groups, with zeros outside the old blocks (L15).
     ///
     /// Before: `W [O, I/g, k…]`. After: `W [O, I/h, k…]` with `h = groups`.
     ///

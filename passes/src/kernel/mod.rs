@@ -1,12 +1,12 @@
 //! The exact affine algebra behind all merging, in f64 and independent of graphs.
 //!
-//! Every linear translation-invariant op lifts to one [`AffineMap`]; composition
+//! Every linear translation-invariant op lifts to one [`AffineMap`]. Composition
 //! ([`AffineMap::then`]), parallel branches ([`AffineMap::plus`]) and per-channel maps act on it.
-//! The conditions are L1–L16 of docs/papers.md; a condition that fails is an [`Obstacle`], never an
+//! The conditions are L1–L16 of docs/papers.md. A condition that fails is an [`Obstacle`], never an
 //! approximation.
 //!
-//! Arrays hold no batch axis: an image is `[C, in…]` with 0 to 3 spatial axes, none for a fully
-//! connected map.
+//! Arrays hold no batch axis: an image is `[C, in…]` with 0 to 3 spatial axes. A fully connected map has
+//! no spatial axes.
 
 mod affine_map;
 mod batch_norm;

@@ -1,10 +1,10 @@
 //! Moving padding inside a run of convolutions (L6).
 //!
-//! Moving changes the function on the border ring; only surgery does it.
+//! This move changes the function on the border ring; only surgery does it.
 
 /// Sums paddings into the first map: `P₁ + s₁·P₂ + s₁·s₂·P₃ + …` per spatial axis.
 ///
-/// `paddings` and `strides` hold one list a map, in order, each one number a spatial axis.
+/// `paddings` and `strides` hold one list per map, in order; each list holds one number per spatial axis.
 /// Beginning and end move the same way, each in its own call. A missing stride counts as 1.
 #[must_use]
 pub fn padding_moved_to_first(paddings: &[&[usize]], strides: &[&[usize]]) -> Vec<usize> {

@@ -1,4 +1,4 @@
-//! Why two maps cannot become one: the failing condition by name.
+//! The reason why two maps cannot become one: the failing condition, by name.
 
 /// A condition of the affine algebra that does not hold.
 ///
@@ -15,18 +15,18 @@ pub enum Obstacle {
         axis: usize,
         /// Kernel size of the first map.
         kernel: usize,
-        /// Padding of the second map at the failing side.
+        /// Padding of the second map on the failing side.
         padding: usize,
     },
-    /// L4, L7: the padded ring needs a border map, and the spatial size is not known.
+    /// L4, L7: the padded ring needs a border map, but the spatial size is not known.
     #[error("the padded ring holds a bias and the spatial size is unknown")]
     SymbolicSpatial,
-    /// The border map takes more bytes than the caller grants.
+    /// The border map takes more bytes than the caller allows.
     #[error("the border map takes {bytes} bytes, granted are {limit}")]
     BorderTooLarge {
-        /// Bytes the map takes.
+        /// Bytes that the map takes.
         bytes: usize,
-        /// Bytes granted.
+        /// Bytes allowed.
         limit: usize,
     },
     /// A border map belongs to another output size.
@@ -53,7 +53,7 @@ pub enum Obstacle {
         /// Spatial axis.
         axis: usize,
     },
-    /// Channel counts that should agree do not.
+    /// Channel counts differ that should agree.
     #[error("{found} channels, expected {expected}")]
     ChannelsMismatch {
         /// Channels needed.
@@ -61,7 +61,7 @@ pub enum Obstacle {
         /// Channels given.
         found: usize,
     },
-    /// Numbers of spatial axes that should agree do not.
+    /// Numbers of spatial axes differ that should agree.
     #[error("{found} spatial axes, expected {expected}")]
     SpatialRankMismatch {
         /// Spatial axes needed.
@@ -69,10 +69,10 @@ pub enum Obstacle {
         /// Spatial axes given.
         found: usize,
     },
-    /// The group count is zero or no divisor of the channels or groups it should divide.
+    /// The group count is zero, or does not divide the channels or groups that it should divide.
     #[error("{groups} groups do not divide {channels}")]
     GroupsNotADivisor {
-        /// Group count asked for.
+        /// Requested group count.
         groups: usize,
         /// Channels or groups to divide.
         channels: usize,
@@ -88,7 +88,7 @@ pub enum Obstacle {
     OutOfRange {
         /// Spatial axis.
         axis: usize,
-        /// Largest size this module takes.
+        /// Largest size that this module accepts.
         limit: usize,
     },
     /// L10: no tap of the kernel reads the output's own position.
@@ -118,7 +118,7 @@ pub enum Obstacle {
     /// The result would hold more elements than any useful kernel or map.
     #[error("the result would hold more than {limit} elements")]
     TooManyElements {
-        /// Largest element count this module builds.
+        /// Largest element count that this module builds.
         limit: usize,
     },
     /// A normalization has `var + eps ≤ 0`.

@@ -1,4 +1,4 @@
-//! The definition of an affine map as a plain loop, kept apart from the composing code.
+//! The definition of an affine map as a plain loop, separate from the composing code.
 
 use ndarray::{ArrayD, IxDyn};
 
@@ -6,8 +6,8 @@ use super::affine_map::{AffineMap, check_channels};
 use super::obstacle::Obstacle;
 
 impl AffineMap {
-    /// Evaluates the map on `input [I, in…]` by its definition and returns `[O, out…]`; slow, meant
-    /// for checking.
+    /// Evaluates the map on `input [I, in…]` by its definition and returns `[O, out…]`; slow, for checks
+    /// only.
     ///
     /// # Errors
     /// `spatial-rank-mismatch`, `channels-mismatch` or `kernel-exceeds-input` when the input does

@@ -1,4 +1,4 @@
-//! Branches that read the same input and are added (L10, L11).
+//! Merges branches that read the same input and are added (L10, L11).
 
 use ndarray::ArrayD;
 
@@ -12,8 +12,8 @@ impl AffineMap {
     /// Returns the map that adds the outputs of `self` and `other`; exact.
     ///
     /// The kernel and the pads grow where one branch reaches further; taps share the largest common
-    /// grid. Groups become `gcd(g, gₒ)`. Branches whose sizes agree for every input size need no
-    /// `input_size`; others, such as an unpadded 2×2 with stride 2 beside a padded 3×3, are added
+    /// grid. The group count becomes `gcd(g, gₒ)`. Branches whose sizes agree for every input size need no
+    /// `input_size`. Other branches, such as an unpadded 2×2 with stride 2 beside a padded 3×3, are added
     /// for the given size only.
     ///
     /// # Errors
@@ -88,9 +88,9 @@ struct Grid {
     dilation: usize,
     begin: usize,
     end: usize,
-    /// Position in the summed kernel of each own tap.
+    /// Position of each own tap in the summed kernel.
     own: Vec<usize>,
-    /// Position in the summed kernel of each tap of the other branch.
+    /// Position of each tap of the other branch in the summed kernel.
     other: Vec<usize>,
 }
 
@@ -116,7 +116,7 @@ impl Grid {
     }
 }
 
-/// Adds a kernel `[O, I/g, k…]` of equal channels at the given places along each axis.
+/// Adds a kernel `[O, I/g, k…]` with the same channels at the given places along each axis.
 fn add_kernel<'a>(
     sum: &mut ArrayD<f64>,
     map: AffineMap,

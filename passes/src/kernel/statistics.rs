@@ -1,4 +1,4 @@
-//! Numbers that tell how hard a kernel is to quantize.
+//! Numbers that tell how hard it is to quantize a kernel.
 
 use ndarray::{ArrayD, Axis};
 
@@ -11,8 +11,8 @@ pub struct WeightStatistics {
     pub rms: f64,
     /// `E(w − m)⁴ / (E(w − m)²)²`; 3 for a normal distribution, 0 for constant weights.
     pub kurtosis: f64,
-    /// Largest `max |w|` of an output channel over the smallest that is not zero; 1 without such
-    /// channels.
+    /// Largest `max |w|` of an output channel divided by the smallest that is not zero; 1 if there are no
+    /// such channels.
     pub per_channel_range_ratio: f64,
 }
 
@@ -31,7 +31,7 @@ pub fn weight_statistics(weight: &ArrayD<f64>) -> WeightStatistics {
         fourth += square * square;
     }
     let (variance, fourth) = (second / count, fourth / count);
-    // A constant kernel's variance is rounding noise, whose ratio means nothing.
+    // The variance of a constant kernel is rounding noise, and its ratio means nothing.
     let is_spread = variance > max_abs * max_abs * 1e-24;
     let (mut largest, mut smallest) = (0.0_f64, f64::INFINITY);
     if weight.ndim() > 0 {

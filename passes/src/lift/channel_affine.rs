@@ -1,4 +1,4 @@
-//! One per-channel scale and shift: `y = a·x + c` along one axis, or with one number everywhere.
+//! One per-channel scale and shift: `y = a·x + c` along one axis, or with one number for all elements.
 
 use updp_ir::view::{BatchNorm, Binary, BinaryOp};
 use updp_ir::{NodeId, Tensor, ValueId};
@@ -15,11 +15,11 @@ pub struct ChannelAffine {
     pub x: ValueId,
     /// Result, of the same shape as the input.
     pub y: ValueId,
-    /// The axis of the channels; `None` when one number serves every element.
+    /// The axis of the channels; `None` if one number serves every element.
     pub axis: Option<usize>,
     /// Factors: one, or one per channel.
     pub scale: Vec<f64>,
-    /// Summands: as many as factors.
+    /// Summands: the same number as factors.
     pub shift: Vec<f64>,
     /// Whether this is a BatchNormalization.
     pub is_batch_norm: bool,
@@ -94,7 +94,7 @@ impl ChannelAffine {
         self.scale.iter().all(|a| *a == 1.0) && self.shift.iter().all(|c| *c == 0.0)
     }
 
-    /// Factors and summands for `channels` channels; `None` when there is another number of them.
+    /// Factors and summands for `channels` channels; `None` if their number differs.
     #[must_use]
     pub fn for_channels(&self, channels: usize) -> Option<(Vec<f64>, Vec<f64>)> {
         let spread = |v: &[f64]| match v.len() {
@@ -106,7 +106,7 @@ impl ChannelAffine {
     }
 }
 
-/// Along what a constant varies.
+/// The axis along which a constant varies.
 enum Variation {
     Nothing,
     Axis(usize),
@@ -118,8 +118,8 @@ impl Variation {
     }
 }
 
-/// The one axis of `x` along which `constant` varies; `None` when it varies along several, widens
-/// the result, or when that cannot be known.
+/// The one axis of `x` along which `constant` varies. `None` if it varies along several axes, widens
+/// the result, or the axis cannot be known.
 fn channel_axis(cx: &Context<'_>, x: ValueId, constant: &Tensor) -> Option<Variation> {
     let dims = constant.dims();
     if dims.is_empty() {
@@ -133,6 +133,6 @@ fn channel_axis(cx: &Context<'_>, x: ValueId, constant: &Tensor) -> Option<Varia
         return None;
     }
     let axis = at + offset;
-    // A size-1 or unknown axis of x would be widened by the constant.
+    // The constant would widen a size-1 or unknown axis of x.
     (cx.shapes.of(x)?.known_dim(axis as i64) == Some(*size)).then_some(Variation::Axis(axis))
 }

@@ -9,8 +9,8 @@ use crate::patch::{Operand, Out, Patch};
 use crate::rule::Context;
 
 impl Linear {
-    /// Plans the unit anew with `a·y + c` applied to its result: weight and bias are rescaled, a
-    /// weight that does not change is shared, not copied. Returns the operand with the result.
+    /// Plans the unit anew with `a·y + c` applied to its result. Weight and bias are rescaled; an
+    /// unchanged weight is shared, not copied. Returns the operand with the result.
     ///
     /// `a`, `c`: `[O]`.
     ///
@@ -32,7 +32,7 @@ impl Linear {
         self.emit_parts(cx, patch, Operand::Value(self.x), weight, Some(&bias), out)
     }
 
-    /// Stored weight with result channel `o` multiplied by `a[o]`; `None` when nothing changes.
+    /// Stored weight with result channel `o` multiplied by `a[o]`; `None` if nothing changes.
     fn scaled_rows(&self, a: &[f64]) -> Result<Option<Tensor>, Declined> {
         let alpha = self.alpha;
         if alpha == 1.0 && a.iter().all(|a| *a == 1.0) {
@@ -110,7 +110,7 @@ impl Linear {
     }
 
     /// Plans the unit anew with the weights of `map` (same form, any kernel, stride, padding), and
-    /// an Add of its border map where there is one.
+    /// an Add of its border map if it has one.
     ///
     /// # Errors
     /// `overflow` when a weight leaves the range of its dtype; `border-form` when a fully connected
@@ -157,13 +157,13 @@ impl Linear {
         dims.extend_from_slice(border.map.shape());
         let map = weights::stored(self.dtype(), dims, &contiguous(&border.map))?;
         let map = patch.constant(format!("{name}.border"), map, None);
-        // Not the name of the constant: tract gives both one namespace.
+        // The name of the constant is not used here: tract puts both names into one namespace.
         let add = Node::new("Add").named(&format!("{name}.border_add"));
         Ok(patch.node(add, self.main(), vec![inner, map], out))
     }
 
-    /// Plans the nodes of the unit. `weight` is `None` where the stored one serves; a bias equal to
-    /// the stored one is shared; zeros become no bias where the form allows it.
+    /// Plans the nodes of the unit. `weight` is `None` if the stored weight stays. A bias equal to
+    /// the stored bias is shared. A bias of zeros is left out if the form allows it.
     fn emit_parts(
         &self,
         cx: &Context<'_>,
@@ -201,7 +201,7 @@ impl Linear {
         Ok(patch.node(add, bias_add.unwrap_or(self.main()), vec![product, bias], out))
     }
 
-    /// What new names start with: the name of the main node, else of its result.
+    /// The prefix of new names: the name of the main node, otherwise of its result.
     fn name(&self, cx: &Context<'_>) -> String {
         let name = cx.graph.node(self.main()).name();
         if name.is_empty() { cx.graph.value(self.y).name() } else { name }.to_owned()

@@ -5,19 +5,19 @@ use updp_ir::{NodeId, ValueId};
 
 use crate::rule::Context;
 
-/// A run of Transposes with sole uses, and the channel axis on its far side.
+/// A run of Transposes without other readers, and the channel axis on its far side.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// The Transposes in the direction of data flow.
     pub nodes: Vec<NodeId>,
     /// The value at the far side.
     pub value: ValueId,
-    /// The axis there that carries the channels; `None` when one number serves every element.
+    /// The axis there that carries the channels; `None` if one number serves every element.
     pub axis: Option<usize>,
 }
 
-/// Follows `value` up through Transposes that nothing else reads. `value` itself must have a sole
-/// use. With no Transpose the layout is `value` itself.
+/// Follows `value` up through Transposes that nothing else reads. `value` itself must have only one
+/// use. Without a Transpose the layout is `value` itself.
 #[must_use]
 pub fn layouts_above(cx: &Context<'_>, value: ValueId, axis: Option<usize>) -> Option<Layout> {
     let mut layout = Layout { nodes: vec![], value, axis };
@@ -34,8 +34,8 @@ pub fn layouts_above(cx: &Context<'_>, value: ValueId, axis: Option<usize>) -> O
     }
 }
 
-/// Follows `value` down through Transposes as long as each result has a sole use; `value` itself
-/// must have one.
+/// Follows `value` down through Transposes, as long as each result has only one use; `value` itself
+/// must have only one use.
 #[must_use]
 pub fn layouts_below(cx: &Context<'_>, value: ValueId, axis: Option<usize>) -> Option<Layout> {
     let mut layout = Layout { nodes: vec![], value, axis };

@@ -7,7 +7,7 @@ use updp_ir::{ConvGeometry, DataType, NodeId, Tensor, ValueId};
 use crate::kernel::AffineMap;
 use crate::rule::Context;
 
-/// Which operator, and how its weight lies in memory.
+/// The kind of operator, and the layout of its weight in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
     /// W [O, I/g, k…], result channels on axis 1.
@@ -21,7 +21,7 @@ pub enum Form {
     },
     /// W [I, O]; result channels on the last axis.
     MatMul {
-        /// The Add with the bias, when there is one.
+        /// The Add with the bias, if there is one.
         bias_add: Option<NodeId>,
     },
 }
@@ -33,9 +33,9 @@ pub struct Linear {
     pub form: Form,
     /// Its nodes in the direction of data flow: one, or MatMul and Add.
     pub nodes: Vec<NodeId>,
-    /// Input.
+    /// Input value.
     pub x: ValueId,
-    /// Result (of the Add, when there is one).
+    /// Result (of the Add, if there is one).
     pub y: ValueId,
     /// The weight value.
     pub weight_value: ValueId,
@@ -43,9 +43,9 @@ pub struct Linear {
     pub bias_value: Option<ValueId>,
     /// The stored weight.
     pub weight: Tensor,
-    /// Bias `[O]` as f64, scaled as it acts; `None` = no bias.
+    /// Bias `[O]` as f64, as it acts after scaling; `None` = no bias.
     pub bias: Option<Vec<f64>>,
-    /// Factor the stored weight is multiplied by (Gemm's alpha).
+    /// Factor of the stored weight (Gemm's alpha).
     pub alpha: f64,
     /// Input channels.
     pub in_channels: usize,
@@ -53,10 +53,10 @@ pub struct Linear {
     pub out_channels: usize,
     /// Groups.
     pub groups: usize,
-    /// Kernel, strides, dilations and paddings. Empty for fully connected forms; of a ConvTranspose
-    /// only the kernel is given.
+    /// Kernel, strides, dilations and paddings. Empty for fully connected forms; a ConvTranspose gives
+    /// only the kernel.
     pub geometry: ConvGeometry,
-    /// Axis of the result that carries the result channels, and of the input that carries its.
+    /// Axis of the result that carries the result channels, and axis of the input that carries the input channels.
     pub channel_axis: usize,
 }
 
@@ -73,7 +73,7 @@ impl Linear {
         }
     }
 
-    /// The unit whose result is `value`, not looking through anything.
+    /// The unit with the result `value`; looks through no other node.
     #[must_use]
     pub fn producing(cx: &Context<'_>, value: ValueId) -> Option<Self> {
         let (producer, _) = cx.graph.producer(value)?;
@@ -239,7 +239,7 @@ impl Linear {
         self.weight.dtype()
     }
 
-    /// The main node: what names and anchors new ones.
+    /// The main node: new nodes take their names and their anchor from it.
     #[must_use]
     pub fn main(&self) -> NodeId {
         self.nodes[0]
@@ -251,13 +251,13 @@ impl Linear {
         self.form == Form::Conv
     }
 
-    /// Whether every kernel size is 1 (so is that of a fully connected operator).
+    /// Whether every kernel size is 1 (always true for a fully connected operator).
     #[must_use]
     pub fn is_pointwise(&self) -> bool {
         self.geometry.is_pointwise()
     }
 
-    /// Whether it is a convolution with a kernel above 1 and a group for each input channel.
+    /// Whether it is a convolution with a kernel above 1 and one group for each input channel.
     #[must_use]
     pub fn is_depthwise(&self) -> bool {
         self.is_conv() && self.groups > 1 && self.groups == self.in_channels && !self.is_pointwise()
@@ -292,12 +292,12 @@ impl Linear {
     }
 }
 
-/// A constant of a dtype whose weights are folded.
+/// A constant with a dtype whose weights can be folded.
 fn float_constant(cx: &Context<'_>, value: ValueId) -> Option<Tensor> {
     cx.constant(value).filter(|tensor| tensor.dtype().is_foldable_float())
 }
 
-/// `Some(None)` without a bias, `None` when the bias is not a constant vector of `channels`.
+/// `Some(None)` without a bias; `None` if the bias is not a constant vector of `channels`.
 #[expect(clippy::option_option, reason = "absent bias and unreadable bias are different answers")]
 fn bias(cx: &Context<'_>, value: Option<ValueId>, channels: usize) -> Option<Option<Vec<f64>>> {
     let Some(value) = value else { return Some(None) };
@@ -315,7 +315,7 @@ fn broadcast(tensor: &Tensor, channels: usize) -> Option<Vec<f64>> {
     }
 }
 
-/// The Add of a constant row that is the only reader of a MatMul's result.
+/// The Add of a constant row, if it is the only reader of a MatMul's result.
 fn bias_add(
     cx: &Context<'_>,
     product: ValueId,

@@ -1,6 +1,6 @@
 //! From graph nodes to affine maps and back: the layer between the views and the algebra.
 //!
-//! [`Linear`] is one weighted operator (with the bias `Add` of a `MatMul`), [`ChannelAffine`] one
+//! [`Linear`] is one weighted operator (with the bias `Add` of a `MatMul`); [`ChannelAffine`] is one
 //! per-channel scale and shift. Rules match these two and never read operators themselves.
 
 mod channel_affine;

@@ -1,4 +1,4 @@
-//! The affine operators between a value and one further up: what branches and chains are made of.
+//! The affine operators between a value and an earlier value. Branches and chains are made of these paths.
 
 use updp_ir::view::{AveragePool, Pad, Slice};
 use updp_ir::{ConvGeometry, NodeId, ValueId};
@@ -8,7 +8,7 @@ use crate::cost::{MapShape, elements, elementwise_ns};
 use crate::kernel::{AffineMap, Obstacle};
 use crate::rule::Context;
 
-/// Longest run of operators looked at.
+/// Longest run of operators that is searched.
 const MAX_STEPS: usize = 12;
 
 /// One affine operator of a path.
@@ -18,7 +18,7 @@ pub enum Step {
     Linear(Linear),
     /// A per-channel scale and shift.
     Affine(ChannelAffine),
-    /// A mean over a window, where it is a convolution (L14).
+    /// A mean over a window, if it is a convolution (L14).
     Pool(AveragePool),
     /// Zeros around the spatial dims.
     Pad(Pad),
@@ -26,8 +26,8 @@ pub enum Step {
     Selection(Selection),
 }
 
-/// Every `stride`-th position and, of the channels, those in `sources`: a strided Slice, or a Pad of
-/// channels with zeros. Together they are the option-A shortcut of CIFAR ResNets.
+/// Every `stride`-th position and the channels in `sources`: a strided Slice, or a Pad of channels with
+/// zeros. Together they are the option-A shortcut of CIFAR ResNets.
 #[derive(Clone, Debug)]
 pub struct Selection {
     /// The node.
@@ -38,12 +38,12 @@ pub struct Selection {
     pub in_channels: usize,
     /// Input channel of each result channel; `None` = zeros.
     pub sources: Vec<Option<usize>>,
-    /// Strides, one a spatial dim.
+    /// Strides, one per spatial dim.
     pub stride: Vec<usize>,
 }
 
 impl Selection {
-    /// Reads a Slice or Pad that leaves the batch alone and drops no position but by its stride.
+    /// Reads a Slice or Pad that leaves the batch alone and drops positions only by its stride.
     fn at(cx: &Context<'_>, node: NodeId) -> Option<Self> {
         let x = cx.graph.operand(node, 0)?;
         let dims = cx.shapes.of(x)?.shape.clone().filter(|dims| dims.len() >= 3)?;
@@ -87,21 +87,21 @@ impl Selection {
     }
 }
 
-/// A run of affine operators in the direction of data flow, each read by the next one only.
+/// A run of affine operators in the direction of data flow; only the next operator reads each of them.
 #[derive(Clone, Debug)]
 pub struct Path {
-    /// Where it starts.
+    /// The value where it starts.
     pub source: ValueId,
     /// The operators; empty for the source itself.
     pub steps: Vec<Step>,
 }
 
-/// What the channels of a path lie on.
+/// The axis of the channels of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Domain {
     /// Axis 1 of [N, C, spatial…] with this many spatial dims.
     Spatial(usize),
-    /// This axis, the last one of a fully connected operator.
+    /// This axis, the last axis of a fully connected operator.
     Connected(usize),
 }
 
@@ -129,7 +129,7 @@ impl Step {
         }
     }
 
-    /// The value the operator reads.
+    /// The value that the operator reads.
     #[must_use]
     pub fn x(&self) -> ValueId {
         match self {
@@ -153,7 +153,7 @@ impl Step {
         }
     }
 
-    /// What the weighted operator of this step works on; `None` for the others.
+    /// The domain that the weighted operator of this step works on; `None` for other steps.
     fn domain(&self) -> Option<Domain> {
         match self {
             Self::Linear(unit) if unit.is_conv() => Some(Domain::Spatial(unit.geometry.rank())),
@@ -165,7 +165,7 @@ impl Step {
         }
     }
 
-    /// The step as a map of `channels` input channels; `None` when it does not act on them.
+    /// The step as a map of `channels` input channels; `None` if it does not act on them.
     #[must_use]
     pub fn map(&self, domain: Domain, channels: usize) -> Option<AffineMap> {
         let rank = if let Domain::Spatial(rank) = domain { rank } else { 0 };
@@ -206,7 +206,7 @@ impl Step {
         }
     }
 
-    /// Result channels from `channels` input channels.
+    /// Number of result channels for `channels` input channels.
     fn out_channels(&self, channels: usize) -> usize {
         match self {
             Self::Linear(unit) => unit.out_channels,
@@ -215,7 +215,7 @@ impl Step {
         }
     }
 
-    /// Whether a per-channel constant is added, which padding further on would turn into a border.
+    /// Whether a per-channel constant is added. Later padding would turn this constant into a border.
     fn has_shift(&self) -> bool {
         match self {
             Self::Linear(unit) => unit.bias.as_ref().is_some_and(|b| b.iter().any(|v| *v != 0.0)),
@@ -234,8 +234,8 @@ fn is_spatial_zeros(pad: &Pad) -> bool {
 }
 
 impl Path {
-    /// The value itself, then ever longer paths that end in it: each operator must be read by the
-    /// next one only, `value` by its one reader.
+    /// The value itself, then longer and longer paths that end in it. Only the next operator may read each
+    /// operator, and only one reader may read `value`.
     #[must_use]
     pub fn ending_in(cx: &Context<'_>, value: ValueId) -> Vec<Self> {
         let mut paths = vec![Self { source: value, steps: vec![] }];
@@ -265,7 +265,7 @@ impl Path {
         })
     }
 
-    /// What the operators work on; `None` when none says, or when they disagree.
+    /// The domain that the operators work on; `None` if no operator tells it, or if they disagree.
     #[must_use]
     pub fn domain(&self) -> Option<Domain> {
         let mut domains = self.steps.iter().filter_map(Step::domain);
@@ -273,7 +273,7 @@ impl Path {
         domains.all(|domain| domain == first).then_some(first)
     }
 
-    /// Input channels of the first weighted operator, which those before it keep.
+    /// Number of input channels of the first weighted operator; the operators before it keep this number.
     #[must_use]
     pub fn in_channels(&self) -> Option<usize> {
         self.units().next().map(|unit| unit.in_channels)
@@ -281,10 +281,10 @@ impl Path {
 
     /// The path as one map of `channels` input channels on an input of these spatial dims.
     ///
-    /// `None` when a step does not act on the channels.
+    /// `None` if a step does not act on the channels.
     ///
     /// # Errors
-    /// The condition of the algebra that fails.
+    /// The condition of the algebra that does not hold.
     #[must_use]
     pub fn map(
         &self,
@@ -309,7 +309,7 @@ impl Path {
         Some(Ok(whole.unwrap_or_else(|| AffineMap::identity(channels, rank))))
     }
 
-    /// Sizes of the map without composing weights; `None` when a step does not act on the channels.
+    /// Sizes of the map, without composing weights; `None` if a step does not act on the channels.
     #[must_use]
     pub fn shape(&self, domain: Domain, channels: usize) -> Option<MapShape> {
         let rank = if let Domain::Spatial(rank) = domain { rank } else { 0 };
@@ -352,7 +352,7 @@ impl Path {
     }
 }
 
-/// Sizes the cost model takes for an input: spatial dims, or the rows of a fully connected one.
+/// The sizes that the cost model takes for an input: spatial dims, or the rows of a fully connected operator.
 #[must_use]
 pub fn input_size(cx: &Context<'_>, value: ValueId, domain: Domain) -> Option<Vec<usize>> {
     match domain {

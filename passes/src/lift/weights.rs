@@ -1,4 +1,4 @@
-//! Arithmetic on stored weights: f64, rounded once to the stored dtype, one pass, no detour over a
+//! Arithmetic on stored weights: in f64, rounded once to the stored dtype, in one pass, without a
 //! whole f64 copy.
 
 use half::{bf16, f16};
@@ -6,11 +6,11 @@ use updp_ir::{DataType, Tensor};
 
 use crate::error::Declined;
 
-/// `tensor` with chunk `j` (of `inner` consecutive elements) multiplied by `factor(j)`.
+/// Multiplies chunk `j` (of `inner` consecutive elements) of `tensor` by `factor(j)`.
 ///
 /// # Errors
 /// `overflow` when a finite weight becomes infinite or NaN in the stored dtype, `dtype` when the
-/// weights are no float type.
+/// weights have no float type.
 pub fn scale_chunks(
     tensor: &Tensor,
     inner: usize,

@@ -1,4 +1,4 @@
-//! What a border map may cost in bytes.
+//! The limit in bytes on a border map.
 
 use crate::error::Declined;
 use crate::kernel::AffineMap;

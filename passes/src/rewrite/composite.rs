@@ -1,4 +1,4 @@
-//! Per-channel affines in a row as one, for the rules that merge or move them.
+//! Combines per-channel affines in a row into one, for the rules that merge or move them.
 
 use updp_ir::{Node, ValueId};
 
@@ -7,14 +7,14 @@ use crate::lift::{ChannelAffine, weights};
 use crate::patch::{Operand, Out, Patch};
 use crate::rule::Context;
 
-/// `y = scale·x + shift` along one axis, or with one number everywhere.
+/// `y = scale·x + shift` along one axis, or with one number for all elements.
 #[derive(Clone, Debug)]
 pub(super) struct Composite {
-    /// The axis of the channels; `None` when one number serves every element.
+    /// The axis of the channels; `None` if one number serves every element.
     pub(super) axis: Option<usize>,
-    /// Factors: one, or one a channel.
+    /// Factors: one, or one per channel.
     pub(super) scale: Vec<f64>,
-    /// Summands: as many as factors.
+    /// Summands: the same number as factors.
     pub(super) shift: Vec<f64>,
 }
 
@@ -25,7 +25,7 @@ impl Composite {
         Self { axis: *axis, scale: scale.clone(), shift: shift.clone() }
     }
 
-    /// This, then `next`; `None` when the two vary along different axes.
+    /// This affine, then `next`; `None` if the two vary along different axes.
     pub(super) fn then(&self, next: &ChannelAffine) -> Option<Self> {
         let channels = self.scale.len().max(next.scale.len());
         let axis = match (self.axis, next.axis) {
@@ -39,7 +39,7 @@ impl Composite {
         Some(Self { axis, scale: scale.collect(), shift: shift.collect() })
     }
 
-    /// Factors and summands for `channels` channels; `None` when there is another number of them.
+    /// Factors and summands for `channels` channels; `None` if their number differs.
     pub(super) fn for_channels(&self, channels: usize) -> Option<(Vec<f64>, Vec<f64>)> {
         let spread = |v: &[f64]| match v.len() {
             len if len == channels => Some(v.to_vec()),
@@ -63,17 +63,17 @@ impl Composite {
         self.has_scale(1.0) && self.is_pure_scale()
     }
 
-    /// Elementwise nodes it takes: one where it is an Add, a Mul or a Sub, else Mul and Add.
+    /// Number of elementwise nodes it takes: one for an Add, a Mul or a Sub; otherwise Mul and Add.
     pub(super) fn node_count(&self) -> usize {
         if self.has_scale(1.0) || self.has_scale(-1.0) || self.is_pure_scale() { 1 } else { 2 }
     }
 
-    /// Plans it as Add, Mul, Sub, or Mul and Add, with constants of the dtype of the data that
+    /// Plans it as Add, Mul, Sub, or Mul and Add, with constants that have the dtype of the data and
     /// broadcast along the axis. The nodes take names, place and constants of `first` and
     /// `last`, the first and the last of the replaced affines.
     ///
     /// # Errors
-    /// `dtype` when the element type of the data is not known, `rank` when their rank is not,
+    /// `dtype` when the element type of the data is not known, `rank` when the rank is not known,
     /// `overflow` when a number leaves its range.
     pub(super) fn emit(
         &self,
@@ -131,7 +131,7 @@ impl Composite {
     }
 }
 
-/// The constant of an affine whose name its successor takes.
+/// The constant of an affine that passes its name to its successor.
 fn parameter(cx: &Context<'_>, affine: &ChannelAffine) -> Option<ValueId> {
     cx.graph.operands(affine.node).into_iter().flatten().find(|value| *value != affine.x)
 }

@@ -1,15 +1,15 @@
 //! Turns a MatMul on channel-last images between two Transposes into a 1×1 Conv.
 //!
-//! Before: `y = P⁻¹(P(x)·W + b)`, P the Transpose of [N, I, H, W] to [N, H, W, I]
+//! Before: `y = P⁻¹(P(x)·W + b)`, where P is the Transpose of [N, I, H, W] to [N, H, W, I]
 //! After:  `y = Conv(x; Wᵀ [O, I, 1, 1], b [O])`
 //!
 //! W [I, O]. No weight changes its value.
 //!
 //! 1. `read-twice`: nothing else reads the values between the Transposes.
 //! 2. `rank`: the data have rank 4; on tokens [N, D, L] a MatMul is as good as a Conv.
-//! 3. `dtype`: f32 or f16; no CPU runtime has a Conv for f64, nor older opsets one for bf16.
+//! 3. `dtype`: f32 or f16; no CPU runtime has a Conv for f64, and older opsets have none for bf16.
 //!
-//! Source: papers.md L8. Measure: two Transposes less.
+//! Source: papers.md L8. Measure: two Transposes fewer.
 
 use updp_ir::view::Transpose;
 use updp_ir::{DataType, Node, NodeId, Tensor};
@@ -103,7 +103,7 @@ impl Match {
     }
 }
 
-/// The bias as Conv wants it, `[O]`; the stored constant where it is that already.
+/// The bias as Conv needs it, `[O]`; the stored constant if it already has this form.
 fn bias(cx: &Context<'_>, patch: &mut Patch, unit: &Linear) -> Result<Option<Operand>, Declined> {
     let (Some(bias), Some(value), Form::MatMul { .. }) = (&unit.bias, unit.bias_value, &unit.form)
     else {

@@ -1,12 +1,12 @@
-//! Removes nodes whose results nothing reads.
+//! Removes nodes whose results have no reader.
 //!
-//! Before: a node of the default domain without bodies, no result of which is read
-//! After:  nothing; constants only it read go with it
+//! Before: a node of the default domain without bodies, whose results have no reader
+//! After:  nothing; constants that only this node read are removed with it
 //!
-//! 1. `effects`: (silent) nodes of other domains or with bodies stay, they may do more than their
-//!    results show.
+//! 1. `effects`: (silent) nodes of other domains or with bodies stay, because they may do more than
+//!    their results show.
 //!
-//! Measure: one node less.
+//! Measure: one node fewer.
 
 use updp_ir::NodeId;
 

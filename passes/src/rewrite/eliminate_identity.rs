@@ -1,15 +1,15 @@
 //! Bypasses nodes that change nothing.
 //!
-//! Before: `y = f(x)` with `f` the identity
+//! Before: `y = f(x)`, where `f` is the identity
 //! After:  readers of `y` read `x`
 //!
-//! Identity, Dropout in inference form, an Add or Sub of zeros, a Mul or Div by ones, a Pad of
-//! nothing, a Transpose that moves nothing, a Cast to the dtype there is, a Sum or Concat of one.
+//! `f` is an Identity, a Dropout in inference form, an Add or Sub of zeros, a Mul or Div by ones, a Pad of
+//! nothing, a Transpose that moves nothing, a Cast to the present dtype, or a Sum or Concat of one operand.
 //!
-//! 1. `boundary`: `y` is no graph output, is not read inside a body and not named by an annotation;
-//!    or else the node that makes `x` can make `y` instead.
+//! 1. `boundary`: `y` is no graph output, no body reads it and no annotation names it; otherwise
+//!    the node that makes `x` can make `y` instead.
 //!
-//! Measure: one node less.
+//! Measure: one node fewer.
 
 use updp_ir::view::{self, Pad, Transpose};
 use updp_ir::{DataType, NodeId, Origin, ValueId};
@@ -23,7 +23,7 @@ use crate::rule::{Context, Rule};
 #[derive(Debug)]
 pub struct EliminateIdentity;
 
-/// A node with the value it passes on and the one it passes it on as.
+/// A node with its operand and its result.
 #[derive(Debug)]
 pub struct Match {
     node: NodeId,

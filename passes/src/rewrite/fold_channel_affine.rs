@@ -6,12 +6,12 @@
 //! W [O, I/g, k…] (Conv), [I, O/g, k…] (ConvTranspose), [O, I] or [I, O] (Gemm, MatMul); a, b, c `[O]`.
 //! The affine is a BatchNormalization in inference form or an Add, Sub, Mul or Div with a constant.
 //!
-//! 1. `channel-axis`: the affine acts on the channels the operator makes, and on as many of them.
+//! 1. `channel-axis`: the affine acts on the channels that the operator makes, and on the same number of them.
 //! 2. `read-twice`: nothing else reads the value between the two.
 //! 3. `bias-stays`: an Add of a constant to a bare MatMul already is its bias.
 //! 4. `overflow`: no weight leaves the range of its dtype.
 //!
-//! Source: [UPDP] eq. 4; papers.md L7 (conv → BN), L8, L13. Measure: one affine node less.
+//! Source: [UPDP] eq. 4; papers.md L7 (conv → BN), L8, L13. Measure: one affine node fewer.
 
 use updp_ir::NodeId;
 
@@ -24,7 +24,7 @@ use crate::rule::{Context, Rule};
 #[derive(Debug)]
 pub struct FoldChannelAffine;
 
-/// An affine, what lies between, and the operator it folds into.
+/// An affine, the nodes in between, and the operator that it folds into.
 #[derive(Debug)]
 pub struct Match {
     affine: ChannelAffine,

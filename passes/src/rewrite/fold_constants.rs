@@ -1,13 +1,13 @@
-//! Replaces nodes whose results are the same on every run by constants.
+//! Replaces nodes whose results are the same on every run with constants.
 //!
-//! Before: `y = f(c₁, c₂, …)`, or shape arithmetic that the inferred shapes settle
+//! Before: `y = f(c₁, c₂, …)`, or shape arithmetic that the inferred shapes decide
 //! After:  readers of `y` read an initializer
 //!
 //! 1. `boundary`: no result is a graph output, read inside a body or named by an annotation.
-//! 2. `grows`: the constant takes no more bytes than the constants that go, or is small.
+//! 2. `grows`: the constant is small, or takes no more bytes than the constants that it removes.
 //!
-//! Evaluation is exact: only operators every runtime rounds alike (`updp_ir::infer::eval`).
-//! Measure: one node less.
+//! Evaluation is exact: it uses only operators that every runtime rounds alike (`updp_ir::infer::eval`).
+//! Measure: one node fewer.
 
 use updp_ir::infer::evaluate;
 use updp_ir::{NodeId, Tensor, ValueId};
@@ -16,7 +16,7 @@ use crate::error::{Declined, Stop};
 use crate::patch::Patch;
 use crate::rule::{Context, Rule};
 
-/// Constants up to this size may take the place of a node that makes them.
+/// Constants up to this size may replace the node that makes them.
 const SMALL_BYTES: usize = 1024;
 
 /// See the module documentation.
@@ -64,7 +64,7 @@ impl Rule for FoldConstants {
     }
 }
 
-/// Declines a constant that takes more bytes than the constants it makes needless.
+/// Declines a constant that takes more bytes than the constants that become unused.
 fn check_size(cx: &Context<'_>, matched: &Match) -> Result<(), Declined> {
     let made: usize = matched.results.iter().map(|(_, tensor)| tensor.bytes().len()).sum();
     let freed: usize = cx
@@ -87,7 +87,7 @@ fn is_replaceable(cx: &Context<'_>, value: ValueId) -> bool {
     !known.is_output() && !known.is_pinned() && !cx.graph.is_captured(value)
 }
 
-/// Results of a node all of whose operands are constants.
+/// Results of a node whose operands are all constants.
 fn by_value(cx: &Context<'_>, root: NodeId) -> Option<Vec<Tensor>> {
     let operands = cx.graph.operands(root);
     if operands.iter().all(Option::is_none) {
@@ -105,7 +105,7 @@ fn by_value(cx: &Context<'_>, root: NodeId) -> Option<Vec<Tensor>> {
     evaluate(cx.graph.node(root), cx.opset, &given, budget.max(SMALL_BYTES))
 }
 
-/// Results that the inferred shapes settle, such as `Shape` of a value with fixed dims.
+/// Results that the inferred shapes decide, such as `Shape` of a value with fixed dims.
 fn by_shape(cx: &Context<'_>, results: &[ValueId]) -> Option<Vec<Tensor>> {
     results.iter().map(|value| cx.shapes.constant(cx.graph, *value)).collect()
 }

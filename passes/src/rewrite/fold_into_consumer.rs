@@ -1,21 +1,21 @@
 //! Folds a per-channel scale and shift into the weighted operators that read it.
 //!
-//! Before: `y = W·(a ⊙ x + c) + b`, for one or several readers W, through Transposes before each
+//! Before: `y = W·(a ⊙ x + c) + b`, for one or several readers W, through Transposes before each reader
 //! After:  `y = (W ⊙ aᵀ)·x + (b + W·c)`
 //!
 //! a, c `[I]`; W [O, I/g, k…] (Conv), [I, O/g, k…] (ConvTranspose), [O, I] or [I, O] (Gemm, MatMul).
-//! Behind zero padding `W·c` depends on the position: there the bias becomes an Add of the constant
-//! [1, O, …] that the padded operator makes of c everywhere.
+//! Behind zero padding, `W·c` depends on the position. There the bias becomes an Add of a constant
+//! [1, O, …]: the response of the padded operator to an image that is c at every position.
 //!
-//! 1. `read-elsewhere`: weighted operators are all that reads the affine.
-//! 2. `channel-axis`: the affine acts on the channels each of them sums over.
-//! 3. `transposed-shift`: a ConvTranspose takes a scale only; what it makes of c varies.
-//! 4. `symbolic-spatial`: where such a constant is needed, the spatial size is known.
-//! 5. `border-too-large`: it takes at most the bytes or the share of the model in the options.
+//! 1. `read-elsewhere`: only weighted operators read the affine.
+//! 2. `channel-axis`: the affine acts on the channels that each of them sums over.
+//! 3. `transposed-shift`: a ConvTranspose takes a scale only; its response to c varies.
+//! 4. `symbolic-spatial`: if this constant is needed, the spatial size is known.
+//! 5. `border-too-large`: the constant takes at most the bytes or the share of the model in the options.
 //! 6. `border-map`: only one reader needs it.
-//! 7. `no-gain`: Adds made do not outnumber affines removed, and are fewer unless the affine is a
-//!    BatchNormalization (dearer than an Add) or moves behind a bare MatMul once.
-//! 8. `old-opset`: from opset 7 on Add broadcasts as needed here.
+//! 7. `no-gain`: the rule adds no more Adds than it removes affines. It adds fewer unless the affine is a
+//!    BatchNormalization (more expensive than an Add) or moves behind a bare MatMul once.
+//! 8. `old-opset`: Add broadcasts as needed here from opset 7 on.
 //! 9. `overflow`: no weight leaves the range of its dtype.
 //!
 //! Source: papers.md L4(c), L7 (BN → conv), L8, L9. Measure: affine nodes before weighted operators.
@@ -38,7 +38,7 @@ pub struct FoldIntoConsumer;
 /// One affine (or a scale and the shift after it) and its readers.
 #[derive(Debug)]
 pub struct Match {
-    /// The root last.
+    /// The nodes of the affine; the root is the last.
     affines: Vec<ChannelAffine>,
     composite: Composite,
     branches: Vec<Branch>,
@@ -54,8 +54,8 @@ impl Match {
         self.affines.iter().any(|affine| affine.is_batch_norm)
     }
 
-    /// Each branch with the factors and summands of its channels, once it is known that the affine
-    /// fits every branch.
+    /// Each branch with the factors and summands of its channels, if the affine fits every
+    /// branch.
     fn numbers(&self, cx: &Context<'_>) -> Result<Vec<Numbers<'_>>, Declined> {
         if self.is_shared {
             let value = self.affines.last().map_or("", |a| cx.graph.value(a.y).name());
@@ -85,24 +85,24 @@ impl Match {
     }
 }
 
-/// A weighted operator and the way to it.
+/// A weighted operator and the path to it.
 #[derive(Debug)]
 struct Branch {
-    /// The first Transpose on the way.
+    /// The first Transpose on the path.
     layout: Option<NodeId>,
     /// The axis of the channels where the operator reads.
     axis: Option<usize>,
     unit: Linear,
 }
 
-/// The affine in front of one branch, one number an input channel of its operator.
+/// The affine in front of one branch, one number per input channel of its operator.
 struct Numbers<'a> {
     branch: &'a Branch,
     scale: Vec<f64>,
     shift: Vec<f64>,
 }
 
-/// What a summand in front of an operator is behind it.
+/// The form that a summand in front of an operator takes behind it.
 enum Shift {
     Nothing,
     Bias(Vec<f64>),
@@ -173,7 +173,7 @@ impl Rule for FoldIntoConsumer {
     }
 }
 
-/// The weighted operator that this reading of the affine ends in, through Transposes.
+/// The weighted operator at the end of this reading of the affine, through Transposes.
 fn branch(cx: &Context<'_>, affine: &ChannelAffine, user: Use) -> Option<Branch> {
     if let Some(unit) = Linear::reading(cx, affine.y, user.node) {
         return Some(Branch { layout: None, axis: affine.axis, unit });
@@ -189,7 +189,7 @@ fn branch(cx: &Context<'_>, affine: &ChannelAffine, user: Use) -> Option<Branch>
     Some(Branch { layout: Some(user.node), axis: below.axis, unit })
 }
 
-/// A bare shift with the affine above it, where nothing else reads the value between them.
+/// A bare shift with the affine above it, if nothing else reads the value between them.
 fn pair(cx: &Context<'_>, affine: &ChannelAffine) -> Option<(ChannelAffine, Composite)> {
     cx.graph.sole_use(affine.x).filter(|_| !affine.is_batch_norm)?;
     let (producer, _) = cx.graph.producer(affine.x)?;
@@ -198,7 +198,7 @@ fn pair(cx: &Context<'_>, affine: &ChannelAffine) -> Option<(ChannelAffine, Comp
     Some((above, both))
 }
 
-/// The summand `shift [I]` moved behind the operator; a border map comes with `scale [I]` done.
+/// The summand `shift [I]` moved behind the operator; a border map already includes `scale [I]`.
 fn shifted(
     cx: &Context<'_>,
     unit: &Linear,
@@ -231,7 +231,7 @@ fn shifted(
     Ok(Shift::Border(Box::new(map.scale_cols(scale).map_err(declined)?)))
 }
 
-/// Whether the operator takes one more node with that shift.
+/// Whether the operator needs one more node with that shift.
 fn adds_node(unit: &Linear, shift: &Shift) -> bool {
     match shift {
         Shift::Nothing => false,

@@ -1,21 +1,21 @@
-//! Fuses a zero Pad into the padding of everything that reads it.
+//! Fuses a zero Pad into the padding of all its readers.
 //!
 //! Before: `y = Conv(Pad(x))`, one or several Conv or AveragePool
 //! After:  `y = Conv(x)` with the pads added up
 //!
-//! x [N, C, …]. Weights are shared, not copied, and need not be constant.
+//! x is `[N, C, …]`. Weights are shared, not copied, and need not be constant.
 //!
 //! 1. `pad-mode`: the Pad fills in a constant.
 //! 2. `dynamic-pads`: pads and value are constant.
 //! 3. `pad-value`: the constant is 0.
 //! 4. `negative-pad`: nothing is cut off.
 //! 5. `channel-pad`: only spatial axes are padded.
-//! 6. `read-elsewhere`: every reader is a Conv or AveragePool that reads it as its data.
-//! 7. `auto-pad`: no Conv chooses its padding by the size of its input.
+//! 6. `read-elsewhere`: every reader is a Conv or AveragePool that reads it as its data operand.
+//! 7. `auto-pad`: no Conv chooses its padding from the size of its input.
 //! 8. `pool-form`: an AveragePool counts padding or has none, rounds its size down, and its window
 //!    is larger than the padding (runtimes refuse others).
 //!
-//! Source: papers.md L7 (reverse), L14. Measure: one node less.
+//! Source: papers.md L7 (reverse), L14. Measure: one node fewer.
 
 use updp_ir::view::{AutoPad, AveragePool, Conv, Pad};
 use updp_ir::{Node, NodeId, Use, ValueId};
@@ -28,7 +28,7 @@ use crate::rule::{Context, Rule};
 #[derive(Debug)]
 pub struct FusePad;
 
-/// The Pad and what reads it.
+/// The Pad and its readers.
 #[derive(Debug)]
 pub struct Match {
     node: NodeId,
@@ -70,7 +70,7 @@ impl Rule for FusePad {
 }
 
 impl Match {
-    /// The Pad, once it is known that it fills in zeros around the image and only windows read it.
+    /// The Pad, if it fills in zeros around the image and only windows read it.
     fn checked_pad(&self, cx: &Context<'_>) -> Result<&Pad, Declined> {
         let Self { node, result, pad, users } = self;
         let Some(pad) = pad else {
@@ -108,7 +108,7 @@ fn is_window(cx: &Context<'_>, user: Use) -> bool {
     user.slot == 0 && (node.is("Conv") || node.is("AveragePool"))
 }
 
-/// The reader with the padding of `pad` added to its own.
+/// The reader, with the padding of `pad` added to its own padding.
 fn fused(cx: &Context<'_>, pad: &Pad, reader: NodeId) -> Result<Node, Declined> {
     let old = cx.graph.node(reader);
     let unknown = || Declined::new("auto-pad", format!("{:?} is not understood", old.op_type()));

@@ -3,15 +3,15 @@
 //! Before: `y = a₂ ⊙ (a₁ ⊙ x + c₁) + c₂`
 //! After:  `y = a ⊙ x + c`, `a = a₂ ⊙ a₁`, `c = a₂ ⊙ c₁ + c₂`
 //!
-//! x of any rank; a, c `[C]` along one axis, or single numbers. With a BatchNormalization among the
-//! two the result is one, on axis 1; else it is one Add, Mul or Sub, and two affines that need both
-//! a factor and a summand stay. The BatchNormalization keeps its `epsilon` and has mean 0, variance
-//! `v = round(1 − ε)` and `γ = a·√(v + ε)`: the root is 1 at run time, so that only γ and β round.
+//! x has any rank; a, c are `[C]` along one axis, or single numbers. If one of the two is a
+//! BatchNormalization, the result is one too, on axis 1. Otherwise the result is one Add, Mul or Sub; two
+//! affines that need both a factor and a summand stay. The BatchNormalization keeps its `epsilon` and has
+//! mean 0, variance `v = round(1 − ε)` and `γ = a·√(v + ε)`: the root is 1 at run time, so only γ and β round.
 //!
 //! 1. `read-twice`: nothing else reads the value between the two.
 //! 2. `overflow`: no number leaves the range of its dtype.
 //!
-//! Source: papers.md L7, L8. Measure: one affine node less.
+//! Source: papers.md L7, L8. Measure: one affine node fewer.
 
 use updp_ir::NodeId;
 use updp_ir::view::BatchNorm;
@@ -26,7 +26,7 @@ use crate::rule::{Context, Rule};
 #[derive(Debug)]
 pub struct MergeAffinePair;
 
-/// Two affines in the direction of data flow, and what they do together.
+/// Two affines in the direction of data flow, and their combined effect.
 #[derive(Debug)]
 pub struct Match {
     first: ChannelAffine,
@@ -35,7 +35,7 @@ pub struct Match {
 }
 
 impl Match {
-    /// The BatchNormalization to keep; that of the root where both are.
+    /// The BatchNormalization to keep; that of the root if both are BatchNormalizations.
     fn batch_norm(&self) -> Option<NodeId> {
         [&self.second, &self.first].into_iter().find(|a| a.is_batch_norm).map(|a| a.node)
     }

@@ -6,18 +6,18 @@
 //! `W[o,c,t] = Σ_m Σ_{d₁u + s₁d₂v = t} W₂[o,m,v]·W₁[m,c,u]`, kernel `K = d₁(k₁−1) + s₁d₂(k₂−1) + 1`,
 //! stride `s₁s₂`, padding `P₁ + s₁P₂`, groups `gcd(g₁, g₂)`. Fully connected: `W = W₂W₁`.
 //!
-//! Of all runs that end in the root the one that saves the most is merged.
+//! Of all runs that end in the root, the rule merges the run that saves the most.
 //!
 //! 1. `read-twice`: nothing else reads a value inside the run.
 //! 2. the conditions L1–L5, L15 of the algebra, by the names of `kernel::Obstacle`.
-//! 3. `dtype`: all operators store their weights alike.
+//! 3. `dtype`: all operators store their weights in one dtype.
 //! 4. `slower`: the merged operator is not slower than the run (cost model).
 //! 5. `border-too-large`: a border map stays within the budget of the options.
 //! 6. `overflow`: no weight leaves the range of its dtype.
 //! 7. `border-inside`: a border map does not stop the weighted operator after the run.
 //!
 //! Source: [UPDP] FC-FC and conv-conv merging, [DBB] transform III; papers.md L1–L5, L8, L15.
-//! Measure: one weighted operator less.
+//! Measure: one weighted operator fewer.
 
 use updp_ir::NodeId;
 
@@ -106,7 +106,7 @@ fn is_continued(cx: &Context<'_>, unit: &Linear) -> bool {
 }
 
 impl Run {
-    /// Declines a run that would be slower when merged, unless the user asked to merge all.
+    /// Declines a run whose merged operator would be slower, unless the user asked to merge all runs.
     fn check_cost(&self, cx: &Context<'_>) -> Result<(), Declined> {
         if cx.options.merge_all || self.after_ns <= self.before_ns {
             return Ok(());

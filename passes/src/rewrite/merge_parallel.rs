@@ -1,21 +1,21 @@
-//! Merges branches that read the same value and are added into one weighted operator.
+//! Merges added branches that read the same value into one weighted operator.
 //!
-//! Before: `y = ±f₁(x) ± f₂(x) ± … ± r`, each `fᵢ` a run of affine operators or `x` itself
+//! Before: `y = ±f₁(x) ± f₂(x) ± … ± r`, where each `fᵢ` is a run of affine operators or `x` itself
 //! After:  `y = (±W₁ ± W₂ ± …)·x + (±b₁ ± b₂ ± …) ± r`
 //!
-//! W [O, I/g, k…]; kernels are laid over each other at the tap the paddings give, an identity is the
-//! tap `P`. The sum may be a tree of Add, Sub and Sum in any shape; `r` is what does not come from `x`.
+//! W [O, I/g, k…]. Kernels are aligned at the tap that the paddings give; an identity is the tap `P`.
+//! The sum may be a tree of Add, Sub and Sum in any shape; `r` is the part that does not come from `x`.
 //! Covers RepVGG, MobileOne, ACNet, DBB, RepMixer, and a convolution with its skip connection.
 //!
 //! 1. `read-twice`: nothing else reads a branch.
 //! 2. the conditions L10, L11 of the algebra, by the names of `kernel::Obstacle`.
-//! 3. `dtype`: all branches store their weights alike.
+//! 3. `dtype`: all branches store their weights in one dtype.
 //! 4. `slower`: the merged operator is not slower than the branches (cost model).
 //! 5. `border-too-large`: a border map stays within the budget of the options.
 //! 6. `overflow`: no weight leaves the range of its dtype.
 //!
 //! Source: [RepVGG], [DBB] transforms I–VI, [ACNet]; papers.md L10–L14. Measure: one weighted or
-//! adding operator less.
+//! adding operator fewer.
 
 use updp_ir::view::{Binary, BinaryOp};
 use updp_ir::{ConvAxis, Node, NodeId, ValueId};
@@ -28,7 +28,7 @@ use crate::lift::{Domain, Linear, Path, input_size};
 use crate::patch::{Operand, Out, Patch};
 use crate::rule::{Context, Rule};
 
-/// Most additions of one sum looked at.
+/// Largest number of additions in one sum.
 const MAX_ADDERS: usize = 32;
 
 /// See the module documentation.
@@ -49,14 +49,14 @@ pub struct Match {
     /// The nodes that add, in the direction of data flow.
     adders: Vec<NodeId>,
     terms: Vec<Term>,
-    /// In order of preference.
+    /// The groups, in order of preference.
     groups: Vec<Group>,
 }
 
 /// Summands that read one value.
 #[derive(Clone, Debug)]
 struct Group {
-    /// Indices into the terms with the path of each from the common source.
+    /// Indices into the terms, each with its path from the common source.
     branches: Vec<(usize, Path)>,
     domain: Domain,
     channels: usize,
@@ -85,7 +85,7 @@ impl Rule for MergeParallel {
     }
 
     fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
-        // Every condition belongs to one group. The first group that meets them all is merged.
+        // Every condition belongs to one group. The first group that meets all conditions is merged.
         let mut first_refusal = None;
         for group in &matched.groups {
             match matched.plan(cx, group) {
@@ -198,10 +198,10 @@ impl Match {
         Ok(patch)
     }
 
-    /// Plans `merged ± rest…` ending in the result.
+    /// Plans `merged ± rest…` with the result as its last value.
     fn add_rest(&self, cx: &Context<'_>, patch: &mut Patch, merged: Operand, rest: &[Term]) {
         let mut sum = merged;
-        // A left-deep sum needs one adder a summand; a Sum of many may give fewer.
+        // A left-deep sum needs one adder per summand; a Sum of many summands may give fewer.
         let anchors = &self.adders[self.adders.len().saturating_sub(rest.len())..];
         for (at, term) in rest.iter().enumerate() {
             let Some(anchor) = anchors.get(at).or(self.adders.last()).copied() else { return };
@@ -253,12 +253,12 @@ fn cover(a: &MapShape, b: &MapShape) -> MapShape {
     sum
 }
 
-/// Whether `value` only serves another sum, which is then the root to look at.
+/// Whether `value` only serves another sum, which is then the root of the match.
 fn is_inner(cx: &Context<'_>, value: ValueId) -> bool {
     cx.graph.sole_use(value).is_some_and(|user| is_adder(cx, user.node))
 }
 
-/// Whether a node adds or subtracts values none of which is a constant.
+/// Whether a node adds or subtracts values, none of them a constant.
 fn is_adder(cx: &Context<'_>, node: NodeId) -> bool {
     let known = cx.graph.node(node);
     let is_sum = cx.opset >= 7 && (known.is("Add") || known.is("Sub") || known.is("Sum"));
@@ -270,7 +270,7 @@ fn is_adder(cx: &Context<'_>, node: NodeId) -> bool {
             .all(|operand| operand.is_some_and(|value| cx.constant(value).is_none()))
 }
 
-/// Collects the summands of the tree of sums rooted at `node`.
+/// Collects the summands of the sum tree rooted at `node`.
 fn flatten(
     cx: &Context<'_>,
     node: NodeId,
@@ -290,7 +290,7 @@ fn flatten(
             .sole_use_producer(value)
             .filter(|inner| adders.len() < MAX_ADDERS && is_adder(cx, *inner));
         match inner {
-            // The bias of a MatMul is no sum of this kind: its constant makes it no adder.
+            // The bias of a MatMul is not counted as a sum here: its constant makes it no adder.
             Some(inner) => flatten(cx, inner, is_negative, adders, terms)?,
             None => terms.push(Term { value, is_negative }),
         }
@@ -298,7 +298,7 @@ fn flatten(
     Some(())
 }
 
-/// Groups of summands with a common source: for each source all that share it, then pairs of them.
+/// Groups of summands with a common source: for each source all summands that share it, then pairs of them.
 fn groups(paths: &[Vec<Path>]) -> Vec<Group> {
     let mut groups = Vec::new();
     let mut seen: Vec<ValueId> = Vec::new();
@@ -327,7 +327,7 @@ fn groups(paths: &[Vec<Path>]) -> Vec<Group> {
     groups
 }
 
-/// The group of these branches, unless nothing in them has weights or they do not fit each other.
+/// The group of these branches, unless none of them has weights or they do not fit each other.
 fn group(branches: Vec<(usize, Path)>) -> Option<Group> {
     if branches.len() < 2 {
         return None;

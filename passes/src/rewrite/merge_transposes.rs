@@ -1,14 +1,14 @@
 //! Merges two Transposes in a row into one, or into nothing.
 //!
 //! Before: `y = P₂(P₁(x))`
-//! After:  `y = P(x)` with `perm[i] = perm₁[perm₂[i]]`, or `y = x` where that moves nothing
+//! After:  `y = P(x)` with `perm[i] = perm₁[perm₂[i]]`, or `y = x` if this permutation moves nothing
 //!
-//! x of any rank and dtype. The first Transpose stays for other readers. A result at the graph
-//! boundary or read by a body keeps its name: where nothing moves it becomes an Identity of x.
+//! x has any rank and dtype. The first Transpose stays for other readers. A result at the graph
+//! boundary, or read by a body, keeps its name: if nothing moves it becomes an Identity of x.
 //!
 //! 1. Both permutations are known and of the same rank (no match otherwise).
 //!
-//! Source: ours. Measure: one Transpose that reads a Transpose less.
+//! Source: ours. Measure: one Transpose that reads a Transpose fewer.
 
 use updp_ir::view::Transpose;
 use updp_ir::{Node, NodeId, ValueId};
@@ -73,7 +73,7 @@ fn is_named_outside(cx: &Context<'_>, value: ValueId) -> bool {
     cx.graph.value(value).is_output() || cx.graph.is_captured(value)
 }
 
-/// The permutation that does `first`, then `second`; `None` when the ranks differ.
+/// The permutation that does `first`, then `second`; `None` if the ranks differ.
 pub(super) fn composed(first: &[usize], second: &[usize]) -> Option<Vec<usize>> {
     if first.len() != second.len() {
         return None;

@@ -1,5 +1,4 @@
-//! One rewrite rule a file; each keeps the function of the graph. The order they run in is in
-//! `pipeline.rs`.
+//! One rewrite rule per file; each keeps the function of the graph. `pipeline.rs` gives their order.
 
 mod budget;
 mod composite;

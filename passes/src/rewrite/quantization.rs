@@ -1,18 +1,18 @@
-//! Says when a merge makes weights harder to quantize.
+//! Warns when a merge makes weights harder to quantize.
 
 use crate::kernel::{AffineMap, weight_statistics};
 use crate::lift::Linear;
 use crate::patch::Patch;
 
-/// How many times the worst part's figure the merged one must be to be worth a word.
+/// The merged figure must be this many times the worst part's figure before the rule warns.
 const GROWTH: f64 = 4.0;
-/// A range ratio between channels below this loses at most four of eight bits of the smallest one.
+/// A range ratio between channels below this costs the smallest channel at most four of eight bits.
 const MIN_RANGE_RATIO: f64 = 16.0;
-/// Kurtosis below this is that of ordinary trained weights (a normal distribution has 3).
+/// Kurtosis below this is typical of ordinary trained weights (a normal distribution has 3).
 const MIN_KURTOSIS: f64 = 20.0;
 
-/// Compares the merged kernel with its parts and warns of a range between channels (bad for
-/// per-tensor scales) or outliers (bad for any scale) that none of the parts had.
+/// Compares the merged kernel with its parts. Warns of a range between channels (bad for per-tensor
+/// scales) or of outliers (bad for any scale) that none of the parts had.
 pub fn compare<'a>(patch: &mut Patch, parts: impl Iterator<Item = &'a Linear>, merged: &AffineMap) {
     let merged = weight_statistics(&merged.weight);
     if merged.per_channel_range_ratio <= MIN_RANGE_RATIO && merged.kurtosis <= MIN_KURTOSIS {

@@ -1,17 +1,17 @@
 //! Moves a per-channel scale and shift out from between two Transposes that undo each other.
 //!
-//! Before: `y = P⁻¹(a ⊙ P(x) + c)`, P a Transpose
-//! After:  `y = a ⊙ x + c`, a and c along the axis of x that P moves to theirs
+//! Before: `y = P⁻¹(a ⊙ P(x) + c)`, where P is a Transpose
+//! After:  `y = a ⊙ x + c`, where a and c lie along the axis of x that P moves to their axis
 //!
-//! x of any rank; a, c `[C]` stored as [C, 1, …], or single numbers. No Mul where a = 1, no Add where
-//! c = 0. A BatchNormalization acts on axis 1 of P(x), whatever the lengths of the axes.
+//! x has any rank; a, c are `[C]` stored as [C, 1, …], or single numbers. There is no Mul if a = 1, and no
+//! Add if c = 0. A BatchNormalization acts on axis 1 of P(x), whatever the lengths of the axes.
 //!
 //! 1. `read-twice`: nothing else reads the values between the Transposes.
 //! 2. `not-inverse`: the second Transpose undoes the first.
-//! 3. `old-opset`: from opset 7 on Mul and Add broadcast as needed here.
+//! 3. `old-opset`: Mul and Add broadcast as needed here from opset 7 on.
 //! 4. `overflow`: no number leaves the range of the dtype.
 //!
-//! Source: papers.md L8. Measure: two Transposes less, at most one other node more.
+//! Source: papers.md L8. Measure: two Transposes fewer, at most one other node more.
 
 use updp_ir::view::Transpose;
 use updp_ir::{NodeId, ValueId};
@@ -32,10 +32,10 @@ pub struct SwapTransposeAffine;
 pub struct Match {
     above: Transpose,
     affines: Vec<ChannelAffine>,
-    /// What the affines do, along an axis of the value above both Transposes.
+    /// The effect of the affines, along an axis of the value above both Transposes.
     composite: Composite,
     below: Transpose,
-    /// A value between the two that is read elsewhere too.
+    /// A value between the two that another node reads too.
     shared: Option<ValueId>,
 }
 

@@ -1,7 +1,8 @@
-//! Lets fitted operators take the place of branches little by little: `(1 − λ)·branch + λ·fitted`.
+//! Blends fitted operators in for branches, little by little: `(1 − λ)·branch + λ·fitted`.
 //!
-//! At λ = 0 the network equals the one it came from, at λ = 1 the one that [`super::substitute`] makes; [`super::settle`] fixes
-//! λ there. A dropped branch is mixed with nothing: `(1 − λ)·(branch + shortcut) + λ·shortcut`.
+//! At λ = 0 the network equals the original network. At λ = 1 it equals the network that [`super::substitute`]
+//! makes; [`super::settle`] fixes λ there. A dropped branch has no fitted part to mix with:
+//! `(1 − λ)·(branch + shortcut) + λ·shortcut`.
 
 use updp_ir::{IrError, Model, ValueId};
 
@@ -13,11 +14,12 @@ use crate::error::PassError;
 use crate::patch::{Out, Patch};
 use crate::rule::Context;
 
-/// Mixes what was fitted into a network with the names of the one it was fitted in; λ's entries are in the order given.
+/// Mixes fitted operators into a network that has the names of the network they were fitted in. The entries of λ are in
+/// the given order.
 ///
 /// # Errors
-/// P0004 when a weight leaves the range of the dtype or a branch cannot be mixed, P0009 when the model has a λ already, I0303
-/// when a name of a site is not there.
+/// P0004 when a weight leaves the range of the dtype or a branch cannot be mixed, P0009 when the model already has a λ,
+/// I0303 when a name of a site does not exist.
 pub fn blend(model: &mut Model, fits: &[(&Site, &Fitted)]) -> Result<(), PassError> {
     if fits.is_empty() {
         return Ok(());

@@ -1,12 +1,12 @@
-//! Gives chosen blocks their second flow, mixed with their own by λ.
+//! Gives each chosen block a second flow and mixes it with the block's own flow by λ.
 //!
-//! Inside: `v = old(u)` becomes `(1 − λ)·old(u) + λ·new(u)`, new = identity for an activation, a
+//! Inside: `v = old(u)` becomes `(1 − λ)·old(u) + λ·new(u)`. `new` is the identity for an activation, and a
 //! BatchNorm for a normalization and for the GELU of a transformer's MLP. Forms with weights of their own mix at
 //! the end of the branch instead ([UPDP] eq. 2).
-//! The end: a block that ends in an activation gets `a = act(z); (1 − λ)·a + λ·BN(a)`, any other
-//! `(1 − λ)·z + λ·BN(act(z))`, act being its first inner activation.
+//! The end: a block that ends in an activation gets `a = act(z); (1 − λ)·a + λ·BN(a)`. Any other block gets
+//! `(1 − λ)·z + λ·BN(act(z))`, where `act` is its first inner activation.
 //!
-//! λ is one graph input, [`LAMBDA_INPUT`] `[blocks]`. At λ = 0 the network equals the one it came from.
+//! λ is one graph input, [`LAMBDA_INPUT`] `[blocks]`. At λ = 0 the network equals the original network.
 
 use updp_ir::{DataType, Model, Node, NodeId, ValueId};
 
@@ -20,13 +20,13 @@ use crate::lift::weights;
 use crate::patch::{Operand, Out, Patch};
 use crate::rule::Context;
 
-/// Name of the graph input that holds λ, one number a block.
+/// Name of the graph input that holds λ, one number per block.
 pub const LAMBDA_INPUT: &str = "updp_lambda";
 
 /// ε of inserted BatchNorms.
 pub(super) const EPSILON: f32 = 1e-5;
 
-/// A BatchNorm that was inserted, by the names of what it is made of.
+/// An inserted BatchNorm, by the names of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InsertedNorm {
     /// Its result.
@@ -35,24 +35,24 @@ pub struct InsertedNorm {
     pub axis: usize,
     /// Channels.
     pub channels: usize,
-    /// Whether γ and β are those of a normalization it replaces; else it starts as the identity.
+    /// Whether γ and β come from a normalization that it replaces; otherwise it starts as the identity.
     pub replaces_norm: bool,
-    /// The constants: γ, β, mean, variance of a BatchNormalization, or factor and summand where the channels
+    /// The constants: γ, β, mean and variance of a BatchNormalization, or factor and summand where the channels
     /// do not lie on axis 1.
     pub constants: Vec<String>,
 }
 
-/// What [`expand`] made.
+/// The result of [`expand`].
 #[derive(Clone, Debug, Default)]
 pub struct Expansion {
     /// The inserted BatchNorms, in the order of the blocks.
     pub norms: Vec<InsertedNorm>,
 }
 
-/// Inserts the second flow of every choice, in order; λ's entries are in that order too.
+/// Inserts the second flow of every choice, in order; the entries of λ have the same order.
 ///
 /// # Errors
-/// P0004 with the block that cannot take its form; what the primitives of the graph refuse is our bug.
+/// P0004 with the block that cannot take its form; an error of the graph primitives is our bug.
 pub fn expand(
     model: &mut Model,
     choices: &[Choice],
@@ -65,7 +65,7 @@ pub fn expand(
     let prefix = free_prefix(model);
     let lambda = add_lambda(model, choices.len())?;
     for (at, choice) in choices.iter().enumerate() {
-        // The second flow of a form with its own weights is what the moved branch would be merged to.
+        // For a form with its own weights, the second flow is the operator that the moved branch would merge to.
         let planned = with_context(model, |cx| {
             let name = format!("{prefix}.block{}", choice.block.index);
             let mut plan = Plan::new(cx, &choice.block, name, lambda, at)?;
@@ -88,11 +88,11 @@ struct Plan<'a> {
     mixer: Mixer,
     patch: Patch,
     norms: Vec<InsertedNorm>,
-    /// The end of the branch after its mix, where that is the end of the block too.
+    /// The end of the branch after its mix, if it is also the end of the block.
     mixed_end: Option<Operand>,
 }
 
-/// Where the channels of a value lie, and how many there are.
+/// The axis of the channels of a value, and their number.
 #[derive(Clone, Copy)]
 struct Channels {
     axis: usize,
@@ -135,7 +135,7 @@ impl<'a> Plan<'a> {
         format!("{}.{part}", self.mixer.prefix)
     }
 
-    /// Bypasses at every activation and normalization of the branch and of the attention half.
+    /// Adds bypasses at every activation and normalization of the branch and of the attention half.
     fn inside(&mut self, form: Form) -> Result<(), Declined> {
         let block = self.block;
         let is_transformer = matches!(block.kind, BlockKind::VitLayer | BlockKind::Mlp);
@@ -171,7 +171,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// A second branch with weights of its own, mixed in where the branch meets the shortcut.
+    /// Adds a second branch with weights of its own, mixed in where the branch meets the shortcut.
     fn beside(&mut self, form: Form, shrink: Shrink) -> Result<(), Declined> {
         let block = self.block;
         let map = branch_map(block, form, shrink)?;
@@ -202,7 +202,7 @@ impl<'a> Plan<'a> {
         super::plan_conv(&mut self.patch, self.anchor, self.dtype, &name, x, map, out)
     }
 
-    /// The activation and BatchNorm at the end.
+    /// Adds the activation and BatchNorm at the end.
     fn end(&mut self) -> Result<(), Declined> {
         let block = self.block;
         let channels = self.channels_of(block.result)?;
@@ -234,7 +234,7 @@ impl<'a> Plan<'a> {
         self.mixer.mix(self.cx, &mut self.patch, old, new, out)
     }
 
-    /// `factor·x`; `x` itself where the factor is 1.
+    /// `factor·x`; `x` itself if the factor is 1.
     fn scaled(&mut self, x: Operand, factor: f64, part: &str) -> Result<Operand, Declined> {
         if factor == 1.0 {
             return Ok(x);
@@ -247,12 +247,12 @@ impl<'a> Plan<'a> {
         Ok(self.patch.node(mul, self.anchor, vec![x, factor], out))
     }
 
-    /// The activation's nodes once more, reading `x`.
+    /// Copies the activation's nodes so that the copy reads `x`.
     fn copy_of(&mut self, activation: &Activation, x: Operand) -> Result<Operand, Declined> {
         let graph = self.cx.graph;
         let mut copies: Vec<(ValueId, Operand)> = vec![(activation.x, x)];
         let mut last = x;
-        // The anchor must come after what the copy reads.
+        // The anchor must come after the values that the copy reads.
         let anchor = graph.producer(self.block.result).map_or(self.anchor, |(node, _)| node);
         for (at, node) in activation.nodes.iter().enumerate() {
             let operands = graph
@@ -277,7 +277,7 @@ impl<'a> Plan<'a> {
         Ok(last)
     }
 
-    /// Axis and number of the channels of a value of the branch.
+    /// Axis and number of the channels of a value in the branch.
     fn channels_of(&self, value: ValueId) -> Result<Channels, Declined> {
         let block = self.block;
         let rank = self.cx.rank(value);
@@ -298,7 +298,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// A BatchNorm: the operator where the channels lie on axis 1 of an image, else factor and summand.
+    /// A BatchNorm: the operator where the channels lie on axis 1 of an image, otherwise factor and summand.
     fn batch_norm(
         &mut self,
         x: Operand,
@@ -352,7 +352,7 @@ impl<'a> Plan<'a> {
         Ok(normed)
     }
 
-    /// Whether the channels of an axis-1 value lie last, as in [B, C].
+    /// Whether the channels of an axis-1 value lie last, as in `[B, C]`.
     fn is_channel_last(&self, axis: usize, rank: usize) -> bool {
         axis + 1 == rank && self.block.linears().any(|unit| !unit.is_conv())
     }
@@ -363,7 +363,7 @@ fn refuse(obstacle: Obstacle) -> Declined {
     Declined::new(obstacle.reason(), obstacle.to_string())
 }
 
-/// The branch as one map with every nonlinear element replaced by its linear one, geometry moved.
+/// The branch as one map: every nonlinear element is replaced by its linear one, and the geometry is moved.
 fn branch_map(block: &Block, form: Form, shrink: Shrink) -> Result<AffineMap, Declined> {
     let mut geometry = moved(block, form, shrink)?.into_iter();
     let mut whole: Option<AffineMap> = None;

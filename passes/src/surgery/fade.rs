@@ -1,9 +1,10 @@
-//! Kernels that shrink little by little, `W ⊙ (1 − s·(1 − mask))`; mask is 1 at the taps that stay ([UPDP] §ResNet34, ConvNeXt).
+//! Kernels that shrink little by little, `W ⊙ (1 − s·(1 − mask))`; the mask is 1 at the taps that stay
+//! ([UPDP] §ResNet34, ConvNeXt).
 //!
-//! Before: `y = Conv(x, W)`, W `[O, I/g, k…]`. After: `y = Conv(x, W·(1 − s·outside))`, `outside = 1 − mask` `[1, 1, k…]`, s one
-//! graph input, [`SHRINK_INPUT`].
-//! The padding is that of the shrunk kernel k′ and `(k − k′)/2·dilation` more before and after. So both kernels see the same
-//! centre and give the same sizes, and at s = 1 the values are the same too: every other tap is 0.
+//! Before: `y = Conv(x, W)`, W `[O, I/g, k…]`. After: `y = Conv(x, W·(1 − s·outside))`, `outside = 1 − mask`
+//! `[1, 1, k…]`. s is one graph input, [`SHRINK_INPUT`].
+//! The padding is the padding of the shrunk kernel k′ plus `(k − k′)/2·dilation` before and after. So both kernels see
+//! the same centre and give the same sizes. At s = 1 the values are the same too, because every other tap is 0.
 
 use updp_ir::{
     ConvGeometry, DataType, Graph, Model, Node, NodeId, Tensor, TensorType, ValueId, view,
@@ -18,11 +19,11 @@ use crate::patch::{Operand, Out, Patch};
 /// Name of the graph input s, f32 `[]`: 0 = whole kernels, 1 = shrunk ones.
 pub const SHRINK_INPUT: &str = "updp_shrink";
 
-/// Moves paddings and strides as [`super::move_geometry`] does, and lets kernels shrink with s instead of at once; gives how many.
-/// Where there are none, the model gets no input s.
+/// Moves paddings and strides as [`super::move_geometry`] does, but lets kernels shrink with s instead of at once.
+/// Returns the number of these kernels. If there are none, the model gets no input s.
 ///
 /// # Errors
-/// As [`super::move_geometry`]; P0009 when the model has an input s already.
+/// As [`super::move_geometry`]; P0009 when the model already has an input s.
 pub fn fade_kernels(
     model: &mut Model,
     choices: &[Choice],
@@ -50,7 +51,7 @@ pub fn fade_kernels(
     Ok(kernels)
 }
 
-/// Plans the weight that fades; gives it with the geometry of the whole kernel.
+/// Plans the weight that fades; returns it with the geometry of the whole kernel.
 fn faded(
     patch: &mut Patch,
     input: ValueId,
@@ -80,7 +81,7 @@ fn faded(
     Ok((weight, whole(conv, new)))
 }
 
-/// 1 at the taps of a kernel that lie outside its centre, else 0.
+/// 1 at the taps of a kernel that lie outside its centre, otherwise 0.
 fn outside(kernel: &[usize], centre: &[usize]) -> Vec<f64> {
     let taps: usize = kernel.iter().product();
     let is_outside = |tap: usize| {
@@ -117,11 +118,12 @@ struct Faded {
     /// The whole kernel.
     weight: ValueId,
     tensor: Tensor,
-    /// That of the shrunk kernel.
+    /// The geometry of the shrunk kernel.
     geometry: ConvGeometry,
 }
 
-/// Fixes s at 1: every kernel that fades becomes its centre, with the padding it then needs. Gives how many.
+/// Fixes s at 1: every kernel that fades becomes its centre, with the padding that the centre needs. Returns the number
+/// of these kernels.
 ///
 /// # Errors
 /// P0001 when the graph refuses, which is our bug.
@@ -144,7 +146,7 @@ pub(super) fn shrink_faded(model: &mut Model) -> Result<usize, PassError> {
     Ok(found.len())
 }
 
-/// Convolutions whose weight is `W·(1 − s·outside)`, as [`fade_kernels`] writes it.
+/// Convolutions with the weight `W·(1 − s·outside)`, as [`fade_kernels`] writes it.
 fn find(graph: &Graph, input: ValueId) -> Vec<Faded> {
     let readers = |value: ValueId, op: &'static str| {
         let users = graph.users(value).into_iter().filter(move |user| graph.node(user.node).is(op));
@@ -169,7 +171,7 @@ fn find(graph: &Graph, input: ValueId) -> Vec<Faded> {
     found
 }
 
-/// The convolution at a node with this whole weight and these taps outside of what stays, its centre.
+/// The convolution at a node, from its whole weight and the taps outside the centre that stays.
 fn at(graph: &Graph, node: NodeId, weight: ValueId, outside: &Tensor) -> Option<Faded> {
     let tensor = view::constant(graph, weight)?;
     let conv = view::Conv::of(graph, node, tensor.dims().len())?;

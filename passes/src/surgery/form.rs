@@ -2,26 +2,26 @@
 
 use crate::blocks::{Block, BlockKind, Element};
 
-/// What a block becomes.
+/// The form that a block becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
-    /// The paper's: activations and normalizations become linear, kernels shrink, and all of it merges into
-    /// one convolution or fully connected operator.
+    /// The form of the paper: activations and normalizations become linear, kernels shrink, and everything merges
+    /// into one convolution or fully connected operator.
     Conv,
-    /// A depthwise convolution and a pointwise one.
+    /// A depthwise convolution, then a pointwise convolution.
     DepthwisePointwise,
     /// One pointwise convolution.
     Pointwise,
-    /// The normalization stays; what follows it merges into one pointwise or fully connected operator.
+    /// The normalization stays; everything after it merges into one pointwise or fully connected operator.
     Norm,
-    /// A convolution to a quarter of the channels and a pointwise one back; fitted only.
+    /// A convolution to a quarter of the channels, then a pointwise convolution back; fitted only.
     LowRank,
     /// The shortcut alone.
     Drop,
 }
 
 impl Form {
-    /// All forms, the paper's first.
+    /// All forms, the form of the paper first.
     pub const ALL: [Self; 6] = [
         Self::Conv,
         Self::DepthwisePointwise,
@@ -31,7 +31,7 @@ impl Form {
         Self::Drop,
     ];
 
-    /// What `--form` calls it.
+    /// The name of the form for `--form`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Form {
     }
 
     /// Whether each nonlinear operator of the branch is replaced in place, so that the pruned flow has the
-    /// branch's own weights; else the branch gets a second flow with weights of its own.
+    /// branch's own weights; otherwise the branch gets a second flow with weights of its own.
     #[must_use]
     pub fn is_in_place(self, kind: BlockKind) -> bool {
         match self {
@@ -56,7 +56,7 @@ impl Form {
     }
 }
 
-/// The forms a block offers, the paper's first; empty when it cannot be pruned.
+/// The forms a block offers, the form of the paper first; empty if the block cannot be pruned.
 #[must_use]
 pub fn forms(block: &Block) -> Vec<Form> {
     if block.refusal.is_some() {

@@ -1,10 +1,10 @@
 //! Kernels, paddings and strides of a pruned block, so that its convolutions compose exactly.
 //!
-//! Kernels: all but the last k×k convolution keep their centre tap, a depthwise 7×7 its centre 3×3 (L16;
-//! [UPDP] §ResNet34, ConvNeXt). Strides move to the last k×k convolution where one follows (L6b). Paddings
+//! Kernels: every k×k convolution except the last keeps only its centre tap; a depthwise 7×7 keeps its centre 3×3
+//! (L16; [UPDP] §ResNet34, ConvNeXt). Strides move to the last k×k convolution if one follows (L6b). Paddings
 //! add up in the first convolution, weighted by the strides between (L6): `P₁ + s₁·P₂ + s₁s₂·P₃ + …`.
-//! The block keeps its output size. Its function changes on the border and, where a kernel shrinks or a
-//! stride moves over a k×k convolution, everywhere.
+//! The block keeps its output size. Its function changes on the border. It changes everywhere if a kernel shrinks
+//! or a stride moves over a k×k convolution.
 
 use updp_ir::{ConvGeometry, Model, Node, Tensor, ValueId};
 
@@ -19,19 +19,19 @@ use crate::rule::Context;
 /// Whether kernels shrink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shrink {
-    /// As the block's family asks for.
+    /// As the block's family requires.
     Auto,
     /// Never; the merged kernel is the larger one.
     None,
 }
 
-/// Kernel 3 is what a larger depthwise kernel shrinks to.
+/// A larger depthwise kernel shrinks to kernel 3.
 const SHRUNK_DEPTHWISE: usize = 3;
 
 /// The geometry of each convolution of a block's branch in this form, in the direction of data flow.
 ///
 /// # Errors
-/// `padding` when a shrunk kernel leaves less than no padding, `output-size` when the moved branch would
+/// `padding` when a shrunk kernel would need a negative padding, `output-size` when the moved branch would
 /// give another size than the block.
 pub fn moved(block: &Block, form: Form, shrink: Shrink) -> Result<Vec<ConvGeometry>, Declined> {
     let convs: Vec<&Linear> = block.linears().filter(|unit| unit.is_conv()).collect();
@@ -53,7 +53,7 @@ pub fn moved(block: &Block, form: Form, shrink: Shrink) -> Result<Vec<ConvGeomet
         }
     }
     let side = |pads: &dyn Fn(&Linear) -> Vec<usize>| -> Result<Vec<usize>, Declined> {
-        // Shrinking a kernel takes the same padding off both sides; the sum may not fall below zero.
+        // A smaller kernel takes the same padding off both sides; the sum must not fall below zero.
         let mut taken = vec![0; rank];
         let mut step = vec![1; rank];
         for (at, conv) in convs.iter().enumerate() {
@@ -91,7 +91,7 @@ pub fn moved(block: &Block, form: Form, shrink: Shrink) -> Result<Vec<ConvGeomet
     Ok(geometry)
 }
 
-/// Kernels after shrinking; even kernels stay.
+/// Kernels after the shrinking; even kernels stay.
 fn kernels(block: &Block, convs: &[&Linear], shrinks: bool) -> Vec<Vec<usize>> {
     let mut kernels: Vec<Vec<usize>> =
         convs.iter().map(|conv| conv.geometry.kernel.clone()).collect();
@@ -112,7 +112,7 @@ fn kernels(block: &Block, convs: &[&Linear], shrinks: bool) -> Vec<Vec<usize>> {
     kernels
 }
 
-/// Checks that the moved branch gives the sizes the block gave, for every input it took.
+/// Checks that the moved branch gives the same sizes as the block for every input.
 fn check_sizes(convs: &[&Linear], geometry: &[ConvGeometry]) -> Result<(), Declined> {
     let rank = convs.first().map_or(0, |conv| conv.geometry.rank());
     for axis in 0..rank {
@@ -135,10 +135,10 @@ fn check_sizes(convs: &[&Linear], geometry: &[ConvGeometry]) -> Result<(), Decli
     Ok(())
 }
 
-/// Moves paddings and strides and shrinks kernels of the chosen blocks, where their form works in place.
+/// Moves paddings and strides and shrinks kernels of the chosen blocks whose form works in place.
 ///
 /// # Errors
-/// P0004 with the block whose geometry cannot move; what the primitives of the graph refuse is our bug.
+/// P0004 with the block whose geometry cannot move; an error of the graph primitives is our bug.
 pub fn move_geometry(
     model: &mut Model,
     choices: &[Choice],
@@ -147,15 +147,15 @@ pub fn move_geometry(
     in_place(model, choices, shrink, kernel_at_once)
 }
 
-/// A convolution of a block with the geometry it moves to.
+/// A convolution of a block, with its new geometry.
 pub(super) struct Moved<'a> {
     pub(super) block: &'a Block,
     pub(super) conv: &'a Linear,
     pub(super) new: &'a ConvGeometry,
 }
 
-/// Gives the convolutions of the chosen blocks, where their form works in place, the weight and the geometry that `kernel` plans
-/// from what the move asks for.
+/// Gives the convolutions of the chosen blocks a new weight and geometry, if the form of the block works in place.
+/// `kernel` plans both from the geometry that the move asks for.
 pub(super) fn in_place<F>(
     model: &mut Model,
     choices: &[Choice],
@@ -181,7 +181,7 @@ where
             Ok(patch)
         });
         let patch = patch.map_err(|declined| block.refused(declined))?;
-        // Inside the branch sizes change: what the file declares of them no longer holds.
+        // Sizes inside the branch change, so the sizes that the file declares no longer hold.
         let inner: Vec<ValueId> = block
             .nodes
             .iter()
@@ -196,7 +196,7 @@ where
     Ok(())
 }
 
-/// The kernel as the move asks for it: the weight itself, or its centre.
+/// The kernel that the move asks for: the weight itself, or its centre.
 #[expect(clippy::unnecessary_wraps, reason = "other plans can refuse")]
 pub(super) fn kernel_at_once(
     cx: &Context<'_>,
@@ -220,7 +220,7 @@ pub fn with_context<T>(model: &Model, look: impl FnOnce(&Context<'_>) -> T) -> T
     look(&Context { graph: &model.graph, shapes: &shapes, opset, options: &options })
 }
 
-/// Applies a patch of surgery on a block of this name.
+/// Applies a surgery patch to the block with this name.
 pub(super) fn apply(model: &mut Model, patch: Patch, block: &str) -> Result<(), PassError> {
     patch.apply(&mut model.graph).map(|_| ()).map_err(|source| PassError::Apply {
         rule: "surgery",
@@ -229,7 +229,7 @@ pub(super) fn apply(model: &mut Model, patch: Patch, block: &str) -> Result<(), 
     })
 }
 
-/// Plans a convolution anew with another weight and geometry, unless neither differs.
+/// Plans a convolution anew with another weight and geometry, unless both stay the same.
 fn replace(
     cx: &Context<'_>,
     patch: &mut Patch,
@@ -259,7 +259,7 @@ pub(super) fn reshaped(old: &Node, new: &ConvGeometry) -> Node {
     if node.has("auto_pad") { node.with("auto_pad", "NOTSET") } else { node }
 }
 
-/// The centre taps of a kernel W [O, I/g, k…], copied byte by byte.
+/// The centre taps of a kernel `W [O, I/g, k…]`, copied byte by byte.
 pub(super) fn centre(weight: &Tensor, kernel: &[usize]) -> Tensor {
     let dims = weight.dims();
     let spatial = &dims[2..];

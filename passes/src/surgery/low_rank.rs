@@ -1,14 +1,14 @@
-//! Smaller operators near a dense kernel: depthwise then pointwise, or pointwise alone.
+//! Smaller operators that approximate a dense kernel: depthwise then pointwise, or pointwise alone.
 
 use ndarray::{ArrayD, IxDyn};
 use updp_ir::ConvGeometry;
 
 use crate::kernel::{AffineMap, Obstacle};
 
-/// Rounds of power iteration; a gap of a few per cent converges to f32 precision long before.
+/// Rounds of power iteration; a gap of a few per cent converges to f32 precision long before this limit.
 const ROUNDS: usize = 60;
 
-/// The map with the kernel's centre, strides and paddings of `new`.
+/// The map with the kernel's centre, and with the strides and paddings of `new`.
 pub(super) fn reshaped(map: &AffineMap, new: &ConvGeometry) -> AffineMap {
     let mut out = map.clone();
     let weight = map.weight.clone();
@@ -24,11 +24,11 @@ pub(super) fn reshaped(map: &AffineMap, new: &ConvGeometry) -> AffineMap {
     out
 }
 
-/// The nearest depthwise kernel followed by a pointwise one: for each input channel `c` the best rank-one
-/// `W[o,c,t] ≈ P[o,c]·D[c,t]` in the Frobenius norm, by the leading singular vectors of `W[:,c,:]`.
+/// The nearest depthwise kernel followed by a pointwise kernel. For each input channel `c` it is the best rank-one
+/// `W[o,c,t] ≈ P[o,c]·D[c,t]` in the Frobenius norm, from the leading singular vectors of `W[:,c,:]`.
 ///
 /// # Errors
-/// What widening the groups refuses.
+/// The obstacles of widening the groups.
 pub(super) fn split(map: &AffineMap) -> Result<(AffineMap, AffineMap), Obstacle> {
     let dense = map.to_groups(1)?;
     let (outputs, inputs) = (dense.out_channels(), dense.in_channels());
@@ -86,10 +86,10 @@ pub(super) fn split(map: &AffineMap) -> Result<(AffineMap, AffineMap), Obstacle>
     Ok((first, second))
 }
 
-/// The tap that reads an output's own position, as a pointwise map with the same stride; groups stay.
+/// The tap that reads an output's own position, as a pointwise map with the same stride; the groups stay.
 ///
 /// # Errors
-/// `identity-needs-centre-tap` when no tap does.
+/// `identity-needs-centre-tap` when there is no such tap.
 pub(super) fn centre(map: &AffineMap) -> Result<AffineMap, Obstacle> {
     let rank = map.spatial_rank();
     let geometry = map.geometry();
@@ -160,7 +160,7 @@ mod tests {
         });
         let map = dense(weight);
         let best = distance(&map, &composed(&map));
-        // The same with the depthwise kernel turned a little: the pointwise part refitted is worse.
+        // The same with the depthwise kernel turned a little: the refitted pointwise part is worse.
         let (depthwise, _) = split(&map).expect("it splits");
         for tap in 0..9 {
             let mut error = 0.0;

@@ -1,4 +1,4 @@
-//! Two flows mixed by λ: `(1 − λ)·old + λ·new`.
+//! Mixes two flows by λ: `(1 − λ)·old + λ·new`.
 
 use updp_ir::{DataType, Dim, Model, Node, NodeId, Tensor, TensorType, ValueId};
 
@@ -8,10 +8,10 @@ use crate::lift::weights;
 use crate::patch::{Operand, Out, Patch};
 use crate::rule::Context;
 
-/// Adds the input λ of so many blocks.
+/// Adds the input λ for this number of blocks.
 ///
 /// # Errors
-/// P0009 when the model has one already.
+/// P0009 when the model already has a λ.
 pub(super) fn add_lambda(model: &mut Model, blocks: usize) -> Result<ValueId, PassError> {
     if model.graph.find(LAMBDA_INPUT).is_some() {
         return Err(PassError::AlreadyExpanded);
@@ -20,7 +20,7 @@ pub(super) fn add_lambda(model: &mut Model, blocks: usize) -> Result<ValueId, Pa
     Ok(model.graph.add_input(LAMBDA_INPUT, &ty))
 }
 
-/// What names of new nodes start with: `updp`, with a number where an earlier run left such names.
+/// The prefix of the names of new nodes: `updp`, with a number if an earlier run left names with this prefix.
 pub(super) fn free_prefix(model: &Model) -> String {
     let graph = &model.graph;
     let is_taken = |prefix: &str| {
@@ -34,17 +34,17 @@ pub(super) fn free_prefix(model: &Model) -> String {
 
 /// Writes the mixes of one block.
 pub(super) struct Mixer {
-    /// What new names start with.
+    /// The prefix of new names.
     pub(super) prefix: String,
     anchor: NodeId,
     /// λ and 1 − λ of the block, `[1]`.
     factors: (Operand, Operand),
-    /// Mixes written.
+    /// Number of mixes written.
     pub(super) mixes: usize,
 }
 
 impl Mixer {
-    /// The block's own λ, entry `index` of the input, in the type of its values.
+    /// The block's own λ: entry `index` of the input, in the type of the block's values.
     pub(super) fn new(
         cx: &Context<'_>,
         patch: &mut Patch,
@@ -105,7 +105,7 @@ impl Mixer {
     }
 }
 
-/// Plans the producer of a value anew with a fresh result, so that a mix can take the value over.
+/// Plans the producer of a value anew with a fresh result, so that a mix can take over the value.
 pub(super) fn taken_over(
     cx: &Context<'_>,
     patch: &mut Patch,

@@ -1,12 +1,11 @@
-//! Edits that change the function of a network: only pruning calls them, and what follows recovers the
-//! accuracy.
+//! Edits that change the function of a network. Only pruning calls them; later steps recover the accuracy.
 //!
-//! [`expand`] gives every chosen block a second, linear flow beside its own and mixes the two by λ; [`blend`] does so with what
-//! was fitted;
+//! [`expand`] gives every chosen block a second, linear flow beside its own and mixes the two by λ. [`blend`] does the
+//! same with fitted operators.
 //! [`move_geometry`] moves paddings and strides and shrinks kernels, so that the second flow is one
-//! operator, [`fade_kernels`] does the same and lets kernels shrink little by little; [`settle`] fixes λ at 1 and drops what no
-//! longer counts, [`subnet`] fixes it block by block. The pipeline of exact rules then
-//! merges what is left.
+//! operator. [`fade_kernels`] does the same, but lets kernels shrink little by little. [`settle`] fixes λ at 1 and
+//! drops everything that no longer counts; [`subnet`] fixes λ block by block. The pipeline of exact rules then
+//! merges the rest.
 
 mod blend;
 mod expand;
@@ -44,7 +43,7 @@ use crate::options::Options;
 use crate::patch::{Operand, Out, Patch};
 use crate::pipeline;
 
-/// A block with the form it is pruned to.
+/// A block with the form that it is pruned to.
 #[derive(Clone, Debug)]
 pub struct Choice {
     /// The block.
@@ -64,12 +63,12 @@ pub fn blocks_of(model: &Model) -> Result<Vec<Block>, PassError> {
 /// One block of a prepared model as a model of its own, from its source to its result.
 ///
 /// # Errors
-/// What cutting the part out refuses.
+/// The errors of cutting out the part.
 pub fn part_of(model: &Model, block: &Block) -> Result<Model, PassError> {
     with_context(model, |cx| Ok(model.extract(cx.shapes, &[block.source], &[block.result])?))
 }
 
-/// Prunes `choices` of a prepared model up to the settled network, which is not merged yet.
+/// Prunes `choices` of a prepared model up to the settled network, which is not yet merged.
 ///
 /// # Errors
 /// As [`move_geometry`], [`expand`] and [`settle`].
@@ -100,7 +99,7 @@ pub fn prune_part(
     Ok(())
 }
 
-/// The block that a part ends with.
+/// The block at the end of a part.
 fn only_block(part: &Model) -> Result<Block, PassError> {
     let result = part.graph.outputs().next();
     let block = blocks_of(part)?.into_iter().find(|block| Some(block.result) == result);

@@ -1,5 +1,5 @@
-//! Opening the batch of a network that was exported with a fixed one, for measuring and for running many images
-//! at once. What is written keeps the fixed batch.
+//! Opens the batch of a network that was exported with a fixed batch, for measurements and for running many images
+//! at once. Written models keep the fixed batch.
 
 use updp_ir::{Model, Tensor, ValueId};
 
@@ -10,7 +10,7 @@ use crate::error::PassError;
 /// Name of the opened axis.
 const SYMBOL: &str = "updp_batch";
 
-/// The required inputs but for λ and the shrinking factor.
+/// The required inputs except λ and the shrinking factor.
 #[must_use]
 pub fn data_inputs(model: &Model) -> Vec<ValueId> {
     let is_factor =
@@ -18,12 +18,12 @@ pub fn data_inputs(model: &Model) -> Vec<ValueId> {
     model.graph.required_inputs().filter(|input| !is_factor(input)).collect()
 }
 
-/// Makes axis 0 of the only one of [`data_inputs`] symbolic, and lets every Reshape to constant dims that start with the old size
-/// take any. Returns whether there was a fixed batch to open; whether the network computes each image by itself
-/// is found out by running it.
+/// Makes axis 0 of the only one of [`data_inputs`] symbolic. Every Reshape to constant dims that start with the old
+/// size then accepts any size. Returns whether there was a fixed batch to open. Only a run shows whether the network
+/// computes each image on its own.
 ///
 /// # Errors
-/// What the primitives of the graph refuse.
+/// An error of the graph primitives.
 pub fn open_batch(model: &mut Model) -> Result<bool, PassError> {
     let [input] = data_inputs(model)[..] else { return Ok(false) };
     let declared = model.graph.value(input).declared();
@@ -50,7 +50,7 @@ pub fn open_batch(model: &mut Model) -> Result<bool, PassError> {
     Ok(true)
 }
 
-/// Dims that start with the batch, made to take any; `None` where they do not or cannot.
+/// Dims that start with the batch, changed to accept any size; `None` if they do not start with it or cannot change.
 fn opened(dims: &[i64], size: i64, allows_zero: bool) -> Option<Vec<i64>> {
     let (first, rest) = dims.split_first()?;
     if *first != size || rest.is_empty() {

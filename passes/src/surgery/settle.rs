@@ -1,4 +1,5 @@
-//! Fixes λ and s: every mix becomes one of its two parts, every kernel that fades its centre, and what only the others needed goes.
+//! Fixes λ and s: every mix becomes one of its two parts, and every fading kernel becomes its centre. Parts that only
+//! the others needed are removed.
 
 use updp_ir::{Model, Node, NodeId, TensorType, ValueId};
 
@@ -10,10 +11,9 @@ use crate::options::Options;
 use crate::patch::{Out, Patch};
 use crate::pipeline;
 
-/// Settles a network that [`super::expand`] or [`super::blend`] made, or one read from a file that it was written to: λ is 1
-/// everywhere. A network
-/// without the input [`LAMBDA_INPUT`] stays as it is. Returns the number of mixes. What [`super::fade_kernels`] wrote is
-/// settled with it.
+/// Settles a network that [`super::expand`] or [`super::blend`] made, or that was written to a file and read back: λ is
+/// 1 everywhere. A network without the input [`LAMBDA_INPUT`] stays as it is. Returns the number of mixes. Kernels that
+/// [`super::fade_kernels`] wrote are settled as well.
 ///
 /// # Errors
 /// As [`drop_baseline`].
@@ -23,11 +23,11 @@ pub fn settle(model: &mut Model) -> Result<usize, PassError> {
     Ok(mixes)
 }
 
-/// The subnet of a genome: entry `i` says whether λ's entry `i` is 1, the block pruned, or 0, the block as it is. Returns the
-/// number of mixes. The network is not merged.
+/// The subnet of a genome: entry `i` says whether λ's entry `i` is 1 (the block is pruned) or 0 (the block stays as it
+/// is). Returns the number of mixes. The network is not merged.
 ///
 /// # Errors
-/// P0010 when λ has another number of entries or is not there; otherwise as [`drop_baseline`].
+/// P0010 when λ has another number of entries or does not exist; otherwise as [`drop_baseline`].
 pub fn subnet(model: &mut Model, pruned: &[bool]) -> Result<usize, PassError> {
     let entries = entries(model);
     if entries != pruned.len() {
@@ -38,12 +38,12 @@ pub fn subnet(model: &mut Model, pruned: &[bool]) -> Result<usize, PassError> {
     Ok(mixes)
 }
 
-/// The first half of settling: the baseline flow goes, every value of the new flow keeps its name, an Identity
-/// standing where a mix was. What is estimated on the new flow is estimated here: in a moved geometry the
-/// baseline flow need not even run (a Reshape to a fixed size does not fit any more).
+/// The first half of settling: the baseline flow is removed and every value of the new flow keeps its name. An Identity
+/// stands in the place of each mix. Estimates on the new flow use this network, because in a moved
+/// geometry the baseline flow may not even run (a Reshape to a fixed size no longer fits).
 ///
 /// # Errors
-/// P0005 when λ is read by something that is no mix, or s by something that fades no kernel; otherwise as [`driver::run`].
+/// P0005 when a node that is no mix reads λ, or a node that fades no kernel reads s; otherwise as [`driver::run`].
 pub fn drop_baseline(model: &mut Model) -> Result<usize, PassError> {
     if input_named(model, LAMBDA_INPUT).is_none() {
         return Ok(0);
@@ -52,7 +52,7 @@ pub fn drop_baseline(model: &mut Model) -> Result<usize, PassError> {
     keep_flows(model, &|_| Some(true))
 }
 
-/// Entries of the λ input; 0 where there is none.
+/// Number of entries of the λ input; 0 if there is none.
 #[must_use]
 pub fn entries(model: &Model) -> usize {
     let input = model.graph.find(LAMBDA_INPUT);
@@ -60,7 +60,7 @@ pub fn entries(model: &Model) -> usize {
     declared.and_then(TensorType::known_dims).map_or(0, |dims| dims.iter().product())
 }
 
-/// Eliminates the Identities that stand where mixes were.
+/// Eliminates the Identities that stand in the place of mixes.
 fn clean(model: &mut Model, mixes: usize) -> Result<(), PassError> {
     if mixes > 0 {
         let mut phases = pipeline::preparing_phases();
@@ -70,10 +70,11 @@ fn clean(model: &mut Model, mixes: usize) -> Result<(), PassError> {
     Ok(())
 }
 
-/// Which flow of a mix stays, by the index of its entry of λ (`None` = not a constant): the new one, or not; `None` = not told.
+/// Decides which flow of a mix stays, by the index of its entry of λ (`None` = not a constant): true = the new flow,
+/// false = the old flow, `None` = no decision.
 type Keep<'a> = &'a dyn Fn(Option<usize>) -> Option<bool>;
 
-/// Puts an Identity of the flow that stays in the place of every mix, drops the other flow, and λ.
+/// Replaces every mix by an Identity of the flow that stays, and drops the other flow and λ.
 fn keep_flows(model: &mut Model, keep: Keep<'_>) -> Result<usize, PassError> {
     let Some(lambda) = input_named(model, LAMBDA_INPUT) else { return Ok(0) };
     let mixes = mixes(model, &factors(model, lambda));
@@ -107,7 +108,7 @@ fn input_named(model: &Model, name: &str) -> Option<ValueId> {
     model.graph.required_inputs().find(|input| model.graph.value(*input).name() == name)
 }
 
-/// Removes an input that nothing may read any more.
+/// Removes an input that no node may read any more.
 fn remove_settled(model: &mut Model, input: &'static str) -> Result<(), PassError> {
     let Some(value) = input_named(model, input) else { return Ok(()) };
     let graph = &mut model.graph;
@@ -119,10 +120,10 @@ fn remove_settled(model: &mut Model, input: &'static str) -> Result<(), PassErro
     Ok(graph.remove_input(value)?)
 }
 
-/// A value made of λ with the entry it comes from; `None` = an entry that is no constant.
+/// A value computed from λ, with the entry that it comes from; `None` = an entry that is no constant.
 type Factor = (ValueId, Option<usize>);
 
-/// The values that are λ of a block, and those that are 1 − λ.
+/// The values that hold λ of a block, and the values that hold 1 − λ.
 struct Factors {
     own: Vec<Factor>,
     rest: Vec<Factor>,
@@ -157,7 +158,7 @@ fn entry(model: &Model, gather: NodeId) -> Option<usize> {
     }
 }
 
-/// `sum = (1 − λ)·old + λ·new`, λ being entry `index`.
+/// `sum = (1 − λ)·old + λ·new`, where λ is entry `index`.
 struct Mix {
     sum: NodeId,
     old: ValueId,
@@ -181,10 +182,10 @@ fn mixes(model: &Model, factors: &Factors) -> Vec<Mix> {
     graph.nodes().into_iter().filter(|node| graph.node(*node).is("Add")).filter_map(mix).collect()
 }
 
-/// Fixes λ at one number for every block, so that the network can be run at it without the input.
+/// Fixes λ at one number for every block, so that the network can run at it without the input.
 ///
 /// # Errors
-/// P0005 when the network has no λ; what the primitives of the graph refuse.
+/// P0005 when the network has no λ; an error of the graph primitives is our bug.
 pub fn fix_lambda(model: &mut Model, value: f32) -> Result<(), PassError> {
     fix(model, LAMBDA_INPUT, value)
 }
@@ -192,7 +193,7 @@ pub fn fix_lambda(model: &mut Model, value: f32) -> Result<(), PassError> {
 /// Fixes s at one number, as [`fix_lambda`] does λ.
 ///
 /// # Errors
-/// P0005 when the network has no s; what the primitives of the graph refuse.
+/// P0005 when the network has no s; an error of the graph primitives is our bug.
 pub fn fix_shrink(model: &mut Model, value: f32) -> Result<(), PassError> {
     fix(model, SHRINK_INPUT, value)
 }

@@ -1,8 +1,8 @@
-//! Where a fitted operator takes the place of a block's branch.
+//! The place where a fitted operator replaces a block's branch.
 //!
-//! Fitting keeps no weight of the branch: one or two new operators, solved for on data, read `features`
-//! and make `output`, what lies between goes. Everything is said by names, so that a site found in
-//! one copy of a network holds in every other.
+//! Fitting keeps no weight of the branch. One or two new operators, solved for on data, read `features` and make
+//! `output`; everything between them is removed. A site refers to values by name only, so a site found in one copy
+//! of a network holds in every other copy.
 
 use updp_ir::{ConvGeometry, ValueId};
 
@@ -14,28 +14,28 @@ use crate::kernel::AffineMap;
 use crate::lift::Linear;
 use crate::rule::Context;
 
-/// Where a fitted operator goes.
+/// The place of a fitted operator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
     /// Index of the block.
     pub block: usize,
     /// Name of the block, for messages.
     pub name: String,
-    /// The form the block gets.
+    /// The form that the block gets.
     pub form: Form,
-    /// What branch and shortcut start from.
+    /// The value that the branch and the shortcut start from.
     pub source: String,
-    /// Value the operator reads; its channels lie on `channel_axis`.
+    /// Value that the operator reads; its channels lie on `channel_axis`.
     pub features: String,
-    /// Value the operator makes anew; its channels lie on `channel_axis`.
+    /// Value that the operator makes anew; its channels lie on `channel_axis`.
     pub output: String,
     /// Axis of the channels of `features` and `output`.
     pub channel_axis: usize,
-    /// End of the branch: what is added to the shortcut. `output`, or a transposition of it.
+    /// End of the branch: the value that is added to the shortcut. It is `output`, or a transposition of it.
     pub end: String,
     /// Axis of the channels of `end`, `shortcut` and `sum`.
     pub end_axis: usize,
-    /// What is added to the branch; `None` when nothing is.
+    /// The value that is added to the branch; `None` if there is none.
     pub shortcut: Option<String>,
     /// The block's output before its end activation.
     pub sum: String,
@@ -52,25 +52,25 @@ pub struct Site {
 }
 
 impl Site {
-    /// Channels in the middle of its low-rank form.
+    /// Number of channels in the middle of its low-rank form.
     #[must_use]
     pub fn rank(&self) -> usize {
         self.out_channels.min(self.in_channels).div_ceil(4)
     }
 }
 
-/// What takes the place of a branch.
+/// The replacement of a branch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fitted {
     /// Nothing: the shortcut alone.
     Drop,
-    /// Operators in a row, the first one reading the features.
+    /// Operators in a row; the first one reads the features.
     Maps(Vec<AffineMap>),
 }
 
-/// The forms a block can be fitted in, with the site of each or why there is none.
+/// The forms that a block can be fitted in, each with its site or the reason why there is none.
 ///
-/// Besides [`forms`]: `drop` wherever there is a shortcut, and `low-rank` where `conv` is offered.
+/// These are [`forms`], plus `drop` if there is a shortcut, and `low-rank` if `conv` is offered.
 #[must_use]
 pub fn sites(
     cx: &Context<'_>,
@@ -93,9 +93,9 @@ pub fn sites(
 /// The site of one form.
 ///
 /// # Errors
-/// `not-affine` when the branch holds an operator that no fitted one stands for, `layout` when the channels
-/// change their axis between what is read and what is made, `unknown-channels`, and what moving the geometry
-/// refuses.
+/// `not-affine` when the branch holds an operator that no fitted operator can replace, `layout` when the channels
+/// change their axis between `features` and `output`, `unknown-channels`, and the refusals of moving the
+/// geometry.
 pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Result<Site, Declined> {
     let is_known = |element: &Element| {
         matches!(
@@ -147,7 +147,7 @@ pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Resu
     })
 }
 
-/// The stretch of a branch that is replaced.
+/// The part of a branch that is replaced.
 struct Span {
     features: ValueId,
     output: ValueId,
@@ -181,8 +181,8 @@ impl Span {
         Self::between(cx, block, first, last)
     }
 
-    /// The stretch from one element of the branch to another, and the transpositions that lead back to the layout
-    /// it starts in.
+    /// The part from one element of the branch to another, and the transpositions that lead back to its first
+    /// layout.
     fn between(
         cx: &Context<'_>,
         block: &Block,
@@ -192,7 +192,7 @@ impl Span {
         let branch = &block.branch;
         let none = || Declined::new("no-weights", "it has no weighted operator");
         let features = branch[first].x();
-        // Layout of the features, and how axes move from there on.
+        // Layout of the features, and the moves of the axes from there on.
         let rank = cx.rank(features).ok_or_else(|| {
             Declined::new("unknown-shape", "the rank of what it reads is not known")
         })?;
@@ -258,7 +258,7 @@ fn window(
         let detail = "a convolution needs its channels on axis 1";
         return Err(Declined::new("layout", detail));
     }
-    // A branch of low rank sees what the whole one sees.
+    // A low-rank branch has the same window as the whole branch.
     let like = if form == Form::LowRank { Form::Conv } else { form };
     let whole = composed(&moved(block, like, shrink)?, rank);
     if form != Form::Pointwise {
@@ -282,7 +282,7 @@ fn composed(geometry: &[ConvGeometry], rank: usize) -> ConvGeometry {
         }
         window.stride[axis] = step;
         match reaches[..] {
-            // One kernel alone keeps its dilation.
+            // A single kernel keeps its dilation.
             [(kernel, dilation)] => {
                 (window.kernel[axis], window.dilation[axis]) = (kernel, dilation);
             }
@@ -299,13 +299,13 @@ fn composed(geometry: &[ConvGeometry], rank: usize) -> ConvGeometry {
 /// A weighted operator that stays, with weights that can be solved for anew.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// Where it is. `shortcut`, `sum` and `activation` are those of the block only for the last layer of its branch.
+    /// Its site. `shortcut`, `sum` and `activation` are those of the block only for the last layer of its branch.
     pub site: Site,
-    /// The weights it has.
+    /// Its present weights.
     pub map: AffineMap,
 }
 
-/// The layers of a block's branch whose weights are free (one group), in the direction of data flow.
+/// The layers of a block's branch with free weights (one group), in the direction of data flow.
 #[must_use]
 pub fn layers(cx: &Context<'_>, block: &Block) -> Vec<Layer> {
     let name = |value: ValueId| cx.graph.value(value).name().to_owned();

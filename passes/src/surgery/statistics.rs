@@ -1,8 +1,8 @@
 //! Mean and variance for inserted BatchNorms, estimated by running the network.
 //!
-//! In the calibration network every inserted BatchNorm normalizes by the statistics of the batch it is given
-//! and gives them as outputs. So one run settles all of them in the order the data pass them: each one
-//! sees what the pruned network before it makes.
+//! In the calibration network, every inserted BatchNorm normalizes by the statistics of its batch and
+//! returns them as outputs. So one run settles all of them in the order of the data flow: each BatchNorm
+//! sees the values that the pruned network before it makes.
 
 use updp_ir::{DataType, Dim, Model, Node, NodeId, Tensor, TensorType, ValueId};
 
@@ -23,11 +23,12 @@ pub struct Statistics {
     pub variance: Vec<f64>,
 }
 
-/// Rewrites an expanded network, its baseline dropped or not, so that each inserted BatchNorm uses the statistics of its batch and gives
-/// them as two more outputs; returns their names, mean and variance, in the order of `norms`.
+/// Rewrites an expanded network, with or without its baseline, so that each inserted BatchNorm uses the statistics of
+/// its batch and returns them as two more outputs. Returns the names of these outputs, mean and variance, in the order
+/// of `norms`.
 ///
 /// # Errors
-/// P0006 when a BatchNorm is not there or its shape is not known.
+/// P0006 when a BatchNorm does not exist or its shape is not known.
 pub fn calibration_model(
     model: &mut Model,
     norms: &[InsertedNorm],
@@ -59,7 +60,7 @@ pub fn calibration_model(
     Ok(outputs)
 }
 
-/// Where an inserted BatchNorm stands.
+/// The place of an inserted BatchNorm.
 struct Place {
     x: ValueId,
     result: ValueId,
@@ -110,7 +111,7 @@ impl Emit<'_> {
         Ok(self.patch.constant(self.name(part), tensor, None))
     }
 
-    /// The mean over every axis but the channels', kept as dims of 1.
+    /// The mean over every axis except the axis of the channels; reduced axes stay as dims of 1.
     fn mean(&mut self, part: &str, x: Operand) -> Result<Operand, Declined> {
         let axes: Vec<i64> =
             (0..self.rank).filter(|axis| *axis != self.norm.axis).map(|axis| axis as i64).collect();
@@ -142,7 +143,7 @@ impl Emit<'_> {
         let anchor = self.place.nodes[0];
         self.patch.remove_all(self.place.nodes.iter().copied());
         if !self.norm.replaces_norm {
-            // It starts as the identity, whatever the statistics are.
+            // It starts as the identity, for any statistics.
             self.patch.node(Node::new("Identity"), anchor, vec![x], result);
             return Ok(());
         }
@@ -151,7 +152,7 @@ impl Emit<'_> {
         let shifted = self.op("Add", "shifted", vec![variance, epsilon]);
         let root = self.op("Sqrt", "root", vec![shifted]);
         let normed = self.op("Div", "normed", vec![centred, root]);
-        // γ and β are whatever the constants hold: those of the norm that was replaced.
+        // γ and β keep the values of the constants, which come from the replaced norm.
         let scale = self.broadcast("scale", 0)?;
         let shift = self.broadcast("shift", 1)?;
         let scaled = self.op("Mul", "rescaled", vec![normed, scale]);
@@ -159,7 +160,7 @@ impl Emit<'_> {
         Ok(())
     }
 
-    /// A constant `[C]` of the BatchNorm, reshaped so that it meets the axis of the channels.
+    /// A constant `[C]` of the BatchNorm, reshaped to align with the axis of the channels.
     fn broadcast(&mut self, part: &str, at: usize) -> Result<Operand, Declined> {
         let mut dims = vec![1_i64; self.rank];
         dims[self.norm.axis] = self.norm.channels as i64;
@@ -169,11 +170,11 @@ impl Emit<'_> {
     }
 }
 
-/// Writes the statistics into the inserted BatchNorms: mean and variance, with γ and β so that one that
-/// replaces no normalization stays the identity.
+/// Writes mean and variance into the inserted BatchNorms. γ and β are chosen so that a BatchNorm that replaces
+/// no normalization stays the identity.
 ///
 /// # Errors
-/// P0006 when a BatchNorm is not there, P0007 when the statistics do not fit its dtype.
+/// P0006 when a BatchNorm does not exist, P0007 when the statistics do not fit its dtype.
 pub fn set_statistics(
     model: &mut Model,
     norms: &[InsertedNorm],

@@ -1,4 +1,4 @@
-//! Putting fitted operators in the place of branches, and cutting a network between values by their names.
+//! Puts fitted operators in the place of branches, and cuts a network between values given by name.
 
 use ndarray::{ArrayD, IxDyn};
 use updp_ir::{ConvGeometry, IrError, Model, Node, NodeId, ValueId};
@@ -14,10 +14,10 @@ use crate::patch::{Operand, Out, Patch};
 use crate::pipeline;
 use crate::rule::Context;
 
-/// Puts a fitted operator in the place of a branch. The network is not merged yet.
+/// Puts a fitted operator in the place of a branch. The network is not yet merged.
 ///
 /// # Errors
-/// P0004 when a weight leaves the range of the dtype; I0303 when a name of the site is not there.
+/// P0004 when a weight leaves the range of the dtype; I0303 when a name of the site does not exist.
 pub fn substitute(model: &mut Model, site: &Site, fitted: &Fitted) -> Result<(), PassError> {
     let patch = with_context(model, |cx| match fitted {
         Fitted::Drop => dropped(cx, site),
@@ -26,8 +26,8 @@ pub fn substitute(model: &mut Model, site: &Site, fitted: &Fitted) -> Result<(),
     apply(model, patch, &site.name)
 }
 
-/// Prunes the only block of a part (see [`super::part_of`]) to a fitted form with weights that stand in for those to
-/// be solved for, and merges it: what it will cost.
+/// Prunes the only block of a part (see [`super::part_of`]) to a fitted form with placeholder weights, and merges it.
+/// The result shows the cost of the form.
 ///
 /// # Errors
 /// P0004 when the block does not offer the form; otherwise as [`substitute`] and the pipeline.
@@ -46,10 +46,10 @@ pub fn fit_part(
     Ok(())
 }
 
-/// Operators of a site's form with weights of no meaning.
+/// Operators of a site's form with placeholder weights.
 ///
 /// # Errors
-/// P0004 when the window is no convolution's.
+/// P0004 when the window is not a window of a convolution.
 pub fn stand_in(site: &Site) -> Result<Fitted, PassError> {
     let window = &site.window;
     let rank = window.rank();
@@ -92,7 +92,7 @@ fn dropped(cx: &Context<'_>, site: &Site) -> Result<Patch, PassError> {
         return Err(refused(site, declined));
     };
     let shortcut = find(cx, shortcut)?;
-    // max(max(x, 0), 0) = max(x, 0): the end activation goes too.
+    // max(max(x, 0), 0) = max(x, 0), so the end activation is removed too.
     let is_relu = |value: ValueId| {
         cx.graph.producer(value).is_some_and(|(node, _)| cx.graph.node(node).is("Relu"))
     };
@@ -117,7 +117,7 @@ fn replaced(cx: &Context<'_>, site: &Site, maps: &[AffineMap]) -> Result<Patch, 
     Ok(patch)
 }
 
-/// Plans the operators of a site one behind the other, the last one making `last`.
+/// Plans the operators of a site one after the other; the last one makes `last`.
 pub(super) fn operators(
     cx: &Context<'_>,
     patch: &mut Patch,
@@ -173,11 +173,11 @@ pub(super) fn refused(site: &Site, declined: Declined) -> PassError {
     PassError::Refused { index: site.block, name: site.name.clone(), reason, detail }
 }
 
-/// The part of a network that makes the values of these names from others (the graph inputs where `inputs`
-/// is empty).
+/// The part of a network that makes the values with these names from other values (from the graph inputs if
+/// `inputs` is empty).
 ///
 /// # Errors
-/// I0303 when a name is not there or a type is not known; what cutting refuses.
+/// I0303 when a name does not exist or a type is not known; the refusals of cutting.
 pub fn part_between(model: &Model, inputs: &[&str], outputs: &[&str]) -> Result<Model, PassError> {
     with_context(model, |cx| {
         let ids = |names: &[&str]| -> Result<Vec<ValueId>, PassError> {

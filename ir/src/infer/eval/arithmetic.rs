@@ -6,7 +6,7 @@ use super::{Call, count};
 use crate::dtype::DataType;
 use crate::tensor::Tensor;
 
-/// `zip(a, b)` of two operands of one dtype, broadcast against each other.
+/// `zip(a, b)` of two operands with one dtype, broadcast against each other.
 fn zip<T: Number>(
     call: &Call<'_>,
     a: &Tensor,
@@ -27,7 +27,7 @@ fn zip<T: Number>(
     Tensor::new(a.dtype(), dims, T::write(&values).into()).ok()
 }
 
-/// Whether the operands broadcast by today's rule: below opset 7 by the `broadcast` attribute.
+/// Whether the operands broadcast by today's rule; below opset 7 the `broadcast` attribute decides.
 fn is_modern(call: &Call<'_>) -> bool {
     call.opset >= 7
         || call
@@ -57,7 +57,7 @@ pub(super) fn binary(call: &Call<'_>) -> Option<Tensor> {
     with_number!(a.dtype(), run(call, a, b))
 }
 
-/// `Pow`; the exponent may be of another dtype.
+/// `Pow`; the exponent may have another dtype.
 pub(super) fn pow(call: &Call<'_>) -> Option<Tensor> {
     fn run<T: Number>(call: &Call<'_>, base: &Tensor, exponent: &Tensor) -> Option<Tensor> {
         let dims = broadcast_dims(base.dims(), exponent.dims())?;
@@ -91,7 +91,7 @@ pub(super) fn unary(call: &Call<'_>) -> Option<Tensor> {
     with_number!(data.dtype(), run(call, data))
 }
 
-/// `Sum`, `Min`, `Max` from left to right.
+/// `Sum`, `Min`, `Max`, from left to right.
 pub(super) fn variadic(call: &Call<'_>) -> Option<Tensor> {
     fn run<T: Number>(call: &Call<'_>, parts: &[&Tensor]) -> Option<Tensor> {
         let op = match call.node.op_type() {
@@ -117,7 +117,7 @@ pub(super) fn variadic(call: &Call<'_>) -> Option<Tensor> {
     with_number!(dtype, run(call, &parts))
 }
 
-/// `Clip`, attribute form below opset 11.
+/// `Clip`; attribute form below opset 11.
 pub(super) fn clip(call: &Call<'_>) -> Option<Tensor> {
     fn run<T: Number>(
         call: &Call<'_>,

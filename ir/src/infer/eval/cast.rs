@@ -39,10 +39,10 @@ pub(super) fn convert(call: &Call<'_>, data: &Tensor, to: DataType) -> Option<Te
     Tensor::new(to, data.dims().to_vec(), bytes.into()).ok()
 }
 
-/// Floats keep their value or are rounded once to nearest even; integers are cut toward zero.
+/// Floats keep their value or are rounded once to nearest even; integers are truncated toward zero.
 fn from_floats(values: &[f64], is_double: bool, to: DataType) -> Option<Vec<u8>> {
     let half = |v: f64| {
-        // Runtimes go from f64 to a half through f32: only without a second rounding.
+        // Runtimes go from f64 to a half through f32, so this is allowed only without a second rounding.
         let exact = !is_double || v.is_nan() || f64::from(v as f32).to_bits() == v.to_bits();
         exact.then_some(v)
     };
@@ -67,7 +67,7 @@ fn from_floats(values: &[f64], is_double: bool, to: DataType) -> Option<Vec<u8>>
     from_integers(values.iter().map(|v| v.trunc() as i128), to)
 }
 
-/// Integers that fit the dtype; to a half only those that are exact in f32.
+/// Integers that fit the dtype; for a half, only those that are exact in f32.
 fn from_integers(values: impl Iterator<Item = i128>, to: DataType) -> Option<Vec<u8>> {
     fn narrow<T: Number + TryFrom<i128>>(values: impl Iterator<Item = i128>) -> Option<Vec<u8>> {
         let values: Vec<T> = values.map(|v| T::try_from(v).ok()).collect::<Option<_>>()?;
@@ -94,7 +94,7 @@ fn from_integers(values: impl Iterator<Item = i128>, to: DataType) -> Option<Vec
     }
 }
 
-/// Bytes of floats after `round`, whose results are exact in `to` (or halves rounded here once).
+/// Bytes of floats after `round`; its results are exact in `to` (or halves, which are rounded here once).
 fn write(
     values: impl Iterator<Item = f64>,
     to: DataType,

@@ -1,4 +1,4 @@
-//! Operators that make tensors out of attributes and sizes.
+//! Operators that make tensors from attributes and sizes.
 
 use super::cast::convert;
 use super::movement::element_size;
@@ -43,7 +43,7 @@ pub(super) fn constant(call: &Call<'_>) -> Option<Tensor> {
     }
 }
 
-/// A sparse tensor with its zeros written out; indices `[NNZ]` or `[NNZ, rank]`.
+/// A sparse tensor with its zeros written out; indices are `[NNZ]` or `[NNZ, rank]`.
 fn dense(call: &Call<'_>, sparse: &SparseTensorProto) -> Option<Tensor> {
     let values = Tensor::from_proto(sparse.values.clone()?, None).ok()?;
     let indices = Tensor::from_proto(sparse.indices.clone()?, None).ok()?;
@@ -76,7 +76,7 @@ fn dense(call: &Call<'_>, sparse: &SparseTensorProto) -> Option<Tensor> {
     Tensor::new(values.dtype(), dims, out.into()).ok()
 }
 
-/// `ConstantOfShape`: one element (f32 zero by default) everywhere.
+/// `ConstantOfShape`: one element (f32 zero by default) at every position.
 pub(super) fn constant_of_shape(call: &Call<'_>) -> Option<Tensor> {
     let dims: Vec<usize> =
         call.ints(0)?.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<_>>()?;

@@ -1,4 +1,4 @@
-//! Operators that read dims or give the same bytes other dims.
+//! Operators that read dims, or give the same bytes other dims.
 
 use super::{Call, count};
 use crate::infer::attributes;
@@ -58,7 +58,7 @@ pub(super) fn flatten(call: &Call<'_>) -> Option<Tensor> {
     data.with_dims(vec![count(head)?, count(tail)?]).ok()
 }
 
-/// `Squeeze`: the named axes (all of size one when not named) removed.
+/// `Squeeze`: removes the named axes (all axes of size one if none are named).
 pub(super) fn squeeze(call: &Call<'_>) -> Option<Tensor> {
     let data = call.operand(0)?;
     let dims = data.dims();
@@ -76,7 +76,7 @@ pub(super) fn squeeze(call: &Call<'_>) -> Option<Tensor> {
     data.with_dims(kept).ok()
 }
 
-/// `Unsqueeze`: size-one dims at the named places of the result.
+/// `Unsqueeze`: adds size-one dims at the named places of the result.
 pub(super) fn unsqueeze(call: &Call<'_>) -> Option<Tensor> {
     let data = call.operand(0)?;
     let axes = call.axes(1)?.named()?;

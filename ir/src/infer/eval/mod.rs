@@ -1,6 +1,6 @@
 //! Exact evaluation of default-domain operators on constant tensors.
 //!
-//! Only what every runtime computes bit by bit alike: data movement, integer and boolean
+//! Only operations that every runtime computes bit for bit alike: data movement, integer and boolean
 //! arithmetic, and the correctly rounded float operations. No transcendental functions.
 
 mod arithmetic;
@@ -17,7 +17,7 @@ use crate::infer::attributes::{self, Axes};
 use crate::node::Node;
 use crate::tensor::Tensor;
 
-/// One node with the tensors it reads.
+/// One node with the tensors that it reads.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     node: &'a Node,
@@ -50,7 +50,7 @@ impl<'a> Call<'a> {
         if is_index && tensor.dims().len() <= 1 { tensor.to_i64() } else { None }
     }
 
-    /// Axes from operand `slot`, else from the attribute `axes`; `None` when malformed.
+    /// Axes from operand `slot`, otherwise from the attribute `axes`; `None` if malformed.
     fn axes(&self, slot: usize) -> Option<Axes> {
         if self.has_operand(slot) {
             return self.ints(slot).map(Axes::given);
@@ -58,7 +58,7 @@ impl<'a> Call<'a> {
         Some(Axes::attribute(self.node))
     }
 
-    /// Byte count of `dims` elements of `size` bytes, when within the limit.
+    /// Byte count of `dims` elements of `size` bytes, if it is within the limit.
     fn bytes_of(&self, dims: &[usize], size: usize) -> Option<usize> {
         let bytes = count(dims)?.checked_mul(size)?;
         (bytes <= self.max_bytes).then_some(bytes)
@@ -75,10 +75,10 @@ fn count(dims: &[usize]) -> Option<usize> {
 
 /// Results of `node` (an operator of `ai.onnx` at `opset`) on constant `operands`, by slot.
 ///
-/// `None` when the operator, dtype or form is not supported, the input is malformed, a value does
-/// not fit its dtype, or a result would take more than `max_bytes` bytes (checked before anything
-/// is allocated). The caller checks that no operand of the node is missing from `operands` unless
-/// the node leaves it out, and that the model does not redefine the operator.
+/// `None` if the operator, dtype or form is not supported, the input is malformed, a value does
+/// not fit its dtype, or a result would take more than `max_bytes` bytes (checked before any
+/// allocation). The caller checks that `operands` holds every operand of the node, except those that
+/// the node leaves out, and that the model does not redefine the operator.
 #[must_use]
 pub fn evaluate(
     node: &Node,

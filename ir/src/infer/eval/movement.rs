@@ -13,7 +13,7 @@ pub(super) fn element_size(dtype: DataType) -> Option<usize> {
     bits.is_multiple_of(8).then_some(bits / 8)
 }
 
-/// Steps in elements between neighbours along each axis, C order; exact while the tensor is not
+/// Steps in elements between neighbours along each axis, in C order; exact unless the tensor is
 /// empty.
 fn strides(dims: &[usize]) -> Vec<isize> {
     let mut steps = vec![1_isize; dims.len()];
@@ -25,7 +25,7 @@ fn strides(dims: &[usize]) -> Vec<isize> {
 
 /// The elements of `data` at `offset + Σ index·step` for every index within `axes` (size, step).
 ///
-/// Every position the axes reach lies within `data`, unless the result is empty.
+/// Every position that the axes reach lies within `data`, unless the result is empty.
 fn view(call: &Call<'_>, data: &Tensor, offset: usize, axes: &[(usize, isize)]) -> Option<Tensor> {
     let dims: Vec<usize> = axes.iter().map(|axis| axis.0).collect();
     let size = element_size(data.dtype())?;
@@ -101,7 +101,7 @@ fn copy<const N: usize>(from: &[u8], to: &mut [u8], offset: isize, axes: &[(usiz
     }
 }
 
-/// Common dims of numpy broadcasting; `None` when the shapes do not agree.
+/// Common dims of numpy broadcasting; `None` if the shapes do not agree.
 pub(super) fn broadcast_dims(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let at = |dims: &[usize], axis: usize| {
@@ -116,7 +116,7 @@ pub(super) fn broadcast_dims(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
         .collect()
 }
 
-/// `data` repeated to `dims`, which its own dims broadcast to.
+/// `data` repeated to `dims`; its own dims must broadcast to them.
 pub(super) fn broadcast_to(call: &Call<'_>, data: &Tensor, dims: &[usize]) -> Option<Tensor> {
     if data.dims() == dims {
         return Some(data.clone());
@@ -174,7 +174,7 @@ pub(super) fn tile(call: &Call<'_>) -> Option<Tensor> {
     view(call, data, 0, &axes)?.with_dims(dims).ok()
 }
 
-/// `Slice`, attribute form below opset 10, operands from there on.
+/// `Slice`: attribute form below opset 10, operand form from opset 10 on.
 pub(super) fn slice(call: &Call<'_>) -> Option<Tensor> {
     let data = call.operand(0)?;
     let dims = data.dims();
@@ -198,7 +198,7 @@ pub(super) fn slice(call: &Call<'_>) -> Option<Tensor> {
     for (at, axis) in named.iter().enumerate() {
         let axis = attributes::axis(*axis, dims.len())?;
         let (first, len) = attributes::slice_range(dims[axis], starts[at], ends[at], steps[at])?;
-        // With at most one element left, the step is never walked.
+        // With at most one element left, no step is taken.
         let step = if len > 1 { own[axis].wrapping_mul(steps[at] as isize) } else { 0 };
         axes[axis] = (len, step);
         offset = offset.wrapping_add(first.wrapping_mul(own[axis] as usize));
@@ -266,7 +266,7 @@ pub(super) fn concat(call: &Call<'_>) -> Option<Tensor> {
     Tensor::new(first.dtype(), dims, out.into()).ok()
 }
 
-/// `Split` into the lengths given, or equal ones.
+/// `Split` into the given lengths, or into equal lengths.
 pub(super) fn split(call: &Call<'_>) -> Option<Vec<Tensor>> {
     let data = call.operand(0)?;
     let axis = attributes::axis(call.int("axis", 0)?, data.dims().len())?;

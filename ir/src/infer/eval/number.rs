@@ -1,9 +1,9 @@
-//! Element arithmetic: each operation in the element's own dtype, `None` where the result does not
+//! Element arithmetic: each operation in the element's own dtype, `None` if the result does not
 //! fit or runtimes disagree.
 
 use half::{bf16, f16};
 
-/// Largest integer below which every integer is a double.
+/// The limit below which every integer is an exact double.
 const EXACT: i128 = 1 << 53;
 
 /// An element of a numeric tensor.
@@ -30,16 +30,16 @@ pub(super) trait Number: Copy + PartialOrd {
     fn floor_mod(self, other: Self) -> Option<Self>;
     /// Remainder with the sign of the dividend.
     fn fmod(self, other: Self) -> Option<Self>;
-    /// `aᵉ` for the exponents every runtime computes alike.
+    /// `aᵉ` for exponents that every runtime computes alike.
     fn power(self, exponent: f64) -> Option<Self>;
     /// One-operand operators by ONNX name.
     fn unary(self, op: &str) -> Option<Self>;
 
-    /// The smaller one; `None` for NaN.
+    /// The smaller of the two; `None` for NaN.
     fn least(self, other: Self) -> Option<Self> {
         self.partial_cmp(&other).map(|order| if order.is_gt() { other } else { self })
     }
-    /// The larger one; `None` for NaN.
+    /// The larger of the two; `None` for NaN.
     fn greatest(self, other: Self) -> Option<Self> {
         self.partial_cmp(&other).map(|order| if order.is_lt() { other } else { self })
     }

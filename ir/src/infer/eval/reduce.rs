@@ -1,4 +1,4 @@
-//! Reductions over integers; the largest and smallest also over floats.
+//! Reductions over integers; the largest and the smallest element also over floats.
 
 use super::movement::permute;
 use super::number::{Number, with_number};

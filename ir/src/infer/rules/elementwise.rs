@@ -1,4 +1,4 @@
-//! Operators whose result has the shape of an operand or of all operands broadcast.
+//! Operators whose result has the shape of an operand, or of all operands after broadcasting.
 
 use super::{Outcome, Site, broadcast, one};
 use crate::dtype::DataType;
@@ -83,7 +83,7 @@ pub(super) fn rule(site: &Site<'_>) -> Option<Vec<Outcome>> {
     }
 }
 
-/// Those with a dtype of their own or further results.
+/// Operators with a dtype of their own or with more results.
 fn special(site: &Site<'_>) -> Option<Vec<Outcome>> {
     match site.node.op_type() {
         "Cast" => one(site.dtype_attribute("to", None), shape(site)),
@@ -111,7 +111,7 @@ fn special(site: &Site<'_>) -> Option<Vec<Outcome>> {
         "BatchNormalization" => {
             let mut outcomes = vec![Outcome::new(site.dtype(0), shape(site))];
             for slot in 1..site.results {
-                // Running mean and variance, then (below opset 14) the saved ones.
+                // Running mean and variance, then (below opset 14) the saved mean and variance.
                 let statistic = if slot % 2 == 1 { 3 } else { 4 };
                 let dims = site.shape(statistic).map(<[Dim]>::to_vec);
                 outcomes.push(Outcome::new(site.dtype(statistic), dims));
@@ -131,7 +131,7 @@ fn shape(site: &Site<'_>) -> Option<Vec<Dim>> {
     site.shape(0).map(<[Dim]>::to_vec)
 }
 
-/// Two operands broadcast; below opset 7 the first one's shape always wins.
+/// Two operands after broadcasting; below opset 7 the shape of the first one always wins.
 fn binary(site: &Site<'_>) -> Option<Vec<Dim>> {
     if site.opset < 7 {
         return shape(site);

@@ -17,7 +17,7 @@ use crate::node::Node;
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
 
-/// What is known of one operand.
+/// Known facts about one operand.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Operand<'a> {
     /// Whether the slot holds a value at all.
@@ -26,11 +26,11 @@ pub(super) struct Operand<'a> {
     pub ty: Option<&'a TensorType>,
     /// Entries of a small integer or bool tensor of rank 0 or 1.
     pub value: Option<&'a [Entry]>,
-    /// Its elements, when it is a constant.
+    /// Its elements, if it is a constant.
     pub tensor: Option<&'a Tensor>,
 }
 
-/// What a rule says of one result; `None` where it says nothing.
+/// Facts that a rule gives about one result; `None` if it gives none.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
     pub dtype: Option<DataType>,
@@ -43,7 +43,7 @@ impl Outcome {
     }
 }
 
-/// One node with what is known of its operands.
+/// One node with the known facts about its operands.
 pub(super) struct Site<'a> {
     pub node: &'a Node,
     pub opset: i64,
@@ -81,7 +81,7 @@ impl<'a> Site<'a> {
         self.entries(slot)?.iter().map(Entry::known).collect()
     }
 
-    /// Number of entries of a vector operand, whatever they are.
+    /// Number of entries of a vector operand; their values do not matter.
     fn vector_len(&self, slot: usize) -> Option<usize> {
         match self.shape(slot)? {
             [Dim::Known(len)] if *len <= MAX_RANK => Some(*len),
@@ -94,12 +94,12 @@ impl<'a> Site<'a> {
         attributes::int(self.node, name, default)
     }
 
-    /// `axis` attribute within `rank`.
+    /// The `axis` attribute, within `rank`.
     fn axis(&self, default: i64, rank: usize) -> Option<usize> {
         attributes::axis(self.int("axis", default)?, rank)
     }
 
-    /// Axes from operand `slot`, else from the attribute; `None` when they are not known.
+    /// Axes from operand `slot`, otherwise from the attribute; `None` if they are not known.
     fn axes(&self, slot: usize) -> Option<Axes> {
         if self.has(slot) {
             return self.ints(slot).map(Axes::given);
@@ -107,7 +107,7 @@ impl<'a> Site<'a> {
         Some(Axes::attribute(self.node))
     }
 
-    /// A dtype attribute, with a default when it is absent.
+    /// A dtype attribute, with a default if it is absent.
     fn dtype_attribute(&self, name: &str, default: Option<DataType>) -> Option<DataType> {
         if !self.node.has(name) {
             return default;
@@ -117,10 +117,10 @@ impl<'a> Site<'a> {
     }
 }
 
-/// Longest shape that is made from a number in the file.
+/// Longest shape that may be made from a number in the file.
 pub(super) const MAX_RANK: usize = 256;
 
-/// Results of a standard operator by slot; empty for one that is not known.
+/// Results of a standard operator by slot; empty for an unknown operator.
 pub(super) fn infer(site: &Site<'_>) -> Vec<Outcome> {
     if !site.node.domain().is_empty() || site.node.has_reference_attribute() {
         return Vec::new();
@@ -140,7 +140,7 @@ fn one(dtype: Option<DataType>, shape: Option<Vec<Dim>>) -> Option<Vec<Outcome>>
     Some(vec![Outcome::new(dtype, shape)])
 }
 
-/// `size` as a dim; unknown when absent.
+/// `size` as a dim; unknown if absent.
 fn known(size: Option<usize>) -> Dim {
     size.map_or(Dim::Unknown, Dim::Known)
 }
@@ -165,7 +165,7 @@ pub(super) fn broadcast(a: &[Dim], b: &[Dim]) -> Vec<Dim> {
     long[..extra].iter().cloned().chain(tail).collect()
 }
 
-/// What two statements about the same size say together; the first wins where both are names.
+/// Combines two statements about the same size; the first wins if both are names.
 pub(super) fn same_dim(a: &Dim, b: &Dim) -> Dim {
     match (a, b) {
         (Dim::Unknown, other) | (Dim::Symbol(_), other @ Dim::Known(_)) => other.clone(),
@@ -173,7 +173,7 @@ pub(super) fn same_dim(a: &Dim, b: &Dim) -> Dim {
     }
 }
 
-/// Product of dims: a number, or a symbol when everything else is one.
+/// Product of dims: a number, or a symbol if all other dims are one.
 fn product(dims: &[Dim]) -> Dim {
     if dims.contains(&Dim::Known(0)) {
         return Dim::Known(0);
@@ -197,7 +197,7 @@ fn product(dims: &[Dim]) -> Dim {
     }
 }
 
-/// Sum of dims: a number, or a symbol when everything else is zero.
+/// Sum of dims: a number, or a symbol if all other dims are zero.
 fn sum<'a>(dims: impl Iterator<Item = &'a Dim>) -> Dim {
     let mut size = 0_usize;
     let mut symbol = None;
@@ -218,7 +218,7 @@ fn sum<'a>(dims: impl Iterator<Item = &'a Dim>) -> Dim {
     }
 }
 
-/// `f` of a known dim; an unknown one stays unknown.
+/// `f` of a known dim; an unknown dim stays unknown.
 fn map_dim(dim: &Dim, f: impl Fn(usize) -> Option<usize>) -> Dim {
     dim.known().and_then(f).map_or(Dim::Unknown, Dim::Known)
 }

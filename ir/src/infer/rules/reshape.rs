@@ -65,7 +65,7 @@ fn reshape(site: &Site<'_>) -> Option<Vec<Dim>> {
     Some(out)
 }
 
-/// `Π whole / Π parts` after cancelling equal symbols.
+/// `Π whole / Π parts`, after equal symbols cancel.
 fn quotient(mut whole: Vec<Dim>, parts: &[Dim]) -> Dim {
     let mut divisor = 1_usize;
     for part in parts {

@@ -6,7 +6,7 @@ use crate::infer::attributes;
 use crate::infer::entry::Entry;
 use crate::types::Dim;
 
-/// Outcome of one of these operators; `None` for others.
+/// Result types of one of these operators; `None` for others.
 pub(super) fn rule(site: &Site<'_>) -> Option<Vec<Outcome>> {
     let int64 = Some(DataType::Int64);
     match site.node.op_type() {
@@ -53,7 +53,7 @@ pub(super) fn rule(site: &Site<'_>) -> Option<Vec<Outcome>> {
     }
 }
 
-/// Part of the dims that `Shape` reads.
+/// The part of the dims that `Shape` reads.
 pub(super) fn shape_range(site: &Site<'_>) -> Option<(usize, usize)> {
     attributes::slice_range(site.rank(0)?, site.int("start", 0)?, site.int("end", i64::MAX)?, 1)
 }

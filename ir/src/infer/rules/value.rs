@@ -1,4 +1,4 @@
-//! Shape arithmetic: entries of small integer results with symbols kept.
+//! Shape arithmetic: entries of small integer results, with symbols kept.
 
 use super::source::shape_range;
 use super::{Site, product};
@@ -7,10 +7,10 @@ use crate::infer::attributes;
 use crate::infer::entry::{Entry, combine};
 use crate::types::Dim;
 
-/// Longest vector whose entries are followed.
+/// Longest vector whose entries are tracked.
 pub(in crate::infer) const MAX_ENTRIES: usize = 256;
 
-/// Entries of the first result (int64, int32 or bool of rank 0 or 1), as far as they are known.
+/// Entries of the first result (int64, int32 or bool of rank 0 or 1), as far as known.
 pub(in crate::infer) fn value(site: &Site<'_>) -> Option<Vec<Entry>> {
     if !site.node.domain().is_empty() || site.node.has_reference_attribute() {
         return None;
@@ -92,7 +92,7 @@ fn slice(site: &Site<'_>) -> Option<Vec<Entry>> {
     Some(out)
 }
 
-/// Vectors one after the other; those that are not known need a known length.
+/// Joins vectors one after the other; vectors with unknown entries need a known length.
 fn concat(site: &Site<'_>) -> Option<Vec<Entry>> {
     let mut out = Vec::new();
     for slot in 0..site.operands.len() {
@@ -110,7 +110,7 @@ fn concat(site: &Site<'_>) -> Option<Vec<Entry>> {
     Some(out)
 }
 
-/// Common length of operands of rank 0 or 1; `None` when they do not agree.
+/// Common length of operands of rank 0 or 1; `None` if they do not agree.
 fn common_len(parts: &[&[Entry]]) -> Option<usize> {
     let len = parts.iter().map(|part| part.len()).find(|len| *len != 1).unwrap_or(1);
     parts.iter().all(|part| part.len() == 1 || part.len() == len).then_some(len)

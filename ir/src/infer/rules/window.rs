@@ -103,7 +103,7 @@ impl<'a> Window<'a> {
         }))
     }
 
-    /// Size of which `dim` would be a strided view.
+    /// The size that a window with this stride would reduce to `dim`.
     fn spread(&self, axis: usize, dim: &Dim, kernel: Option<usize>, extra: usize) -> Option<Dim> {
         let stride = self.stride(axis)?;
         if matches!(self.auto_pad, AutoPad::SameUpper | AutoPad::SameLower) {
@@ -129,14 +129,14 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Kernel size along one spatial axis: from the weight, else from `kernel_shape`.
+/// Kernel size along one spatial axis: from the weight, otherwise from `kernel_shape`.
 fn kernel(site: &Site<'_>, weight: Option<&[Dim]>, axis: usize) -> Option<usize> {
     weight
         .and_then(|dims| dims.get(axis + 2)?.known())
         .or_else(|| usize::try_from(*site.node.ints("kernel_shape")?.get(axis)?).ok())
 }
 
-/// Rank of the input: its own, or that of the weight.
+/// Rank of the input: its own rank, or the rank of the weight.
 fn input_dims(site: &Site<'_>, weight: Option<&[Dim]>) -> Option<Vec<Dim>> {
     let dims = match site.shape(0) {
         Some(dims) => dims.to_vec(),
@@ -170,7 +170,7 @@ fn conv_transpose(site: &Site<'_>) -> Option<Vec<Dim>> {
     let mut out = vec![dims[0].clone(), known(channels)];
     for (axis, dim) in dims[2..].iter().enumerate() {
         let size = match site.node.ints("output_shape") {
-            // Written for the spatial axes, by some exporters for all.
+            // Written for the spatial axes; some exporters write it for all axes.
             Some(list) if !list.is_empty() => {
                 let place = axis + list.len().saturating_sub(dims.len() - 2);
                 list.get(place).and_then(|v| usize::try_from(*v).ok()).map(Dim::Known)

@@ -1,4 +1,4 @@
-//! Evaluated operators against results worked out by hand.
+//! Tests evaluated operators against results worked out by hand.
 
 use super::{LIMIT, bools, f32s, i64s, run};
 use crate::attribute::AttributeValue;

@@ -1,4 +1,4 @@
-//! Evaluated arithmetic and logic against results worked out by hand.
+//! Tests evaluated arithmetic and logic against results worked out by hand.
 
 use super::{bools, f32s, i64s, run};
 use crate::dtype::DataType;

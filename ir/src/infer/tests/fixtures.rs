@@ -1,4 +1,4 @@
-//! Inference over files of real exporters, whose own `value_info` is hidden from it.
+//! Tests inference on files of real exporters; their own `value_info` is hidden from it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,14 +13,14 @@ use crate::types::{Dim, TensorType};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/exported");
 
-/// What the file declared, and the model without it.
+/// The declarations of the file, and the model without them.
 pub(super) struct Stripped {
     pub model: Model,
     pub declared: BTreeMap<String, TensorType>,
     pub outputs: Vec<String>,
 }
 
-/// The model of a file; `None` when it is not one.
+/// The model of a file; `None` if the file holds no model.
 pub(super) fn strip(bytes: &[u8]) -> Option<Stripped> {
     let mut proto = ModelProto::decode(bytes).ok()?;
     let graph = proto.graph.as_mut()?;
@@ -62,7 +62,7 @@ fn infer(model: &Model) -> Shapes {
     Shapes::infer(&model.graph, model.opset("").expect("an ai.onnx opset"))
 }
 
-/// The numbers of a file are inferred as numbers, its symbols as symbols of any name.
+/// Inference gives the numbers of a file as numbers, and its symbols as symbols with any name.
 fn assert_says(name: &str, graph: &Graph, shapes: &Shapes, value: &str, declared: &TensorType) {
     let id = graph.find(value).expect("a value of the graph");
     let inferred = shapes.of(id);

@@ -1,4 +1,4 @@
-//! Inference rules on small graphs.
+//! Tests of inference rules on small graphs.
 
 use super::{bools, f32s, i64s};
 use crate::attribute::AttributeValue;
@@ -37,7 +37,7 @@ fn text(model: &Model, shapes: &Shapes, value: &str) -> String {
     shapes.of(model.graph.find(value).expect("a value")).map_or("?".into(), ToString::to_string)
 }
 
-/// Type of `y` made from `x` by one node over further initializers.
+/// Type of `y`, made from `x` by one node with more initializers.
 fn result_of(opset: i64, node: Node, tensors: &[crate::Tensor]) -> String {
     let mut builder = builder(opset);
     let mut operands = vec!["x".to_owned()];

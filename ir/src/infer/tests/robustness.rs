@@ -1,4 +1,4 @@
-//! Malformed nodes are not known, whatever their attributes and operands say, and cost little.
+//! Tests that malformed nodes stay unknown, whatever their attributes and operands say, and cost little.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Border maps: the ring and the interior, each on its own.
+//! Tests border maps: the ring and the interior, each separately.
 
 use super::*;
 use crate::kernel::{constant_image_response, image_response};

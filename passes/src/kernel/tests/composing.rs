@@ -1,4 +1,4 @@
-//! Composition against the oracle: every condition, and every refusal.
+//! Tests composition against the oracle: every condition, and every refusal.
 
 use ndarray::array;
 

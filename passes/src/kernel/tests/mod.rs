@@ -24,7 +24,7 @@ fn fixed_seed(cases: u32) -> Config {
     }
 }
 
-/// Returns numbers in `[-1, 1)` that depend on the seed only.
+/// Returns numbers in `[-1, 1)` that depend only on the seed.
 fn numbers(count: usize, seed: u64) -> Vec<f64> {
     let mut state = seed;
     let mut number = || {
@@ -77,8 +77,8 @@ impl Geometry {
         self
     }
 
-    /// Returns a map `[O, I/g, k…]` with drawn weights; an odd seed draws a bias, an even one has
-    /// none.
+    /// Returns a map `[O, I/g, k…]` with drawn weights; an odd seed draws a bias, an even seed does
+    /// not.
     fn map(&self, inputs: usize, outputs: usize, groups: usize, seed: u64) -> AffineMap {
         let dims = [&[outputs, inputs / groups], &self.kernel[..]].concat();
         let bias = if seed % 2 == 1 { numbers(outputs, seed ^ 0xB1A5) } else { vec![0.0; outputs] };
@@ -116,7 +116,7 @@ fn channels() -> impl Strategy<Value = (usize, usize, usize, usize, usize)> {
     ])
 }
 
-/// Returns the smallest input size of at least 1 that gives both maps an output, and `extra` more.
+/// Returns `extra` plus the smallest input size of at least 1 that gives both maps an output.
 fn input_size(first: &AffineMap, next: &AffineMap, extra: usize) -> Vec<usize> {
     let size = |axis: usize| {
         let (own, after) = (first.axis(axis), next.axis(axis));

@@ -1,4 +1,4 @@
-//! Parallel branches against the sum of their outputs.
+//! Tests parallel branches against the sum of their outputs.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn equals_sum(merged: &AffineMap, own: &AffineMap, other: &AffineMap, input: &Ar
     is_close(&merged.apply(input).unwrap(), &expected)
 }
 
-/// Makes both sizes give one output size everywhere by choosing stride and end padding.
+/// Makes both sizes give the same output size everywhere, through the choice of stride and end padding.
 fn aligned(own: &mut Geometry, other: &mut Geometry, extra: usize) {
     other.stride.clone_from(&own.stride);
     for axis in 0..own.stride.len() {

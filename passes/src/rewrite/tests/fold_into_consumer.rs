@@ -210,7 +210,7 @@ fn folds_into_every_reader() {
         let b = m.conv_with(&y, &conv(3).no_bias(), &weight, None);
         let c = m.conv_with(x, &conv(3).no_bias().pads(&[0; 4]), "shared", None);
         let s = m.add(&a, &b);
-        // The first input has no affine: its weight must stay as it is.
+        // The first input has no affine, so its weight must stay as it is.
         let _ = m.output(&c);
         s
     });
@@ -283,7 +283,7 @@ fn keeps_weights_in_range() {
     let y = Val { name: m.node(Node::new("Mul"), &["x", &factor]), ..x };
     let weight = m.weight("weight", &[1, 1, 1, 1], &[4.0]);
     let y = m.conv_with(&y, &conv(1).no_bias(), &weight, None);
-    // Only the plan is of interest: the model overflows by itself.
+    // Only the plan matters here: the model overflows by itself.
     m.output(&y);
     assert_eq!(planned(&m, RULE).reasons, ["overflow"]);
 }

@@ -1,5 +1,5 @@
-//! Tests of the rules that need more room than their file: each runs one rule alone, proves the
-//! result by execution, and runs it again to see that nothing is left to do.
+//! Tests of rules that are too long for the rule's own file. Each test runs one rule alone, proves the
+//! result by execution, and runs the rule again to see that nothing is left to do.
 
 mod convert_token_linear;
 mod fold_into_consumer;
@@ -15,12 +15,12 @@ use crate::options::Options;
 use crate::rule::AnyRule;
 use crate::{Phase, run};
 
-/// What a rule made of a micro-model.
+/// The result of a rule on a micro-model.
 struct Outcome {
     model: Model,
     /// Operators in file order, joined by blanks.
     ops: String,
-    /// Reasons of refusals that stand at the end.
+    /// Reasons of the refusals that stand at the end.
     reasons: Vec<&'static str>,
 }
 
@@ -37,8 +37,8 @@ fn alone_under<R: AnyRule + 'static>(micro: &Micro, rule: fn() -> R, options: &O
     Outcome { ops: ops(&model.graph).join(" "), model, reasons }
 }
 
-/// Runs `rule` alone without proof: for models no runtime gives a meaning, and for IR 3, where the
-/// inputs that only initialize may go.
+/// Runs `rule` alone without proof: for models that no runtime gives a meaning, and for IR 3, where
+/// inputs that only initialize may be removed.
 fn planned<R: AnyRule + 'static>(micro: &Micro, rule: fn() -> R) -> Outcome {
     let mut model = micro.build();
     let phases = [Phase { name: "test", rules: vec![Box::new(rule())] }];

@@ -9,7 +9,7 @@ use crate::rewrite::SwapTransposeAffine;
 
 const RULE: fn() -> SwapTransposeAffine = || SwapTransposeAffine;
 
-/// Tokens [N, 4, 4], so that a wrong axis would run.
+/// Tokens [N, 4, 4], so that a wrong axis would still run.
 fn tokens(build: impl FnOnce(&mut Micro, &Val) -> Val) -> Outcome {
     let mut m = Micro::new(1);
     let x = m.tokens("x", &[4, 4]);
