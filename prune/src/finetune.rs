@@ -1,7 +1,7 @@
 //! The stage that trains the pruned network. The network is either fitted and merged already, or has both flows of its
 //! blocks side by side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use updp_autodiff::step::Optimizer;
@@ -158,7 +158,7 @@ pub fn finetune(
     let before = cx.validation().score(&cx.runner, &settled(network.clone())?)?;
     let trained = cx.finetuning(&settings).run(&network, observer)?;
     if trained.end == End::Stopped {
-        tell_stopped(cx, trained.steps, observer);
+        tell_stopped(cx.config.work.as_deref(), trained.steps, observer);
         return Err(PruneError::Interrupted);
     }
     let model = trained.put_into(start)?;
@@ -259,8 +259,8 @@ pub(crate) fn folder(cx: &Context<'_>, key: &impl Serialize) -> Option<PathBuf> 
 }
 
 /// Reports where a cancelled training stopped.
-pub(crate) fn tell_stopped(cx: &Context<'_>, steps: u64, observer: &mut dyn Observer) {
-    let kept = cx.config.work.as_ref().map_or_else(
+pub fn tell_stopped(work: Option<&Path>, steps: u64, observer: &mut dyn Observer) {
+    let kept = work.map_or_else(
         || "nothing was kept, because there is no work folder".to_owned(),
         |work| format!("the same command resumes from {}", work.display()),
     );

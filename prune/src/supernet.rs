@@ -95,7 +95,7 @@ pub fn train(
     let before = ends(cx, &network, fitted.len())?;
     let trained = cx.finetuning(&settings).run(&network, observer)?;
     if trained.end == End::Stopped || observer.is_cancelled() {
-        finetune::tell_stopped(cx, trained.steps, observer);
+        finetune::tell_stopped(cx.config.work.as_deref(), trained.steps, observer);
         return Err(PruneError::Interrupted);
     }
     observer.progress("scoring the supernet", 0, 0);

@@ -11,6 +11,7 @@ use updp_passes::surgery;
 use updp_prune::config::DataConfig;
 use updp_prune::context::with_open_batch;
 use updp_prune::estimate::{TrainingEstimate, of_training};
+use updp_prune::finetune::tell_stopped;
 use updp_prune::{PruneError, work_folder};
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::evaluator::{Evaluator, Score};
@@ -117,11 +118,7 @@ pub fn finetune<'a>(
     observer.message(&format!("training with {} images; before: {before}", setup.dataset.len()));
     let trained = setup.finetuning().run(&setup.model, observer)?;
     if trained.end == End::Stopped {
-        let kept = options.work.as_ref().map_or_else(
-            || "nothing was kept, because there is no work folder".to_owned(),
-            |work| format!("the same command resumes from {}", work.display()),
-        );
-        observer.message(&format!("stopped after {} steps; {kept}", trained.steps));
+        tell_stopped(options.work.as_deref(), trained.steps, observer);
         return Err(PruneError::Interrupted.into());
     }
     let bytes = encode(&trained.put_into(written)?)?;

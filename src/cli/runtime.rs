@@ -68,11 +68,4 @@ impl RuntimeArgs {
             threads: self.threads,
         }
     }
-
-    /// Runtime and options of one session.
-    #[must_use]
-    pub fn split(&self, optimizer: updp_exec::Optimizer) -> (Runtime, updp_exec::Options) {
-        let options = self.options();
-        (options.runtime, options.session(optimizer))
-    }
 }

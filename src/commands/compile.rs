@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
         terminal::be_quiet();
     }
     if !arguments.prune.is_asked_for() && arguments.images.data.is_none() {
-        super::prune::refuse_page(arguments)?;
+        super::prune::refuse_page(&arguments.report)?;
         refuse_dry(arguments)?;
     }
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {

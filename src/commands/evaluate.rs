@@ -7,17 +7,13 @@ use serde_json::{Value, json};
 use crate::api::{self, EvaluateOptions, EvaluateReport, Source};
 use crate::cli::EvaluateArgs;
 use crate::error::CliError;
-use crate::report_page;
 use crate::terminal::{Progress, say};
 use crate::write;
 use updp_prune::words::counted;
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &EvaluateArgs) -> Result<(), CliError> {
-    if arguments.report.as_deref().is_some_and(report_page::is_page) {
-        let detail = "a page is made of pruning with --data; other reports are JSON".to_owned();
-        return Err(CliError::Usage { detail });
-    }
+    super::prune::refuse_page(&arguments.report)?;
     let options = EvaluateOptions {
         preprocess: arguments.preprocess.clone(),
         images: arguments.images.map(usize::from),

@@ -1,6 +1,6 @@
 //! `prune`: the pruned network replaces the input, and exact compilation merges it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use updp_passes::surgery;
 use updp_prune::structure::StructureConfig;
@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &CompileArgs, input: &Path, target: &Path) -> Resul
     let with_data =
         arguments.images.data.is_some() && arguments.prune.recover != Some(Recovery::None);
     if !with_data {
-        refuse_page(arguments)?;
+        refuse_page(&arguments.report)?;
         refuse_without_data(arguments)?;
         super::compile::refuse_dry(arguments)?;
     }
@@ -108,8 +108,10 @@ fn structure(arguments: &CompileArgs, options: &CompileOptions) -> StructureConf
 }
 
 /// Refuses a page: a page shows the results of pruning with data; other reports are JSON.
-pub(super) fn refuse_page(arguments: &CompileArgs) -> Result<(), CliError> {
-    if arguments.report.iter().any(|path| report_page::is_page(path)) {
+pub(super) fn refuse_page<'a>(
+    reports: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<(), CliError> {
+    if reports.into_iter().any(|path| report_page::is_page(path)) {
         let detail = "a page is made of pruning with --data; other reports are JSON".to_owned();
         return Err(CliError::Usage { detail });
     }
