@@ -48,10 +48,10 @@ impl BlockCandidates {
     }
 
     /// Latency and degradation of every candidate.
-    pub(crate) fn cost(&self, baseline: &Score) -> BlockCost {
+    pub(crate) fn cost(&self) -> BlockCost {
         let candidate = |Scored { form, score }: &Scored| Cost {
             latency_ms: self.profile.time_ms(form.site.form),
-            degradation: baseline.degradation(score),
+            degradation: score.degradation(),
         };
         let baseline_ms = self.profile.baseline.time_ms();
         BlockCost { baseline_ms, candidates: self.fitted.iter().map(candidate).collect() }
@@ -69,7 +69,7 @@ impl BlockCandidates {
     }
 
     /// The block for a report; `chosen` is the form that the block was pruned to.
-    pub(crate) fn outcome(&self, baseline: &Score, chosen: Option<Form>) -> BlockOutcome {
+    pub(crate) fn outcome(&self, chosen: Option<Form>) -> BlockOutcome {
         let block = &self.profile.block;
         let candidates = self.fitted.iter().map(|Scored { form, score }| CandidateOutcome {
             form: form.site.form.name().to_owned(),
@@ -77,7 +77,7 @@ impl BlockCandidates {
             output_error: form.output_error,
             ridge: form.ridge,
             score: *score,
-            degradation: baseline.degradation(score),
+            degradation: score.degradation(),
         });
         BlockOutcome {
             index: block.index,
@@ -103,6 +103,12 @@ impl CandidateSet {
     pub fn chosen(&self, genome: &Genome) -> Vec<&FittedForm> {
         let pairs = self.blocks.iter().zip(genome);
         pairs.filter_map(|(block, choice)| Some(&block.fitted[(*choice)?].form)).collect()
+    }
+
+    /// Whether a block has a thin form among its candidates.
+    #[must_use]
+    pub fn has_thin(&self) -> bool {
+        self.blocks.iter().flat_map(|block| &block.sites).any(|site| site.form.is_thin())
     }
 
     /// A readable description of a genome: its blocks with their forms.

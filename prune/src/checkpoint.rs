@@ -31,7 +31,7 @@ const SITES: &str = "sites";
 pub struct Scored {
     /// The fitted form.
     pub form: FittedForm,
-    /// Score of the network with this form, on the held-out images.
+    /// Score of the network with this form on the calibration images, cross-fitted.
     pub score: Score,
 }
 
@@ -48,8 +48,17 @@ struct Entry {
     ridge: Option<f64>,
     output_error: f64,
     score: Score,
-    /// `None` = the branch is dropped.
-    maps: Option<Vec<Steps>>,
+    /// The form as it was fitted to all images, then without the images of each fold.
+    variants: Vec<Variant>,
+}
+
+/// A replacement of a branch, without its weights.
+#[derive(Serialize, Deserialize)]
+struct Variant {
+    /// The hidden channels that stay, in a thin block.
+    kept: Option<Vec<usize>>,
+    /// The operators; none if the branch is dropped.
+    maps: Vec<Steps>,
 }
 
 /// The fields of an affine map other than its weight and bias.
@@ -93,16 +102,13 @@ impl Checkpoint {
         let mut found = Vec::new();
         for (at, entry) in entries.into_iter().enumerate() {
             let site = sites.iter().find(|site| site.form.name() == entry.form)?;
-            let fitted = match entry.maps {
-                None => Fitted::Drop,
-                Some(steps) => {
-                    let read = |(part, steps)| map(&tensors, &format!("{at}.{part}"), steps);
-                    Fitted::Maps(steps.into_iter().enumerate().map(read).collect::<Option<_>>()?)
-                }
-            };
+            let numbered = entry.variants.into_iter().enumerate();
+            let mut variants =
+                numbered.map(|(fold, it)| fitted(&tensors, &format!("{at}.{fold}"), it));
             let form = FittedForm {
                 site: site.clone(),
-                fitted,
+                fitted: variants.next()??,
+                folds: variants.collect::<Option<_>>()?,
                 ridge: entry.ridge,
                 output_error: entry.output_error,
             };
@@ -120,26 +126,26 @@ impl Checkpoint {
         let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
         let mut entries = Vec::new();
         for (at, Scored { form, score }) in scored.iter().enumerate() {
-            let maps = match &form.fitted {
-                Fitted::Drop => None,
-                Fitted::Maps(maps) => Some(maps),
-            };
-            for (part, map) in maps.into_iter().flatten().enumerate() {
-                let bytes = |values: &mut dyn Iterator<Item = f64>| {
-                    values.flat_map(f64::to_le_bytes).collect::<Vec<u8>>()
-                };
-                let name = format!("{at}.{part}");
-                let weight = bytes(&mut map.weight.iter().copied());
-                tensors.insert(format!("{name}.weight"), (map.weight.shape().to_vec(), weight));
-                let bias = bytes(&mut map.bias.iter().copied());
-                tensors.insert(format!("{name}.bias"), (vec![map.bias.len()], bias));
+            let mut variants = Vec::new();
+            for (fold, fitted) in std::iter::once(&form.fitted).chain(&form.folds).enumerate() {
+                for (part, map) in maps_of(fitted).iter().enumerate() {
+                    let bytes = |values: &mut dyn Iterator<Item = f64>| {
+                        values.flat_map(f64::to_le_bytes).collect::<Vec<u8>>()
+                    };
+                    let name = format!("{at}.{fold}.{part}");
+                    let weight = bytes(&mut map.weight.iter().copied());
+                    tensors.insert(format!("{name}.weight"), (map.weight.shape().to_vec(), weight));
+                    let bias = bytes(&mut map.bias.iter().copied());
+                    tensors.insert(format!("{name}.bias"), (vec![map.bias.len()], bias));
+                }
+                variants.push(Variant::of(fitted));
             }
             entries.push(Entry {
                 form: form.site.form.name().to_owned(),
                 ridge: form.ridge,
                 output_error: form.output_error,
                 score: *score,
-                maps: maps.map(|maps| maps.iter().map(Steps::of).collect()),
+                variants,
             });
         }
         let error = |error: &dyn std::fmt::Display| failed(&path, error);
@@ -158,6 +164,37 @@ impl Checkpoint {
     fn path(&self, key: &str) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(format!("{key}.safetensors")))
     }
+}
+
+/// The operators of a replacement.
+fn maps_of(fitted: &Fitted) -> &[AffineMap] {
+    match fitted {
+        Fitted::Drop => &[],
+        Fitted::Maps(maps) => maps,
+        Fitted::Thin { last, .. } => std::slice::from_ref(last),
+    }
+}
+
+impl Variant {
+    fn of(fitted: &Fitted) -> Self {
+        let kept = match fitted {
+            Fitted::Thin { kept, .. } => Some(kept.clone()),
+            Fitted::Drop | Fitted::Maps(_) => None,
+        };
+        Self { kept, maps: maps_of(fitted).iter().map(Steps::of).collect() }
+    }
+}
+
+/// The replacement with its weights, whose names start with `name`.
+fn fitted(tensors: &SafeTensors<'_>, name: &str, variant: Variant) -> Option<Fitted> {
+    let read = |(part, steps)| map(tensors, &format!("{name}.{part}"), steps);
+    let mut maps: Vec<AffineMap> =
+        variant.maps.into_iter().enumerate().map(read).collect::<Option<_>>()?;
+    Some(match variant.kept {
+        Some(kept) => Fitted::Thin { kept, last: maps.pop()? },
+        None if maps.is_empty() => Fitted::Drop,
+        None => Fitted::Maps(maps),
+    })
 }
 
 impl Steps {

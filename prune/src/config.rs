@@ -138,6 +138,15 @@ impl PruneConfig {
         self.forms.is_guarded(&self.passes)
     }
 
+    /// Whether a block may take a form.
+    #[must_use]
+    pub fn allows(&self, form: Form) -> bool {
+        let is_counted = matches!(self.goal, Goal::Blocks(_) | Goal::Count(_));
+        let is_mixed = self.finetune.as_ref().is_some_and(|it| it.method != Method::Fit);
+        let is_searched = self.supernet.is_some() || self.strategy().is_some();
+        self.forms.forms.contains(form, is_counted || is_mixed || is_searched)
+    }
+
     /// The search for sets of blocks. `None` = the search that uses the degradations of single blocks.
     #[must_use]
     pub fn strategy(&self) -> Option<Strategy> {
@@ -166,19 +175,59 @@ impl PruneConfig {
 }
 
 /// Which forms blocks may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormConfig {
-    /// The only allowed form. `None` = every form of a block is a candidate.
-    pub form: Option<Form>,
+    /// The allowed forms.
+    pub forms: FormSet,
     /// Whether kernels shrink.
     pub shrink: Shrink,
     /// Whether blocks may be pruned even if every form is slower.
     pub force: bool,
 }
 
+/// A set of forms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FormSet {
+    /// Every form for goals of latency, multiply-adds and degradation; forms of less depth for goals that name or count
+    /// blocks, and wherever a supernet or λ mixes forms.
+    #[default]
+    Auto,
+    /// Forms with less depth: all but the thin ones.
+    Depth,
+    /// Every form.
+    All,
+    /// These forms.
+    List(Vec<Form>),
+}
+
+impl FormSet {
+    /// The form, if the set is a list of one.
+    #[must_use]
+    pub fn single(&self) -> Option<Form> {
+        match self {
+            Self::List(list) => match list[..] {
+                [form] => Some(form),
+                _ => None,
+            },
+            Self::Auto | Self::Depth | Self::All => None,
+        }
+    }
+
+    /// Whether a form is in the set; `is_depth` says what [`Self::Auto`] means.
+    #[must_use]
+    pub fn contains(&self, form: Form, is_depth: bool) -> bool {
+        match self {
+            Self::Auto => !is_depth || !form.is_thin(),
+            Self::Depth => !form.is_thin(),
+            Self::All => true,
+            Self::List(list) => list.contains(&form),
+        }
+    }
+}
+
 impl Default for FormConfig {
     fn default() -> Self {
-        Self { form: None, shrink: Shrink::Auto, force: false }
+        Self { forms: FormSet::Auto, shrink: Shrink::Auto, force: false }
     }
 }
 

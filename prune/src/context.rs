@@ -25,11 +25,14 @@ use crate::{time_budget, work_folder};
 /// Default multiply-adds of one pass over the calibration images. This takes about one minute on two cores.
 const PASS_MACS: u64 = 4_000_000_000_000;
 
+/// Minimum number of batches of calibration images, so that they can be divided into folds.
+const LEAST_BATCHES: usize = 8;
+
 /// Maximum number of held-out images.
 const MOST_HELD_OUT: usize = 1000;
 
 /// Version of the work folder's contents. A different version makes it a different job.
-const WORK_VERSION: u32 = 1;
+const WORK_VERSION: u32 = 2;
 
 /// The images that pruning works with.
 #[derive(Clone, Debug)]
@@ -80,10 +83,10 @@ pub struct Context<'a> {
     pub fit: FitSettings,
     /// Where fitted forms are stored.
     pub checkpoint: Checkpoint,
+    /// Scores networks on the calibration images.
+    pub calibration: Evaluator,
     /// Time of one pass over the held-out images.
     pub evaluation_time: Duration,
-    /// The decoded calibration images, if they fit in memory.
-    calibration: Option<CachedBatches>,
 }
 
 impl<'a> Context<'a> {
@@ -110,8 +113,11 @@ impl<'a> Context<'a> {
         let start = Instant::now();
         let evaluator = Evaluator::new(&runner, &original, held_out)?;
         let evaluation_time = start.elapsed();
-        let calibration =
-            CachedBatches::within(&images.calibration, 1, time_budget::MOST_IMAGE_BYTES)?;
+        let most = time_budget::MOST_IMAGE_BYTES;
+        let calibration = match CachedBatches::within(&images.calibration, 1, most)? {
+            Some(cached) => Evaluator::new(&runner, &original, cached)?,
+            None => Evaluator::new(&runner, &original, images.calibration.clone())?,
+        };
         let validation = match &images.validation {
             Some(images) => Some(Evaluator::new(&runner, &original, images.clone())?),
             None => None,
@@ -128,8 +134,8 @@ impl<'a> Context<'a> {
             validation,
             fit: FitSettings { seed: config.data.seed, ..FitSettings::default() },
             checkpoint,
-            evaluation_time,
             calibration,
+            evaluation_time,
         })
     }
 
@@ -139,10 +145,7 @@ impl<'a> Context<'a> {
         Fitter {
             runner: &self.runner,
             original: &self.original,
-            calibration: match &self.calibration {
-                Some(cached) => cached,
-                None => &self.images.calibration,
-            },
+            calibration: &self.calibration,
             evaluator: &self.evaluator,
             settings: &self.fit,
             checkpoint: &self.checkpoint,
@@ -223,7 +226,7 @@ fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<Di
     let count = data.images.unwrap_or(default);
     let held_out_count = (count / 2).clamp(50, MOST_HELD_OUT);
     let images = |dataset: Dataset| Images::new(original, dataset, &sets.preprocess);
-    let calibration = images(training.sample(count, data.seed))?;
+    let calibration = images(training.sample(count, data.seed))?.in_batches(LEAST_BATCHES);
     let held_out = images(held_out.sample(held_out_count, data.seed))?;
     let validation = sets.validation.clone().map(images).transpose()?;
     if calibration.images().min(held_out.images()) < 2 {

@@ -238,7 +238,7 @@ fn expanded(
 /// Why the trained network is not written: its degradation on the held-out images is larger than that of the network it
 /// started from.
 fn refused(start: &Score, trained: &Score) -> Option<String> {
-    let lost = start.degradation(trained);
+    let lost = start.points_lost(trained);
     (lost > 0.0).then(|| {
         format!(
             "training made the network worse by {lost:.2} points on the held-out images, so the untrained one is written; more images, more --epochs or a smaller --lr may help"

@@ -45,7 +45,7 @@ pub fn fit_alone(
     for block in &mut blocks {
         observer.progress("fitting blocks", done, total);
         block.fitted = time_budget::alone(&fitter, &mut cache, &block.profile, &block.sites)?;
-        costs.push(block.cost(&baseline));
+        costs.push(block.cost());
         done += usize::from(!block.sites.is_empty());
     }
     Ok(CandidateSet { blocks, costs, baseline })

@@ -13,10 +13,9 @@ use updp_trainer::hash::Fnv;
 use updp_trainer::observer::Observer;
 
 use crate::candidates::CandidateSet;
-use crate::checkpoint::Scored;
 use crate::context::Context;
 use crate::error::Result;
-use crate::fitter::{Fitter, place};
+use crate::fitter::{Fitter, place, unscored};
 use crate::part::Part;
 use crate::search::Genome;
 use crate::time_budget;
@@ -38,7 +37,9 @@ pub fn fit_set(
         let part = pairs.map(|(block, choice)| match choice {
             Some(choice) => {
                 let own = block.fitted[*choice].form.site.form;
-                let keeps = |site: &&Site| site.form == own || site.form == Form::Drop;
+                let keeps = |site: &&Site| {
+                    site.form == own || (site.form == Form::Drop && !own.is_thin())
+                };
                 let sites: Vec<Site> = block.sites.iter().filter(keeps).cloned().collect();
                 for site in &sites {
                     let _ = write!(forms, "{} {},", site.block, site.form.name());
@@ -87,8 +88,8 @@ impl FittedSet {
 
 impl Fitter<'_> {
     /// Fits the chosen blocks in network order, each to the activations of the network pruned so far. It also solves
-    /// the kept layers behind them again, which compensates for earlier losses. A block is dropped if dropping it gives
-    /// a higher fidelity than fitting it. A layer keeps its weights if new weights do not help.
+    /// the kept layers behind them again, which compensates for earlier losses. A block is dropped if dropping it degrades
+    /// the network less than fitting it. A layer keeps its weights if new weights do not help.
     ///
     /// # Errors
     /// Errors of fitting and running.
@@ -101,7 +102,6 @@ impl Fitter<'_> {
     ) -> std::result::Result<FittedSet, TrainerError> {
         let mut state = State {
             network: self.original.clone(),
-            score: self.evaluator.baseline(),
             placed: Vec::new(),
             pruned: Vec::new(),
             adjusted: 0,
@@ -128,7 +128,12 @@ impl Fitter<'_> {
             observer.progress("fitting the network", parts.len(), total);
             self.adjust(&mut state, head, &format!("{name}-head"))?;
         }
-        let State { network, score, placed, pruned, adjusted, replacements, .. } = state;
+        let State { network, placed, pruned, adjusted, replacements, .. } = state;
+        let score = if placed.is_empty() {
+            self.evaluator.baseline()
+        } else {
+            self.evaluator.score(self.runner, &network)?
+        };
         Ok(FittedSet { placed, score, network, pruned, adjusted, left: 0, replacements })
     }
 
@@ -139,17 +144,20 @@ impl Fitter<'_> {
         key: &str,
     ) -> std::result::Result<(), TrainerError> {
         let network = (!state.placed.is_empty()).then_some(&state.network);
-        let scored = self.scored(&mut state.cache, network, sites, key)?;
+        let scored = match sites {
+            [site] => self.fitted(&mut state.cache, network, site, key)?,
+            _ => self.scored(&mut state.cache, network, sites, key)?,
+        };
         let best = scored.into_iter().reduce(|best, next| {
             // In a tie, the option that is cheaper to run wins: dropping.
-            let (a, b) = (best.score.fidelity(), next.score.fidelity());
+            let (a, b) = (best.score.degradation(), next.score.degradation());
             let is_drop = next.form.site.form == Form::Drop;
-            if b > a || (b == a && is_drop) { next } else { best }
+            if b < a || (b == a && is_drop) { next } else { best }
         });
         let Some(best) = best else { return Ok(()) };
         state.pruned.push((best.form.site.block, best.form.site.form));
         state.replacements.push(state.placed.len());
-        state.take(best)
+        state.take(best.form)
     }
 
     fn adjust(
@@ -162,23 +170,17 @@ impl Fitter<'_> {
         let network = Some(&*network);
         let scored = self.kept(key, std::slice::from_ref(&layer.site), || {
             self.advance(cache, network, &layer.site.source)?;
-            let form = self.fit(cache, network).layer(layer)?;
-            let score = |form| self.score(cache, network, form);
-            form.map(score).into_iter().collect()
+            Ok(unscored(self.fit(cache, network).layer(layer)?))
         })?;
         let Some(scored) = scored.into_iter().next() else { return Ok(()) };
-        if scored.score.fidelity() >= state.score.fidelity() {
-            state.adjusted += 1;
-            state.take(scored)?;
-        }
-        Ok(())
+        state.adjusted += 1;
+        state.take(scored.form)
     }
 }
 
 /// A network while its blocks are being fitted.
 struct State {
     network: Model,
-    score: Score,
     placed: Vec<FittedForm>,
     pruned: Vec<(usize, Form)>,
     adjusted: usize,
@@ -187,9 +189,8 @@ struct State {
 }
 
 impl State {
-    fn take(&mut self, Scored { form, score }: Scored) -> std::result::Result<(), TrainerError> {
+    fn take(&mut self, form: FittedForm) -> std::result::Result<(), TrainerError> {
         place(&mut self.network, [&form])?;
-        self.score = score;
         self.placed.push(form);
         Ok(())
     }

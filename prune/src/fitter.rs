@@ -1,13 +1,15 @@
-//! Fits forms of blocks to the calibration images and scores them on the held-out images.
+//! Fits forms of blocks to the calibration images and scores them by cross-fitting: each image is scored with the form as
+//! it was fitted without that image's fold.
 
 use updp_ir::Model;
 use updp_passes::surgery::{self, Site};
 
 use updp_trainer::activation_cache::{ActivationCache, Pair};
+use updp_trainer::block_evaluator::BlockEvaluator;
 use updp_trainer::error::TrainerError;
 use updp_trainer::evaluator::{Evaluator, Score};
 use updp_trainer::fit::{Fit, FitSettings, FittedForm};
-use updp_trainer::run::{BatchSource, Runner};
+use updp_trainer::run::Runner;
 
 use crate::checkpoint::{Checkpoint, Scored};
 use crate::pareto_filter::ParetoFilter;
@@ -19,9 +21,10 @@ pub struct Fitter<'a> {
     pub runner: &'a Runner,
     /// The original, prepared. Its batch may be open.
     pub original: &'a Model,
-    /// Images that the fit solves with.
-    pub calibration: &'a dyn BatchSource,
-    /// Scores on the held-out images. These images decide between forms and blocks.
+    /// The images that the fit solves with, and the original's outputs for them. Degradations are divergences on these
+    /// images.
+    pub calibration: &'a Evaluator,
+    /// Scores on the held-out images.
     pub evaluator: &'a Evaluator,
     /// The settings of the fit.
     pub settings: &'a FitSettings,
@@ -50,8 +53,7 @@ impl Fitter<'_> {
             self.advance(cache, None, &first.source)?;
             let fit = self.fit(cache, None);
             let found = fit.block_where(sites, &|site, found| filter.is_needed(site, found))?;
-            let score = |form| self.score(cache, None, form);
-            filter.best(found).into_iter().map(score).collect()
+            self.scores(cache, None, filter.best(found))
         })
     }
 
@@ -67,13 +69,23 @@ impl Fitter<'_> {
         self.kept(key, sites, || {
             self.advance(cache, network, &sites[0].source)?;
             let forms = self.fit(cache, network).block(sites)?;
-            let score = |form| self.score(cache, network, form);
-            forms.into_iter().map(score).collect()
+            self.scores(cache, network, forms)
         })
     }
 
-    fn inputs(&self) -> [&dyn BatchSource; 2] {
-        [self.calibration, self.evaluator.source()]
+    /// The same as [`Self::scored`] for a single site, without a score.
+    pub(crate) fn fitted(
+        &self,
+        cache: &mut ActivationCache,
+        network: Option<&Model>,
+        site: &Site,
+        key: &str,
+    ) -> Result<Vec<Scored>, TrainerError> {
+        let sites = std::slice::from_ref(site);
+        self.kept(key, sites, || {
+            self.advance(cache, network, &site.source)?;
+            Ok(unscored(self.fit(cache, network).block(sites)?))
+        })
     }
 
     pub(crate) fn advance(
@@ -82,9 +94,9 @@ impl Fitter<'_> {
         network: Option<&Model>,
         name: &str,
     ) -> Result<(), TrainerError> {
-        let output = self.evaluator.output();
-        let networks = Pair { original: self.original, current: network, output };
-        cache.advance(self.runner, networks, name, self.inputs())
+        let outputs = self.calibration.outputs();
+        let networks = Pair { original: self.original, current: network, outputs };
+        cache.advance(self.runner, networks, name, self.calibration.source())
     }
 
     pub(crate) fn fit<'b>(
@@ -92,14 +104,12 @@ impl Fitter<'_> {
         cache: &'b ActivationCache,
         network: Option<&'b Model>,
     ) -> Fit<'b> {
-        let [calibration, held_out] = cache.flows(self.inputs());
         Fit {
             runner: self.runner,
             original: self.original,
             current: network.unwrap_or(self.original),
             cut: cache.cut(),
-            calibration,
-            held_out,
+            calibration: cache.flow(self.calibration.source()),
             settings: self.settings,
         }
     }
@@ -120,28 +130,57 @@ impl Fitter<'_> {
         Ok(made)
     }
 
-    /// A form with the score of the network that contains it.
-    pub(crate) fn score(
+    /// The forms of one block, each with the score of the network that contains it.
+    fn scores(
         &self,
         cache: &ActivationCache,
         network: Option<&Model>,
-        form: FittedForm,
-    ) -> Result<Scored, TrainerError> {
-        let mut network = network.unwrap_or(self.original).clone();
-        place(&mut network, [&form])?;
-        let score = self.evaluator.score_from(self.runner, cache, &network)?;
-        Ok(Scored { form, score })
+        forms: Vec<FittedForm>,
+    ) -> Result<Vec<Scored>, TrainerError> {
+        let Some(first) = forms.first() else { return Ok(Vec::new()) };
+        let network = network.unwrap_or(self.original);
+        let result = first.site.result.as_str();
+        let mut block =
+            BlockEvaluator::open(self.runner, self.calibration, cache, network, result)?;
+        let score = |mut form: FittedForm| {
+            let score = block.score(&form)?;
+            if form.site.form.is_thin() {
+                // Only depth forms are evaluated together before they are fitted as a whole.
+                form.folds.clear();
+            }
+            Ok(Scored { form, score })
+        };
+        forms.into_iter().map(score).collect()
     }
 
-    /// Score of the network that contains all of these forms.
+    /// Score of the network that contains all of these forms, on the calibration images. Each image is scored with the
+    /// forms as they were fitted without it.
     ///
     /// # Errors
     /// Errors of running.
     pub fn together(&self, forms: &[&FittedForm]) -> Result<Score, TrainerError> {
-        let mut network = self.original.clone();
-        place(&mut network, forms.iter().copied())?;
-        self.evaluator.score(self.runner, &network)
+        let folds = forms.iter().map(|form| form.folds.len()).max().unwrap_or(0).max(1);
+        let mut executors = Vec::new();
+        for fold in 0..folds {
+            let mut network = self.original.clone();
+            for form in forms {
+                let own = form.folds.get(fold % form.folds.len().max(1));
+                surgery::substitute(&mut network, &form.site, own.unwrap_or(&form.fitted))?;
+            }
+            executors.push(self.runner.open(&network)?);
+        }
+        let mut tally = self.calibration.tally();
+        for (at, batch) in self.calibration.source().batches()?.enumerate() {
+            tally.add(at, &executors[at % folds].run(&batch?.inputs)?)?;
+        }
+        Ok(tally.score())
     }
+}
+
+/// Forms without a score.
+pub(crate) fn unscored(forms: impl IntoIterator<Item = FittedForm>) -> Vec<Scored> {
+    let unscored = |form| Scored { form, score: Score::default() };
+    forms.into_iter().map(|form: FittedForm| unscored(FittedForm { folds: Vec::new(), ..form })).collect()
 }
 
 /// Inserts forms into a network that has the same names as the one they were fitted in.

@@ -5,7 +5,6 @@ use updp_passes::surgery::{self, Site};
 use updp_trainer::observer::Observer;
 
 pub use crate::block_profile::{BlockProfile, Forms, Profiler, SHORT_EFFORT, Variant};
-use crate::config::FormConfig;
 use crate::context::Context;
 use crate::error::{PruneError, Result};
 use crate::latency_table::{Conditions, LatencyTable};
@@ -46,14 +45,14 @@ pub(crate) fn sites(
     blocks: &[Block],
     is_wanted: impl Fn(&Block) -> bool,
 ) -> Vec<Vec<Site>> {
-    let FormConfig { form: asked, shrink, .. } = cx.config.forms;
+    let shrink = cx.config.forms.shrink;
     surgery::with_context(&cx.original, |graph| {
         let of = |block: &Block| {
             if !is_wanted(block) {
                 return Vec::new();
             }
             let all = surgery::sites(graph, block, shrink).into_iter();
-            let allowed = all.filter(|(form, _)| asked.is_none_or(|asked| asked == *form));
+            let allowed = all.filter(|(form, _)| cx.config.allows(*form));
             allowed.filter_map(|(_, site)| site.ok()).collect()
         };
         blocks.iter().map(of).collect()

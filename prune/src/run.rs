@@ -66,7 +66,7 @@ pub fn prune(
         return Ok(None);
     }
     let (selection, start, search) = select(&cx, &candidates, &mut sets, &mut latency, observer)?;
-    tell_start(&cx, &mut outcome, &candidates.baseline, &start);
+    tell_start(&cx, &mut outcome, &start);
     if stops_after(&cx, Stage::Search, &selection.words(&start), observer) {
         return Ok(None);
     }
@@ -217,12 +217,12 @@ pub(crate) fn goal_words(config: &PruneConfig) -> String {
 }
 
 /// If there is a supernet, reports the source of the selected blocks' weights.
-fn tell_start(cx: &Context<'_>, outcome: &mut Outcome, baseline: &Score, start: &StartingNetwork) {
+fn tell_start(cx: &Context<'_>, outcome: &mut Outcome, start: &StartingNetwork) {
     let is_taken = cx.config.finetune.as_ref().is_none_or(|it| it.method == Method::Fit);
     if let Some(supernet) = outcome.supernet.as_mut().filter(|_| is_taken) {
         supernet.start = Some(start.source().to_owned());
     }
-    outcome.explanation.extend(start.explanation(baseline));
+    outcome.explanation.extend(start.explanation());
 }
 
 fn speed(cx: &Context<'_>, latency: &mut NetworkLatency, network: &Model) -> Result<Speed> {
@@ -264,9 +264,8 @@ fn report(
     start: &StartingNetwork,
     search: Option<SearchOutcome>,
 ) {
-    let baseline = &candidates.baseline;
     let block = |it: &crate::candidates::BlockCandidates| {
-        it.outcome(baseline, start.form_of(it.profile.block.index))
+        it.outcome(start.form_of(it.profile.block.index))
     };
     outcome.blocks = candidates.blocks.iter().map(block).collect();
     let sets = front(&candidates.costs);

@@ -57,8 +57,7 @@ pub(crate) fn build(
         return Ok(StartingNetwork { fitted, subnet: None, is_subnet: false });
     };
     let subnet = supernet.cut(cx, genome)?;
-    let baseline = &candidates.baseline;
-    let is_better = baseline.degradation(&subnet.score) < baseline.degradation(&fitted.score);
+    let is_better = subnet.score.degradation() < fitted.score.degradation();
     let is_subnet = cx.config.starts_from_supernet() || is_better;
     Ok(StartingNetwork { fitted, subnet: Some(subnet), is_subnet })
 }
@@ -113,13 +112,13 @@ impl StartingNetwork {
 
     /// The comparison of the fitted set with the subnet; `None` if there is no subnet.
     #[must_use]
-    pub fn explanation(&self, baseline: &Score) -> Option<String> {
+    pub fn explanation(&self) -> Option<String> {
         let subnet = self.subnet.as_ref()?;
         let [cut, fitted] =
-            [&subnet.score, &self.fitted.score].map(|score| baseline.degradation(score));
+            [&subnet.score, &self.fitted.score].map(Score::degradation);
         let taken = if self.is_subnet { "the subnet is taken" } else { "the fitted one is taken" };
         Some(format!(
-            "the subnet of the supernet loses {cut:.2} points on the held-out images, the same blocks fitted one after the other {fitted:.2}: {taken}"
+            "the subnet of the supernet has a degradation of {cut:.4} on the held-out images, the same blocks fitted one after the other {fitted:.4}: {taken}"
         ))
     }
 }

@@ -152,7 +152,7 @@ fn choose(
     let blocks_found = blocks.len();
     let indices = config.blocks.indices(blocks_found)?;
     blocks.retain(|block| indices.contains(&block.index));
-    let asked = config.forms.form;
+    let asked = config.forms.forms.single();
     let profiler = Profiler {
         model: &model,
         shrink: config.forms.shrink,

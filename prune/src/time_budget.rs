@@ -4,6 +4,7 @@
 use updp_passes::ModelSummary;
 use updp_passes::surgery::{Layer, Site};
 use updp_trainer::activation_cache::ActivationCache;
+use updp_trainer::evaluator::Evaluator;
 use updp_trainer::fit::FitSettings;
 use updp_trainer::run::CachedBatches;
 
@@ -30,20 +31,21 @@ pub(crate) const MOST_IMAGE_BYTES: usize = 512 << 20;
 ///
 /// # Errors
 /// Errors of reading the images.
-pub(crate) fn comparing(fitter: &Fitter<'_>) -> Result<Option<(CachedBatches, FitSettings)>> {
+pub(crate) fn comparing(fitter: &Fitter<'_>) -> Result<Option<(Evaluator, FitSettings)>> {
     if !is_costly(fitter) {
         return Ok(None);
     }
-    let half = CachedBatches::within(fitter.calibration, 2, MOST_IMAGE_BYTES)?;
+    let half = CachedBatches::within(fitter.calibration.source(), 2, MOST_IMAGE_BYTES)?;
     let settings = fitter.settings.clone();
     let settings = FitSettings { rows_per_unknown: COMPARING_ROWS_PER_UNKNOWN, ..settings };
+    let half = half.map(|half| Evaluator::new(fitter.runner, fitter.original, half)).transpose()?;
     Ok(half.map(|half| (half, settings)))
 }
 
 /// The fitter that compares forms.
 pub(crate) fn with<'a>(
     fitter: Fitter<'a>,
-    comparing: Option<&'a (CachedBatches, FitSettings)>,
+    comparing: Option<&'a (Evaluator, FitSettings)>,
 ) -> Fitter<'a> {
     match comparing {
         Some((images, settings)) => Fitter { calibration: images, settings, ..fitter },

@@ -31,7 +31,7 @@ pub use train::{
     AugmentChoice, Method, OptimizerChoice, PrecisionChoice, RampForm, ShrinkAt, TrainArgs,
     TrainingArgs,
 };
-pub use values::BlockList;
+pub use values::{BlockList, FormList};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -81,7 +81,7 @@ impl PruneArgs {
     #[must_use]
     pub fn forms(&self) -> library::FormConfig {
         library::FormConfig {
-            form: self.form.as_form(),
+            forms: self.forms.0.clone(),
             shrink: self.shrink.as_shrink(),
             force: self.force,
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::search::SearchArgs;
-use super::values::{BlockList, above_one, block_list, positive, share, size};
+use super::values::{BlockList, FormList, above_one, block_list, form_list, positive, share, size};
 use crate::gates::GateOptions;
 
 /// What a pruned block becomes.
@@ -67,9 +67,10 @@ pub struct PruneArgs {
     /// Prunes these blocks, by the numbers that inspect prints: 3,5,9-11 or all
     #[arg(long, value_name = "LIST", value_parser = block_list)]
     pub blocks: Option<BlockList>,
-    /// What a pruned block becomes
-    #[arg(long, value_enum, default_value = "auto")]
-    pub form: FormChoice,
+    /// Forms a block may take: auto, depth, all, or a list of conv, dwpw, pw, low-rank, norm, drop and thin. auto = depth
+    /// for --blocks and --prune, all for other goals
+    #[arg(long, alias = "form", value_name = "LIST", value_parser = form_list, default_value = "auto")]
+    pub forms: FormList,
     /// Whether kernels shrink: the first 3x3 to 1x1, a depthwise 7x7 to 3x3
     #[arg(long, value_enum, default_value = "auto")]
     pub shrink: ShrinkChoice,

@@ -1,5 +1,8 @@
 //! Values of arguments that are more than one word or a number.
 
+use updp_passes::surgery::Form;
+use updp_prune::config::FormSet;
+
 use super::train::ShrinkAt;
 
 /// The blocks `--blocks` names.
@@ -35,6 +38,34 @@ pub(super) fn block_list(text: &str) -> Result<BlockList, String> {
     list.sort_unstable();
     list.dedup();
     Ok(BlockList::Some(list))
+}
+
+/// The forms that `--forms` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormList(pub FormSet);
+
+/// Reads `auto`, `depth`, `all`, or names of forms with commas between; `thin` stands for all thin forms.
+pub(super) fn form_list(text: &str) -> Result<FormList, String> {
+    let mut list: Vec<Form> = Vec::new();
+    match text {
+        "auto" => return Ok(FormList(FormSet::Auto)),
+        "depth" => return Ok(FormList(FormSet::Depth)),
+        "all" => return Ok(FormList(FormSet::All)),
+        _ => {}
+    }
+    for part in text.split(',').map(str::trim) {
+        let is_named = |form: &Form| form.name() == part || (part == "thin" && form.is_thin());
+        let named: Vec<Form> = Form::ALL.into_iter().filter(is_named).collect();
+        if named.is_empty() {
+            return Err(format!(
+                "{part:?} is no form; forms are conv, dwpw, pw, low-rank, norm, drop, thin and thin-7/8 to thin-1/8"
+            ));
+        }
+        list.extend(named);
+    }
+    list.sort_unstable();
+    list.dedup();
+    Ok(FormList(FormSet::List(list)))
 }
 
 pub(super) fn positive(text: &str) -> Result<f64, String> {

@@ -86,7 +86,7 @@ fn tell(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) {
         "trained {tensors} tensors of {elements} elements in {} steps\n  before: {before}\n  after:  {}",
         trained.steps, trained.score
     ));
-    let lost = before.degradation(&trained.score);
+    let lost = before.points_lost(&trained.score);
     if lost > 0.0 {
         print(&format!(
             "WARNING: the trained model is worse than the input model by {lost:.2} points on the held-out images; more images, more --epochs or a smaller --lr may help"

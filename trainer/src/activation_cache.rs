@@ -31,15 +31,15 @@ pub struct Pair<'a> {
     pub original: &'a Model,
     /// The network pruned so far; `None` while that is the original.
     pub current: Option<&'a Model>,
-    /// The name of the compared output.
-    pub output: &'a str,
+    /// The names of the compared outputs.
+    pub outputs: &'a [String],
 }
 
 /// The position up to which both networks have run.
 #[derive(Debug, Default)]
 pub struct ActivationCache {
-    /// The value's name and its data, for calibration and held-out images; `None` at the start.
-    cut: Option<(String, [Values; 2])>,
+    /// The value's name and its data; `None` at the start.
+    cut: Option<(String, Values)>,
 }
 
 /// One value of both networks for a set of images.
@@ -57,20 +57,13 @@ impl ActivationCache {
         self.cut.as_ref().map(|(name, _)| name.as_str())
     }
 
-    /// Calibration and held-out images at the cut. `inputs` if the networks have not run yet.
+    /// The images at the cut; `inputs` if the networks have not run yet.
     #[must_use]
-    pub fn flows<'a>(&'a self, inputs: [&'a dyn BatchSource; 2]) -> [Flow<'a>; 2] {
+    pub fn flow<'a>(&'a self, inputs: &'a dyn BatchSource) -> Flow<'a> {
         match &self.cut {
-            Some((_, values)) => values.each_ref().map(Values::flow),
-            None => inputs.map(|original| Flow { original, current: None }),
+            Some((_, values)) => values.flow(),
+            None => Flow { original: inputs, current: None },
         }
-    }
-
-    /// The pruned network's value at the cut for each batch of held-out images; `None` at the start.
-    pub(crate) fn held_out(&self) -> Option<impl Iterator<Item = &Tensor>> {
-        let (name, [_, values]) = self.cut.as_ref()?;
-        let held = values.current.as_ref().unwrap_or(&values.original);
-        Some(held.batches.iter().filter_map(|batch| batch.inputs.get(name)))
     }
 
     /// Runs both networks up to the value `name`. Changes nothing if this value is not the only path through the
@@ -83,17 +76,13 @@ impl ActivationCache {
         runner: &Runner,
         networks: Pair<'_>,
         name: &str,
-        inputs: [&dyn BatchSource; 2],
+        inputs: &dyn BatchSource,
     ) -> Result<(), TrainerError> {
         if self.cut() == Some(name) || !networks.are_closed_behind(name)? {
             return Ok(());
         }
-        let from = self.cut().map(str::to_owned);
-        let flows = self.flows(inputs);
-        let [calibration, held_out] =
-            flows.map(|flow| networks.run(runner, flow, from.as_deref(), name));
-        if let (Some(calibration), Some(held_out)) = (calibration?, held_out?) {
-            self.cut = Some((name.to_owned(), [calibration, held_out]));
+        if let Some(values) = networks.run(runner, self.flow(inputs), self.cut(), name)? {
+            self.cut = Some((name.to_owned(), values));
         }
         Ok(())
     }
@@ -111,10 +100,9 @@ impl Pair<'_> {
     fn are_closed_behind(&self, name: &str) -> Result<bool, TrainerError> {
         for model in std::iter::once(self.original).chain(self.current) {
             let graph = &model.graph;
-            if graph.required_inputs().any(|input| graph.value(input).name() == name) {
-                return Ok(false);
-            }
-            if part_between(model, &[name], &[self.output])?.graph.required_inputs().count() != 1 {
+            if graph.required_inputs().any(|input| graph.value(input).name() == name)
+                || !is_closed_behind(model, name, self.outputs)?
+            {
                 return Ok(false);
             }
         }
@@ -139,6 +127,16 @@ impl Pair<'_> {
         let current = values(runner, model, feed, from, name)?;
         Ok(current.map(|current| Values { original, current: Some(current) }))
     }
+}
+
+/// Whether the outputs are computed from the value `name` alone.
+pub(crate) fn is_closed_behind(
+    model: &Model,
+    name: &str,
+    outputs: &[String],
+) -> Result<bool, TrainerError> {
+    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    Ok(part_between(model, &[name], &outputs)?.graph.required_inputs().count() == 1)
 }
 
 /// One value of a network for all batches of a feed; `None` if it is too large.

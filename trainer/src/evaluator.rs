@@ -6,9 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use updp_exec::Executor;
 use updp_ir::{Model, Tensor};
-use updp_passes::surgery;
 
-use crate::activation_cache::ActivationCache;
 use crate::error::TrainerError;
 use crate::fit::floats;
 use crate::run::{BatchSource, Runner};
@@ -33,13 +31,18 @@ pub struct Score {
     /// `1 − TV(p, q)`, the overlap of the two class distributions, averaged over the images. For other outputs it is
     /// the cosine. 1 = identical.
     pub overlap: f64,
+    /// Divergence from the original, averaged over the images and the outputs, in nats; 0 = identical. For class scores
+    /// it is `KL(p ‖ q)` of the two class distributions. For other outputs it is `mean (y − ŷ)² / (2·var y)`, the
+    /// divergence of two normal distributions with the variance of the original's output.
+    #[serde(default)]
+    pub kl: f64,
 }
 
 impl Score {
-    /// Degradation of `after` relative to this score, in points: the mean of the lost share of answers and the lost
-    /// overlap, times 100. The overlap has less noise; answers are the number that users care about.
+    /// Points that `after` loses relative to this score: the mean of the lost share of answers and the lost overlap, times
+    /// 100. The overlap has less noise; answers are the number that users care about.
     #[must_use]
-    pub fn degradation(&self, after: &Self) -> f64 {
+    pub fn points_lost(&self, after: &Self) -> f64 {
         50.0 * (self.answer_loss(after) + self.overlap - after.overlap)
     }
 
@@ -55,11 +58,11 @@ impl Score {
         }
     }
 
-    /// How close the network is to the original: the sum of agreement and overlap, 2 = identical. Labels do not count,
-    /// so a network is fitted in the same way with and without them.
+    /// The degradation: the divergence from the original, in nats. Labels do not count, so a network is pruned in the
+    /// same way with and without them. A divergence that is not finite is infinite.
     #[must_use]
-    pub fn fidelity(&self) -> f64 {
-        self.agreement.unwrap_or(self.overlap) + self.overlap
+    pub fn degradation(&self) -> f64 {
+        if self.kl.is_finite() { self.kl } else { f64::INFINITY }
     }
 }
 
@@ -83,9 +86,12 @@ impl fmt::Display for Score {
 /// Images with the outputs of the original.
 pub struct Evaluator {
     source: Box<dyn BatchSource>,
-    output: String,
-    /// Output of the original for each batch.
-    reference: Vec<Answer>,
+    /// Names of the compared outputs; the main one comes first.
+    outputs: Vec<String>,
+    /// The original's outputs for each batch, in the order of `outputs`.
+    reference: Vec<Vec<Answer>>,
+    /// Variance of the elements of each of the original's outputs.
+    variance: Vec<f64>,
     /// Class of each image of each batch.
     labels: Option<Vec<Vec<usize>>>,
 }
@@ -113,32 +119,35 @@ impl Evaluator {
         source: impl BatchSource + 'static,
     ) -> Result<Self, TrainerError> {
         let mut executor = runner.open(original)?;
-        let mut output = String::new();
-        let mut reference = Vec::new();
+        let mut names = Vec::new();
+        let mut reference: Vec<Vec<Answer>> = Vec::new();
         let mut labels: Option<Vec<Vec<usize>>> = Some(Vec::new());
         for batch in source.batches()? {
             let batch = batch?;
             let outputs = executor.run(&batch.inputs)?;
-            if output.is_empty() {
-                output = main_output(&outputs, batch.images()).ok_or(TrainerError::NoOutput)?;
+            if names.is_empty() {
+                names = compared_outputs(&outputs, batch.images());
             }
-            let answer = Answer::of(&outputs, &output, batch.images())?;
-            if answer.values.iter().any(|v| !v.is_finite()) {
-                return Err(TrainerError::NotFinite { output });
+            let answers = Answer::all(&outputs, &names, batch.images())?;
+            let is_finite = |answer: &Answer| answer.values.iter().all(|v| v.is_finite());
+            if let Some(at) = answers.iter().position(|answer| !is_finite(answer)) {
+                return Err(TrainerError::NotFinite { output: names.swap_remove(at) });
             }
-            reference.push(answer);
+            reference.push(answers);
             labels = labels.and_then(|mut all| {
                 all.push(batch.labels?);
                 Some(all)
             });
         }
-        if reference.is_empty() {
+        let Some(first) = reference.first() else {
             return Err(TrainerError::TooFew { found: 0, needed: 1 });
-        }
+        };
         // If labels exceed the classes of the model, they name other classes.
-        let classes = reference.first().filter(|a| a.is_classes).map_or(0, |a| a.width);
+        let main = first.first().ok_or(TrainerError::NoOutput)?;
+        let classes = if main.is_classes { main.width } else { 0 };
         let labels = labels.filter(|all| all.iter().flatten().all(|label| *label < classes));
-        Ok(Self { source: Box::new(source), output, reference, labels })
+        let variance = (0..names.len()).map(|at| variance(&reference, at)).collect();
+        Ok(Self { source: Box::new(source), outputs: names, reference, variance, labels })
     }
 
     /// Whether accuracy can be computed.
@@ -150,13 +159,13 @@ impl Evaluator {
     /// Number of classes of the model; `None` if its output holds no class scores.
     #[must_use]
     pub fn classes(&self) -> Option<usize> {
-        self.reference.first().filter(|answer| answer.is_classes).map(|answer| answer.width)
+        self.reference.first()?.first().filter(|answer| answer.is_classes).map(|answer| answer.width)
     }
 
     /// Number of images.
     #[must_use]
     pub fn images(&self) -> usize {
-        self.reference.iter().map(|answer| answer.values.len() / answer.width.max(1)).sum()
+        self.reference.iter().flat_map(|answers| answers.first()).map(Answer::images).sum()
     }
 
     /// The images.
@@ -187,7 +196,7 @@ impl Evaluator {
             let mut batch = batch?;
             batch.inputs.extend(more.clone());
             let outputs = executor.run(&batch.inputs)?;
-            self.add(&mut sums, at, &Answer::of(&outputs, &self.output, batch.images())?);
+            self.add(&mut sums, at, &Answer::all(&outputs, &self.outputs, batch.images())?);
         }
         Ok(sums.score(self.has_labels()))
     }
@@ -202,43 +211,85 @@ impl Evaluator {
         sums.score(self.has_labels())
     }
 
-    fn add(&self, sums: &mut Sums, at: usize, answer: &Answer) {
+    fn add(&self, sums: &mut Sums, at: usize, answers: &[Answer]) {
         let labels = self.labels.as_ref().and_then(|all| all.get(at)).map(Vec::as_slice);
-        if let Some(reference) = self.reference.get(at) {
-            sums.add(reference, answer, labels);
+        let Some(reference) = self.reference.get(at) else { return };
+        if let (Some(main), Some(answer)) = (reference.first(), answers.first()) {
+            sums.add(main, answer, labels);
+            sums.divergence += self.divergence(reference, answers) * main.images() as f64;
         }
     }
 
-    /// The score of a network that differs from the cached network only after the cut.
+    /// The divergence of the outputs for one batch, averaged over its images, in nats.
+    fn divergence(&self, reference: &[Answer], answers: &[Answer]) -> f64 {
+        let each = reference.iter().zip(answers).zip(&self.variance);
+        let sum: f64 = each.map(|((old, new), variance)| old.divergence(new, *variance)).sum();
+        sum / reference.len().max(1) as f64
+    }
+
+    /// Starts a score that is added up batch by batch.
+    #[must_use]
+    pub fn tally(&self) -> Tally<'_> {
+        Tally { evaluator: self, sums: Sums::default() }
+    }
+
+    /// The names of the compared outputs; the main one comes first.
+    #[must_use]
+    pub fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+}
+
+/// A score that is added up batch by batch.
+pub struct Tally<'a> {
+    evaluator: &'a Evaluator,
+    sums: Sums,
+}
+
+impl Tally<'_> {
+    /// Adds the outputs that a network gives for the batch with this number.
     ///
     /// # Errors
-    /// Errors of cutting and running the model.
-    pub fn score_from(
-        &self,
-        runner: &Runner,
-        cache: &ActivationCache,
-        model: &Model,
-    ) -> Result<Score, TrainerError> {
-        let (Some(cut), Some(values)) = (cache.cut(), cache.held_out()) else {
-            return self.score(runner, model);
-        };
-        let tail = surgery::part_between(model, &[cut], &[&self.output])?;
-        let mut executor = runner.open(&tail)?;
-        let mut sums = Sums::default();
-        for (at, value) in values.enumerate() {
-            let inputs = IndexMap::from([(cut.to_owned(), value.clone())]);
-            let outputs = executor.run(&inputs)?;
-            let images = value.dims().first().copied().unwrap_or(0);
-            self.add(&mut sums, at, &Answer::of(&outputs, &self.output, images)?);
-        }
-        Ok(sums.score(self.has_labels()))
+    /// T0003 when an output is missing.
+    pub fn add(
+        &mut self,
+        at: usize,
+        outputs: &IndexMap<String, Tensor>,
+    ) -> Result<(), TrainerError> {
+        let Self { evaluator, sums } = self;
+        let reference = evaluator.reference.get(at).and_then(|answers| answers.first());
+        let images = reference.map_or(0, Answer::images);
+        evaluator.add(sums, at, &Answer::all(outputs, &evaluator.outputs, images)?);
+        Ok(())
     }
 
-    /// The name of the compared output.
+    /// The score of the batches that were added.
     #[must_use]
-    pub fn output(&self) -> &str {
-        &self.output
+    pub fn score(&self) -> Score {
+        self.sums.score(self.evaluator.has_labels())
     }
+}
+
+/// The outputs to compare: the main one, then all other outputs with floats for each image.
+fn compared_outputs(outputs: &IndexMap<String, Tensor>, images: usize) -> Vec<String> {
+    let Some(main) = main_output(outputs, images) else { return Vec::new() };
+    let others = outputs.iter().filter(|(name, tensor)| {
+        **name != main
+            && tensor.dtype().is_foldable_float()
+            && tensor.dims().first() == Some(&images)
+    });
+    let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
+    std::iter::once(main).chain(others).collect()
+}
+
+/// Variance of the elements of an output over all batches.
+fn variance(reference: &[Vec<Answer>], at: usize) -> f64 {
+    let (mut count, mut sum, mut square) = (0.0, 0.0, 0.0);
+    for value in reference.iter().filter_map(|answers| answers.get(at)).flat_map(|a| &a.values) {
+        let value = f64::from(*value);
+        (count, sum, square) = (count + 1.0, sum + value, square + value * value);
+    }
+    if count > 0.0 { (square / count - (sum / count).powi(2)).max(0.0) } else { 0.0 }
 }
 
 /// The output to compare: the first one with one row of floats per image, otherwise the first one with floats.
@@ -264,6 +315,32 @@ impl Answer {
         Ok(Self { values, width, is_classes: tensor.dims().len() == 2 && width > 1 })
     }
 
+    /// The outputs with these names.
+    fn all(
+        outputs: &IndexMap<String, Tensor>,
+        names: &[String],
+        images: usize,
+    ) -> Result<Vec<Self>, TrainerError> {
+        names.iter().map(|name| Self::of(outputs, name, images)).collect()
+    }
+
+    fn images(&self) -> usize {
+        self.values.len() / self.width.max(1)
+    }
+
+    /// The divergence of another network's output from this output of the original, averaged over the images, in nats.
+    fn divergence(&self, other: &Self, variance: f64) -> f64 {
+        if self.is_classes {
+            let pairs = self.rows().zip(other.rows());
+            let sum: f64 = pairs.map(|(old, new)| kl(old, new)).sum();
+            return sum / self.images().max(1) as f64;
+        }
+        let pairs = self.values.iter().zip(&other.values);
+        let sum: f64 = pairs.map(|(old, new)| f64::from(old - new).powi(2)).sum();
+        let mean = sum / self.values.len().max(1) as f64;
+        if mean == 0.0 { 0.0 } else { mean / (2.0 * variance.max(f64::MIN_POSITIVE)) }
+    }
+
     fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks_exact(self.width.max(1))
     }
@@ -277,6 +354,7 @@ struct Sums {
     has_many: bool,
     same: usize,
     overlap: f64,
+    divergence: f64,
     is_classes: bool,
 }
 
@@ -308,6 +386,7 @@ impl Sums {
             top5: (has_labels && self.has_many).then_some(self.among_five as f64 / images),
             agreement: self.is_classes.then_some(self.same as f64 / images),
             overlap: self.overlap / images,
+            kl: self.divergence / images,
         }
     }
 }
@@ -351,6 +430,17 @@ fn distribution(row: &[f32]) -> Vec<f64> {
     let powers: Vec<f64> = row.iter().map(|v| (f64::from(*v) - most).exp()).collect();
     let sum: f64 = powers.iter().sum();
     powers.into_iter().map(|power| power / sum).collect()
+}
+
+/// `KL(p ‖ q) = Σ p·ln(p/q)` of the two class distributions, in nats; infinite if a score of `new` is not finite.
+fn kl(old: &[f32], new: &[f32]) -> f64 {
+    let (p, q) = (distribution(old), distribution(new));
+    if !q.iter().all(|share| share.is_finite()) {
+        return f64::INFINITY;
+    }
+    let pairs = p.iter().zip(&q).filter(|(p, _)| **p > 0.0);
+    // The distributions of two rows of logits never hold an exact zero, but rows of probabilities may.
+    pairs.map(|(p, q)| p * (p / q.max(1e-12)).ln()).sum::<f64>().max(0.0)
 }
 
 fn cosine(old: &[f32], new: &[f32]) -> f64 {

@@ -70,6 +70,15 @@ impl Images {
         })
     }
 
+    /// The same images in at least this many batches, as far as the model allows it.
+    #[must_use]
+    pub fn in_batches(mut self, least: usize) -> Self {
+        if !self.is_fixed {
+            self.batch = self.batch.min(self.dataset.len() / least.max(1)).max(1);
+        }
+        self
+    }
+
     /// Smallest useful number of images: two, or the batch size that the model fixes.
     #[must_use]
     pub fn least(&self) -> usize {

@@ -4,6 +4,7 @@
 //! nothing; progress goes to an [`observer::Observer`].
 
 pub mod activation_cache;
+pub mod block_evaluator;
 pub mod data;
 pub mod error;
 pub mod evaluator;

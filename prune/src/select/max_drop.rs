@@ -34,7 +34,7 @@ impl Selector<'_> {
             }
             seen.push(selection.genome.clone());
             let start = self.start(&selection.genome)?;
-            shortlist.push((selection.genome.clone(), baseline.degradation(start.score())));
+            shortlist.push((selection.genome.clone(), start.score().degradation()));
             let lost = 100.0 * baseline.answer_loss(start.score());
             let sum = sum(costs, &selection.genome);
             let latency = sum.map_or(f64::INFINITY, |sum| sum.latency_ms);

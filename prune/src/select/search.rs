@@ -59,7 +59,7 @@ impl Counting {
     /// Degradation of a network, in points.
     pub(super) fn points(self, before: &Score, after: &Score) -> f64 {
         match self {
-            Self::Mixed => before.degradation(after),
+            Self::Mixed => after.degradation(),
             Self::Answers => 100.0 * before.answer_loss(after),
         }
     }
@@ -75,6 +75,7 @@ impl Selector<'_> {
     ) -> Result<Selection> {
         match self.cx.config.strategy() {
             Some(strategy) => self.explored(costs, constraint, counting, strategy),
+            None if self.candidates.has_thin() => Ok(added(costs, constraint)),
             None => self.refined(costs, constraint, counting),
         }
     }
@@ -101,7 +102,7 @@ impl Selector<'_> {
         let refined = search::refine(costs, constraint, &starts, most, &mut joint)?;
         drop(joint);
         let explanation = vec![format!(
-            "of {} evaluated together {}, the chosen one loses {:.2} points before it is fitted as a whole; the degradations of its blocks add up to {:.2}",
+            "of {} evaluated together {}, the chosen one has a degradation of {:.4} before it is fitted as a whole; the degradations of its blocks add up to {:.4}",
             counted(refined.tried.len(), "set", "sets"),
             sets.place(),
             refined.joint_degradation,
@@ -133,7 +134,7 @@ impl Selector<'_> {
         let tried = new.iter().map(|it| (it.solution.genome.clone(), it.joint_degradation));
         let all = if found.is_exhaustive { ", which are all that reach the goal," } else { "" };
         let explanation = format!(
-            "the {} search evaluated {} together{all} {}; the chosen one loses {:.2} points before it is fitted as a whole; the degradations of its blocks add up to {:.2}",
+            "the {} search evaluated {} together{all} {}; the chosen one has a degradation of {:.4} before it is fitted as a whole; the degradations of its blocks add up to {:.4}",
             strategy.name(),
             counted(found.evaluated, "set", "sets"),
             sets.place(),
@@ -160,6 +161,18 @@ impl Selector<'_> {
             by_count: sets(self.archive.front_by_count()),
         })
     }
+}
+
+/// The best set by the sums of single blocks. With thin forms, a set holds many small changes, and their sum predicts the
+/// degradation of the set better than an evaluation before the set is fitted as a whole.
+fn added(costs: &[BlockCost], constraint: Constraint) -> Selection {
+    let best = search::solve(costs, constraint, 1).into_iter().next();
+    let best = best.unwrap_or_else(|| search::fastest(costs));
+    let explanation = vec![format!(
+        "the degradations of the chosen forms, fitted alone, add up to {:.4}",
+        best.degradation
+    )];
+    Selection::new(best.genome, Vec::new(), explanation)
 }
 
 /// Returns the degradation of a set, in points, and reports how many of `total` evaluations are done.

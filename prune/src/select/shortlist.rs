@@ -38,7 +38,7 @@ impl Selector<'_> {
             length(config.search.shortlist, &self.cx.fitter())
         };
         let mut best = self.start(&selection.genome)?;
-        let mut least = self.candidates.baseline.degradation(best.score());
+        let mut least = best.score().degradation();
         selection.shortlist.push((selection.genome.clone(), least));
         for (genome, _) in others(&selection) {
             if selection.shortlist.len() >= most {
@@ -48,7 +48,7 @@ impl Selector<'_> {
                 continue;
             }
             let start = self.start(&genome)?;
-            let lost = self.candidates.baseline.degradation(start.score());
+            let lost = start.score().degradation();
             selection.shortlist.push((genome.clone(), lost));
             if lost + self.noise(&start) < least {
                 (least, best, selection.genome) = (lost, start, genome);

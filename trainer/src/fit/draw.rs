@@ -6,13 +6,10 @@ use updp_passes::surgery::{Form, Site};
 
 use super::rows::{Batch, Layout, Rows};
 use super::{Fit, unsolved};
-use crate::activation_cache::{Flow, Part};
+use crate::activation_cache::Part;
 use crate::error::TrainerError;
 use crate::run::BatchSource;
 use crate::seed::Generator;
-
-/// The number of held-out rows is smaller by this factor.
-const FEWER_HELD_OUT: usize = 5;
 
 /// Rows to draw for one operator.
 #[derive(Clone, Copy)]
@@ -23,14 +20,11 @@ pub(super) struct Wanted<'a> {
     pub(super) window: &'a ConvGeometry,
     /// Approximate number of rows.
     pub(super) rows: usize,
+    /// Maximum number of folds, at least 1.
+    pub(super) folds: usize,
 }
 
 impl Wanted<'_> {
-    /// What is drawn of the held-out images.
-    pub(super) fn held_out(&self) -> Self {
-        Self { rows: self.rows / FEWER_HELD_OUT, ..*self }
-    }
-
     fn is_drop(&self) -> bool {
         self.site.form == Form::Drop
     }
@@ -89,21 +83,15 @@ impl Wanted<'_> {
 
 impl Fit<'_> {
     /// The same as [`Self::draw`], for one operator.
-    pub(super) fn draw_one(
-        &self,
-        flow: Flow<'_>,
-        wanted: Wanted<'_>,
-    ) -> Result<Rows, TrainerError> {
-        let drawn = self.draw(flow, &[wanted])?;
+    pub(super) fn draw_one(&self, wanted: Wanted<'_>) -> Result<Vec<Rows>, TrainerError> {
+        let drawn = self.draw(&[wanted])?;
         drawn.into_iter().next().ok_or_else(|| wanted.misfit())
     }
 
-    /// Draws approximately the wanted number of rows for each operator, spread evenly over the images.
-    pub(super) fn draw(
-        &self,
-        flow: Flow<'_>,
-        wanted: &[Wanted<'_>],
-    ) -> Result<Vec<Rows>, TrainerError> {
+    /// Draws approximately the wanted number of rows for each operator, spread evenly over the images, and divides them
+    /// into folds. Batch `b` belongs to fold `b mod folds`.
+    pub(super) fn draw(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Vec<Rows>>, TrainerError> {
+        let flow = self.calibration;
         let mut original: IndexSet<&str> = wanted.iter().flat_map(Wanted::original).collect();
         let current: IndexSet<&str> = wanted.iter().flat_map(Wanted::current).collect();
         // While nothing is pruned, one network runs for both.
@@ -118,16 +106,16 @@ impl Fit<'_> {
         let mut first = open(self.original, &original)?;
         let mut second = (!is_one).then(|| open(self.current, &current)).transpose()?;
         let images = flow.original.images().max(1);
-        let mut drawn: Vec<(Rows, Generator)> = wanted
+        let mut drawn: Vec<(Vec<Rows>, Generator)> = wanted
             .iter()
-            .map(|wanted| (wanted.empty(), Generator::new(self.seed(wanted.site))))
+            .map(|wanted| (Vec::new(), Generator::new(self.seed(wanted.site))))
             .collect();
         let mut own = flow.current.map(BatchSource::batches).transpose()?;
         let misfit = || match wanted.first() {
             Some(wanted) => wanted.misfit(),
             None => TrainerError::NoOutput,
         };
-        for batch in flow.original.batches()? {
+        for (number, batch) in flow.original.batches()?.enumerate() {
             let batch = batch?;
             let old = first.run(&batch.inputs)?;
             let new = match (&mut second, &mut own) {
@@ -136,12 +124,16 @@ impl Fit<'_> {
                 (Some(part), None) => Some(part.run(&batch.inputs)?),
             };
             let values = [&old, new.as_ref().unwrap_or(&old)];
-            for (wanted, (rows, random)) in wanted.iter().zip(&mut drawn) {
+            for (wanted, (folds, random)) in wanted.iter().zip(&mut drawn) {
                 let count = wanted.rows.div_ceil(images).max(1);
+                if folds.len() < wanted.folds {
+                    folds.push(wanted.empty());
+                }
+                let rows = &mut folds[number % wanted.folds];
                 wanted.draw(rows, values, count, random).ok_or_else(|| wanted.misfit())?;
             }
         }
-        Ok(drawn.into_iter().map(|(rows, _)| rows).collect())
+        Ok(drawn.into_iter().map(|(folds, _)| folds).collect())
     }
 
     fn seed(&self, site: &Site) -> u64 {

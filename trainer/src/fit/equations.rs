@@ -1,12 +1,15 @@
-//! The equations of one site: some rows are for solving, held-out rows are for choosing the ridge strength.
+//! The equations of all operators that read the same rows. Folds of the images choose the ridge strength, and give a
+//! solution for each fold that has not seen it.
 
 use faer::Mat;
 use updp_passes::blocks::ActivationKind;
 use updp_passes::surgery::Site;
 
 use super::gram::WIDE;
-use super::normal::{Normal, Shape, Solved, Solver, rows_of};
+use super::moments::{Centre, Moments, System};
+use super::normal::{Normal, Shape, Solved, Solver, Targets, rows_of};
 use super::rows::Rows;
+use super::saliency;
 use super::table::{Table, difference, sum};
 use super::{FitSettings, Unsolved, unsolved};
 use crate::error::TrainerError;
@@ -14,128 +17,327 @@ use crate::error::TrainerError;
 /// Another sweep follows while the last one reduced the error by at least this share.
 const LEAST_GAIN: f64 = 0.01;
 
+/// Bounds of the factor that restores the spread of an output.
+const FACTORS: (f64, f64) = (0.5, 1.6);
+
 /// The equations of all operators that read the same rows.
 pub(super) struct Equations<'a> {
     site: &'a Site,
     taps: usize,
-    rows: Rows,
-    pub(super) held: Rows,
+    folds: Vec<Rows>,
     scale: Scale,
-    normal: Normal,
-    cross: (Mat<f64>, Vec<f64>),
+    /// The sums over all rows.
+    whole: System,
+    /// The sums over all rows but those of each fold; empty if there is one fold.
+    without: Vec<System>,
     /// The ridge strengths found, by form.
     ridges: Vec<(Shape, f64)>,
+    settings: &'a FitSettings,
+}
+
+/// A solved operator.
+pub(super) struct Solution {
+    pub(super) ridge: f64,
+    /// The operator for all rows.
+    pub(super) whole: Solved,
+    /// The operators for all rows but those of each fold; empty if there is one fold.
+    pub(super) folds: Vec<Solved>,
+    /// `Σ‖a − â‖² / Σ‖a − mean a‖²`, where each row is predicted by the operator that has not seen it.
+    pub(super) error: f64,
+}
+
+/// The unknowns that are free, and the weights that they are drawn towards.
+struct Start {
+    columns: Vec<usize>,
+    weight: Mat<f64>,
 }
 
 impl<'a> Equations<'a> {
-    /// Sums the rows; the targets are `z − s`. `taps` is the number of taps of the operator's window.
-    pub(super) fn new(rows: Rows, held: Rows, site: &'a Site, taps: usize) -> Self {
-        let normal = Normal::of(&rows.x);
-        let cross = normal.cross(&rows.x, &difference(&rows.z, &rows.s));
-        let scale = Scale::of(&held, site.activation);
-        Self { site, taps, rows, held, scale, normal, cross, ridges: Vec::new() }
+    /// Sums the rows of each fold; the targets are `z − s`. `taps` is the number of taps of the operator's window.
+    pub(super) fn new(
+        folds: Vec<Rows>,
+        site: &'a Site,
+        taps: usize,
+        settings: &'a FitSettings,
+    ) -> Result<Self, TrainerError> {
+        let targets: Vec<Table> = folds.iter().map(|rows| difference(&rows.z, &rows.s)).collect();
+        let empty = || unsolved(site, "there are no rows".to_owned());
+        let first = folds.first().ok_or_else(empty)?;
+        let centre = Centre { x: first.x.means(), t: targets[0].means() };
+        let pairs = folds.iter().zip(&targets);
+        let sums: Vec<Moments> =
+            pairs.map(|(rows, t)| Moments::of(&rows.x, t, &centre)).collect();
+        let whole = Moments::system(&sums, &centre).ok_or_else(empty)?;
+        let without = (0..if sums.len() > 1 { sums.len() } else { 0 }).filter_map(|fold| {
+            let others = sums.iter().enumerate().filter(|(at, _)| *at != fold);
+            Moments::system(others.map(|(_, sums)| sums), &centre)
+        });
+        let without = without.collect();
+        let scale = Scale::of(&folds, site.activation);
+        Ok(Self { site, taps, folds, scale, whole, without, ridges: Vec::new(), settings })
     }
 
-    /// The error on held-out rows of outputs before the end activation.
-    pub(super) fn error_of(&self, made: &Table) -> f64 {
-        self.scale.error(&self.held, made)
+    /// The error of the shortcut alone.
+    pub(super) fn error_of_shortcut(&self) -> f64 {
+        self.scale.share(self.folds.iter().map(|rows| self.scale.error(rows, &rows.s)).sum())
     }
 
-    /// Returns the ridge strength with the smallest error on held-out rows, the operator solved with it through the end
-    /// activation, and its error.
-    pub(super) fn solve(
-        &mut self,
-        shape: Shape,
-        settings: &FitSettings,
-    ) -> Result<(f64, Solved, f64), TrainerError> {
-        let failed = |e: Unsolved| unsolved(self.site, format!("{} unknowns", e.size));
-        let ridge = self.ridge(plain(shape), settings).map_err(failed)?;
-        let solver = self.normal.solver(shape, self.taps, ridge).map_err(failed)?;
+    fn failed(&self) -> impl Fn(Unsolved) -> TrainerError {
+        let site = self.site;
+        move |e: Unsolved| unsolved(site, format!("{} unknowns", e.size))
+    }
+
+    /// Solves one form through the end activation, with the ridge strength that has the smallest cross-validated error.
+    pub(super) fn solve(&mut self, shape: Shape) -> Result<Solution, TrainerError> {
+        self.solved(shape).map_err(self.failed())
+    }
+
+    fn solved(&mut self, shape: Shape) -> Result<Solution, Unsolved> {
+        let ridge = self.ridge(plain(shape))?;
         // Forms of two operators are solved from scratch in every sweep.
-        let sweeps = match shape {
-            Shape::Depthwise | Shape::Rank(_) => settings.sweeps.min(2),
-            Shape::Dense | Shape::Tap(_) => settings.sweeps,
+        let most = match shape {
+            Shape::Depthwise | Shape::Rank(_) => self.settings.sweeps.min(2),
+            Shape::Dense | Shape::Tap(_) => self.settings.sweeps,
         };
-        let solved = self.through(&solver, sweeps).map_err(failed)?;
-        let error = self.error(&solved);
-        Ok((ridge, solved, error))
+        let mut folds = Vec::new();
+        let (mut error, mut sweeps) = (0.0, 0);
+        for (fold, system) in self.without.iter().enumerate() {
+            let solver = system.normal.solver(shape, self.taps, ridge)?;
+            let others = self.others(fold);
+            let held = &self.folds[fold];
+            let judge = |solved: &Solved| self.error_in(held, solved);
+            let (mut solved, made) = self.through(&solver, system, &others, most, &judge)?;
+            self.restore(&mut solved, system);
+            error += self.error_in(held, &solved);
+            sweeps += made;
+            folds.push(solved);
+        }
+        let solver = self.whole.normal.solver(shape, self.taps, ridge)?;
+        let all: Vec<&Rows> = self.folds.iter().collect();
+        let most = if folds.is_empty() { most } else { sweeps.div_ceil(folds.len()) };
+        let judge = |solved: &Solved| all.iter().map(|rows| self.error_in(rows, solved)).sum();
+        let (mut whole, _) = self.through(&solver, &self.whole, &all, most, &judge)?;
+        self.restore(&mut whole, &self.whole);
+        let error = if folds.is_empty() { judge(&whole) } else { error };
+        Ok(Solution { ridge, whole, folds, error: self.scale.share(error) })
     }
 
-    fn error(&self, solved: &Solved) -> f64 {
-        self.error_of(&sum(&solved.predict(&self.held.x), &self.held.s))
+    /// Solves for the weights of a layer that exists. The ridge draws the solution to the present weights `base`. `None`
+    /// if the present weights have a smaller cross-validated error.
+    pub(super) fn solve_layer(&mut self, base: &Solved) -> Result<Option<Solution>, TrainerError> {
+        let columns = (0..base.weight.nrows()).collect();
+        let start = Start { columns, weight: base.weight.clone() };
+        let solution = self.solve_from(&start, None).map_err(self.failed())?;
+        let present: f64 = self.folds.iter().map(|rows| self.error_in(rows, base)).sum();
+        Ok((solution.error < self.scale.share(present)).then_some(solution))
     }
 
-    /// Solves without the end activation, from strong to weak ridge until the error stops falling.
-    fn ridge(&mut self, shape: Shape, settings: &FitSettings) -> Result<f64, Unsolved> {
+    /// Solves for a layer with fewer inputs: for each of `counts` the channels that stay, ascending, and the operator
+    /// that reads them. `base` holds the layer's present weights.
+    pub(super) fn solve_thin(
+        &mut self,
+        base: &Solved,
+        counts: &[usize],
+    ) -> Result<Vec<(Vec<usize>, Solution)>, TrainerError> {
+        let kept = saliency::kept(&self.whole.normal, &base.weight, self.taps, counts);
+        let mut found = Vec::new();
+        let mut ridge = None;
+        for kept in kept.map_err(self.failed())? {
+            let columns = saliency::columns(&kept, self.taps);
+            let weight = rows_of(&base.weight, &columns);
+            let start = Start { columns, weight };
+            let solution = self.solve_from(&start, ridge).map_err(self.failed())?;
+            ridge = Some(solution.ridge);
+            found.push((kept, solution));
+        }
+        Ok(found)
+    }
+
+    /// `min Σ‖t − Wᵀx‖² + ρ·tr(G)/U·‖W − W₀‖²` over the free unknowns, where `W₀` is the start.
+    fn solve_from(&self, start: &Start, ridge: Option<f64>) -> Result<Solution, Unsolved> {
+        let ridge = match ridge {
+            Some(ridge) => ridge,
+            None => self.search(|ridge, system| system.solved_from(start, ridge))?,
+        };
+        let mut folds = Vec::new();
+        let mut error = 0.0;
+        for (system, held) in self.without.iter().zip(&self.folds) {
+            let mut solved = system.solved_from(start, ridge)?;
+            self.restore(&mut solved, system);
+            error += self.error_in(held, &solved);
+            folds.push(solved);
+        }
+        let mut whole = self.whole.solved_from(start, ridge)?;
+        self.restore(&mut whole, &self.whole);
+        if folds.is_empty() {
+            error = self.folds.iter().map(|rows| self.error_in(rows, &whole)).sum();
+        }
+        Ok(Solution { ridge, whole, folds, error: self.scale.share(error) })
+    }
+
+    /// The rows of all folds but one.
+    fn others(&self, fold: usize) -> Vec<&Rows> {
+        let all = self.folds.iter().enumerate();
+        all.filter(|(at, _)| *at != fold).map(|(_, rows)| rows).collect()
+    }
+
+    /// The squared error of an operator on rows.
+    fn error_in(&self, rows: &Rows, solved: &Solved) -> f64 {
+        self.scale.error(rows, &sum(&solved.predict(&rows.x), &rows.s))
+    }
+
+    /// The ridge strength with the smallest cross-validated error, without the end activation.
+    fn ridge(&mut self, shape: Shape) -> Result<f64, Unsolved> {
         if let Some((_, known)) = self.ridges.iter().find(|(of, _)| *of == shape) {
             return Ok(*known);
         }
-        let mut best: Option<(f64, f64)> = None;
-        // If one factorization takes seconds, only every other ridge strength is tried.
-        let step = if self.rows.x.width > WIDE { 2 } else { 1 };
-        for ridge in settings.ridges.iter().step_by(step) {
-            let solved = self.normal.solver(shape, self.taps, *ridge)?.solve(&self.cross)?;
-            let error = self.error(&solved);
-            if best.is_some_and(|(_, least)| error >= least) {
-                break;
-            }
-            best = Some((*ridge, error));
-        }
-        let found = best.map_or(1e-3, |(ridge, _)| ridge);
+        let solve = |ridge: f64, system: &System| {
+            system.normal.solver(shape, self.taps, ridge)?.solve(&system.targets)
+        };
+        let found = self.search(solve)?;
         self.ridges.push((shape, found));
         Ok(found)
     }
 
+    /// Tries ridge strengths from strong to weak until the cross-validated error stops falling.
+    fn search(
+        &self,
+        solve: impl Fn(f64, &System) -> Result<Solved, Unsolved>,
+    ) -> Result<f64, Unsolved> {
+        let is_wide = self.folds.first().is_some_and(|rows| rows.x.width > WIDE);
+        // If one factorization takes seconds, only every other ridge strength is tried, in one fold.
+        let (step, most) = if is_wide { (2, 1) } else { (1, usize::MAX) };
+        let mut best: Option<(f64, f64)> = None;
+        for ridge in self.settings.ridges.iter().step_by(step) {
+            let mut error = 0.0;
+            for (system, held) in self.without.iter().zip(&self.folds).take(most) {
+                error += self.error_in(held, &solve(*ridge, system)?);
+            }
+            if best.is_some_and(|(_, least)| error >= least) {
+                break;
+            }
+            if self.without.is_empty() {
+                break;
+            }
+            best = Some((*ridge, error));
+        }
+        Ok(best.map_or(1e-3, |(ridge, _)| ridge))
+    }
+
+    /// Gives each output the spread of its target: least squares shrinks it, layer by layer (REPAIR, arXiv 2211.08403).
+    /// An output before an activation keeps its least-squares solution.
+    fn restore(&self, solved: &mut Solved, system: &System) {
+        if self.settings.restore <= 0.0 || self.site.activation.is_some() {
+            return;
+        }
+        let made = &system.normal.gram * &solved.weight;
+        let factors = (0..solved.weight.ncols()).map(|o| {
+            let own = made.col_as_slice(o).iter().zip(solved.weight.col_as_slice(o));
+            let spread: f64 = own.map(|(a, b)| a * b).sum();
+            let factor = (system.spread[o] / spread.max(f64::MIN_POSITIVE)).sqrt();
+            1.0 + self.settings.restore * (factor.clamp(FACTORS.0, FACTORS.1) - 1.0)
+        });
+        solved.scale(&factors.collect::<Vec<f64>>());
+        solved.bias = system.normal.bias(&solved.weight, &system.targets.mean);
+    }
+
     /// Solves once, then again with targets that count only the part that the end activation lets through. Where the
     /// end activation cuts off both the original and the operator's result, there is no error, whatever the values.
-    fn through(&self, solver: &Solver<'_>, sweeps: usize) -> Result<Solved, Unsolved> {
-        let Self { rows, cross, .. } = self;
-        let mut solved = solver.solve(cross)?;
-        let Some(upper) = upper_limit(self.site.activation) else { return Ok(solved) };
-        let mut error = self.error(&solved);
-        let narrow = solver
-            .columns()
-            .map(|own| (rows.x.columns(own), (rows_of(&cross.0, own), cross.1.clone()), own));
+    /// `judge` gives the error that a sweep must reduce. Returns the operator and the number of sweeps that helped.
+    fn through(
+        &self,
+        solver: &Solver<'_>,
+        system: &System,
+        rows: &[&Rows],
+        sweeps: usize,
+        judge: &dyn Fn(&Solved) -> f64,
+    ) -> Result<(Solved, usize), Unsolved> {
+        let targets = &system.targets;
+        let mut solved = solver.solve(targets)?;
+        let Some(upper) = upper_limit(self.site.activation) else { return Ok((solved, 0)) };
+        let mut error = judge(&solved);
+        let narrow = solver.columns().map(|own| {
+            let cross = rows_of(&targets.cross, own);
+            let tables: Vec<Table> = rows.iter().map(|rows| rows.x.columns(own)).collect();
+            (tables, Targets { cross, mean: targets.mean.clone() }, own)
+        });
+        let mut helped = 0;
         for _ in 0..sweeps {
-            let made = match &narrow {
-                Some((x, _, own)) => solved.only(own).predict(x),
-                None => solved.predict(&rows.x),
+            let made = |at: usize| match &narrow {
+                Some((tables, _, own)) => solved.only(own).predict(&tables[at]),
+                None => solved.predict(&rows[at].x),
             };
-            let mut change = Table::new(rows.z.width);
-            let parts = rows.z.values.iter().zip(&rows.s.values).zip(&made.values);
-            change.values.extend(parts.map(|((z, s), made)| {
-                let made = made + s;
-                if *z <= 0.0 {
-                    made.min(0.0) - z
-                } else if *z >= upper {
-                    made.max(upper) - z
-                } else {
-                    0.0
-                }
-            }));
-            let moved = match &narrow {
-                Some((x, cross, own)) => {
-                    let (part, mean) = Normal::moved(cross, x, &change);
-                    let mut whole = Mat::<f64>::zeros(rows.x.width, part.ncols());
+            let changes: Vec<Table> =
+                rows.iter().enumerate().map(|(at, rows)| change(rows, &made(at), upper)).collect();
+            let next = match &narrow {
+                Some((tables, targets, own)) => {
+                    let part = Normal::moved(targets, &paired(tables.iter(), changes));
+                    let mut cross = Mat::<f64>::zeros(system.normal.mean.len(), part.mean.len());
                     for (row, at) in own.iter().enumerate() {
-                        whole.row_mut(*at).copy_from(part.row(row));
+                        cross.row_mut(*at).copy_from(part.cross.row(row));
                     }
-                    (whole, mean)
+                    solver.solve_again(&Targets { cross, mean: part.mean }, &solved)?
                 }
-                None => Normal::moved(cross, &rows.x, &change),
+                None => {
+                    let tables = rows.iter().map(|rows| &rows.x);
+                    solver.solve_again(&Normal::moved(targets, &paired(tables, changes)), &solved)?
+                }
             };
-            let next = solver.solve_again(&moved, &solved)?;
-            let found = self.error(&next);
+            let found = judge(&next);
             if found >= error {
                 break;
             }
             let gain = 1.0 - found / error;
             (solved, error) = (next, found);
+            helped += 1;
             if gain < LEAST_GAIN {
                 break;
             }
         }
-        Ok(solved)
+        Ok((solved, helped))
+    }
+}
+
+fn paired<'a>(
+    tables: impl Iterator<Item = &'a Table>,
+    changes: Vec<Table>,
+) -> Vec<(&'a Table, Table)> {
+    tables.zip(changes).collect()
+}
+
+/// How far the target moves where the end activation cuts it off.
+fn change(rows: &Rows, made: &Table, upper: f32) -> Table {
+    let mut change = Table::new(rows.z.width);
+    let parts = rows.z.values.iter().zip(&rows.s.values).zip(&made.values);
+    change.values.extend(parts.map(|((z, s), made)| {
+        let made = made + s;
+        if *z <= 0.0 {
+            made.min(0.0) - z
+        } else if *z >= upper {
+            made.max(upper) - z
+        } else {
+            0.0
+        }
+    }));
+    change
+}
+
+impl System {
+    /// The operator that reads the free unknowns of `start` and is drawn to its weights. Its weights have one row per
+    /// free unknown.
+    fn solved_from(&self, start: &Start, ridge: f64) -> Result<Solved, Unsolved> {
+        let own = &start.columns;
+        let gram = Mat::from_fn(own.len(), own.len(), |i, j| self.normal.gram[(own[i], own[j])]);
+        let rhs = rows_of(&self.targets.cross, own) - &gram * &start.weight;
+        let change = Normal::solve_dense(gram.as_ref(), ridge, &rhs)?;
+        let mut weight = Mat::<f64>::zeros(self.normal.mean.len(), rhs.ncols());
+        for (row, at) in own.iter().enumerate() {
+            for column in 0..rhs.ncols() {
+                weight[(*at, column)] = start.weight[(row, column)] + change[(row, column)];
+            }
+        }
+        let bias = self.normal.bias(&weight, &self.targets.mean);
+        Ok(Solved { weight, bias, parts: None })
     }
 }
 
@@ -164,35 +366,39 @@ fn activated(value: f32, activation: Option<ActivationKind>) -> f64 {
     f64::from(value)
 }
 
-/// `Σ‖a − mean a‖²` of held-out rows, where `a` is the output of the end activation.
+/// `Σ‖a − mean a‖²` of rows, where `a` is the output of the end activation.
 pub(super) struct Scale {
     spread: f64,
     activation: Option<ActivationKind>,
 }
 
 impl Scale {
-    pub(super) fn of(held: &Rows, activation: Option<ActivationKind>) -> Self {
-        let width = held.z.width.max(1);
+    pub(super) fn of(folds: &[Rows], activation: Option<ActivationKind>) -> Self {
+        let width = folds.first().map_or(1, |rows| rows.z.width.max(1));
         let mut sums = vec![(0.0, 0.0); width];
-        for row in held.z.values.chunks_exact(width) {
+        for row in folds.iter().flat_map(|rows| rows.z.values.chunks_exact(width)) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 let value = activated(*value, activation);
                 sum.0 += value;
                 sum.1 += value * value;
             }
         }
-        let rows = held.count().max(1) as f64;
+        let rows = folds.iter().map(Rows::count).sum::<usize>().max(1) as f64;
         let spread = sums.into_iter().map(|(sum, square)| (square - sum * sum / rows).max(0.0));
         Self { spread: spread.sum(), activation }
     }
 
-    /// `Σ‖a − â‖² / Σ‖a − mean a‖²` for outputs before the end activation.
-    pub(super) fn error(&self, held: &Rows, made: &Table) -> f64 {
+    /// `Σ‖a − â‖²` for outputs before the end activation.
+    pub(super) fn error(&self, rows: &Rows, made: &Table) -> f64 {
         let activation = self.activation;
-        let pairs = held.z.values.iter().zip(&made.values);
-        let sum: f64 = pairs
+        let pairs = rows.z.values.iter().zip(&made.values);
+        pairs
             .map(|(z, made)| (activated(*z, activation) - activated(*made, activation)).powi(2))
-            .sum();
-        if self.spread > 0.0 { sum / self.spread } else { sum }
+            .sum()
+    }
+
+    /// An error as a share of the spread.
+    pub(super) fn share(&self, error: f64) -> f64 {
+        if self.spread > 0.0 { error / self.spread } else { error }
     }
 }

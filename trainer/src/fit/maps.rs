@@ -1,5 +1,6 @@
 //! Converts solutions to the operators that are inserted into a network.
 
+use faer::Mat;
 use ndarray::{ArrayD, IxDyn};
 use updp_ir::ConvGeometry;
 use updp_passes::kernel::AffineMap;
@@ -7,26 +8,29 @@ use updp_passes::surgery::{Form, Site};
 
 use super::normal::Solved;
 
+/// Why building an operator does not fail.
+const WINDOW: &str = "the window is that of a convolution";
+
+/// The operator with the weights `W [U, O]` and one group: `[O, I, k…]`.
+pub(super) fn map_of(weight: &Mat<f64>, bias: Vec<f64>, window: &ConvGeometry) -> AffineMap {
+    let outputs = weight.ncols();
+    let inputs = weight.nrows() / window.taps();
+    let values = (0..outputs).flat_map(|o| weight.col_as_slice(o).iter().copied()).collect();
+    let dims = IxDyn(&[&[outputs, inputs], window.kernel.as_slice()].concat());
+    let weight = ArrayD::from_shape_vec(dims, values).expect("as many elements");
+    AffineMap::with_geometry(weight, bias, window, 1).expect(WINDOW)
+}
+
 /// The operators of a solution. `W [U, O]` becomes `[O, I, k…]`.
 pub(super) fn maps(solution: &Solved, site: &Site, window: &ConvGeometry) -> Vec<AffineMap> {
     let own = &site.window;
-    let rank = own.kernel.len();
     let map = |weight: ArrayD<f64>, bias: Vec<f64>, window: &ConvGeometry, groups: usize| {
-        AffineMap::with_geometry(weight, bias, window, groups)
-            .expect("the window is that of a convolution")
+        AffineMap::with_geometry(weight, bias, window, groups).expect(WINDOW)
     };
-    let dims = |outputs: usize, inputs: usize, kernel: &[usize]| {
-        IxDyn(&[&[outputs, inputs], kernel].concat())
+    let dense = |weight: &Mat<f64>, bias: Vec<f64>, window: &ConvGeometry| {
+        map_of(weight, bias, window)
     };
-    let shaped = |weight: &faer::Mat<f64>, kernel: &[usize]| {
-        let taps: usize = kernel.iter().product::<usize>().max(1);
-        let (inputs, outputs) = (weight.nrows() / taps, weight.ncols());
-        let mut values = Vec::with_capacity(weight.nrows() * outputs);
-        for o in 0..outputs {
-            values.extend((0..weight.nrows()).map(|u| weight[(u, o)]));
-        }
-        ArrayD::from_shape_vec(dims(outputs, inputs, kernel), values).expect("as many elements")
-    };
+    let rank = own.kernel.len();
     let bias = solution.bias.clone();
     let pointwise = ConvGeometry::pointwise(rank);
     match (&solution.parts, site.form) {
@@ -35,33 +39,33 @@ pub(super) fn maps(solution: &Solved, site: &Site, window: &ConvGeometry) -> Vec
             let values = (0..channels)
                 .flat_map(|c| (0..depthwise.ncols()).map(move |t| depthwise[(c, t)]))
                 .collect();
-            let weight = ArrayD::from_shape_vec(dims(channels, 1, &own.kernel), values);
+            let dims = IxDyn(&[&[channels, 1], own.kernel.as_slice()].concat());
+            let weight = ArrayD::from_shape_vec(dims, values);
             let first = weight.expect("as many elements");
             vec![
                 map(first, vec![0.0; channels], own, channels),
-                map(shaped(second, &pointwise.kernel), bias, &pointwise, 1),
+                dense(second, bias, &pointwise),
             ]
         }
-        (Some((first, basis)), _) => {
-            let back = basis.transpose().to_owned();
+        (Some((first, back)), _) => {
             let zeros = vec![0.0; first.ncols()];
             vec![
-                map(shaped(first, &own.kernel), zeros, own, 1),
-                map(shaped(&back, &pointwise.kernel), bias, &pointwise, 1),
+                dense(first, zeros, own),
+                dense(back, bias, &pointwise),
             ]
         }
         (None, _) if own == window => {
-            vec![map(shaped(&solution.weight, &own.kernel), bias, own, 1)]
+            vec![dense(&solution.weight, bias, own)]
         }
         (None, _) => {
             let taps = window.taps();
             let tap = window.centre_tap().expect("its site has the centre of this window");
-            let weight = faer::Mat::from_fn(
+            let weight = Mat::from_fn(
                 solution.weight.nrows() / taps,
                 solution.weight.ncols(),
                 |c, o| solution.weight[(c * taps + tap, o)],
             );
-            vec![map(shaped(&weight, &own.kernel), bias, own, 1)]
+            vec![dense(&weight, bias, own)]
         }
     }
 }

@@ -10,8 +10,10 @@ mod draw;
 mod equations;
 mod gram;
 mod maps;
+mod moments;
 mod normal;
 mod rows;
+mod saliency;
 mod table;
 
 pub(crate) use rows::floats;
@@ -19,21 +21,23 @@ pub(crate) use rows::floats;
 use std::collections::VecDeque;
 
 use updp_ir::{ConvGeometry, Model};
-use updp_passes::surgery::{Fitted, Form, Layer, Site};
+use updp_passes::surgery::{self, Fitted, Form, Layer, Site};
 
 use crate::activation_cache::Flow;
 use crate::error::TrainerError;
 use crate::run::Runner;
 use draw::Wanted;
-use equations::{Equations, Scale};
+use equations::{Equations, Scale, Solution};
 use gram::WIDE;
-use maps::maps;
-use normal::{Shape, Solved};
+use maps::{map_of, maps};
+use normal::{Shape, Solved, rows_of};
 use rows::Rows;
-use table::sum;
 
 /// Above [`WIDE`] unknowns, the number of rows per unknown is divided by this.
 const FEWER: usize = 3;
+
+/// Above [`WIDE`] unknowns, there are at most this many folds.
+const FEW_FOLDS: usize = 2;
 
 /// The equations have no computable solution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +58,10 @@ pub struct FitSettings {
     pub ridges: Vec<f64>,
     /// Number of rounds of solving through the end activation.
     pub sweeps: usize,
+    /// Maximum number of folds for cross-validation. Each batch of images belongs to one fold.
+    pub folds: usize,
+    /// How far the spread of an output is restored to that of the original: 0 = not at all, 1 = fully.
+    pub restore: f64,
     /// Seed for drawing rows.
     pub seed: u64,
 }
@@ -66,6 +74,8 @@ impl Default for FitSettings {
             row_bytes: 768 << 20,
             ridges: vec![1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5],
             sweeps: 5,
+            folds: 4,
+            restore: 1.0,
             seed: 0,
         }
     }
@@ -101,15 +111,29 @@ pub struct FittedForm {
     pub site: Site,
     /// The fitted operator or the dropped branch.
     pub fitted: Fitted,
+    /// The same, fitted without the images of each fold. Batch `b` belongs to fold `b mod folds`. Empty if nothing is
+    /// solved, or if there is one batch.
+    pub folds: Vec<Fitted>,
     /// Ridge strength; `None` if nothing is solved.
     pub ridge: Option<f64>,
-    /// `Σ‖a − â‖² / Σ‖a − mean a‖²` of the block's output `a` on held-out rows.
+    /// `Σ‖a − â‖² / Σ‖a − mean a‖²` of the block's output `a`, where each row is predicted without its own fold.
     pub output_error: f64,
 }
 
 impl FittedForm {
     fn of_drop(site: &Site, output_error: f64) -> Self {
-        Self { site: site.clone(), fitted: Fitted::Drop, ridge: None, output_error }
+        let fitted = Fitted::Drop;
+        Self { site: site.clone(), fitted, folds: Vec::new(), ridge: None, output_error }
+    }
+
+    fn of(site: &Site, solution: &Solution, fitted: impl Fn(&Solved) -> Fitted) -> Self {
+        Self {
+            site: site.clone(),
+            fitted: fitted(&solution.whole),
+            folds: solution.folds.iter().map(fitted).collect(),
+            ridge: Some(solution.ridge),
+            output_error: solution.error,
+        }
     }
 }
 
@@ -124,10 +148,8 @@ pub struct Fit<'a> {
     pub current: &'a Model,
     /// The value at which the images are given; `None` = at the inputs of the networks.
     pub cut: Option<&'a str>,
-    /// Images that the fit solves with.
+    /// The images.
     pub calibration: Flow<'a>,
-    /// Images that decide the ridge.
-    pub held_out: Flow<'a>,
     /// The settings of the fit.
     pub settings: &'a FitSettings,
 }
@@ -147,7 +169,7 @@ impl Group<'_> {
 }
 
 impl Fit<'_> {
-    /// Solves for every site of one block. Each site uses the ridge with the smallest error on held-out rows. If a site
+    /// Solves for every site of one block. Each site uses the ridge with the smallest cross-validated error. If a site
     /// allows it, the results include dropping the branch.
     ///
     /// # Errors
@@ -188,11 +210,8 @@ impl Fit<'_> {
             if wanted.is_empty() {
                 continue;
             }
-            let rows = self.draw(self.calibration, &wanted)?;
-            let fewer: Vec<Wanted<'_>> = wanted.iter().map(Wanted::held_out).collect();
-            let held = self.draw(self.held_out, &fewer)?;
-            for ((group, rows), held) in drawn.iter().zip(rows).zip(held) {
-                found.extend(self.group(group, rows, held)?);
+            for (group, folds) in drawn.iter().zip(self.draw(&wanted)?) {
+                found.extend(self.group(group, folds)?);
             }
         }
         Ok(found)
@@ -210,70 +229,102 @@ impl Fit<'_> {
     }
 
     fn wanted<'b>(&self, group: &Group<'b>) -> Wanted<'b> {
-        let rows = self.settings.rows_for(group.unknowns());
-        Wanted { site: group.sites[0], window: group.window, rows }
+        self.wanted_at(group.sites[0], group.window, group.unknowns())
+    }
+
+    fn wanted_at<'b>(
+        &self,
+        site: &'b Site,
+        window: &'b ConvGeometry,
+        unknowns: usize,
+    ) -> Wanted<'b> {
+        let most = if unknowns > WIDE { FEW_FOLDS } else { usize::MAX };
+        let folds = self.settings.folds.clamp(1, most);
+        Wanted { site, window, rows: self.settings.rows_for(unknowns), folds }
     }
 
     /// Solves again for the weights of a kept layer, so that it maps the values of the pruned network to the layer's
     /// original outputs. The ridge shrinks the change, not the weights. `None` if no change is better.
+    ///
     /// # Errors
     /// The same errors as [`Self::block`].
     pub fn layer(&self, layer: &Layer) -> Result<Option<FittedForm>, TrainerError> {
         let site = &layer.site;
-        let base = Solved::of(&layer.map);
-        let rows = self.settings.rows_for(site.in_channels * site.window.taps());
-        let wanted = Wanted { site, window: &site.window, rows };
-        let mut rows = self.draw_one(self.calibration, wanted)?;
-        let mut held = self.draw_one(self.held_out, wanted.held_out())?;
-        for rows in [&mut rows, &mut held] {
-            rows.s = sum(&rows.s, &base.predict(&rows.x));
-        }
-        if !rows.x.is_finite() || !rows.s.is_finite() {
-            return Err(unsolved(site, "a value is not finite".to_owned()));
-        }
-        let mut equations = Equations::new(rows, held, site, site.window.taps());
-        let (ridge, change, output_error) = equations.solve(Shape::Dense, self.settings)?;
-        if output_error >= equations.error_of(&equations.held.s) {
-            return Ok(None);
-        }
-        let fitted = Fitted::Maps(maps(&base.plus(&change), site, &site.window));
-        Ok(Some(FittedForm { site: site.clone(), fitted, ridge: Some(ridge), output_error }))
+        let taps = site.window.taps();
+        let wanted = self.wanted_at(site, &site.window, site.in_channels * taps);
+        let folds = finite(site, self.draw_one(wanted)?)?;
+        let mut equations = Equations::new(folds, site, taps, self.settings)?;
+        let solution = equations.solve_layer(&Solved::of(&layer.map))?;
+        let fitted = |solved: &Solved| Fitted::Maps(maps(solved, site, &site.window));
+        Ok(solution.map(|solution| FittedForm::of(site, &solution, fitted)))
+    }
+
+    /// Solves the last layer of a block for each number of hidden channels.
+    fn thin(
+        &self,
+        equations: &mut Equations<'_>,
+        sites: &[&Site],
+    ) -> Result<Vec<FittedForm>, TrainerError> {
+        let Some(first) = sites.first() else { return Ok(Vec::new()) };
+        let map = surgery::with_context(self.original, |cx| surgery::thin_map(cx, first));
+        let map = map.ok_or_else(|| unsolved(first, "its last layer is not known".to_owned()))?;
+        let counts: Vec<usize> = sites.iter().map(|site| site.kept.unwrap_or(1)).collect();
+        let solutions = equations.solve_thin(&Solved::of(&map), &counts)?;
+        let forms = sites.iter().zip(solutions).map(|(site, (kept, solution))| {
+            let columns = saliency::columns(&kept, site.window.taps());
+            let fitted = |solved: &Solved| Fitted::Thin {
+                kept: kept.clone(),
+                last: map_of(&rows_of(&solved.weight, &columns), solved.bias.clone(), &site.window),
+            };
+            FittedForm::of(site, &solution, fitted)
+        });
+        Ok(forms.collect())
     }
 
     fn group(
         &self,
         group: &Group<'_>,
-        rows: Rows,
-        held: Rows,
+        folds: Vec<Rows>,
     ) -> Result<Vec<FittedForm>, TrainerError> {
         let first = group.sites[0];
         let (dropped, solved): (Vec<&Site>, Vec<&Site>) =
             group.sites.iter().partition(|site| site.form == Form::Drop);
         let taps = group.window.taps();
-        if rows.count() < 2 || held.count() == 0 {
-            return Err(unsolved(first, "there are no rows".to_owned()));
-        }
-        if !rows.x.is_finite() || !rows.z.is_finite() {
-            return Err(unsolved(first, "a value is not finite".to_owned()));
-        }
+        let folds = finite(first, folds)?;
         let mut found = Vec::new();
         if solved.is_empty() {
-            let scale = Scale::of(&held, first.activation);
-            let output_error = scale.error(&held, &held.s);
-            found.extend(dropped.first().map(|site| FittedForm::of_drop(site, output_error)));
+            let scale = Scale::of(&folds, first.activation);
+            let error = scale.share(folds.iter().map(|rows| scale.error(rows, &rows.s)).sum());
+            found.extend(dropped.first().map(|site| FittedForm::of_drop(site, error)));
             return Ok(found);
         }
-        let mut equations = Equations::new(rows, held, first, taps);
-        let output_error = equations.error_of(&equations.held.s);
-        found.extend(dropped.first().map(|site| FittedForm::of_drop(site, output_error)));
+        let mut equations = Equations::new(folds, first, taps, self.settings)?;
+        let error = equations.error_of_shortcut();
+        found.extend(dropped.first().map(|site| FittedForm::of_drop(site, error)));
+        let (thin, solved): (Vec<&Site>, Vec<&Site>) =
+            solved.into_iter().partition(|site| site.form.is_thin());
+        if !thin.is_empty() {
+            found.extend(self.thin(&mut equations, &thin)?);
+        }
         for site in solved {
-            let shape = shape_of(site, group.window);
-            let (ridge, solution, output_error) = equations.solve(shape, self.settings)?;
-            let fitted = Fitted::Maps(maps(&solution, site, group.window));
-            found.push(FittedForm { site: site.clone(), fitted, ridge: Some(ridge), output_error });
+            let solution = equations.solve(shape_of(site, group.window))?;
+            let fitted = |solved: &Solved| Fitted::Maps(maps(solved, site, group.window));
+            found.push(FittedForm::of(site, &solution, fitted));
         }
         Ok(found)
     }
+}
+
+/// Rows that can be solved for.
+fn finite(site: &Site, folds: Vec<Rows>) -> Result<Vec<Rows>, TrainerError> {
+    if folds.iter().map(Rows::count).sum::<usize>() < 2 {
+        return Err(unsolved(site, "there are no rows".to_owned()));
+    }
+    let is_finite = |rows: &Rows| rows.x.is_finite() && rows.z.is_finite() && rows.s.is_finite();
+    if !folds.iter().all(is_finite) {
+        return Err(unsolved(site, "a value is not finite".to_owned()));
+    }
+    Ok(folds)
 }
 
 /// Groups sites by their inputs. A pointwise site uses the centre tap of the others' window.

@@ -12,7 +12,7 @@ use faer::{Accum, Mat, MatRef, Side, get_global_parallelism};
 use updp_passes::kernel::AffineMap;
 
 use super::Unsolved;
-use super::gram::{BLOCK, gram};
+use super::gram::BLOCK;
 use super::table::Table;
 
 /// Rounds of alternating least squares: after that, the error falls by less than a thousandth.
@@ -24,8 +24,17 @@ const MORE_ALTERNATIONS: usize = 2;
 /// `G` with the mean of the rows.
 #[derive(Debug)]
 pub(super) struct Normal {
-    gram: Mat<f64>,
-    mean: Vec<f64>,
+    pub(super) gram: Mat<f64>,
+    pub(super) mean: Vec<f64>,
+}
+
+/// `B` with the mean of the targets.
+#[derive(Clone, Debug)]
+pub(super) struct Targets {
+    /// `B [U, O]`.
+    pub(super) cross: Mat<f64>,
+    /// `[O]`.
+    pub(super) mean: Vec<f64>,
 }
 
 /// A solved operator in dense form: `y = Wᵀ x + bias`. If it consists of two operators, they are included.
@@ -35,7 +44,7 @@ pub(super) struct Solved {
     pub(super) weight: Mat<f64>,
     /// `[O]`.
     pub(super) bias: Vec<f64>,
-    /// First and second operator, if the form has two.
+    /// First operator and second operator `[middle, O]`, if the form has two.
     pub(super) parts: Option<(Mat<f64>, Mat<f64>)>,
 }
 
@@ -53,55 +62,39 @@ pub(super) enum Shape {
 }
 
 impl Normal {
-    /// Sums `G` over all rows.
-    pub(super) fn of(x: &Table) -> Self {
-        let mean = x.means();
-        Self { gram: gram(x, &mean), mean }
-    }
-
-    /// Computes `B = Σ x tᵀ` and the mean of `t`.
-    pub(super) fn cross(&self, x: &Table, t: &Table) -> (Mat<f64>, Vec<f64>) {
-        let mean = t.means();
-        let mut cross = Mat::<f64>::zeros(x.width, t.width);
-        for from in (0..x.rows()).step_by(BLOCK) {
-            let to = (from + BLOCK).min(x.rows());
-            let (x, t): (Mat<f64>, Mat<f64>) =
-                (x.block(from, to, &self.mean), t.block(from, to, &mean));
-            matmul(&mut cross, Accum::Add, &x, t.transpose(), 1.0, get_global_parallelism());
+    /// Computes `B` and the mean after the targets changed by `change`, a table for each table of rows. The change is
+    /// small, so it is summed in f32 within a block and in f64 across blocks.
+    pub(super) fn moved(targets: &Targets, rows: &[(&Table, Table)]) -> Targets {
+        let Targets { mut cross, mean } = targets.clone();
+        let count: usize = rows.iter().map(|(x, _)| x.rows()).sum();
+        let mut shift = vec![0.0; mean.len()];
+        for (x, change) in rows {
+            let share = x.rows() as f64 / count.max(1) as f64;
+            shift.iter_mut().zip(change.means()).for_each(|(sum, mean)| *sum += share * mean);
         }
-        (cross, mean)
-    }
-
-    /// Computes `B` and the mean after the targets changed by `change`. The change is small, so it is summed in f32
-    /// within a block and in f64 across blocks.
-    pub(super) fn moved(
-        (cross, mean): &(Mat<f64>, Vec<f64>),
-        x: &Table,
-        change: &Table,
-    ) -> (Mat<f64>, Vec<f64>) {
-        let shift = change.means();
-        let centred: Vec<f32> = change
-            .values
-            .chunks_exact(change.width)
-            .flat_map(|row| row.iter().zip(&shift).map(|(v, m)| (f64::from(*v) - m) as f32))
-            .collect();
-        let centred = Table { values: centred, width: change.width };
-        let (x, t) = (x.matrix(), centred.matrix());
-        let mut cross = cross.clone();
-        let mut part = Mat::<f32>::zeros(x.ncols(), t.ncols());
-        for from in (0..x.nrows()).step_by(8 * BLOCK) {
-            let count = (8 * BLOCK).min(x.nrows() - from);
-            let (x, t) = (x.subrows(from, count), t.subrows(from, count));
-            let par = get_global_parallelism();
-            matmul(&mut part, Accum::Replace, x.transpose(), t, 1.0, par);
-            for column in 0..part.ncols() {
-                let sums = part.col_as_slice(column).iter();
-                for (out, sum) in cross.col_as_slice_mut(column).iter_mut().zip(sums) {
-                    *out += f64::from(*sum);
+        let mut part = Mat::<f32>::zeros(cross.nrows(), cross.ncols());
+        for (x, change) in rows {
+            let centred: Vec<f32> = change
+                .values
+                .chunks_exact(change.width.max(1))
+                .flat_map(|row| row.iter().zip(&shift).map(|(v, m)| (f64::from(*v) - m) as f32))
+                .collect();
+            let centred = Table { values: centred, width: change.width };
+            let (x, t) = (x.matrix(), centred.matrix());
+            for from in (0..x.nrows()).step_by(8 * BLOCK) {
+                let count = (8 * BLOCK).min(x.nrows() - from);
+                let (x, t) = (x.subrows(from, count), t.subrows(from, count));
+                let par = get_global_parallelism();
+                matmul(&mut part, Accum::Replace, x.transpose(), t, 1.0, par);
+                for column in 0..part.ncols() {
+                    let sums = part.col_as_slice(column).iter();
+                    for (out, sum) in cross.col_as_slice_mut(column).iter_mut().zip(sums) {
+                        *out += f64::from(*sum);
+                    }
                 }
             }
         }
-        (cross, mean.iter().zip(shift).map(|(mean, shift)| mean + shift).collect())
+        Targets { cross, mean: mean.iter().zip(shift).map(|(mean, shift)| mean + shift).collect() }
     }
 
     /// Factors `G + ρ·tr(G)/U·I`; if the matrix is not positive definite, it takes a larger ρ.
@@ -121,6 +114,23 @@ impl Normal {
             ridge = (ridge * 10.0).max(1e-9);
         }
         Err(Unsolved { size })
+    }
+
+    /// `(G + ρ·tr(G)/U·I)⁻¹ B`.
+    pub(super) fn solve_dense(
+        gram: MatRef<'_, f64>,
+        ridge: f64,
+        cross: &Mat<f64>,
+    ) -> Result<Mat<f64>, Unsolved> {
+        Ok(Self::factor(gram, ridge)?.solve(cross))
+    }
+
+    /// The bias that gives the results of `W [U, O]` these means.
+    pub(super) fn bias(&self, weight: &Mat<f64>, mean: &[f64]) -> Vec<f64> {
+        let seen = |o: usize| -> f64 {
+            self.mean.iter().zip(weight.col_as_slice(o)).map(|(mean, weight)| mean * weight).sum()
+        };
+        (0..weight.ncols()).map(|o| mean[o] - seen(o)).collect()
     }
 
     /// A solver of one form and ridge strength ρ; each channel has `taps` taps.
@@ -162,14 +172,14 @@ impl Solver<'_> {
     }
 
     /// The operator for `B` and the mean of `t`.
-    pub(super) fn solve(&self, targets: &(Mat<f64>, Vec<f64>)) -> Result<Solved, Unsolved> {
+    pub(super) fn solve(&self, targets: &Targets) -> Result<Solved, Unsolved> {
         self.solve_from(targets, None)
     }
 
     /// Like [`Self::solve`], for targets that differ little from those of `before`.
     pub(super) fn solve_again(
         &self,
-        targets: &(Mat<f64>, Vec<f64>),
+        targets: &Targets,
         before: &Solved,
     ) -> Result<Solved, Unsolved> {
         self.solve_from(targets, before.parts.as_ref().map(|(first, _)| first))
@@ -178,7 +188,7 @@ impl Solver<'_> {
     /// `before` is the first of the two operators of an earlier solution.
     fn solve_from(
         &self,
-        (cross, mean): &(Mat<f64>, Vec<f64>),
+        Targets { cross, mean }: &Targets,
         before: Option<&Mat<f64>>,
     ) -> Result<Solved, Unsolved> {
         let (weight, parts) = match (&self.columns, self.shape) {
@@ -205,17 +215,12 @@ impl Solver<'_> {
                 let full = self.factor.solve(cross);
                 let basis = self.leading(&full, rank)?;
                 let first = &full * &basis;
-                (&first * basis.transpose(), Some((first, basis)))
+                let back = basis.transpose().to_owned();
+                (&first * &back, Some((first, back)))
             }
             (None, _) => (self.factor.solve(cross), None),
         };
-        let bias = (0..weight.ncols())
-            .map(|o| {
-                let seen: f64 =
-                    self.normal.mean.iter().enumerate().map(|(u, m)| m * weight[(u, o)]).sum();
-                mean[o] - seen
-            })
-            .collect();
+        let bias = self.normal.bias(&weight, mean);
         Ok(Solved { weight, bias, parts })
     }
 
@@ -331,10 +336,14 @@ impl Solved {
         Self { weight, bias: map.bias.clone(), parts: None }
     }
 
-    /// The sum of two operators in dense form.
-    pub(super) fn plus(&self, other: &Self) -> Self {
-        let bias = self.bias.iter().zip(&other.bias).map(|(a, b)| a + b).collect();
-        Self { weight: &self.weight + &other.weight, bias, parts: None }
+    /// Multiplies each output by its factor. The bias stays.
+    pub(super) fn scale(&mut self, factors: &[f64]) {
+        let second = self.parts.as_mut().map(|(_, second)| second);
+        for matrix in std::iter::once(&mut self.weight).chain(second) {
+            for (o, factor) in factors.iter().enumerate() {
+                matrix.col_as_slice_mut(o).iter_mut().for_each(|weight| *weight *= factor);
+            }
+        }
     }
 
     /// The part that reads these unknowns.
@@ -363,6 +372,7 @@ impl Solved {
 #[cfg(test)]
 mod tests {
     use super::super::gram::tests::tied_rows;
+    use super::super::moments::System;
     use super::*;
 
     /// Rows that are neither independent nor centred, drawn from a fixed sequence.
@@ -380,9 +390,8 @@ mod tests {
     }
 
     fn solve(x: &Table, t: &Table, shape: Shape, taps: usize, ridge: f64) -> Solved {
-        let normal = Normal::of(x);
-        let cross = normal.cross(x, t);
-        normal.solver(shape, taps, ridge).expect("regular").solve(&cross).expect("solved")
+        let System { normal, targets, .. } = System::of(x, t);
+        normal.solver(shape, taps, ridge).expect("regular").solve(&targets).expect("solved")
     }
 
     #[test]
@@ -448,7 +457,7 @@ mod tests {
         let solved = solve(&x, &t, Shape::Rank(2), 1, 1e-12);
         assert!(distance(&solved.weight, &weight) < 1e-4);
         let (first, second) = solved.parts.as_ref().expect("two operators");
-        assert_eq!((first.ncols(), second.ncols()), (2, 2));
+        assert_eq!((first.ncols(), second.nrows()), (2, 2));
         let own = solve(&x, &t, Shape::Tap(1), 3, 1e-12);
         assert!((0..6).filter(|u| u % 3 != 1).all(|u| own.weight[(u, 0)] == 0.0));
         assert!(own.weight[(1, 0)] != 0.0);

@@ -1,0 +1,82 @@
+//! Evaluates forms of one block inside the network, on the calibration images.
+//!
+//! The layers before the block ran once ([`ActivationCache`]). The layers behind it are opened once for all forms. So
+//! each form costs a run of the block and of the layers behind it.
+
+use updp_ir::Model;
+use updp_passes::surgery::{self, part_between};
+
+use crate::activation_cache::{ActivationCache, Part, is_closed_behind};
+use crate::error::TrainerError;
+use crate::evaluator::{Evaluator, Score};
+use crate::fit::FittedForm;
+use crate::run::Runner;
+
+/// A block, the values in front of it, and the layers behind it.
+pub struct BlockEvaluator<'a> {
+    runner: &'a Runner,
+    evaluator: &'a Evaluator,
+    cache: &'a ActivationCache,
+    /// The layers from the cut to the end of the block.
+    block: Model,
+    /// The values at which [`Self::block`] ends.
+    ends: Vec<String>,
+    /// The layers behind the block. `None` = they belong to [`Self::block`], because they also read earlier values.
+    tail: Option<Part>,
+}
+
+impl<'a> BlockEvaluator<'a> {
+    /// Opens the layers behind a block. `network` contains the block, and `result` is its output. The cache holds values
+    /// of that network; `evaluator` holds the outputs of the original for the same images.
+    ///
+    /// # Errors
+    /// Errors of cutting and opening the network.
+    pub fn open(
+        runner: &'a Runner,
+        evaluator: &'a Evaluator,
+        cache: &'a ActivationCache,
+        network: &Model,
+        result: &str,
+    ) -> Result<Self, TrainerError> {
+        let outputs = evaluator.outputs();
+        let is_output = outputs.iter().any(|output| output == result);
+        let (ends, tail) = if !is_output && is_closed_behind(network, result, outputs)? {
+            let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
+            let tail = Part::open(runner, network, Some(result), &names)?;
+            (vec![result.to_owned()], Some(tail))
+        } else {
+            (outputs.to_vec(), None)
+        };
+        let names: Vec<&str> = ends.iter().map(String::as_str).collect();
+        let block = part_between(network, cache.cut().as_slice(), &names)?;
+        Ok(Self { runner, evaluator, cache, block, ends, tail })
+    }
+
+    /// The score of the network with a form. A form that was fitted in folds is evaluated on each batch as it was fitted
+    /// without that batch.
+    ///
+    /// # Errors
+    /// Errors of placing the form and of running.
+    pub fn score(&mut self, form: &FittedForm) -> Result<Score, TrainerError> {
+        let mut parts = Vec::new();
+        let whole = [&form.fitted];
+        let folds: Vec<_> = form.folds.iter().collect();
+        for fitted in if folds.is_empty() { &whole[..] } else { &folds } {
+            let mut block = self.block.clone();
+            surgery::substitute(&mut block, &form.site, fitted)?;
+            let names: Vec<&str> = self.ends.iter().map(String::as_str).collect();
+            parts.push(Part::open(self.runner, &block, self.cache.cut(), &names)?);
+        }
+        let mut tally = self.evaluator.tally();
+        let flow = self.cache.flow(self.evaluator.source());
+        for (at, batch) in flow.current.unwrap_or(flow.original).batches()?.enumerate() {
+            let fold = at % parts.len().max(1);
+            let mut outputs = parts[fold].run(&batch?.inputs)?;
+            if let Some(tail) = &mut self.tail {
+                outputs = tail.run(&outputs)?;
+            }
+            tally.add(at, &outputs)?;
+        }
+        Ok(tally.score())
+    }
+}
