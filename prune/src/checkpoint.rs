@@ -50,6 +50,9 @@ struct Entry {
     score: Score,
     /// `None` = the branch is dropped.
     maps: Option<Vec<Steps>>,
+    /// The hidden channels that stay; the branch is thin.
+    #[serde(default)]
+    kept: Option<Vec<usize>>,
 }
 
 /// The fields of an affine map other than its weight and bias.
@@ -97,7 +100,12 @@ impl Checkpoint {
                 None => Fitted::Drop,
                 Some(steps) => {
                     let read = |(part, steps)| map(&tensors, &format!("{at}.{part}"), steps);
-                    Fitted::Maps(steps.into_iter().enumerate().map(read).collect::<Option<_>>()?)
+                    let mut maps: Vec<AffineMap> =
+                        steps.into_iter().enumerate().map(read).collect::<Option<_>>()?;
+                    match entry.kept {
+                        Some(kept) => Fitted::Thin { kept, last: maps.pop()? },
+                        None => Fitted::Maps(maps),
+                    }
                 }
             };
             let form = FittedForm {
@@ -120,9 +128,12 @@ impl Checkpoint {
         let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
         let mut entries = Vec::new();
         for (at, Scored { form, score }) in scored.iter().enumerate() {
-            let maps = match &form.fitted {
-                Fitted::Drop => None,
-                Fitted::Maps(maps) => Some(maps),
+            let (maps, kept) = match &form.fitted {
+                Fitted::Drop => (None, None),
+                Fitted::Maps(maps) => (Some(maps.as_slice()), None),
+                Fitted::Thin { kept, last } => {
+                    (Some(std::slice::from_ref(last)), Some(kept.clone()))
+                }
             };
             for (part, map) in maps.into_iter().flatten().enumerate() {
                 let bytes = |values: &mut dyn Iterator<Item = f64>| {
@@ -140,6 +151,7 @@ impl Checkpoint {
                 output_error: form.output_error,
                 score: *score,
                 maps: maps.map(|maps| maps.iter().map(Steps::of).collect()),
+                kept,
             });
         }
         let error = |error: &dyn std::fmt::Display| failed(&path, error);

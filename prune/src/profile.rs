@@ -53,6 +53,7 @@ pub(crate) fn sites(
                 return Vec::new();
             }
             let all = surgery::sites(graph, block, shrink).into_iter();
+            let all = all.filter(|(form, _)| !form.is_thin());
             let allowed = all.filter(|(form, _)| asked.is_none_or(|asked| asked == *form));
             allowed.filter_map(|(_, site)| site.ok()).collect()
         };
