@@ -10,7 +10,7 @@ use super::geometry::{apply, with_context};
 use super::mix::{Mixer, add_lambda, free_prefix, taken_over};
 use super::substitute::{find, operators, refused};
 use super::{Fitted, Site};
-use crate::error::PassError;
+use crate::error::{Declined, PassError};
 use crate::patch::{Out, Patch};
 use crate::rule::Context;
 
@@ -54,10 +54,14 @@ fn plan(
             let out = Out::Fresh(format!("{}.fitted", site.output));
             operators(cx, &mut patch, site, maps, producer, &out)?
         }
+        (Fitted::Thin { .. }, _) => {
+            let detail = "a thin form cannot be blended in: its hidden channels leave at once";
+            return Err(refuse(Declined::new("thin", detail)));
+        }
         (Fitted::Drop, Some(shortcut)) => find(cx, shortcut)?.into(),
         (Fitted::Drop, None) => {
             let detail = "there is no shortcut to leave";
-            return Err(refuse(crate::error::Declined::new("no-shortcut", detail)));
+            return Err(refuse(Declined::new("no-shortcut", detail)));
         }
     };
     let old = taken_over(cx, &mut patch, target).map_err(refuse)?;

@@ -118,6 +118,10 @@ impl<'a> Plan<'a> {
 
     fn block(&mut self, choice: &Choice, shrink: Shrink) -> Result<(), Declined> {
         let block = self.block;
+        if choice.form.is_thin() {
+            let detail = "a thin form has no second flow: it is fitted and put in place at once";
+            return Err(Declined::new("thin", detail));
+        }
         if choice.form == Form::Drop {
             let old = self.taken_over(block.result)?;
             self.mix(old, block.source.into(), Out::Value(block.result));

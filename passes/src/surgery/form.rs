@@ -18,17 +18,26 @@ pub enum Form {
     LowRank,
     /// The shortcut alone.
     Drop,
+    /// The block with this many eighths (1 to 7) of its hidden channels; fitted only.
+    Thin(u8),
 }
 
 impl Form {
     /// All forms, the form of the paper first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 13] = [
         Self::Conv,
         Self::DepthwisePointwise,
         Self::Pointwise,
         Self::Norm,
         Self::LowRank,
         Self::Drop,
+        Self::Thin(7),
+        Self::Thin(6),
+        Self::Thin(5),
+        Self::Thin(4),
+        Self::Thin(3),
+        Self::Thin(2),
+        Self::Thin(1),
     ];
 
     /// The name of the form for `--form`.
@@ -41,7 +50,33 @@ impl Form {
             Self::Norm => "norm",
             Self::LowRank => "low-rank",
             Self::Drop => "drop",
+            Self::Thin(7) => "thin-7/8",
+            Self::Thin(6) => "thin-6/8",
+            Self::Thin(5) => "thin-5/8",
+            Self::Thin(4) => "thin-4/8",
+            Self::Thin(3) => "thin-3/8",
+            Self::Thin(2) => "thin-2/8",
+            Self::Thin(1) => "thin-1/8",
+            Self::Thin(_) => "thin",
         }
+    }
+
+    /// The form with this [`name`](Self::name).
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|form| form.name() == name)
+    }
+
+    /// Whether the block keeps its operators and loses hidden channels.
+    #[must_use]
+    pub fn is_thin(self) -> bool {
+        matches!(self, Self::Thin(_))
+    }
+
+    /// Whether the block loses operators.
+    #[must_use]
+    pub fn is_depth(self) -> bool {
+        !self.is_thin()
     }
 
     /// Whether each nonlinear operator of the branch is replaced in place, so that the pruned flow has the
@@ -51,12 +86,12 @@ impl Form {
         match self {
             Self::Conv | Self::Norm => true,
             Self::DepthwisePointwise => kind == BlockKind::ConvNext,
-            Self::Pointwise | Self::LowRank | Self::Drop => false,
+            Self::Pointwise | Self::LowRank | Self::Drop | Self::Thin(_) => false,
         }
     }
 }
 
-/// The forms a block offers, the form of the paper first; empty if the block cannot be pruned.
+/// The forms a block offers without fitting, the form of the paper first; empty if the block cannot be pruned.
 #[must_use]
 pub fn forms(block: &Block) -> Vec<Form> {
     if block.refusal.is_some() {

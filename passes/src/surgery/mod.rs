@@ -19,6 +19,7 @@ mod settle;
 mod site;
 mod statistics;
 mod substitute;
+mod thin;
 
 pub use blend::blend;
 pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
@@ -32,6 +33,7 @@ pub use settle::{
 pub use site::{Fitted, Layer, Site, head, layers, site, sites};
 pub use statistics::{Statistics, calibration_model, set_statistics};
 pub use substitute::{fit_part, part_between, stand_in, substitute};
+pub use thin::thin_map;
 
 use updp_ir::{DataType, Model, Node, NodeId};
 

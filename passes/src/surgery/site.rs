@@ -7,6 +7,7 @@
 use updp_ir::{ConvGeometry, ValueId};
 
 use super::geometry::{Shrink, moved};
+use super::thin::{self, Segment};
 use super::{Form, forms};
 use crate::blocks::{ActivationKind, Block, BlockKind, Element};
 use crate::error::Declined;
@@ -49,6 +50,8 @@ pub struct Site {
     pub in_channels: usize,
     /// Channels of `output`.
     pub out_channels: usize,
+    /// Number of channels of `features` that stay in a thin form; `None` for other forms.
+    pub kept: Option<usize>,
 }
 
 impl Site {
@@ -66,11 +69,19 @@ pub enum Fitted {
     Drop,
     /// Operators in a row; the first one reads the features.
     Maps(Vec<AffineMap>),
+    /// The branch with some of its hidden channels.
+    Thin {
+        /// The channels that stay, ascending.
+        kept: Vec<usize>,
+        /// The operator that reads them and makes the output, `[O, kept, k…]`.
+        last: AffineMap,
+    },
 }
 
 /// The forms that a block can be fitted in, each with its site or the reason why there is none.
 ///
-/// These are [`forms`], plus `drop` if there is a shortcut, and `low-rank` if `conv` is offered.
+/// These are [`forms`], plus `drop` if there is a shortcut, and `low-rank` if `conv` is offered. The thin forms come last,
+/// if the block has hidden channels.
 #[must_use]
 pub fn sites(
     cx: &Context<'_>,
@@ -87,13 +98,49 @@ pub fn sites(
     if block.shortcut.is_some() && !wanted.contains(&Form::Drop) {
         wanted.push(Form::Drop);
     }
+    if let Ok((_, segment)) = segment(cx, block) {
+        wanted.extend(thin::widths(segment.hidden()).into_iter().map(|(e, _)| Form::Thin(e)));
+    }
     wanted.into_iter().map(|form| (form, site(cx, block, form, shrink))).collect()
+}
+
+/// The span of a block's last operator, and the segment with the hidden channels.
+fn segment(cx: &Context<'_>, block: &Block) -> Result<(Span, Segment), Declined> {
+    let none = || Declined::new("no-weights", "it has no weighted operator");
+    let last = block.branch.iter().rposition(|e| e.linear().is_some()).ok_or_else(none)?;
+    let span = Span::between(cx, block, last, last)?;
+    let output = block.branch.iter().position(|e| e.y() == span.output).ok_or_else(none)?;
+    let segment = Segment::of(cx, &block.branch[..=output])?;
+    Ok((span, segment))
+}
+
+/// The part of a block that a form replaces, the window of its operator, and the number of channels that stay.
+fn place(
+    cx: &Context<'_>,
+    block: &Block,
+    form: Form,
+    shrink: Shrink,
+) -> Result<(Span, ConvGeometry, Option<usize>), Declined> {
+    let Form::Thin(eighths) = form else {
+        let span = Span::of(cx, block, form)?;
+        let window = window(block, form, shrink, &span)?;
+        return Ok((span, window, None));
+    };
+    let (span, segment) = segment(cx, block)?;
+    let hidden = segment.hidden();
+    let kept = thin::widths(hidden).into_iter().find(|(own, _)| *own == eighths);
+    let (_, kept) = kept.ok_or_else(|| {
+        let detail = format!("{hidden} hidden channels cannot be cut to {eighths}/8");
+        Declined::new("too-narrow", detail)
+    })?;
+    Ok((span, segment.last.geometry, Some(kept)))
 }
 
 /// The site of one form.
 ///
 /// # Errors
-/// `not-affine` when the branch holds an operator that no fitted operator can replace, `layout` when the channels
+/// `not-affine` when the branch holds an operator that no fitted operator can replace. For a thin form: the refusals of
+/// finding the hidden channels, `too-narrow` when this share of them is none that is offered. For any form: `layout` when the channels
 /// change their axis between `features` and `output`, `unknown-channels`, and the refusals of moving the
 /// geometry.
 pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Result<Site, Declined> {
@@ -107,12 +154,11 @@ pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Resu
                 | Element::Transpose(_)
         )
     };
-    if form != Form::Drop && !block.branch.iter().all(is_known) {
+    if !matches!(form, Form::Drop | Form::Thin(_)) && !block.branch.iter().all(is_known) {
         let detail = "the branch holds more than weighted operators, norms and activations";
         return Err(Declined::new("not-affine", detail));
     }
-    let span = Span::of(cx, block, form)?;
-    let window = window(block, form, shrink, &span)?;
+    let (span, window, kept) = place(cx, block, form, shrink)?;
     let name = |value: ValueId| cx.graph.value(value).name().to_owned();
     let end = block.branch.last().map(Element::y);
     let end = end.ok_or_else(|| Declined::new("no-branch", "the branch is empty"))?;
@@ -144,6 +190,7 @@ pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Resu
         window,
         in_channels: channels(span.features)?,
         out_channels: channels(span.output)?,
+        kept,
     })
 }
 
@@ -365,6 +412,7 @@ fn layer(cx: &Context<'_>, unit: &Linear) -> Option<Layer> {
         window: map.geometry(),
         in_channels: unit.in_channels,
         out_channels: unit.out_channels,
+        kept: None,
     };
     Some(Layer { site, map })
 }

@@ -4,6 +4,7 @@ use ndarray::{ArrayD, IxDyn};
 use updp_ir::{ConvGeometry, IrError, Model, Node, NodeId, ValueId};
 
 use super::geometry::{Shrink, apply, with_context};
+use super::thin::thinned;
 use super::{Fitted, Form, Site, site};
 use crate::blocks::ActivationKind;
 use crate::error::{Declined, PassError};
@@ -17,13 +18,17 @@ use crate::rule::Context;
 /// Puts a fitted operator in the place of a branch. The network is not yet merged.
 ///
 /// # Errors
-/// P0004 when a weight leaves the range of the dtype; I0303 when a name of the site does not exist.
+/// P0004 when a weight leaves the range of the dtype, or when a thin form does not fit the network; I0303 when a name of
+/// the site does not exist.
 pub fn substitute(model: &mut Model, site: &Site, fitted: &Fitted) -> Result<(), PassError> {
-    let patch = with_context(model, |cx| match fitted {
-        Fitted::Drop => dropped(cx, site),
-        Fitted::Maps(maps) => replaced(cx, site, maps),
+    let (patch, changed) = with_context(model, |cx| match fitted {
+        Fitted::Drop => Ok((dropped(cx, site)?, Vec::new())),
+        Fitted::Maps(maps) => Ok((replaced(cx, site, maps)?, Vec::new())),
+        Fitted::Thin { kept, last } => thinned(cx, site, kept, last),
     })?;
-    apply(model, patch, &site.name)
+    apply(model, patch, &site.name)?;
+    // Sizes inside a thin branch change, so the sizes that the file declares no longer hold.
+    Ok(model.graph.forget_types(&changed)?)
 }
 
 /// Prunes the only block of a part (see [`super::part_of`]) to a fitted form with placeholder weights, and merges it.
@@ -68,6 +73,10 @@ pub fn stand_in(site: &Site) -> Result<Fitted, PassError> {
     let pointwise = ConvGeometry::pointwise(rank);
     Ok(match site.form {
         Form::Drop => Fitted::Drop,
+        Form::Thin(_) => {
+            let kept = site.kept.unwrap_or(inputs);
+            Fitted::Thin { kept: (0..kept).collect(), last: map(outputs, kept, window, 1)? }
+        }
         Form::DepthwisePointwise if window.taps() > 1 => {
             let first = map(inputs, inputs, window, inputs)?;
             Fitted::Maps(vec![first, map(outputs, inputs, &pointwise, 1)?])
