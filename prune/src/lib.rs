@@ -29,6 +29,7 @@ pub mod finetune;
 pub mod fit_alone;
 pub mod fit_set;
 pub mod fitter;
+pub mod latency_model;
 pub mod latency_table;
 pub mod outcome;
 mod pareto_filter;
