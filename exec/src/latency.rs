@@ -149,6 +149,9 @@ pub struct Measurement {
     /// The 95 % confidence interval of each speedup ([`median_interval`]). With fewer than six rounds it reaches from
     /// the smallest ratio to the largest one.
     pub intervals: Vec<Interval>,
+    /// One entry per executor: the interval of the median of (time of a run) / (time of its next run), as a measure of
+    /// noise. Its middle is near 1.
+    pub noise: Vec<Interval>,
 }
 
 /// Runs every executor once per round, in the order A B, B A, A B …, after `warm_up` rounds that
@@ -200,8 +203,14 @@ impl Measurement {
             let all = || Interval { low: quantile(&ratios, 0.0), high: quantile(&ratios, 1.0) };
             intervals.push(known.unwrap_or_else(all));
         }
-        Self { latencies: times.into_iter().map(summary).collect(), speedups, intervals }
+        let noise = times.iter().map(|own| own_noise(own)).collect();
+        Self { latencies: times.into_iter().map(summary).collect(), speedups, intervals, noise }
     }
+}
+
+fn own_noise(times: &[f64]) -> Interval {
+    let ratios: Vec<f64> = times.windows(2).map(|pair| pair[0] / pair[1]).collect();
+    median_interval(&ratios).unwrap_or(Interval { low: f64::NAN, high: f64::NAN })
 }
 
 fn summary(times: Vec<f64>) -> Latency {
