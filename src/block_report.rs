@@ -262,8 +262,19 @@ pub fn fitted(outcome: &Outcome) -> String {
     if let Some(speed) = &outcome.speed {
         let _ = write!(
             out,
-            "\n  latency  {:.3} -> {:.3} ms, {:.2}x, at batch {} on {}",
-            speed.before_ms, speed.after_ms, speed.speedup, speed.batch, speed.runtime
+            "\n  latency  {:.3} -> {:.3} ms, {:.2} times as fast ({:.2}-{:.2}), {}, at batch {} on {}",
+            speed.before_ms,
+            speed.after_ms,
+            speed.speedup,
+            speed.low,
+            speed.high,
+            if speed.threads == 1 {
+                "one thread".to_owned()
+            } else {
+                format!("{} threads", speed.threads)
+            },
+            speed.batch,
+            speed.runtime
         );
     }
     images(&mut out, data);

@@ -9,21 +9,118 @@ use crate::error::ExecError;
 use crate::executor::Executor;
 
 /// How long to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Budget {
     /// This number of rounds, at least one. A round runs each executor once.
     Runs(usize),
     /// Rounds until this time is over, at least three.
     Time(Duration),
+    /// Rounds until the speedups are known well enough.
+    Precise(Precision),
+}
+
+/// How well the speedups must be known before a measurement ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Precision {
+    /// Largest width of the interval of every speedup, relative to the speedup: 0.02 means ±1 %.
+    pub width: f64,
+    /// Fewest rounds, at least one.
+    pub least_rounds: usize,
+    /// Most rounds.
+    pub most_rounds: usize,
+    /// The measurement ends after this time even if the intervals are wider. Three rounds are made in any case.
+    pub most_time: Duration,
+}
+
+impl Default for Precision {
+    /// ±1 %, in 20 to 2000 rounds and at most 20 seconds.
+    fn default() -> Self {
+        Self {
+            width: 0.02,
+            least_rounds: 20,
+            most_rounds: 2000,
+            most_time: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Precision {
+    /// Whether a measurement with these times may end: one list per executor, of one length, and the time since it
+    /// started.
+    fn is_reached(&self, times: &[Vec<f64>], elapsed: Duration) -> bool {
+        let rounds = times.first().map_or(0, Vec::len);
+        if rounds >= self.most_rounds.max(1) || (rounds >= 3 && elapsed >= self.most_time) {
+            return true;
+        }
+        // The intervals are looked at in every fifth round only. An interval that is looked at too often is narrow by
+        // chance sooner or later.
+        rounds >= self.least_rounds.max(1)
+            && (rounds - self.least_rounds.max(1)).is_multiple_of(5)
+            && times.iter().skip(1).all(|own| {
+                median_interval(&ratios(&times[0], own))
+                    .is_some_and(|it| it.relative_width() <= self.width)
+            })
+    }
 }
 
 impl Budget {
-    fn is_spent(self, rounds: usize, since: Instant) -> bool {
+    fn is_spent(self, times: &[Vec<f64>], elapsed: Duration) -> bool {
+        let rounds = times.first().map_or(0, Vec::len);
         match self {
             Self::Runs(runs) => rounds >= runs.max(1),
-            Self::Time(time) => rounds >= 3 && since.elapsed() >= time,
+            Self::Time(time) => rounds >= 3 && elapsed >= time,
+            Self::Precise(precision) => precision.is_reached(times, elapsed),
         }
     }
+}
+
+/// A 95 % confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+impl Interval {
+    /// Width relative to the middle; 0.02 means ±1 %. NaN if an end is not a number.
+    #[must_use]
+    pub fn relative_width(&self) -> f64 {
+        (self.high - self.low) / (0.5 * (self.high + self.low))
+    }
+}
+
+/// The 95 % confidence interval of the median of values in the order in which they were measured. `None` for fewer than
+/// six values: no interval of order statistics covers the median that surely.
+///
+/// The ends are the quantiles `½ ± 0.98/√m`: the number of values below the median is binomial with the standard
+/// deviation `½·√m`. The number of independent values is `m = n·(1 − ρ)/(1 + ρ)`. ρ ≥ 0 is the correlation of
+/// neighbours of the signs of (value − median), because a slow period of a machine lasts for several rounds.
+#[must_use]
+pub fn median_interval(values: &[f64]) -> Option<Interval> {
+    const FEWEST: usize = 6;
+    if values.len() < FEWEST || values.iter().any(|value| !value.is_finite()) {
+        return None;
+    }
+    let sorted = sorted(values.to_vec());
+    let median = quantile(&sorted, 0.5);
+    let sign = |value: f64| if value == median { 0.0 } else { (value - median).signum() };
+    let signs: Vec<f64> = values.iter().map(|value| sign(*value)).collect();
+    let power: f64 = signs.iter().map(|sign| sign * sign).sum();
+    let shared: f64 = signs.windows(2).map(|pair| pair[0] * pair[1]).sum();
+    // Two series of the same independent values differ by about 1/√n; a smaller correlation is chance.
+    let chance = 1.0 / (values.len() as f64).sqrt();
+    let found = if power > 0.0 { shared / power } else { 0.0 };
+    let rho = if found > chance { found.min(0.9) } else { 0.0 };
+    let independent = values.len() as f64 * (1.0 - rho) / (1.0 + rho);
+    let reach = (0.98 / independent.sqrt()).min(0.5);
+    Some(Interval { low: quantile(&sorted, 0.5 - reach), high: quantile(&sorted, 0.5 + reach) })
+}
+
+/// (time of the first) / (own time), round by round.
+fn ratios(first: &[f64], own: &[f64]) -> Vec<f64> {
+    first.iter().zip(own).map(|(first, own)| first / own).collect()
 }
 
 /// Times of the runs of one executor.
@@ -49,6 +146,12 @@ pub struct Measurement {
     /// One entry per executor: the median over the rounds of (time of the first executor) / (time of
     /// this one). An entry above 1 means faster than the first. The first entry is 1.
     pub speedups: Vec<f64>,
+    /// The 95 % confidence interval of each speedup ([`median_interval`]). With fewer than six rounds it reaches from
+    /// the smallest ratio to the largest one.
+    pub intervals: Vec<Interval>,
+    /// One entry per executor: the interval of the median of (time of a run) / (time of its next run), as a measure of
+    /// noise. Its middle is near 1.
+    pub noise: Vec<Interval>,
 }
 
 /// Runs every executor once per round, in the order A B, B A, A B …, after `warm_up` rounds that
@@ -72,7 +175,7 @@ pub fn measure(
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); executors.len()];
     let start = Instant::now();
     let mut rounds = 0;
-    while !executors.is_empty() && !budget.is_spent(rounds, start) {
+    while !executors.is_empty() && !budget.is_spent(&times, start.elapsed()) {
         for turn in 0..executors.len() {
             // Every second round runs backwards, so that no executor always comes first.
             let slot = if rounds % 2 == 0 { turn } else { executors.len() - 1 - turn };
@@ -82,12 +185,32 @@ pub fn measure(
         }
         rounds += 1;
     }
-    let speedups = times
-        .iter()
-        .map(|own| times[0].iter().zip(own).map(|(first, own)| first / own).collect())
-        .map(|ratios: Vec<f64>| quantile(&sorted(ratios), 0.5))
-        .collect();
-    Ok(Measurement { latencies: times.into_iter().map(summary).collect(), speedups })
+    Ok(Measurement::of(times))
+}
+
+impl Measurement {
+    /// The result for these times in milliseconds: one list per executor, all of the same length, in the order in which
+    /// they were measured.
+    #[must_use]
+    pub fn of(times: Vec<Vec<f64>>) -> Self {
+        let mut speedups = Vec::new();
+        let mut intervals = Vec::new();
+        for own in &times {
+            let ratios = ratios(&times[0], own);
+            let known = median_interval(&ratios);
+            let ratios = sorted(ratios);
+            speedups.push(quantile(&ratios, 0.5));
+            let all = || Interval { low: quantile(&ratios, 0.0), high: quantile(&ratios, 1.0) };
+            intervals.push(known.unwrap_or_else(all));
+        }
+        let noise = times.iter().map(|own| own_noise(own)).collect();
+        Self { latencies: times.into_iter().map(summary).collect(), speedups, intervals, noise }
+    }
+}
+
+fn own_noise(times: &[f64]) -> Interval {
+    let ratios: Vec<f64> = times.windows(2).map(|pair| pair[0] / pair[1]).collect();
+    median_interval(&ratios).unwrap_or(Interval { low: f64::NAN, high: f64::NAN })
 }
 
 fn summary(times: Vec<f64>) -> Latency {
@@ -155,6 +278,79 @@ mod tests {
         assert!((quantile(&values, 0.0) - 1.0).abs() < 1e-12);
         assert!((quantile(&values, 1.0) - 4.0).abs() < 1e-12);
         assert!(quantile(&[], 0.5).is_nan());
+    }
+
+    /// Draws in (−1, 1) with a peak at 0, from a fixed seed.
+    fn draws(seed: u64, count: usize) -> Vec<f64> {
+        let mut state = seed;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        (0..count).map(|_| next() + next() - 1.0).collect()
+    }
+
+    #[test]
+    fn the_interval_covers_the_median_in_about_95_of_100_draws() {
+        let covered = |of: &dyn Fn(u64) -> Vec<f64>| {
+            let holds = |seed: &u64| {
+                let it = median_interval(&of(*seed)).expect("enough values");
+                it.low <= 1.0 && 1.0 <= it.high
+            };
+            (0..400).filter(holds).count()
+        };
+        let independent = covered(&|seed| draws(seed, 60).iter().map(|it| 1.0 + it).collect());
+        assert!((364..=398).contains(&independent), "{independent} of 400");
+        // Each draw stays for four rounds. Without the correction only two thirds are covered.
+        let slow = |seed| draws(seed, 30).iter().flat_map(|it| [1.0 + it; 4]).collect::<Vec<_>>();
+        let correlated = covered(&slow);
+        assert!((350..=399).contains(&correlated), "{correlated} of 400");
+    }
+
+    #[test]
+    fn the_interval_ignores_outliers_and_needs_six_values() {
+        let mut values = vec![1.25; 30];
+        values[3] = 40.0;
+        values[17] = 0.01;
+        assert_eq!(median_interval(&values), Some(Interval { low: 1.25, high: 1.25 }));
+        assert_eq!(median_interval(&values[..5]), None);
+        assert_eq!(median_interval(&[f64::NAN; 9]), None);
+        let wide = Interval { low: 0.99, high: 1.01 };
+        assert!((wide.relative_width() - 0.02).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_measurement_ends_as_soon_as_the_interval_is_narrow() {
+        let precision = Precision {
+            width: 0.02,
+            least_rounds: 10,
+            most_rounds: 100,
+            most_time: Duration::from_secs(9),
+        };
+        let times = |spread: f64, rounds: usize| {
+            let own = draws(7, rounds).iter().map(|it| 4.0 * (1.0 + spread * it)).collect();
+            vec![vec![5.0; rounds], own]
+        };
+        let soon = Duration::from_secs(1);
+        assert!(!precision.is_reached(&times(0.001, 9), soon), "too few rounds");
+        assert!(precision.is_reached(&times(0.001, 10), soon));
+        assert!(!precision.is_reached(&times(0.001, 11), soon), "it looks in every fifth round");
+        assert!(!precision.is_reached(&times(0.5, 50), soon), "the interval is too wide");
+        assert!(precision.is_reached(&times(0.5, 50), Duration::from_secs(9)));
+        assert!(!precision.is_reached(&times(0.5, 2), Duration::from_secs(9)), "three rounds");
+        assert!(precision.is_reached(&times(0.5, 100), soon), "the last round");
+    }
+
+    #[test]
+    fn ratios_are_paired_so_a_slow_period_cancels_out() {
+        let slow = |ms: f64| (0..40).map(|at| if at < 15 { 3.0 * ms } else { ms }).collect();
+        let found = Measurement::of(vec![slow(5.0), slow(4.0)]);
+        assert!((found.speedups[1] - 1.25).abs() < 1e-12);
+        assert!(found.intervals[1].relative_width() < 1e-12);
+        let few = Measurement::of(vec![vec![2.0, 3.0], vec![1.0, 1.0]]);
+        assert_eq!(few.intervals[1], Interval { low: 2.0, high: 3.0 });
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! contains an equal part.
 
 use std::fmt::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,13 +13,14 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 use updp_exec::{
-    Budget, Executor, ModelSource, Optimizer, RuntimeOptions, batch_plan, input_specs, measure,
-    sample_inputs,
+    Budget, Device, Executor, Interval, Measurement, ModelSource, Optimizer, Precision,
+    RuntimeOptions, batch_plan, input_specs, measure, sample_inputs,
 };
 use updp_ir::infer::Shapes;
-use updp_ir::{DataPlacement, Model, order};
+use updp_ir::{DataPlacement, Model, Tensor, order};
 use updp_trainer::hash::Fnv;
 
+use crate::clock_threads;
 use crate::config::LatencyConfig;
 use crate::error::{PruneError, Result};
 use crate::files;
@@ -27,6 +29,10 @@ use crate::files;
 const SCHEMA: &str = "updp-latency/1";
 /// Number of runs before timing starts.
 const WARM_UP: usize = 3;
+/// Width of the interval of a form's time relative to its block, at which the measurement ends: ±2 %.
+const FORM_WIDTH: f64 = 0.04;
+/// Fewest rounds for blocks and forms.
+const FORM_ROUNDS: usize = 15;
 
 /// The conditions under which the measurements are valid.
 #[derive(Clone, Debug)]
@@ -35,7 +41,7 @@ pub struct Conditions {
     pub runtime: RuntimeOptions,
     /// Value of a symbolic batch size.
     pub batch: usize,
-    /// Seconds of measurement per model.
+    /// Most seconds of measurement per model. It ends earlier when the times are known within ±2 %.
     pub seconds: f64,
 }
 
@@ -54,9 +60,44 @@ pub struct LatencyTable {
     conditions: Conditions,
     /// Median in milliseconds, by key.
     entries: IndexMap<String, f64>,
+    /// Networks against the original, by key.
+    comparisons: IndexMap<String, Comparison>,
+    /// Chosen numbers of threads, by key.
+    threads: IndexMap<String, usize>,
     /// Name of the runtime that measured last.
     runtime: String,
     is_changed: bool,
+}
+
+/// A network measured in turns with the original.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// Median time of the original, in milliseconds.
+    pub before_ms: f64,
+    /// Median time of the network, in milliseconds.
+    pub after_ms: f64,
+    /// Median of the paired ratios: above 1, the network is faster.
+    pub speedup: f64,
+    /// The 95 % confidence interval of the speedup.
+    pub interval: Interval,
+}
+
+impl Comparison {
+    /// The original against itself.
+    fn equal(ms: f64) -> Self {
+        let interval = Interval { low: 1.0, high: 1.0 };
+        Self { before_ms: ms, after_ms: ms, speedup: 1.0, interval }
+    }
+
+    fn to_json(self) -> Value {
+        json!([self.before_ms, self.after_ms, self.speedup, self.interval.low, self.interval.high])
+    }
+
+    fn of_json(value: &Value) -> Option<Self> {
+        let number = |at: usize| value.get(at)?.as_f64().filter(|it| it.is_finite() && *it > 0.0);
+        let interval = Interval { low: number(3)?, high: number(4)? };
+        Some(Self { before_ms: number(0)?, after_ms: number(1)?, speedup: number(2)?, interval })
+    }
 }
 
 impl LatencyTable {
@@ -69,6 +110,8 @@ impl LatencyTable {
             path: path.map(Path::to_owned),
             conditions,
             entries: IndexMap::new(),
+            comparisons: IndexMap::new(),
+            threads: IndexMap::new(),
             runtime: String::new(),
             is_changed: false,
         };
@@ -84,6 +127,17 @@ impl LatencyTable {
             let ms = ms.ok_or_else(|| failed(format!("entry {key:?} is no positive number")))?;
             table.entries.insert(key.clone(), ms);
         }
+        for (key, value) in file["networks"].as_object().into_iter().flatten() {
+            let known = Comparison::of_json(value);
+            let known = known.ok_or_else(|| failed(format!("entry {key:?} is no comparison")))?;
+            table.comparisons.insert(key.clone(), known);
+        }
+        for (key, value) in file["threads"].as_object().into_iter().flatten() {
+            let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
+            let count = count.filter(|count| *count > 0);
+            let count = count.ok_or_else(|| failed(format!("entry {key:?} is no thread count")))?;
+            table.threads.insert(key.clone(), count);
+        }
         Ok(table)
     }
 
@@ -93,7 +147,14 @@ impl LatencyTable {
     /// C0003 when the file cannot be written.
     pub fn save(&self) -> Result<()> {
         let Some(path) = self.path.as_ref().filter(|_| self.is_changed) else { return Ok(()) };
-        let file = json!({ "schema": SCHEMA, "median_ms": self.entries });
+        let networks = self.comparisons.iter().map(|(key, it)| (key.clone(), it.to_json()));
+        let networks: serde_json::Map<String, Value> = networks.collect();
+        let file = json!({
+            "schema": SCHEMA,
+            "median_ms": self.entries,
+            "networks": networks,
+            "threads": self.threads,
+        });
         files::write(path, format!("{file:#}\n").as_bytes())
     }
 
@@ -133,8 +194,6 @@ impl LatencyTable {
                 opened.push((at, runtime.open(ModelSource::Bytes(bytes), Optimizer::All)?));
             }
         }
-        let specs = input_specs(&models[0].graph).ok_or(PruneError::InputShape)?;
-        let inputs = sample_inputs(&specs, 0, &batch_plan(&specs, self.conditions.batch))?;
         let mut turns: Vec<&mut dyn Executor> = vec![first.as_mut()];
         let mut slots = vec![0];
         for (at, executor) in &mut opened {
@@ -142,8 +201,13 @@ impl LatencyTable {
             turns.push(executor.as_mut());
         }
         let seconds = seconds * turns.len() as f64;
-        let budget = Budget::Time(Duration::from_secs_f64(seconds.clamp(0.02, 3600.0)));
-        let measured = measure(&mut turns, &inputs, WARM_UP, budget)?;
+        let precision = Precision {
+            width: FORM_WIDTH,
+            least_rounds: FORM_ROUNDS,
+            most_rounds: usize::MAX,
+            most_time: Duration::from_secs_f64(seconds.clamp(0.02, 3600.0)),
+        };
+        let measured = self.in_turns(models[0], &mut turns, precision)?;
         // A known latency of the first model stays, so that earlier ratios to it remain valid.
         let base = self.entries.get(&keys[0]).copied();
         let base = base.unwrap_or(measured.latencies[0].median_ms);
@@ -156,6 +220,128 @@ impl LatencyTable {
         Ok(keys.iter().map(|key| self.entries[key]).collect())
     }
 
+    /// A network against the original, from the table if it is there, otherwise measured with this precision.
+    ///
+    /// # Errors
+    /// Errors of opening and running the models.
+    pub fn compared(
+        &mut self,
+        original: &Model,
+        network: &Model,
+        precision: Precision,
+    ) -> Result<Comparison> {
+        self.compare(original, network, precision, true)
+    }
+
+    /// A network against the original, measured now whatever the table says. Both run in turns.
+    ///
+    /// # Errors
+    /// Errors of opening and running the models.
+    pub fn compared_afresh(
+        &mut self,
+        original: &Model,
+        network: &Model,
+        precision: Precision,
+    ) -> Result<Comparison> {
+        self.compare(original, network, precision, false)
+    }
+
+    fn compare(
+        &mut self,
+        original: &Model,
+        network: &Model,
+        precision: Precision,
+        is_kept: bool,
+    ) -> Result<Comparison> {
+        let runtime = self.conditions.runtime.clone();
+        let mut first = open(&runtime, original)?;
+        self.runtime = first.name();
+        let (own, other) = (signature(original), signature(network));
+        let key = format!("{} {own} {other}", self.place(&self.runtime));
+        if let Some(known) = self.comparisons.get(&key).filter(|_| is_kept) {
+            return Ok(*known);
+        }
+        let found = if own == other {
+            let measured = self.in_turns(original, &mut [first.as_mut()], precision)?;
+            Comparison::equal(measured.latencies[0].median_ms)
+        } else {
+            let mut second = open(&runtime, network)?;
+            let mut both: Vec<&mut dyn Executor> = vec![first.as_mut()];
+            both.push(second.as_mut());
+            let measured = self.in_turns(original, &mut both, precision)?;
+            Comparison {
+                before_ms: measured.latencies[0].median_ms,
+                after_ms: measured.latencies[1].median_ms,
+                speedup: measured.speedups[1],
+                interval: measured.intervals[1],
+            }
+        };
+        self.comparisons.insert(key, found);
+        self.is_changed = true;
+        Ok(found)
+    }
+
+    /// Chooses the number of threads of all following measurements, if the user did not: one thread where several are
+    /// hardly faster or make times too noisy ([`clock_threads::decide`]). Returns the reason in a sentence; `None` when
+    /// nothing changes.
+    ///
+    /// # Errors
+    /// Errors of opening and running the model.
+    pub fn choose_threads(&mut self, model: &Model) -> Result<Option<String>> {
+        let runtime = self.conditions.runtime.clone();
+        let many = clock_threads::default_count(&runtime);
+        if runtime.threads.is_some() || runtime.device != Device::Cpu || many < 2 {
+            return Ok(None);
+        }
+        let mut all = open(&runtime, model)?;
+        let key = format!("{} {}", self.place(&all.name()), signature(model));
+        let single = RuntimeOptions { threads: Some(NonZeroUsize::MIN), ..runtime.clone() };
+        if let Some(known) = self.threads.get(&key) {
+            if *known == 1 {
+                self.conditions.runtime = single;
+                return Ok(Some(clock_threads::again(many)));
+            }
+            return Ok(None);
+        }
+        if all.name().starts_with("tract") {
+            // It always uses one.
+            return Ok(None);
+        }
+        let mut one = open(&single, model)?;
+        let mut both: Vec<&mut dyn Executor> = vec![one.as_mut()];
+        both.push(all.as_mut());
+        let measured = self.in_turns(model, &mut both, clock_threads::PRECISION)?;
+        let reason = clock_threads::decide(&measured, many);
+        self.threads.insert(key, if reason.is_some() { 1 } else { many });
+        self.is_changed = true;
+        if reason.is_some() {
+            self.conditions.runtime = single;
+        }
+        Ok(reason)
+    }
+
+    /// Drawn inputs of a model.
+    fn inputs(&self, model: &Model) -> Result<IndexMap<String, Tensor>> {
+        let specs = input_specs(&model.graph).ok_or(PruneError::InputShape)?;
+        Ok(sample_inputs(&specs, 0, &batch_plan(&specs, self.conditions.batch))?)
+    }
+
+    fn in_turns(
+        &self,
+        model: &Model,
+        executors: &mut [&mut dyn Executor],
+        precision: Precision,
+    ) -> Result<Measurement> {
+        let inputs = self.inputs(model)?;
+        Ok(measure(executors, &inputs, WARM_UP, Budget::Precise(precision))?)
+    }
+
+    /// Number of threads that measured models get.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        clock_threads::default_count(&self.conditions.runtime)
+    }
+
     /// The runtime that measured last; empty before the first measurement.
     #[must_use]
     pub fn runtime(&self) -> &str {
@@ -166,6 +352,11 @@ impl LatencyTable {
         let threads = self.conditions.runtime.thread_count();
         format!("{runtime} threads {threads} batch {}", self.conditions.batch)
     }
+}
+
+fn open(runtime: &RuntimeOptions, model: &Model) -> Result<Box<dyn Executor>> {
+    let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
+    Ok(runtime.open(ModelSource::Bytes(&bytes), Optimizer::All)?)
 }
 
 /// A short hash of a model's computation without its weights and names.

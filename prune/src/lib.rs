@@ -19,6 +19,7 @@
 mod block_profile;
 pub mod candidates;
 pub mod checkpoint;
+mod clock_threads;
 pub mod config;
 pub mod context;
 pub mod error;
@@ -29,7 +30,9 @@ pub mod finetune;
 pub mod fit_alone;
 pub mod fit_set;
 pub mod fitter;
+pub mod latency_model;
 pub mod latency_table;
+pub mod network_latency;
 pub mod outcome;
 mod pareto_filter;
 pub mod part;

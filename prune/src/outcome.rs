@@ -58,7 +58,7 @@ pub struct SetOutcome {
     pub fitted_degradation: Option<f64>,
 }
 
-/// Latency of the whole network. Both networks are measured in turns.
+/// Latency of the written network, measured afresh at the end. Both networks are measured in turns.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Speed {
     /// Latency of the exactly compiled input model, in milliseconds.
@@ -67,8 +67,14 @@ pub struct Speed {
     pub after_ms: f64,
     /// Median of the paired ratios.
     pub speedup: f64,
+    /// Lower end of the 95 % confidence interval of the speedup.
+    pub low: f64,
+    /// Upper end of the 95 % confidence interval of the speedup.
+    pub high: f64,
     /// Images per run.
     pub batch: usize,
+    /// Threads that ran the networks.
+    pub threads: usize,
     /// The runtime that ran the networks.
     pub runtime: String,
 }

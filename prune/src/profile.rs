@@ -1,6 +1,7 @@
 //! The stage that profiles a network: its blocks, the sites of their forms, and the latency of each form.
 
 use updp_passes::blocks::Block;
+use updp_passes::pipeline;
 use updp_passes::surgery::{self, Site};
 use updp_trainer::observer::Observer;
 
@@ -17,6 +18,8 @@ pub struct Profile {
     pub blocks: Vec<BlockProfile>,
     /// The sites of the forms of each block; empty if the block has no allowed form.
     pub sites: Vec<Vec<Site>>,
+    /// Why latencies are measured with one thread, if the user did not choose a number; `None` if they are not.
+    pub one_thread: Option<String>,
 }
 
 /// Finds the blocks and measures the baseline and the forms of each block. The latency table can then measure whole
@@ -33,10 +36,14 @@ pub fn profile(cx: &Context<'_>, observer: &mut dyn Observer) -> Result<(Profile
     cx.config.goal.blocks().indices(blocks.len())?;
     let sites = sites(cx, &blocks, |_| true);
     let mut table = latency_table(cx)?;
+    observer.progress("measuring the original", 0, 0);
+    let mut original = cx.original.clone();
+    pipeline::compile(&mut original, &cx.config.passes, &mut |_, _| {})?;
+    let one_thread = table.choose_threads(&original)?;
     let forms = |block: &Block| sites[block.index].iter().map(|site| site.form).collect();
     let blocks = profiler(cx, f64::INFINITY).profiles(blocks, forms, Some(&mut table), observer)?;
     table.save()?;
-    Ok((Profile { blocks, sites }, table))
+    Ok((Profile { blocks, sites, one_thread }, table))
 }
 
 /// The sites of the allowed forms of each block; no sites if `is_wanted` is false.

@@ -76,7 +76,10 @@ fn outcome() -> Outcome {
             before_ms: 14.21,
             after_ms: 10.05,
             speedup: 1.414,
+            low: 1.402,
+            high: 1.421,
             batch: 1,
+            threads: 1,
             runtime: "ONNX Runtime 1.22".to_owned(),
         }),
         blocks: vec![

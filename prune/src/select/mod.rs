@@ -9,7 +9,6 @@ mod sets;
 mod shortlist;
 
 use updp_ir::Model;
-use updp_passes::pipeline;
 use updp_trainer::observer::Observer;
 
 use crate::candidates::CandidateSet;
@@ -17,16 +16,13 @@ use crate::config::Goal;
 use crate::context::Context;
 use crate::error::Result;
 use crate::fitter::place;
-use crate::latency_table::LatencyTable;
+use crate::network_latency::NetworkLatency;
 use crate::outcome::SearchOutcome;
 use crate::search::explore::Archive;
 use crate::search::{Constraint, Genome, sum};
 use crate::starting_network::{self, StartingNetwork};
 pub use sets::SetEvaluator;
 pub(crate) use shortlist::length as shortlist_length;
-
-/// Seconds for measuring a whole network.
-const NETWORK_SECONDS: f64 = 1.5;
 
 /// A selected set of blocks, and the sets that were evaluated to find it.
 #[derive(Clone, Debug)]
@@ -61,56 +57,6 @@ impl Selection {
         let blocks = blocks.collect::<Vec<_>>().join(", ");
         let chosen = format!("chosen: {blocks}; {} held out, before any training", start.score());
         self.explanation.iter().cloned().chain([chosen]).collect()
-    }
-}
-
-/// Latencies of whole networks, measured in turns with the exactly compiled original.
-#[derive(Debug)]
-pub struct NetworkLatency {
-    table: LatencyTable,
-    compiled: Model,
-}
-
-impl NetworkLatency {
-    /// Measures with the table of the block profiles.
-    ///
-    /// # Errors
-    /// Errors of compiling the original.
-    pub fn new(cx: &Context<'_>, table: LatencyTable) -> Result<Self> {
-        let mut compiled = cx.original.clone();
-        pipeline::compile(&mut compiled, &cx.config.passes, &mut |_, _| {})?;
-        Ok(Self { table, compiled })
-    }
-
-    /// The compiled original.
-    #[must_use]
-    pub fn compiled(&self) -> &Model {
-        &self.compiled
-    }
-
-    /// Latency of the compiled original, in milliseconds.
-    ///
-    /// # Errors
-    /// Errors of running it.
-    pub fn original_ms(&mut self) -> Result<f64> {
-        Ok(self.table.latencies_in(&[&self.compiled], NETWORK_SECONDS)?[0])
-    }
-
-    /// Latencies of the compiled original and of a network, in milliseconds. The network is compiled first.
-    ///
-    /// # Errors
-    /// Errors of compiling and running.
-    pub fn measure(&mut self, cx: &Context<'_>, mut network: Model) -> Result<(f64, f64)> {
-        pipeline::compile(&mut network, &cx.config.passes, &mut |_, _| {})?;
-        let times = self.table.latencies_in(&[&self.compiled, &network], NETWORK_SECONDS)?;
-        self.table.save()?;
-        Ok((times[0], times[1]))
-    }
-
-    /// The runtime that measured last.
-    #[must_use]
-    pub fn runtime(&self) -> &str {
-        self.table.runtime()
     }
 }
 
