@@ -85,6 +85,8 @@ pub struct Context<'a> {
     pub checkpoint: Checkpoint,
     /// Scores networks on the calibration images.
     pub calibration: Evaluator,
+    /// Number of batches of the calibration images that score a form of a block.
+    scoring_batches: usize,
     /// Time of one pass over the held-out images.
     pub evaluation_time: Duration,
 }
@@ -118,6 +120,8 @@ impl<'a> Context<'a> {
             Some(cached) => Evaluator::new(&runner, &original, cached)?,
             None => Evaluator::new(&runner, &original, images.calibration.clone())?,
         };
+        let blocks = surgery::blocks_of(&original)?.len();
+        let scoring_batches = time_budget::scoring_batches(&original, &calibration, blocks);
         let validation = match &images.validation {
             Some(images) => Some(Evaluator::new(&runner, &original, images.clone())?),
             None => None,
@@ -134,6 +138,7 @@ impl<'a> Context<'a> {
             validation,
             fit: FitSettings { seed: config.data.seed, ..FitSettings::default() },
             checkpoint,
+            scoring_batches,
             calibration,
             evaluation_time,
         })
@@ -146,6 +151,7 @@ impl<'a> Context<'a> {
             runner: &self.runner,
             original: &self.original,
             calibration: &self.calibration,
+            batches: self.scoring_batches,
             evaluator: &self.evaluator,
             settings: &self.fit,
             checkpoint: &self.checkpoint,

@@ -8,7 +8,7 @@ use updp_trainer::activation_cache::{ActivationCache, Pair};
 use updp_trainer::block_evaluator::BlockEvaluator;
 use updp_trainer::error::TrainerError;
 use updp_trainer::evaluator::{Evaluator, Score};
-use updp_trainer::fit::{Fit, FitSettings, FittedForm};
+use updp_trainer::fit::{Fit, FitSettings, FittedForm, priced};
 use updp_trainer::run::Runner;
 
 use crate::checkpoint::{Checkpoint, Scored};
@@ -26,6 +26,8 @@ pub struct Fitter<'a> {
     pub calibration: &'a Evaluator,
     /// Scores on the held-out images.
     pub evaluator: &'a Evaluator,
+    /// Number of batches of the calibration images that score a form of a block.
+    pub batches: usize,
     /// The settings of the fit.
     pub settings: &'a FitSettings,
     /// Where results are stored.
@@ -142,15 +144,18 @@ impl Fitter<'_> {
         let result = first.site.result.as_str();
         let mut block =
             BlockEvaluator::open(self.runner, self.calibration, cache, network, result)?;
-        let score = |mut form: FittedForm| {
-            let score = block.score(&form)?;
+        let is_priced = priced(forms.iter().map(|form| form.site.form));
+        let mut scored = Vec::new();
+        for (mut form, is_priced) in forms.into_iter().zip(is_priced) {
+            let score =
+                if is_priced { block.score(&form, self.batches)? } else { Score::default() };
             if form.site.form.is_thin() {
                 // Only depth forms are evaluated together before they are fitted as a whole.
                 form.folds.clear();
             }
-            Ok(Scored { form, score })
-        };
-        forms.into_iter().map(score).collect()
+            scored.push((is_priced, Scored { form, score }));
+        }
+        Ok(with_interpolated(scored))
     }
 
     /// Score of the network that contains all of these forms, on the calibration images. Each image is scored with the
@@ -177,6 +182,41 @@ impl Fitter<'_> {
     }
 }
 
+/// The forms of a block, where thin forms that were not evaluated get a degradation between those that were.
+fn with_interpolated(scored: Vec<(bool, Scored)>) -> Vec<Scored> {
+    let removed = |it: &Scored| {
+        let site = &it.form.site;
+        Some(1.0 - site.kept? as f64 / site.in_channels.max(1) as f64)
+    };
+    let known = scored.iter().filter(|(is_priced, _)| *is_priced);
+    let known: Vec<(f64, f64)> =
+        known.filter_map(|(_, it)| Some((removed(it)?, it.score.degradation()))).collect();
+    let of = |(is_priced, mut it): (bool, Scored)| {
+        if let Some(removed) = removed(&it).filter(|_| !is_priced) {
+            it.score.kl = interpolated(&known, removed);
+        }
+        it
+    };
+    scored.into_iter().map(of).collect()
+}
+
+/// The degradation of a thin block with this share of its hidden channels removed, by a power law through the two nearest
+/// of the `known` shares and degradations: `KL = a·r^b`.
+fn interpolated(known: &[(f64, f64)], removed: f64) -> f64 {
+    let mut near: Vec<(f64, f64)> =
+        known.iter().map(|(r, kl)| (*r, kl.max(1e-9))).filter(|(r, _)| *r > 0.0).collect();
+    near.sort_by(|a, b| (a.0 - removed).abs().total_cmp(&(b.0 - removed).abs()));
+    match near[..] {
+        [(r, kl), (other_r, other_kl), ..] if r != other_r => {
+            // Degradation never falls with the number of removed channels, apart from noise.
+            let power = ((kl / other_kl).ln() / (r / other_r).ln()).clamp(0.0, 6.0);
+            kl * (removed / r).powf(power)
+        }
+        [(_, kl), ..] => kl,
+        [] => f64::INFINITY,
+    }
+}
+
 /// Forms without a score.
 pub(crate) fn unscored(forms: impl IntoIterator<Item = FittedForm>) -> Vec<Scored> {
     let unscored = |form| Scored { form, score: Score::default() };
@@ -195,4 +235,21 @@ pub fn place<'a>(
         surgery::substitute(model, &form.site, &form.fitted)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interpolated;
+
+    #[test]
+    fn a_thin_form_between_two_others_degrades_between_them_by_a_power_law() {
+        let known = [(0.25, 0.01), (0.5, 0.04), (0.75, 0.09)];
+        for removed in [0.125, 0.375, 0.625, 0.875] {
+            let wanted = 0.16 * removed * removed;
+            assert!((interpolated(&known, removed) - wanted).abs() < 1e-9, "{removed}");
+        }
+        assert_eq!(interpolated(&[(0.5, 0.02)], 0.25), 0.02);
+        assert_eq!(interpolated(&[(0.25, 0.02), (0.5, 0.01)], 0.375), 0.02);
+        assert!(interpolated(&[], 0.5).is_infinite());
+    }
 }

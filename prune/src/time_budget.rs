@@ -1,6 +1,7 @@
 //! Limits the time for large networks. Their forms are compared with fewer rows, and layers far behind a pruned block
 //! stay unchanged.
 
+use updp_ir::Model;
 use updp_passes::ModelSummary;
 use updp_passes::surgery::{Layer, Site};
 use updp_trainer::activation_cache::ActivationCache;
@@ -20,11 +21,33 @@ const COSTLY_MACS: u64 = 100_000_000_000;
 /// Multiply-adds for solving kept layers again, about two minutes on two cores.
 const ADJUST_MACS: u64 = 6_000_000_000_000;
 
+/// Multiply-adds for scoring the forms of all blocks, about half a minute on two cores.
+const SCORING_MACS: u64 = 2_500_000_000_000;
+
+/// Number of forms that are scored, as an estimate: this many for each block, and each runs half of the network.
+const FORMS: u64 = 6;
+
+/// A form is scored with at least this many images, if there are so many.
+const LEAST_IMAGES: usize = 96;
+
 /// A comparison of forms needs fewer rows than the final fit.
 const COMPARING_ROWS_PER_UNKNOWN: usize = 15;
 
 /// If the prepared images take more bytes than this, they are read and decoded again each time they are needed.
 pub(crate) const MOST_IMAGE_BYTES: usize = 512 << 20;
+
+/// Number of batches of the calibration images that score a form.
+pub(crate) fn scoring_batches(original: &Model, calibration: &Evaluator, blocks: usize) -> usize {
+    let macs = ModelSummary::of(original, 0).macs.max(1);
+    let runs = (FORMS * blocks.max(1) as u64).div_ceil(2);
+    let images = (SCORING_MACS / (macs * runs)) as usize;
+    let all = calibration.images().max(1);
+    let share = images.max(LEAST_IMAGES).min(all) as f64 / all as f64;
+    // Whole rounds of folds, so that every fold counts alike.
+    let batches = calibration.batches();
+    let wanted = (share * batches as f64).ceil() as usize;
+    wanted.next_multiple_of(4).min(batches)
+}
 
 /// Every other batch of the images and fewer rows, for comparing the forms of a large network. `None` for other
 /// networks, which compare forms with all the data that they are fitted to.

@@ -52,12 +52,12 @@ impl<'a> BlockEvaluator<'a> {
         Ok(Self { runner, evaluator, cache, block, ends, tail })
     }
 
-    /// The score of the network with a form. A form that was fitted in folds is evaluated on each batch as it was fitted
+    /// The score of the network with a form, on the first `batches` batches. A form that was fitted in folds is evaluated on each batch as it was fitted
     /// without that batch.
     ///
     /// # Errors
     /// Errors of placing the form and of running.
-    pub fn score(&mut self, form: &FittedForm) -> Result<Score, TrainerError> {
+    pub fn score(&mut self, form: &FittedForm, batches: usize) -> Result<Score, TrainerError> {
         let mut parts = Vec::new();
         let whole = [&form.fitted];
         let folds: Vec<_> = form.folds.iter().collect();
@@ -69,7 +69,7 @@ impl<'a> BlockEvaluator<'a> {
         }
         let mut tally = self.evaluator.tally();
         let flow = self.cache.flow(self.evaluator.source());
-        for (at, batch) in flow.current.unwrap_or(flow.original).batches()?.enumerate() {
+        for (at, batch) in flow.current.unwrap_or(flow.original).batches()?.take(batches).enumerate() {
             let fold = at % parts.len().max(1);
             let mut outputs = parts[fold].run(&batch?.inputs)?;
             if let Some(tail) = &mut self.tail {

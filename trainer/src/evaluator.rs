@@ -168,6 +168,12 @@ impl Evaluator {
         self.reference.iter().flat_map(|answers| answers.first()).map(Answer::images).sum()
     }
 
+    /// Number of batches.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        self.reference.len()
+    }
+
     /// The images.
     #[must_use]
     pub fn source(&self) -> &dyn BatchSource {

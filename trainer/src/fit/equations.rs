@@ -133,24 +133,38 @@ impl<'a> Equations<'a> {
     }
 
     /// Solves for a layer with fewer inputs: for each of `counts` the channels that stay, ascending, and the operator
-    /// that reads them. `base` holds the layer's present weights.
+    /// that reads them. `base` holds the layer's present weights. `is_priced` says for which counts the operators
+    /// without each fold are wanted.
     pub(super) fn solve_thin(
         &mut self,
         base: &Solved,
         counts: &[usize],
+        is_priced: impl Fn(usize) -> bool,
     ) -> Result<Vec<(Vec<usize>, Solution)>, TrainerError> {
         let kept = saliency::kept(&self.whole.normal, &base.weight, self.taps, counts);
-        let mut found = Vec::new();
+        let mut found: Vec<(Vec<usize>, Solution)> = Vec::new();
         let mut ridge = None;
-        for kept in kept.map_err(self.failed())? {
+        for (at, kept) in kept.map_err(self.failed())?.into_iter().enumerate() {
             let columns = saliency::columns(&kept, self.taps);
             let weight = rows_of(&base.weight, &columns);
             let start = Start { columns, weight };
-            let solution = self.solve_from(&start, ridge).map_err(self.failed())?;
+            let solution = match ridge {
+                Some(ridge) if !is_priced(at) => self.solve_whole(&start, ridge),
+                ridge => self.solve_from(&start, ridge),
+            };
+            let solution = solution.map_err(self.failed())?;
             ridge = Some(solution.ridge);
             found.push((kept, solution));
         }
         Ok(found)
+    }
+
+    /// The operator for all rows only. Its error is that of the rows that it was solved with.
+    fn solve_whole(&self, start: &Start, ridge: f64) -> Result<Solution, Unsolved> {
+        let mut whole = self.whole.solved_from(start, ridge)?;
+        self.restore(&mut whole, &self.whole);
+        let error = self.folds.iter().map(|rows| self.error_in(rows, &whole)).sum();
+        Ok(Solution { ridge, whole, folds: Vec::new(), error: self.scale.share(error) })
     }
 
     /// `min Σ‖t − Wᵀx‖² + ρ·tr(G)/U·‖W − W₀‖²` over the free unknowns, where `W₀` is the start.
@@ -167,12 +181,11 @@ impl<'a> Equations<'a> {
             error += self.error_in(held, &solved);
             folds.push(solved);
         }
-        let mut whole = self.whole.solved_from(start, ridge)?;
-        self.restore(&mut whole, &self.whole);
+        let solution = self.solve_whole(start, ridge)?;
         if folds.is_empty() {
-            error = self.folds.iter().map(|rows| self.error_in(rows, &whole)).sum();
+            return Ok(solution);
         }
-        Ok(Solution { ridge, whole, folds, error: self.scale.share(error) })
+        Ok(Solution { folds, error: self.scale.share(error), ..solution })
     }
 
     /// The rows of all folds but one.

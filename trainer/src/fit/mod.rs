@@ -269,7 +269,8 @@ impl Fit<'_> {
         let map = surgery::with_context(self.original, |cx| surgery::thin_map(cx, first));
         let map = map.ok_or_else(|| unsolved(first, "its last layer is not known".to_owned()))?;
         let counts: Vec<usize> = sites.iter().map(|site| site.kept.unwrap_or(1)).collect();
-        let solutions = equations.solve_thin(&Solved::of(&map), &counts)?;
+        let is_priced = priced(sites.iter().map(|site| site.form));
+        let solutions = equations.solve_thin(&Solved::of(&map), &counts, |at| is_priced[at])?;
         let forms = sites.iter().zip(solutions).map(|(site, (kept, solution))| {
             let columns = saliency::columns(&kept, site.window.taps());
             let fitted = |solved: &Solved| Fitted::Thin {
@@ -325,6 +326,15 @@ fn finite(site: &Site, folds: Vec<Rows>) -> Result<Vec<Rows>, TrainerError> {
         return Err(unsolved(site, "a value is not finite".to_owned()));
     }
     Ok(folds)
+}
+
+/// Which of several forms are evaluated. Of the thin forms, these are every second one, if there are at least two: the
+/// degradations of the others lie between them.
+#[must_use]
+pub fn priced(forms: impl Iterator<Item = Form> + Clone) -> Vec<bool> {
+    let is_even = |form: Form| matches!(form, Form::Thin(eighths) if eighths % 2 == 0);
+    let has_two = forms.clone().filter(|form| is_even(*form)).count() >= 2;
+    forms.map(|form| !has_two || !form.is_thin() || is_even(form)).collect()
 }
 
 /// Groups sites by their inputs. A pointwise site uses the centre tap of the others' window.
