@@ -11,6 +11,9 @@ use updp_testkit::read_model;
 use super::{FIXTURES, fixture, networks, prepared};
 use crate::compile::merge_all;
 
+/// Blocks with a thin form in all fixtures, by kind: basic, inverted residuals, ConvNeXt, transformer layers, chains.
+const COUNTS: [usize; 5] = [0; 5];
+
 /// One thin site of each block that has any; the blocks take different shares.
 fn thin_sites(model: &Model) -> Vec<Site> {
     let blocks = surgery::blocks_of(model).expect("no cycle");
@@ -67,7 +70,11 @@ fn hidden_channels_without_weight_leave_every_fixture_exactly() {
     for (name, _, kind) in FIXTURES {
         let model = prepared(name);
         let sites = thin_sites(&model);
-        assert!(!sites.is_empty(), "{name}");
+        // Depthwise and pointwise: the channels between come from the block before.
+        assert_eq!(sites.is_empty(), name.starts_with("timm_mobileone"), "{name}");
+        if sites.is_empty() {
+            continue;
+        }
         *seen.entry(kind).or_default() += sites.len();
         let (dead, thin) = dead_and_thin(&model, &sites);
         let original = read_model(&fixture(name));
@@ -77,8 +84,9 @@ fn hidden_channels_without_weight_leave_every_fixture_exactly() {
         pipeline::compile(&mut merged, &merge_all(), &mut |_, _| ()).expect("well formed");
         networks(1).check(&thin, &merged).unwrap_or_else(|report| panic!("{name}: {report}"));
     }
-    println!("{seen:?}");
-    assert_eq!(seen.len(), 5, "{seen:?}");
+    // A basic block of CIFAR's first stage has 16 hidden channels; every block of these families has enough of them.
+    let counts: Vec<usize> = seen.into_values().collect();
+    assert_eq!(counts, COUNTS);
 }
 
 #[test]
