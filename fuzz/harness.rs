@@ -52,6 +52,29 @@ pub fn compile(bytes: &[u8]) {
     }
 }
 
+/// Every block of a valid model is either refused or thinned to a valid model that compiles.
+pub fn thin(bytes: &[u8]) {
+    let Ok(mut model) = read(bytes) else { return };
+    pipeline::prepare(&mut model).expect("a valid model can be prepared");
+    let blocks = surgery::blocks_of(&model).expect("a valid graph has an order");
+    for block in &blocks {
+        let offered = surgery::with_context(&model, |cx| surgery::sites(cx, block, Shrink::Auto));
+        let thin = offered.into_iter().filter(|(form, _)| form.is_thin());
+        for site in thin.filter_map(|(_, site)| site.ok()) {
+            let mut model = model.clone();
+            let stand_in = surgery::stand_in(&site).expect("the window of an operator");
+            match surgery::substitute(&mut model, &site, &stand_in) {
+                Ok(()) => {}
+                Err(PassError::Refused { .. }) => continue,
+                Err(error) => panic!("{}: {error}", site.form.name()),
+            }
+            model.validate().expect("a thinned model is valid");
+            let options = Options { merge_all: true, validate_each: true, ..Options::default() };
+            pipeline::compile(&mut model, &options, &mut |_, _| {}).expect("and compiles");
+        }
+    }
+}
+
 /// Every block of a valid model is either refused or pruned to a valid model that compiles.
 pub fn prune(bytes: &[u8]) {
     for form in Form::ALL {

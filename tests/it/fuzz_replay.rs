@@ -24,6 +24,7 @@ fn what_fuzzing_found_stays_fixed() {
         harness::validate(&bytes);
         harness::compile(&bytes);
         harness::prune(&bytes);
+        harness::thin(&bytes);
     }
 }
 
@@ -55,6 +56,7 @@ fn a_damaged_block_is_refused_or_pruned_whole() {
                 let mut bytes = model.clone();
                 bytes[at] ^= change;
                 harness::prune(&bytes);
+                harness::thin(&bytes);
             }
         }
     }

@@ -7,7 +7,7 @@ use updp_ir::{NodeId, ValueId};
 
 use super::element::activation_after;
 use super::flow::{Flow, is_read_only_by};
-use super::{Block, BlockKind, Element};
+use super::{Activation, Block, BlockKind, Element};
 use crate::lift::Linear;
 use crate::rule::Context;
 
@@ -19,6 +19,8 @@ const LONGEST_CHAIN: usize = 3;
 struct Link {
     /// The elements between the previous convolution and this one's operand.
     before: Vec<Element>,
+    /// Whether an activation makes this one's operand.
+    reads_activation: bool,
     unit: Linear,
 }
 
@@ -56,7 +58,9 @@ fn runs(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) -> Vec<Vec<Li
             runs.push(Vec::new());
             runs.len() - 1
         });
-        runs[at].push(Link { before, unit });
+        let reads_activation = before.iter().any(|element| !element.is_affine())
+            || Activation::ending_in(cx, flow, unit.x).is_some();
+        runs[at].push(Link { before, reads_activation, unit });
         ends.insert(y, at);
     }
     runs
@@ -131,11 +135,15 @@ fn inverted_length(open: &[Link]) -> Option<usize> {
     if !last.unit.is_pointwise() || !dw.unit.is_depthwise() || !is_activated(last) {
         return None;
     }
-    let has_expansion = open.len() > 2
-        && open[open.len() - 3].unit.is_pointwise()
-        && is_activated(dw)
-        && open[open.len() - 3].unit.out_channels > open[open.len() - 3].unit.in_channels;
+    let has_expansion = open.len() > 2 && is_activated(dw) && is_expansion(&open[open.len() - 3]);
     Some(if has_expansion { 3 } else { 2 })
+}
+
+/// Whether a pointwise convolution starts an inverted residual: it widens, or it reads the linear end of another block. A
+/// thinned expansion may be narrower than what it reads.
+fn is_expansion(link: &Link) -> bool {
+    let unit = &link.unit;
+    unit.is_pointwise() && (unit.out_channels > unit.in_channels || !link.reads_activation)
 }
 
 /// Chain blocks of two or three convolutions; a single convolution is no block. A convolution with a stride
@@ -206,7 +214,7 @@ fn ending(
     flow: &Flow,
     branch: &mut Vec<Element>,
     last: ValueId,
-) -> (ValueId, Option<super::Activation>) {
+) -> (ValueId, Option<Activation>) {
     let mut body = last;
     while let Some(user) = cx.graph.sole_use(body)
         && let Some(affine) = crate::lift::ChannelAffine::at(cx, user.node)

@@ -19,6 +19,8 @@ mod settle;
 mod site;
 mod statistics;
 mod substitute;
+#[cfg(test)]
+mod tests;
 mod thin;
 
 pub use blend::blend;

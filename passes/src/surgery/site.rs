@@ -64,6 +64,7 @@ impl Site {
 
 /// The replacement of a branch.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "its weights dwarf it")]
 pub enum Fitted {
     /// Nothing: the shortcut alone.
     Drop,

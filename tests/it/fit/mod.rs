@@ -137,8 +137,8 @@ fn a_fitted_block_is_nearer_than_a_dropped_one_and_a_larger_form_nearer_than_a_s
             settings: &settings,
         };
         for block in [1, 4] {
-            let own: Vec<Site> =
-                sites(&model).into_iter().filter(|site| site.block == block).collect();
+            let is_own = |site: &Site| site.block == block && site.form.is_depth();
+            let own: Vec<Site> = sites(&model).into_iter().filter(is_own).collect();
             let candidates = fit.block(&own).unwrap_or_else(|error| panic!("{name}: {error}"));
             let error = |form: Form| {
                 let found = candidates.iter().find(|c| c.site.form == form);
@@ -208,7 +208,8 @@ fn the_original_agrees_with_itself_and_equations_without_rows_are_an_error() {
     assert_eq!(score.agreement, Some(1.0));
     assert!(score.overlap > 0.999_999);
     assert!(score.accuracy.is_some_and(|accuracy| accuracy > 0.8));
-    let own: Vec<Site> = sites(&model).into_iter().filter(|site| site.block == 0).collect();
+    let is_own = |site: &Site| site.block == 0 && site.form.is_depth();
+    let own: Vec<Site> = sites(&model).into_iter().filter(is_own).collect();
 
     let (settings, none) = (FitSettings::default(), CachedBatches::default());
     let fit = Fit {

@@ -5,6 +5,7 @@ pub(crate) mod command;
 mod expanded;
 mod fade;
 mod nets;
+mod thin;
 
 use std::path::PathBuf;
 
