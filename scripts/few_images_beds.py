@@ -109,8 +109,16 @@ def cifar_test(shared):
     return numpy.stack([pixels(data) for files in classes for _, data in files]), numpy.array(labels)
 
 
+def middle(data):
+    """An image file with its short side scaled to 256, bicubic; of that the middle 224 × 224."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    scale = 256 / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.BICUBIC)
+    left, top = (image.width - 224) // 2, (image.height - 224) // 2
+    return numpy.asarray(image.crop((left, top, left + 224, top + 224)))
+
+
 def imagenet_test(shared):
-    """Short side to 256, bicubic; the middle 224 × 224."""
     images, labels = {}, {}
     with tarfile.open(shared / "data" / "imagenet_test_500.tar") as tar:
         for item in tar:
@@ -118,11 +126,7 @@ def imagenet_test(shared):
             if kind == "cls":
                 labels[key] = int(tar.extractfile(item).read())
             elif kind == "jpg":
-                image = Image.open(io.BytesIO(tar.extractfile(item).read())).convert("RGB")
-                scale = 256 / min(image.size)
-                image = image.resize((round(image.width * scale), round(image.height * scale)), Image.BICUBIC)
-                left, top = (image.width - 224) // 2, (image.height - 224) // 2
-                images[key] = numpy.asarray(image.crop((left, top, left + 224, top + 224)))
+                images[key] = middle(tar.extractfile(item).read())
     keys = sorted(images)
     return numpy.stack([images[key] for key in keys]), numpy.array([labels[key] for key in keys])
 
@@ -175,3 +179,11 @@ def calibration(bed, shared, work, draw, count):
     for i, (suffix, data) in enumerate(chosen):
         (folder / f"{i:04}{suffix}").write_bytes(data)
     return folder
+
+
+def decoded(bed, path):
+    """The images of `calibration` as bytes [N, H, W, C], for baselines outside the tool."""
+    if path.suffix == ".npz":
+        return numpy.load(path)["images"][..., None]
+    read = middle if bed.name == "imagenet" else pixels
+    return numpy.stack([read(file.read_bytes()) for file in sorted(path.iterdir())])
