@@ -9,7 +9,7 @@
 Each goal is one run of `updp-compile prune` with calibration images and no labels. The result is then measured on test
 images with ONNX Runtime: top-1, agreement with the input, KL(input || result) in nats per image, all paired by image
 with a 95 % bootstrap interval. The speed-up is taken again: the exactly compiled input against the result, in turns,
-one thread, batch 1. A run adds one JSON line to --out, and the values of each image to an .npz beside it.
+one thread, batch 1, by the time that the thread ran. A run adds one JSON line to --out, and the values of each image to an .npz beside it.
 Cutting out is `--name drop -- --form drop`. Needs scripts/requirements-bench.txt and the beds of few_images_beds.py.
 """
 
@@ -100,9 +100,11 @@ def clock(reference, model, bed, seconds, width):
 
     A round opens both files anew, since the place of their weights in memory changes times by per cents, and takes the
     median ratio of short runs in turns. Rounds go on until the interval is narrower than `width` or the time is over.
+    Times are those that the thread ran: on a busy machine the wall clock of a run that outlasts a time slice also holds
+    what others ran, and a shorter run's does not. `wall_speedup` and `busy` (wall over thread time) show the difference.
     """
     images = bed.prepared(bed.images[:1])
-    logs, times, begin = [], [], time.perf_counter()
+    logs, times, walls, begin = [], [], [], time.perf_counter()
     while True:
         pair = [session(path) for path in (reference, model)]
         feeds = [{network.get_inputs()[0].name: images} for network in pair]
@@ -113,14 +115,16 @@ def clock(reference, model, bed, seconds, width):
         repeats = max(1, int(0.005 * 6 / (time.perf_counter() - started)))
         ratios, round_end, turn = [], time.perf_counter() + 1.0, 0
         while time.perf_counter() < round_end or len(ratios) < 10:
-            taken = [0.0, 0.0]
+            taken, wall = [0.0, 0.0], [0.0, 0.0]
             for which in ((0, 1), (1, 0))[turn % 2]:
-                start = time.perf_counter()
+                start, start_wall = time.thread_time(), time.perf_counter()
                 for _ in range(repeats):
                     pair[which].run(None, feeds[which])
-                taken[which] = (time.perf_counter() - start) / repeats
+                taken[which] = (time.thread_time() - start) / repeats
+                wall[which] = (time.perf_counter() - start_wall) / repeats
             ratios.append(numpy.log(taken[0] / taken[1]))
             times.append(taken)
+            walls.append(wall)
             turn += 1
         logs.append(statistics.median(ratios))
         if len(logs) < 6:
@@ -129,8 +133,10 @@ def clock(reference, model, bed, seconds, width):
         if 2 * half < width or time.perf_counter() - begin > seconds:
             middle = statistics.mean(logs)
             before_ms, after_ms = (1000 * float(value) for value in numpy.median(numpy.array(times), 0))
+            wall = numpy.array(walls)
             return {"speedup": [float(numpy.exp(middle + side * half)) for side in (0, -1, 1)], "rounds": len(logs),
-                    "before_ms": before_ms, "after_ms": after_ms}
+                    "before_ms": before_ms, "after_ms": after_ms, "busy": float(wall.sum() / numpy.array(times).sum()),
+                    "wall_speedup": float(numpy.median(wall[:, 0] / wall[:, 1]))}
 
 
 def exactly_compiled(bed, options):
