@@ -214,11 +214,11 @@ def ranged(values, digits):
 def table(rows):
     """Rows as Markdown. Targets and prototype are read off at the measured speed-up."""
     print("| bed, draw, images | method | goal | speed-up measured | said | MACs | top-1 | points lost | agreement | KL "
-          "| KL wanted here | prototype's KL here | time, s | MiB | blocks |")
+          "| KL wanted here | prototype's KL here | time, s (processor) | MiB | blocks |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         head = f"| {row['bed']}, {row['draw']}, {row['images']} | {row['name']} | {row['goal']} "
-        cost = f"| {number(row.get('seconds'), 0)} | {number(row.get('peak_mib'), 0)} | {', '.join(row.get('blocks', []))} |"
+        cost = f"| {number(row.get('seconds'), 0)} ({number(row.get('cpu_seconds'), 0)}) | {number(row.get('peak_mib'), 0)} | {', '.join(row.get('blocks', []))} |"
         if "kl" not in row:
             print(f"{head}| exit {row.get('exit')} |{' – |' * 8} {cost}")
             continue
