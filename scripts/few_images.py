@@ -150,6 +150,11 @@ def exactly_compiled(bed, options):
 def product(bed, goal, options, target):
     """One run of the product as a user calls it: its command, time, peak memory, exit code and report."""
     data = beds.calibration(bed, options.shared, options.work, options.draw, options.images)
+    if options.prepared:
+        prepared = options.work / f"{bed.name}-draw{options.draw}-{options.images}.prepared.npy"
+        if not prepared.exists():
+            numpy.save(prepared, bed.prepared(beds.decoded(bed, data)))
+        data = prepared
     report = target.with_suffix(".report.json")
     for stale in (target, report):
         stale.unlink(missing_ok=True)
@@ -273,6 +278,8 @@ def parse():
     parser.add_argument("--blocks", help="lists of blocks, separated by semicolons")
     parser.add_argument("--draw", type=int, default=0, help="which calibration images: 0, 1, 2")
     parser.add_argument("--images", type=int, default=500, help="number of calibration images")
+    parser.add_argument("--prepared", action="store_true",
+                        help="gives the product f32 images prepared as the test images are, not image files")
     parser.add_argument("--bin", default=str(beds.ROOT / "target" / "release" / "updp-compile"))
     parser.add_argument("--threads", default="1", help="threads of the product")
     parser.add_argument("--score-threads", type=int, default=1, help="threads to score test images with")
