@@ -118,9 +118,21 @@ pub fn median_interval(values: &[f64]) -> Option<Interval> {
     Some(Interval { low: quantile(&sorted, 0.5 - reach), high: quantile(&sorted, 0.5 + reach) })
 }
 
-/// (time of the first) / (own time), round by round.
+/// (time of the first) / (own time), round by round. Rounds in which another process took the processor away are left
+/// out: a time is above 1¼ times the executor's own 20 % quantile. A long run is disturbed more often than a short one,
+/// so keeping such rounds would favour the faster model. All rounds count when fewer than six, or than a sixth, are left.
 fn ratios(first: &[f64], own: &[f64]) -> Vec<f64> {
-    first.iter().zip(own).map(|(first, own)| first / own).collect()
+    const DISTURBED: f64 = 1.25;
+    const FEWEST: usize = 6;
+    let limit = |times: &[f64]| DISTURBED * quantile(&sorted(times.to_vec()), 0.2);
+    let limits = (limit(first), limit(own));
+    let pairs = first.iter().zip(own);
+    let calm = pairs.clone().filter(|(first, own)| **first <= limits.0 && **own <= limits.1);
+    let calm: Vec<f64> = calm.map(|(first, own)| first / own).collect();
+    if calm.len() < FEWEST.max(first.len() / 6) {
+        return pairs.map(|(first, own)| first / own).collect();
+    }
+    calm
 }
 
 /// Times of the runs of one executor.
@@ -369,6 +381,20 @@ mod tests {
         assert!(precision.is_reached(&times(0.5, 50), Duration::from_secs(9)));
         assert!(!precision.is_reached(&times(0.5, 2), Duration::from_secs(9)), "three rounds");
         assert!(precision.is_reached(&times(0.5, 100), soon), "the last round");
+    }
+
+    #[test]
+    fn rounds_that_another_process_disturbed_are_left_out() {
+        // Most runs of the long model are disturbed, and few of the short one.
+        let long = (0..40).map(|at| if at % 3 == 0 { 4.0 } else { 12.0 }).collect();
+        let short = (0..40).map(|at| if at % 7 == 1 { 9.0 } else { 2.0 }).collect();
+        let found = Measurement::of(vec![long, short]);
+        assert_eq!(found.speedups[1].to_bits(), 2.0_f64.to_bits());
+        // With nothing calm in common, all rounds count.
+        let turns =
+            |calm: usize| (0..40).map(|at| if at % 2 == calm { 2.0 } else { 8.0 }).collect();
+        let found = Measurement::of(vec![turns(0), turns(1)]);
+        assert_eq!((found.intervals[1].low, found.intervals[1].high), (0.25, 4.0));
     }
 
     #[test]
