@@ -13,7 +13,7 @@ use crate::executor::Executor;
 pub enum Budget {
     /// This number of rounds, at least one. A round runs each executor once.
     Runs(usize),
-    /// Rounds until this time is over, at least three.
+    /// Rounds until this time is over, at least three. In a round each executor has one turn.
     Time(Duration),
     /// Rounds until the speedups are known well enough.
     Precise(Precision),
@@ -118,9 +118,21 @@ pub fn median_interval(values: &[f64]) -> Option<Interval> {
     Some(Interval { low: quantile(&sorted, 0.5 - reach), high: quantile(&sorted, 0.5 + reach) })
 }
 
-/// (time of the first) / (own time), round by round.
+/// (time of the first) / (own time), round by round. Rounds in which another process took the processor away are left
+/// out: a time is above 1¼ times the executor's own 20 % quantile. A long run is disturbed more often than a short one,
+/// so keeping such rounds would favour the faster model. All rounds count when fewer than six, or than a sixth, are left.
 fn ratios(first: &[f64], own: &[f64]) -> Vec<f64> {
-    first.iter().zip(own).map(|(first, own)| first / own).collect()
+    const DISTURBED: f64 = 1.25;
+    const FEWEST: usize = 6;
+    let limit = |times: &[f64]| DISTURBED * quantile(&sorted(times.to_vec()), 0.2);
+    let limits = (limit(first), limit(own));
+    let pairs = first.iter().zip(own);
+    let calm = pairs.clone().filter(|(first, own)| **first <= limits.0 && **own <= limits.1);
+    let calm: Vec<f64> = calm.map(|(first, own)| first / own).collect();
+    if calm.len() < FEWEST.max(first.len() / 6) {
+        return pairs.map(|(first, own)| first / own).collect();
+    }
+    calm
 }
 
 /// Times of the runs of one executor.
@@ -143,8 +155,7 @@ pub struct Latency {
 pub struct Measurement {
     /// One entry per executor, in the order given.
     pub latencies: Vec<Latency>,
-    /// One entry per executor: the median over the rounds of (time of the first executor) / (time of
-    /// this one). An entry above 1 means faster than the first. The first entry is 1.
+    /// One entry per executor: the median over the rounds of (time of the first executor) / (time of this one). An entry above 1 means faster than the first. The first entry is 1.
     pub speedups: Vec<f64>,
     /// The 95 % confidence interval of each speedup ([`median_interval`]). With fewer than six rounds it reaches from
     /// the smallest ratio to the largest one.
@@ -154,8 +165,16 @@ pub struct Measurement {
     pub noise: Vec<Interval>,
 }
 
-/// Runs every executor once per round, in the order A B, B A, A B …, after `warm_up` rounds that
-/// are not measured.
+/// A turn of a short model takes at least this long. After the turn of another model the first runs find cold caches,
+/// and a model that is used runs in warm ones.
+const TURN: Duration = Duration::from_millis(2);
+/// Most runs of one turn.
+const MOST_RUNS: usize = 100;
+
+/// Runs the executors in turns, in the order A B, B A, A B …, after `warm_up` rounds that are not measured.
+///
+/// With [`Budget::Runs`] a turn is one run. Otherwise a turn takes 2 ms or longer: a short model runs several times, and
+/// the median of these runs counts in the ratios.
 ///
 /// The time of a run includes passing the inputs and copying the outputs.
 ///
@@ -167,25 +186,46 @@ pub fn measure(
     warm_up: usize,
     budget: Budget,
 ) -> Result<Measurement, ExecError> {
+    let mut shortest = vec![f64::INFINITY; executors.len()];
     for _ in 0..warm_up {
-        for executor in executors.iter_mut() {
-            executor.run(inputs)?;
+        for (executor, shortest) in executors.iter_mut().zip(&mut shortest) {
+            *shortest = shortest.min(timed(*executor, inputs)?);
         }
     }
-    let mut times: Vec<Vec<f64>> = vec![Vec::new(); executors.len()];
+    let is_single = matches!(budget, Budget::Runs(_));
+    let repeats: Vec<usize> =
+        shortest.iter().map(|ms| if is_single { 1 } else { repeats(*ms) }).collect();
+    let mut turns: Vec<Vec<f64>> = vec![Vec::new(); executors.len()];
+    let mut runs = turns.clone();
     let start = Instant::now();
     let mut rounds = 0;
-    while !executors.is_empty() && !budget.is_spent(&times, start.elapsed()) {
+    while !executors.is_empty() && !budget.is_spent(&turns, start.elapsed()) {
         for turn in 0..executors.len() {
             // Every second round runs backwards, so that no executor always comes first.
             let slot = if rounds % 2 == 0 { turn } else { executors.len() - 1 - turn };
-            let begin = Instant::now();
-            executors[slot].run(inputs)?;
-            times[slot].push(begin.elapsed().as_secs_f64() * 1e3);
+            let first = runs[slot].len();
+            for _ in 0..repeats[slot] {
+                runs[slot].push(timed(executors[slot], inputs)?);
+            }
+            turns[slot].push(quantile(&sorted(runs[slot][first..].to_vec()), 0.5));
         }
         rounds += 1;
     }
-    Ok(Measurement::of(times))
+    let latencies = runs.into_iter().map(summary).collect();
+    Ok(Measurement { latencies, ..Measurement::of(turns) })
+}
+
+/// Time of one run, in milliseconds.
+fn timed(executor: &mut dyn Executor, inputs: &IndexMap<String, Tensor>) -> Result<f64, ExecError> {
+    let begin = Instant::now();
+    executor.run(inputs)?;
+    Ok(begin.elapsed().as_secs_f64() * 1e3)
+}
+
+/// Number of runs of this many milliseconds in a turn; one without a known time.
+fn repeats(ms: f64) -> usize {
+    let count = (TURN.as_secs_f64() * 1e3 / ms.max(1e-6)).ceil();
+    (count as usize).clamp(1, MOST_RUNS)
 }
 
 impl Measurement {
@@ -344,6 +384,26 @@ mod tests {
     }
 
     #[test]
+    fn rounds_that_another_process_disturbed_are_left_out() {
+        // Most runs of the long model are disturbed, and few of the short one.
+        let long = (0..40).map(|at| if at % 3 == 0 { 4.0 } else { 12.0 }).collect();
+        let short = (0..40).map(|at| if at % 7 == 1 { 9.0 } else { 2.0 }).collect();
+        let found = Measurement::of(vec![long, short]);
+        assert_eq!(found.speedups[1].to_bits(), 2.0_f64.to_bits());
+        // With nothing calm in common, all rounds count.
+        let turns =
+            |calm: usize| (0..40).map(|at| if at % 2 == calm { 2.0 } else { 8.0 }).collect();
+        let found = Measurement::of(vec![turns(0), turns(1)]);
+        assert_eq!((found.intervals[1].low, found.intervals[1].high), (0.25, 4.0));
+    }
+
+    #[test]
+    fn a_short_model_runs_several_times_in_a_turn() {
+        assert_eq!((repeats(0.25), repeats(1.9), repeats(25.0)), (8, 2, 1));
+        assert_eq!((repeats(f64::INFINITY), repeats(0.0)), (1, MOST_RUNS));
+    }
+
+    #[test]
     fn ratios_are_paired_so_a_slow_period_cancels_out() {
         let slow = |ms: f64| (0..40).map(|at| if at < 15 { 3.0 * ms } else { ms }).collect();
         let found = Measurement::of(vec![slow(5.0), slow(4.0)]);
@@ -372,6 +432,7 @@ mod tests {
         let mut one = Sleeper { nap: Duration::from_millis(1), runs: 0 };
         let budget = Budget::Time(Duration::ZERO);
         let measured = measure(&mut [&mut one], &IndexMap::new(), 0, budget).expect("ok");
+        // Without a warm-up round the time of a run is not known, so a turn is one run.
         assert_eq!(measured.latencies[0].runs, 3);
         assert!(measure(&mut [], &IndexMap::new(), 1, budget).expect("ok").latencies.is_empty());
     }

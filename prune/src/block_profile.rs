@@ -11,6 +11,7 @@ use updp_passes::{ModelSummary, Options, cost, pipeline};
 use updp_trainer::observer::Observer;
 
 use crate::error::Result;
+use crate::latency_model::interpolate;
 use crate::latency_table::{LatencyTable, signature};
 
 /// A form counts as slower when it takes this many times as long as the baseline. A smaller difference is noise.
@@ -31,6 +32,8 @@ pub struct Variant {
     pub estimate_ms: f64,
     /// Measured median time, in milliseconds.
     pub latency_ms: Option<f64>,
+    /// Whether `latency_ms` was read off between measured variants of the block by multiply-adds.
+    pub is_interpolated: bool,
 }
 
 impl Variant {
@@ -44,6 +47,7 @@ impl Variant {
             layers: count("Conv") + count("Gemm") + count("MatMul") + count("ConvTranspose"),
             estimate_ms: surgery::with_context(model, cost::graph_ns) / 1e6,
             latency_ms: None,
+            is_interpolated: false,
         }
     }
 
@@ -163,6 +167,20 @@ fn composing_effort(block: &Block) -> f64 {
     effort
 }
 
+/// Whether the form belongs to a family of one shape in several widths.
+fn is_width(form: Form) -> bool {
+    form.name().starts_with("thin")
+}
+
+/// The members of a family of widths that are not measured, given all members with their multiply-adds: all but the
+/// smallest and the middle one.
+fn interpolated(mut family: Vec<(Form, u64)>) -> Vec<Form> {
+    family.sort_by_key(|(_, macs)| *macs);
+    let middle = family.len() / 2;
+    let left_out = family.into_iter().enumerate().filter(|(at, _)| *at != 0 && *at != middle);
+    left_out.map(|(_, (form, _))| form).collect()
+}
+
 /// The baseline of a block and its forms.
 #[derive(Clone, Debug)]
 struct Variants {
@@ -245,6 +263,13 @@ impl Profiler<'_> {
         pipeline::compile(&mut part, self.options, &mut |_, _| {})?;
         let mut baseline = Variant::of(&part);
         if let Some(table) = table {
+            // The times of a family of widths lie near a line, so two of them say the others.
+            let widths = models.iter().filter(|(form, _)| is_width(*form));
+            let sizes: Vec<(Form, u64)> = widths
+                .filter_map(|(form, _)| Some((*form, variants.get(form)?.as_ref().ok()?.macs)))
+                .collect();
+            let left_out = interpolated(sizes);
+            models.retain(|(form, _)| !left_out.contains(form));
             let all: Vec<&Model> =
                 std::iter::once(&part).chain(models.iter().map(|(_, model)| model)).collect();
             let times = match table.latencies(&all) {
@@ -255,12 +280,38 @@ impl Profiler<'_> {
                 }
             };
             baseline.latency_ms = Some(times[0]);
+            let mut known = vec![(baseline.macs as f64, times[0])];
             for ((form, _), ms) in models.iter().zip(&times[1..]) {
                 if let Some(Ok(variant)) = variants.get_mut(form) {
                     variant.latency_ms = Some(*ms);
+                    if is_width(*form) {
+                        known.push((variant.macs as f64, *ms));
+                    }
+                }
+            }
+            for form in left_out {
+                if let Some(Ok(variant)) = variants.get_mut(&form) {
+                    variant.latency_ms = interpolate(&known, variant.macs as f64);
+                    variant.is_interpolated = true;
                 }
             }
         }
         Ok(Variants { baseline, forms: variants, unmeasured: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_family_of_widths_the_smallest_and_the_middle_one_are_measured() {
+        let family: Vec<(Form, u64)> =
+            Form::ALL.into_iter().zip([60, 10, 40, 20, 50, 30]).collect();
+        let left_out = interpolated(family.clone());
+        let measured = family.iter().filter(|(form, _)| !left_out.contains(form));
+        assert_eq!(measured.map(|(_, macs)| *macs).collect::<Vec<_>>(), [10, 40]);
+        assert_eq!(interpolated(family[..2].to_vec()), []);
+        assert_eq!(interpolated(Vec::new()), []);
     }
 }

@@ -101,23 +101,19 @@ impl LatencyModel {
     #[must_use]
     pub fn costs(&self, of: &[BlockCost]) -> Vec<BlockCost> {
         let block = |(at, known): (usize, &BlockCost)| {
-            let saving = |form: usize| self.factors[at][form] * self.difference(at, form);
-            let forms = 0..self.alone[at].candidates.len();
+            let alone = &self.alone[at];
+            let savings: Vec<f64> = (0..alone.candidates.len())
+                .map(|form| self.factors[at][form] * self.difference(at, form))
+                .collect();
             // No form is left with a negative time.
-            let most = forms.map(saving).filter(|ms| ms.is_finite()).fold(0.0, f64::max);
-            let baseline_ms = (self.scale * known.baseline_ms).max(most);
-            let candidates = known.candidates.iter().enumerate();
-            let candidates = candidates
-                .map(|(form, cost)| Cost { latency_ms: baseline_ms - saving(form), ..*cost });
+            let most = savings.iter().copied().filter(|ms| ms.is_finite()).fold(0.0, f64::max);
+            let baseline_ms = (self.scale * alone.baseline_ms).max(most);
+            let pairs = known.candidates.iter().zip(savings);
+            let candidates =
+                pairs.map(|(cost, saving)| Cost { latency_ms: baseline_ms - saving, ..*cost });
             BlockCost { baseline_ms, candidates: candidates.collect() }
         };
-        self.alone
-            .iter()
-            .zip(of)
-            .map(|(alone, of)| BlockCost { baseline_ms: alone.baseline_ms, ..of.clone() })
-            .enumerate()
-            .map(|(at, known)| block((at, &known)))
-            .collect()
+        of.iter().enumerate().take(self.alone.len()).map(block).collect()
     }
 
     /// `t_b − t_bf` in milliseconds.

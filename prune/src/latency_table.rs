@@ -233,7 +233,8 @@ impl LatencyTable {
         self.compare(original, network, precision, true)
     }
 
-    /// A network against the original, measured now whatever the table says. Both run in turns.
+    /// A network against the original, measured now whatever the table says. The table does not change. Both run in
+    /// turns.
     ///
     /// # Errors
     /// Errors of opening and running the models.
@@ -257,7 +258,8 @@ impl LatencyTable {
         let mut first = open(&runtime, original)?;
         self.runtime = first.name();
         let (own, other) = (signature(original), signature(network));
-        let key = format!("{} {own} {other}", self.place(&self.runtime));
+        let place = self.place(&self.runtime);
+        let key = format!("{place} {own} {other} within {}", precision.width);
         if let Some(known) = self.comparisons.get(&key).filter(|_| is_kept) {
             return Ok(*known);
         }
@@ -276,8 +278,10 @@ impl LatencyTable {
                 interval: measured.intervals[1],
             }
         };
-        self.comparisons.insert(key, found);
-        self.is_changed = true;
+        if is_kept {
+            self.comparisons.insert(key, found);
+            self.is_changed = true;
+        }
         Ok(found)
     }
 

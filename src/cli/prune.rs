@@ -107,7 +107,7 @@ pub struct PruneArgs {
     /// File that keeps measured latencies for the next run
     #[arg(long, value_name = "FILE.json")]
     pub latency_table: Option<PathBuf>,
-    /// Seconds to measure each form of a block
+    /// Most seconds to measure each form of a block
     #[arg(long, value_name = "S", default_value = "0.25")]
     pub probe_seconds: f64,
 }

@@ -80,6 +80,20 @@ impl Approach {
         let order = |a: &&Measured, b: &&Measured| speedup(a).total_cmp(&speedup(b));
         reached.min_by(order).or_else(|| self.measured.iter().max_by(order))
     }
+
+    /// How the model and the clock agree, in a sentence.
+    fn words(&self, genome: &Genome) -> Option<String> {
+        let last = self.known(genome)?;
+        let Comparison { speedup, interval, .. } = last.found;
+        Some(format!(
+            "speedup of the chosen blocks: {:.3} predicted, {speedup:.3} measured ({:.3}-{:.3}); the prediction was calibrated by {} measured networks, and the goal is {:.3}",
+            last.predicted,
+            interval.low,
+            interval.high,
+            self.measured.len().saturating_sub(1),
+            self.goal
+        ))
+    }
 }
 
 impl Selector<'_> {
@@ -104,7 +118,7 @@ impl Selector<'_> {
             selection.shortlist.extend(found.shortlist);
             selection.explanation.extend(found.explanation);
             let predicted = approach.model.speedup(&found.genome);
-            let fitted = self.latency.measure_afresh(self.cx, start.network().clone())?;
+            let fitted = self.latency.measure_precisely(self.cx, start.network().clone())?;
             learn(&mut approach, &found.genome, predicted, fitted);
             let miss = miss(goal, fitted.speedup);
             if best.as_ref().is_none_or(|(least, ..)| miss < *least) {
@@ -121,7 +135,7 @@ impl Selector<'_> {
             let start = self.start(&genome)?;
             return Ok((Selection { genome, ..selection }, start));
         };
-        selection.explanation.push(self.agreement_words(&approach, &genome));
+        selection.explanation.extend(approach.words(&genome));
         selection.explanation.extend(self.finer_step(&approach, &genome));
         Ok((Selection { genome, ..selection }, start))
     }
@@ -203,20 +217,6 @@ impl Selector<'_> {
         let predicted = approach.model.speedup(genome);
         learn(approach, genome, predicted, found);
         Ok(found.speedup)
-    }
-
-    /// How the model and the clock agree, in a sentence.
-    fn agreement_words(&self, approach: &Approach, genome: &Genome) -> String {
-        let Some(last) = approach.known(genome) else { return String::new() };
-        let Comparison { speedup, interval, .. } = last.found;
-        format!(
-            "speedup of the chosen blocks: {:.3} predicted, {speedup:.3} measured ({:.3}-{:.3}); the prediction was calibrated by {} measured networks, and the goal is {:.3}",
-            last.predicted,
-            interval.low,
-            interval.high,
-            approach.measured.len().saturating_sub(1),
-            approach.goal
-        )
     }
 
     /// If the goal is exceeded by far, the sets on both sides of it: no finer step lies between them.
