@@ -16,6 +16,7 @@ use crate::outcome::{DataOutcome, Outcome, SearchOutcome, Speed};
 use crate::profile::{BlockProfile, profile};
 use crate::search::{front, sum};
 use crate::select::{NetworkLatency, Selection, SetEvaluator, select};
+use crate::stages::{PruneStage, PruneStages};
 use crate::starting_network::StartingNetwork;
 use crate::structure::StatisticsSource;
 use crate::supernet;
@@ -49,14 +50,19 @@ pub fn prune(
     config: &PruneConfig,
     observer: &mut dyn Observer,
 ) -> Result<Option<Pruned>> {
+    let stages = PruneStages::of(config);
+    stages.start(PruneStage::ReadData, observer);
     let cx = Context::open(model, images, config, observer)?;
     check_trainings(&cx)?;
+    stages.start(PruneStage::ProfileBlocks, observer);
     let (profile, table) = profile(&cx, observer)?;
+    stages.start(PruneStage::FitForms, observer);
     let mut candidates = fit_alone(&cx, profile, observer)?;
     let mut latency = NetworkLatency::new(&cx, table)?;
     let mut sets = SetEvaluator::of_fitted(&cx, &candidates)?;
     let mut outcome = begin(&cx, &candidates)?;
     if let Some(config) = &cx.config.supernet {
+        stages.start(PruneStage::TrainSupernet, observer);
         let (trained, told) = supernet::train(&cx, config, &mut candidates, observer)?;
         outcome.explanation.extend(supernet::explanation(&told));
         outcome.supernet = Some(told);
@@ -65,6 +71,7 @@ pub fn prune(
     if stops_after(&cx, Stage::Supernet, &outcome.explanation, observer) {
         return Ok(None);
     }
+    stages.start(PruneStage::Select, observer);
     let (selection, start, search) = select(&cx, &candidates, &mut sets, &mut latency, observer)?;
     tell_start(&cx, &mut outcome, &candidates.baseline, &start);
     if stops_after(&cx, Stage::Search, &selection.words(&start), observer) {
@@ -75,6 +82,7 @@ pub fn prune(
     outcome.after = cx.validation().score(&cx.runner, start.network())?;
     let trained = match &config.finetune {
         Some(config) if !start.pruned().is_empty() => {
+            stages.start(PruneStage::Train, observer);
             Some(finetune(&cx, config, &candidates, &start, observer)?)
         }
         _ => None,
@@ -82,7 +90,7 @@ pub fn prune(
     if stops_after(&cx, Stage::Train, &[], observer) {
         return Ok(None);
     }
-    observer.progress("measuring the result", 0, 0);
+    stages.start(PruneStage::Measure, observer);
     let written = trained.as_ref().filter(|trained| trained.outcome.is_written);
     let network = written.map_or(start.network(), |trained| &trained.network);
     outcome.speed = Some(speed(&cx, &mut latency, network)?);
@@ -154,6 +162,7 @@ fn begin(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Outcome> {
         },
         metric: metric.to_owned(),
         goal: goal_words(cx.config),
+        input: None,
         before: Score::default(),
         after: Score::default(),
         training: None,
@@ -187,7 +196,7 @@ fn data_warnings(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
         ));
     }
     if let (Some(accuracy), Some(classes)) = (baseline.accuracy, classes)
-        && accuracy < 2.0 / classes as f64
+        && accuracy < 0.1 + 0.9 / classes as f64
     {
         told.push(format!(
             "WARNING: the model itself has only {:.1} % on these data, near chance; a wrong --preprocess is the usual cause, and the order of the classes the next",

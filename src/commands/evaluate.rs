@@ -16,6 +16,7 @@ pub(super) fn run(arguments: &EvaluateArgs) -> Result<(), CliError> {
     super::prune::refuse_page(&arguments.report)?;
     let options = EvaluateOptions {
         preprocess: arguments.preprocess.clone(),
+        expect_accuracy: arguments.expect_accuracy.map(|percent| percent / 100.0),
         images: arguments.images.map(usize::from),
         seed: arguments.seed,
         input_shapes: arguments.input_shape.clone(),

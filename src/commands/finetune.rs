@@ -29,6 +29,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         data,
         validation: images.val.clone(),
         preprocess: images.preprocess.clone(),
+        expect_accuracy: images.expect_accuracy.map(|percent| percent / 100.0),
         use_of_data: images.config(),
         epochs: arguments.epochs.get(),
         training: arguments.training.config(),
