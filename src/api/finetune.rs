@@ -21,7 +21,7 @@ use updp_trainer::images::Images;
 use updp_trainer::run::{BatchSource, Runner};
 use updp_trainer::train::End;
 
-use super::input_check::{Checked, InputCheckOptions};
+use super::input_check::{Checked, InputCheckOptions, refuse_unknown_frozen};
 use super::prune::encode;
 use super::shapes::fix_shapes;
 use super::{Error, Observer, Source};
@@ -302,6 +302,7 @@ impl Data {
         options: &FinetuneOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
+        refuse_unknown_frozen(model, &options.training.frozen)?;
         observer.stage(1, STAGES, "scoring the input model");
         let DataConfig { held_out_share, images, seed } = options.use_of_data;
         let dataset = Dataset::open(&options.data)?;

@@ -18,6 +18,33 @@ pub struct InputCheckOptions {
     pub allow_low_accuracy: bool,
 }
 
+/// Refuses names of initializers that are not trained if the model has no such initializer.
+///
+/// # Errors
+/// C0001, with the name.
+pub(super) fn refuse_unknown_frozen<'a>(
+    model: &Model,
+    frozen: impl IntoIterator<Item = &'a String>,
+) -> Result<(), Error> {
+    let graph = &model.graph;
+    let is_constant = |node| graph.node(node).op_type() == "Constant";
+    let is_known = |name: &str| {
+        let value = graph.find(name);
+        value.is_some_and(|value| match graph.producer(value) {
+            Some((node, _)) => is_constant(node),
+            None => graph.initializers().any(|known| known == value),
+        })
+    };
+    match frozen.into_iter().find(|name| !is_known(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::Usage {
+            detail: format!(
+                "--freeze: the model has no initializer {name:?}; an initializer is a weight, and not a node"
+            ),
+        }),
+    }
+}
+
 /// A model that is about to be checked.
 pub(super) struct Checked<'a> {
     pub(super) model: &'a Model,

@@ -15,7 +15,7 @@ use updp_trainer::data::Dataset;
 use updp_trainer::input_check::CheckedInput;
 use updp_verify::{Oracle, Verification};
 
-use super::input_check::{Checked, InputCheckOptions};
+use super::input_check::{Checked, InputCheckOptions, refuse_unknown_frozen};
 use super::shapes::fix_shapes;
 use super::{CompileOptions, CompileReport, Error, Observer, Source, compile};
 use crate::model_file::{self, ModelFile};
@@ -61,6 +61,10 @@ impl PruneOptions {
         before: &ModelSummary,
         observer: &mut dyn Observer,
     ) -> Result<(ImageSets, CheckedInput), Error> {
+        let PruneConfig { finetune, supernet, .. } = &self.config;
+        let trainings = finetune.iter().map(|it| &it.training);
+        let trainings = trainings.chain(supernet.iter().map(|it| &it.training));
+        refuse_unknown_frozen(model, trainings.flat_map(|training| &training.frozen))?;
         let images = Dataset::open(&self.data)?;
         let validation = self.validation.as_deref().map(Dataset::open).transpose()?;
         let checked = Checked {

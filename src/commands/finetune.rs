@@ -20,6 +20,10 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         terminal::be_quiet();
     }
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
+    let places = [&arguments.output, &arguments.report, &arguments.emit_step];
+    for place in places.into_iter().flatten() {
+        write::refuse_place(place)?;
+    }
     let images = &arguments.images;
     let data = images.data.clone().ok_or_else(|| usage("training needs images: --data PATH"))?;
     let target = arguments.output.as_deref();

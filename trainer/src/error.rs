@@ -107,7 +107,7 @@ impl TrainerError {
                 "--preprocess auto tries the known preprocessings; also the images may be of another kind than those of the model".into()
             }
             Self::NoLabels { .. } => {
-                "give labels (one folder a class, or KEY.cls in a .tar), or say --preprocess NAME: confidence without labels is highest for pixels of the wrong scale".into()
+                "give labels (one folder a class, or KEY.cls in a .tar), or name the preprocessing: without labels, a network can be surest of pixels of the wrong scale".into()
             }
             Self::Data(error) => return error.help(),
             Self::Train(error) => return error.help(),

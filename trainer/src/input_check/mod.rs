@@ -163,6 +163,9 @@ impl InputCheck<'_> {
         subject: &mut Subject<'_>,
         observer: &mut dyn Observer,
     ) -> Result<CheckedInput, TrainerError> {
+        if self.expected.is_some() && !subject.dataset.has_labels() {
+            return Err(needs_labels("--expect-accuracy", "the images have none"));
+        }
         let checked = match PreprocessChoice::parse(self.preprocess)? {
             PreprocessChoice::Given(preprocess) => self.given(preprocess, subject, observer)?,
             PreprocessChoice::Auto => self.auto(subject, observer)?,
@@ -224,6 +227,9 @@ impl InputCheck<'_> {
                 "the model's output is no row of class scores, or the labels are of other classes";
             return Err(needs_labels("--preprocess auto", detail));
         };
+        if tried.len() == 1 {
+            observer.message("every preprocessing gives the same: the images are floats, which are inputs already");
+        }
         observer.message(&format!("preprocessings tried: {}", told(&tried)));
         observer.message(&format!("--preprocess {} is taken: {}", best.text, best.score));
         let near: Vec<&str> = tried
@@ -354,7 +360,12 @@ fn needs_labels(option: &'static str, detail: &str) -> TrainerError {
 
 /// The preprocessings with their accuracies, in one sentence.
 fn told(tried: &[Tried]) -> String {
-    let each = tried.iter().map(|it| format!("{} {:.1} %", it.text, 100.0 * it.accuracy()));
+    let most = tried.first().map_or(0, |first| first.score.images);
+    let each = tried.iter().map(|it| {
+        let images = it.score.images;
+        let on = if images == most { String::new() } else { format!(" (on {images})") };
+        format!("{} {:.1} %{on}", it.text, 100.0 * it.accuracy())
+    });
     each.collect::<Vec<_>>().join(", ")
 }
 
@@ -377,6 +388,8 @@ fn try_each(
     for (text, preprocess) in texts.iter().filter_map(|text| candidates::parsed(text)) {
         let what = format!("trying --preprocess {text}");
         match score(subject, images, &preprocess, &what, observer) {
+            // The same inputs again: images that need no resizing, or floats that are inputs already.
+            Ok(Some(score)) if tried.iter().any(|it: &Tried| it.score == score) => {}
             Ok(Some(score)) if score.accuracy.is_some() => {
                 tried.push(Tried { text, preprocess, score });
             }
