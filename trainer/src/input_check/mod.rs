@@ -334,6 +334,7 @@ impl InputCheck<'_> {
         let Some(first) = best.first() else { return Ok(Vec::new()) };
         let again = [best.clone(), candidates::variants(first, channels)].concat();
         let mut second = try_each(subject, &all, &again, observer)?;
+        let own = own.filter(|own| !second.iter().any(|it| it.text == own.text));
         second.extend(own);
         sort(&mut second);
         tried.retain(|it| !second.iter().any(|better| better.text == it.text));
