@@ -3,6 +3,7 @@
 //! A numbered stage gets one line when it starts and one when it ends. In between, [`ProgressLines::tick`] gives a line
 //! every 30 seconds, so that nothing is silent for long. The clock is an argument: the time since the program began.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 /// Longest time without a line.
@@ -111,12 +112,12 @@ impl ProgressLines {
         };
         let mut line = self.titled(&work.text);
         if work.total > 0 {
-            line.push_str(&format!(", {}/{}", work.done, work.total));
+            let _ = write!(line, ", {}/{}", work.done, work.total);
         }
         let spent = now.saturating_sub(began.unwrap_or(work.began));
-        line.push_str(&format!(", {} so far", words(spent)));
+        let _ = write!(line, ", {} so far", words(spent));
         if let Some(left) = work.left(now) {
-            line.push_str(&format!(", about {} left", words(left)));
+            let _ = write!(line, ", about {} left", words(left));
         }
         line
     }

@@ -79,9 +79,10 @@ impl Checked<'_> {
         let check = InputCheck {
             preprocess: self.preprocess,
             expected: options.expect_accuracy,
-            near_chance: match options.allow_low_accuracy {
-                true => NearChance::Warn,
-                false => NearChance::Refuse,
+            near_chance: if options.allow_low_accuracy {
+                NearChance::Warn
+            } else {
+                NearChance::Refuse
             },
             seed: self.seed,
             macs: self.macs,
