@@ -3,6 +3,7 @@
 use updp_ir::Model;
 use updp_passes::surgery::Form;
 use updp_trainer::evaluator::Score;
+use updp_trainer::input_check::is_near_chance;
 use updp_trainer::observer::Observer;
 use updp_trainer::run::BatchSource;
 
@@ -196,7 +197,7 @@ fn data_warnings(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
         ));
     }
     if let (Some(accuracy), Some(classes)) = (baseline.accuracy, classes)
-        && accuracy < 0.1 + 0.9 / classes as f64
+        && is_near_chance(accuracy, classes)
     {
         told.push(format!(
             "WARNING: the model itself has only {:.1} % on these data, near chance; a wrong --preprocess is the usual cause, and the order of the classes the next",

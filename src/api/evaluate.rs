@@ -8,7 +8,7 @@ use updp_passes::ModelSummary;
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::evaluator::FEW_CLASSES;
 use updp_trainer::images::Images;
-use updp_trainer::input_check::PreprocessChoice;
+use updp_trainer::input_check::{PreprocessChoice, is_near_chance};
 use updp_trainer::predictions::{Prediction, Predictions};
 
 use super::input_check::{Checked, InputCheckOptions};
@@ -156,7 +156,13 @@ pub fn evaluate<'a>(
         observer
             .warning("the labels name classes that the model does not have: accuracy is left out");
     }
-    Ok(Evaluation { models: &models, names: dataset.classes(), has_labels }.report())
+    let report = Evaluation { models: &models, names: dataset.classes(), has_labels }.report();
+    if report.models[0].top1.is_some_and(|top1| is_near_chance(top1, classes)) {
+        observer.warning(
+            "the first model is near chance; a wrong --preprocess is the usual cause, and --preprocess auto tries the known ones",
+        );
+    }
+    Ok(report)
 }
 
 /// A model that was run.

@@ -73,6 +73,9 @@ fn auto_finds_the_preprocessing_and_an_accuracy_can_be_expected() {
     assert_eq!(ran.status.code(), Some(0), "{told}");
     assert!(told.contains("--preprocess fashion-mnist is taken: accuracy 9"), "{told}");
     assert!(told.contains("preprocessings tried: fashion-mnist 9"), "{told}");
+    let ran = run(&[&fixed[..], &["none"]].concat());
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && told.contains("the first model is near chance"), "{told}");
     ends(
         &[&fixed[..], &["fashion-mnist", "--expect-accuracy", "99.5"]].concat(),
         2,

@@ -10,7 +10,7 @@ use super::plan::Plan;
 /// Largest size of a file with a preprocessing, in bytes.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// The resizing of ImageNet's models before the crop.
+/// The resizing of the preset `imagenet` before the crop.
 const CROP: Resize = Resize::Share { share: 0.875, is_rounded: true, is_squashed: false };
 
 /// Size, crop and normalization of images, as torchvision, timm and Hugging Face apply them to 8-bit pixels with
@@ -161,7 +161,7 @@ impl Preprocess {
         Ok(())
     }
 
-    /// Crops the center as ImageNet's models need it, and normalizes pixels of 0 to 1.
+    /// Crops the center as the preset `imagenet`, and normalizes pixels of 0 to 1.
     fn cropped(mean: &[f64], std: &[f64]) -> Self {
         Self { resize: CROP, is_cropped: true, ..Self::squeezed(mean, std) }
     }

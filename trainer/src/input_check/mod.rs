@@ -71,6 +71,12 @@ impl PreprocessChoice {
     }
 }
 
+/// Whether an accuracy, 0 to 1, is near chance for this number of classes: below `0.1 + 0.9 / classes`.
+#[must_use]
+pub fn is_near_chance(accuracy: f64, classes: usize) -> bool {
+    accuracy < NEAR_CHANCE + (1.0 - NEAR_CHANCE) / classes as f64
+}
+
 /// What a model near chance means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NearChance {
@@ -268,7 +274,7 @@ impl InputCheck<'_> {
                 && best.score.images == score.images
                 && best.score.is_clearly_above(score)
         });
-        let is_near = score.beyond_chance().is_some_and(|share| share < NEAR_CHANCE);
+        let is_near = score.accuracy.is_some_and(|share| is_near_chance(share, score.classes));
         if is_near && score.images >= FEWEST_TO_REFUSE {
             let error = TrainerError::NearChance {
                 preprocess: self.preprocess.to_owned(),
