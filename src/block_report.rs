@@ -257,6 +257,9 @@ pub fn fitted(outcome: &Outcome) -> String {
         "\n  fitted with {} images, chosen by {} held out",
         data.calibration, data.held_out
     );
+    if let Some(score) = outcome.input.as_ref().and_then(|input| input.score.as_ref()) {
+        let _ = write!(out, "\n  input model  {score}");
+    }
     scores(&mut out, outcome);
     trainings(&mut out, outcome);
     if let Some(speed) = &outcome.speed {

@@ -46,6 +46,7 @@ mod data;
 mod error;
 mod gates;
 mod model_file;
+mod progress_lines;
 mod report;
 mod report_page;
 mod test_vectors;
@@ -55,10 +56,10 @@ pub use api::{
     BenchOptions, BenchReport, BenchedModel, BlockBenchOptions, BlockBenchReport, BlockCount,
     ClassScore, CompileOptions, CompileReport, Error, EvaluateOptions, EvaluateReport,
     ExpandReport, FinetuneEstimate, FinetuneOptions, FinetuneReport, FlippedImage, Goal,
-    InspectOptions, InspectReport, ModelScore, Observer, PruneOptions, PruneReport, RuleOptions,
-    Silent, Source, TrainingEvent, VerificationStatus, VerifyOptions, VerifyReport, bench,
-    bench_blocks, compile, estimate, estimate_finetune, evaluate, expand, finetune, inspect, prune,
-    prune_structure, training_step, verify,
+    InputCheckOptions, InspectOptions, InspectReport, ModelScore, Observer, PruneOptions,
+    PruneReport, RuleOptions, Silent, Source, TrainingEvent, VerificationStatus, VerifyOptions,
+    VerifyReport, bench, bench_blocks, compile, estimate, estimate_finetune, evaluate, expand,
+    finetune, inspect, prune, prune_structure, training_step, verify,
 };
 pub use deploy::{DeployTarget, Finding, Severity};
 pub use gates::{GateOptions, Gates};

@@ -2,7 +2,10 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -12,6 +15,7 @@ use updp_trainer::train::Progress as StepProgress;
 use crate::api::{Observer, TrainingEvent};
 use crate::error::CliError;
 use crate::interrupt;
+use crate::progress_lines::ProgressLines;
 
 /// How much is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +62,7 @@ impl Bar {
     /// Begins work with this number of steps; 0 if the number is unknown.
     #[must_use]
     pub fn new(what: &str, steps: usize) -> Self {
-        let is_shown = std::io::stderr().is_terminal() && !IS_QUIET.load(Ordering::Relaxed);
+        let is_shown = is_drawn();
         let target =
             if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target((steps > 0).then_some(steps as u64), target);
@@ -93,15 +97,63 @@ impl Bar {
 
 /// Shows the progress of a library call: a bar on a terminal, lines elsewhere. The bar disappears when this value is
 /// dropped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     bar: Option<Bar>,
-    /// The stage that the bar shows, and its number of steps. A new stage gets a new bar, so that its time starts at 0.
-    stage: (String, usize),
+    /// The work that the bar shows, and its number of steps. New work gets a new bar, so that its time starts at 0.
+    work: (String, usize),
     /// Prints messages even with `--quiet`, because an option asks for them.
     has_wanted_messages: bool,
     /// The current training.
     training: Option<Training>,
+    /// The numbered stage and its work.
+    lines: Arc<Mutex<ProgressLines>>,
+    /// When this value was made.
+    began: Instant,
+    /// Prints a line every 30 seconds; `None` on a terminal and with `--quiet`.
+    heartbeat: Option<Heartbeat>,
+}
+
+/// A thread that prints a line when none came for 30 seconds. It ends when this value is dropped.
+#[derive(Debug)]
+struct Heartbeat {
+    /// Dropping it ends the thread.
+    alive: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Heartbeat {
+    fn start(lines: Arc<Mutex<ProgressLines>>, began: Instant) -> Self {
+        let (alive, ended) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            while ended.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+                let line = held(&lines).tick(began.elapsed());
+                if let Some(line) = line {
+                    remark(&line);
+                }
+            }
+        });
+        Self { alive: Some(alive), thread: Some(thread) }
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.alive = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The lines, also after a thread that held them panicked.
+fn held(lines: &Mutex<ProgressLines>) -> MutexGuard<'_, ProgressLines> {
+    lines.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether progress is drawn as bars.
+fn is_drawn() -> bool {
+    std::io::stderr().is_terminal() && !IS_QUIET.load(Ordering::Relaxed)
 }
 
 /// A training that is shown. While this value exists, an interrupt waits for the current step to end.
@@ -139,28 +191,81 @@ impl Training {
     }
 }
 
+impl Default for Progress {
+    fn default() -> Self {
+        Self::with_messages(false)
+    }
+}
+
 impl Progress {
     /// Prints messages even with `--quiet` if `is_wanted`.
     #[must_use]
     pub fn with_messages(is_wanted: bool) -> Self {
-        Self { has_wanted_messages: is_wanted, ..Self::default() }
+        let (lines, began) = (Arc::<Mutex<ProgressLines>>::default(), Instant::now());
+        let is_told = !is_drawn() && !IS_QUIET.load(Ordering::Relaxed);
+        Self {
+            bar: None,
+            work: (String::new(), 0),
+            has_wanted_messages: is_wanted,
+            training: None,
+            heartbeat: is_told.then(|| Heartbeat::start(Arc::clone(&lines), began)),
+            lines,
+            began,
+        }
     }
 
-    /// Shows a stage at one of its steps; `text` adds details to the name of the stage.
-    fn show(&mut self, stage: &str, text: &str, done: usize, total: usize) {
-        if self.bar.is_none() || self.stage.0 != stage || self.stage.1 != total {
+    /// Shows work at one of its steps; `text` is its name with details.
+    fn show(&mut self, name: &str, text: &str, done: usize, total: usize) {
+        let titled = {
+            let mut lines = held(&self.lines);
+            lines.work(self.began.elapsed(), name, text, done, total);
+            lines.titled(text)
+        };
+        if self.bar.is_none() || self.work.0 != name || self.work.1 != total {
             // The old line is removed before the new one appears.
             self.bar = None;
-            self.bar = Some(Bar::new(text, total));
-            self.stage = (stage.to_owned(), total);
+            self.bar = Some(Bar::new(&titled, total));
+            self.work = (name.to_owned(), total);
         }
         if let Some(bar) = self.bar.as_ref().filter(|_| total > 0) {
-            bar.set(text, done);
+            bar.set(&titled, done);
+        }
+    }
+
+    /// Prints a line above the bar, or as a remark.
+    fn tell(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.above(text),
+            None => remark(text),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.heartbeat = None;
+        let ended = held(&self.lines).end(self.began.elapsed());
+        if let Some(line) = ended {
+            self.tell(&line);
         }
     }
 }
 
 impl Observer for Progress {
+    fn stage(&mut self, number: usize, total: usize, text: &str) {
+        let told = held(&self.lines).stage(self.began.elapsed(), number, total, text);
+        if let Some(line) = &told.ended {
+            self.tell(line);
+        }
+        self.bar = None;
+        if is_drawn() {
+            self.bar = Some(Bar::new(&told.started, 0));
+            self.work = (String::new(), 0);
+        } else {
+            remark(&told.started);
+        }
+    }
+
     fn progress(&mut self, what: &str, done: usize, total: usize) {
         self.show(what, what, done, total);
     }

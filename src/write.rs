@@ -60,9 +60,7 @@ fn failed(path: &Path, error: &io::Error) -> CliError {
 
 impl Staged {
     fn new(target: &Path) -> Result<Self, CliError> {
-        if target.is_dir() {
-            return Err(failed(target, &io::Error::other("it is a folder")));
-        }
+        refuse_place(target)?;
         let (folder, target) =
             StagingFolder::beside(target).map_err(|error| failed(target, &error))?;
         Ok(Self { folder, target, data_name: None })
@@ -132,6 +130,26 @@ impl Staged {
         })
         .map_err(|error| failed(&self.target, &error))
     }
+}
+
+/// Refuses a target that cannot be written: a folder, or a file in a folder that does not exist. Long work starts with
+/// this.
+///
+/// # Errors
+/// C0003.
+pub fn refuse_place(target: &Path) -> Result<(), CliError> {
+    if is_pipe(target) || target.as_os_str().is_empty() {
+        return Ok(());
+    }
+    if target.is_dir() {
+        return Err(failed(target, &io::Error::other("it is a folder")));
+    }
+    let folder = folder_of(target);
+    if !target.is_symlink() && !folder.is_dir() {
+        let detail = format!("there is no folder {:?}", folder.display().to_string());
+        return Err(failed(target, &io::Error::other(detail)));
+    }
+    Ok(())
 }
 
 /// Whether `target` is a device or a pipe: the program writes to it but never replaces it.

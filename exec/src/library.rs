@@ -183,6 +183,11 @@ pub fn find_library(explicit: Option<&Path>) -> Result<PathBuf, ExecError> {
     Scene::of_this_process().find(explicit)
 }
 
+/// Whether the user names the library: with a path, or with the variable `ORT_DYLIB_PATH`.
+pub(crate) fn is_named(explicit: Option<&Path>) -> bool {
+    explicit.is_some() || Scene::of_this_process().variable.is_some()
+}
+
 /// Loads the library once per process.
 ///
 /// Without an `explicit` path, a library that is already loaded is used.

@@ -11,7 +11,8 @@ use crate::tract::TractExecutor;
 ///
 /// [`Runtime::Auto`] never hides its choice: [`Executor::name`] names the runtime, and
 /// [`Executor::fallback_reason`] says why ONNX Runtime was not used. It never falls back to tract
-/// when the options name a library that cannot be loaded, or a device other than the processor.
+/// when the options or the variable `ORT_DYLIB_PATH` name a library that cannot be loaded, or when the device is not the
+/// processor.
 ///
 /// # Errors
 /// X0001–X0005 for the library, X0101–X0104 for the model, X0201 for the device.
@@ -30,7 +31,9 @@ pub fn open(
 fn open_auto(source: ModelSource<'_>, options: &Options) -> Result<Box<dyn Executor>, ExecError> {
     let no_library = match library::load(options.library.as_deref()) {
         Ok(_) => None,
-        Err(error) if options.library.is_some() || options.device != Device::Cpu => {
+        Err(error)
+            if library::is_named(options.library.as_deref()) || options.device != Device::Cpu =>
+        {
             return Err(error);
         }
         Err(error) => Some(error),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use updp_trainer::evaluator::Score;
 use updp_trainer::finetune::{EpochSummary, StepSummary};
+use updp_trainer::input_check::CheckedInput;
 
 /// One form of one block, fitted alone, with its cost and its gain.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -181,6 +182,8 @@ pub struct Outcome {
     pub metric: String,
     /// A description of the goal.
     pub goal: String,
+    /// The input model on a few images before any work; `None` if it was not scored.
+    pub input: Option<CheckedInput>,
     /// Score of the input model, on the validation images.
     pub before: Score,
     /// Score of the result, on the validation images.

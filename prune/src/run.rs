@@ -3,6 +3,7 @@
 use updp_ir::Model;
 use updp_passes::surgery::Form;
 use updp_trainer::evaluator::Score;
+use updp_trainer::input_check::is_near_chance;
 use updp_trainer::observer::Observer;
 use updp_trainer::run::BatchSource;
 
@@ -17,6 +18,7 @@ use crate::outcome::{DataOutcome, Outcome, SearchOutcome, Speed};
 use crate::profile::{BlockProfile, profile};
 use crate::search::{front, sum};
 use crate::select::{Selection, SetEvaluator, select};
+use crate::stages::{PruneStage, PruneStages};
 use crate::starting_network::StartingNetwork;
 use crate::structure::StatisticsSource;
 use crate::supernet;
@@ -50,16 +52,21 @@ pub fn prune(
     config: &PruneConfig,
     observer: &mut dyn Observer,
 ) -> Result<Option<Pruned>> {
+    let stages = PruneStages::of(config);
+    stages.start(PruneStage::ReadData, observer);
     let cx = Context::open(model, images, config, observer)?;
     check_trainings(&cx)?;
+    stages.start(PruneStage::ProfileBlocks, observer);
     let (profile, table) = profile(&cx, observer)?;
     let one_thread = profile.one_thread.clone();
+    stages.start(PruneStage::FitForms, observer);
     let mut candidates = fit_alone(&cx, profile, observer)?;
     let mut latency = NetworkLatency::new(&cx, table)?;
     let mut sets = SetEvaluator::of_fitted(&cx, &candidates)?;
     let mut outcome = begin(&cx, &candidates)?;
     outcome.explanation.extend(one_thread);
     if let Some(config) = &cx.config.supernet {
+        stages.start(PruneStage::TrainSupernet, observer);
         let (trained, told) = supernet::train(&cx, config, &mut candidates, observer)?;
         outcome.explanation.extend(supernet::explanation(&told));
         outcome.supernet = Some(told);
@@ -68,6 +75,7 @@ pub fn prune(
     if stops_after(&cx, Stage::Supernet, &outcome.explanation, observer) {
         return Ok(None);
     }
+    stages.start(PruneStage::Select, observer);
     let (selection, start, search) = select(&cx, &candidates, &mut sets, &mut latency, observer)?;
     tell_start(&cx, &mut outcome, &start);
     if stops_after(&cx, Stage::Search, &selection.words(&start), observer) {
@@ -78,6 +86,7 @@ pub fn prune(
     outcome.after = cx.validation().score(&cx.runner, start.network())?;
     let trained = match &config.finetune {
         Some(config) if !start.pruned().is_empty() => {
+            stages.start(PruneStage::Train, observer);
             Some(finetune(&cx, config, &candidates, &start, observer)?)
         }
         _ => None,
@@ -85,7 +94,7 @@ pub fn prune(
     if stops_after(&cx, Stage::Train, &[], observer) {
         return Ok(None);
     }
-    observer.progress("measuring the result", 0, 0);
+    stages.start(PruneStage::Measure, observer);
     let written = trained.as_ref().filter(|trained| trained.outcome.is_written);
     let network = written.map_or(start.network(), |trained| &trained.network);
     outcome.speed = Some(speed(&cx, &mut latency, network)?);
@@ -157,6 +166,7 @@ fn begin(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Outcome> {
         },
         metric: metric.to_owned(),
         goal: goal_words(cx.config),
+        input: None,
         before: Score::default(),
         after: Score::default(),
         training: None,
@@ -190,7 +200,7 @@ fn data_warnings(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
         ));
     }
     if let (Some(accuracy), Some(classes)) = (baseline.accuracy, classes)
-        && accuracy < 2.0 / classes as f64
+        && is_near_chance(accuracy, classes)
     {
         told.push(format!(
             "WARNING: the model itself has only {:.1} % on these data, near chance; a wrong --preprocess is the usual cause, and the order of the classes the next",

@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use updp_exec::{Optimizer, RuntimeOptions};
+use updp_ir::Model;
+use updp_passes::ModelSummary;
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::evaluator::FEW_CLASSES;
 use updp_trainer::images::Images;
+use updp_trainer::input_check::{PreprocessChoice, is_near_chance};
 use updp_trainer::predictions::{Prediction, Predictions};
 
+use super::input_check::{Checked, InputCheckOptions};
 use super::prune::encode;
 use super::shapes::fix_shapes;
 use super::{Error, Observer, Source};
@@ -17,7 +21,10 @@ use crate::model_file::ModelFile;
 #[derive(Clone, Debug)]
 pub struct EvaluateOptions {
     /// Name of a preset (imagenet, cifar, fashion-mnist, none), or the path of a file.
+    /// `auto` takes the known preprocessing with the highest accuracy of the first model; it needs labels.
     pub preprocess: String,
+    /// The least accuracy of the first model, 0 to 1, within two standard errors; `None` = any.
+    pub expect_accuracy: Option<f64>,
     /// Largest number of images to use; `None` = all.
     pub images: Option<usize>,
     /// Seed for drawing images, if not all are used.
@@ -32,6 +39,7 @@ impl Default for EvaluateOptions {
     fn default() -> Self {
         Self {
             preprocess: "imagenet".to_owned(),
+            expect_accuracy: None,
             images: None,
             seed: 0,
             input_shapes: Vec::new(),
@@ -113,7 +121,6 @@ pub fn evaluate<'a>(
     options: &EvaluateOptions,
     observer: &mut dyn Observer,
 ) -> Result<EvaluateReport, Error> {
-    let preprocess = Preprocess::parse(&options.preprocess)?;
     let dataset = Dataset::open(data)?;
     if other.is_none() && !dataset.has_labels() {
         let detail = "the images have no labels, so one model cannot be compared with anything: give a second model";
@@ -124,9 +131,11 @@ pub fn evaluate<'a>(
         _ => dataset,
     };
     updp_trainer::use_threads(options.runtime.threads);
-    let mut models = vec![run(model.into(), &dataset, &preprocess, options, observer)?];
+    let first = opened(model.into(), options)?;
+    let preprocess = checked(&first.model, &dataset, options, observer)?;
+    let mut models = vec![run(first, &dataset, &preprocess, options, observer)?];
     if let Some(other) = other {
-        models.push(run(other, &dataset, &preprocess, options, observer)?);
+        models.push(run(opened(other, options)?, &dataset, &preprocess, options, observer)?);
     }
     let classes = models[0].predictions.classes;
     if let Some(second) = models.get(1).filter(|second| second.predictions.classes != classes) {
@@ -147,7 +156,13 @@ pub fn evaluate<'a>(
         observer
             .warning("the labels name classes that the model does not have: accuracy is left out");
     }
-    Ok(Evaluation { models: &models, names: dataset.classes(), has_labels }.report())
+    let report = Evaluation { models: &models, names: dataset.classes(), has_labels }.report();
+    if report.models[0].top1.is_some_and(|top1| is_near_chance(top1, classes)) {
+        observer.warning(
+            "the first model is near chance; a wrong --preprocess is the usual cause, and --preprocess auto tries the known ones",
+        );
+    }
+    Ok(report)
 }
 
 /// A model that was run.
@@ -157,19 +172,49 @@ struct Ran {
     predictions: Predictions,
 }
 
-fn run(
-    model: Source<'_>,
-    dataset: &Dataset,
-    preprocess: &Preprocess,
-    options: &EvaluateOptions,
-    observer: &mut dyn Observer,
-) -> Result<Ran, Error> {
+/// A model with the requested input shapes.
+fn opened(model: Source<'_>, options: &EvaluateOptions) -> Result<ModelFile, Error> {
     let mut file = model.open()?;
     if !options.input_shapes.is_empty() {
         fix_shapes(&options.input_shapes, &mut file.model)?;
         let bytes = encode(&file.model)?;
         file = ModelFile::read(&file.source.path, bytes)?;
     }
+    Ok(file)
+}
+
+/// The preprocessing. Scores the first model on a few images only if that decides something: the evaluation itself
+/// gives its accuracy.
+fn checked(
+    model: &Model,
+    dataset: &Dataset,
+    options: &EvaluateOptions,
+    observer: &mut dyn Observer,
+) -> Result<Preprocess, Error> {
+    if let (PreprocessChoice::Given(preprocess), None) =
+        (PreprocessChoice::parse(&options.preprocess)?, options.expect_accuracy)
+    {
+        return Ok(preprocess);
+    }
+    let check = Checked {
+        model,
+        macs: ModelSummary::of(model, 0).macs,
+        preprocess: &options.preprocess,
+        seed: options.seed,
+        runtime: &options.runtime,
+    };
+    let asked =
+        InputCheckOptions { expect_accuracy: options.expect_accuracy, allow_low_accuracy: true };
+    Ok(check.run(dataset, None, asked, observer)?.chosen)
+}
+
+fn run(
+    file: ModelFile,
+    dataset: &Dataset,
+    preprocess: &Preprocess,
+    options: &EvaluateOptions,
+    observer: &mut dyn Observer,
+) -> Result<Ran, Error> {
     let images = Images::new(&file.model, dataset.clone(), preprocess)?;
     let mut executor = options.runtime.open(file.source.for_runtime(), Optimizer::All)?;
     let what = format!("running {}", file.source.path.display());

@@ -7,7 +7,7 @@ use serde::Serialize;
 use updp_autodiff::step::TrainingStep;
 use updp_exec::{Optimizer, RuntimeOptions};
 use updp_ir::Model;
-use updp_passes::surgery;
+use updp_passes::{ModelSummary, surgery};
 use updp_prune::config::DataConfig;
 use updp_prune::context::with_open_batch;
 use updp_prune::estimate::{TrainingEstimate, of_training};
@@ -21,6 +21,7 @@ use updp_trainer::images::Images;
 use updp_trainer::run::{BatchSource, Runner};
 use updp_trainer::train::End;
 
+use super::input_check::{Checked, InputCheckOptions, refuse_unknown_frozen};
 use super::prune::encode;
 use super::shapes::fix_shapes;
 use super::{Error, Observer, Source};
@@ -38,7 +39,11 @@ pub struct FinetuneOptions {
     pub validation: Option<PathBuf>,
     /// How images become inputs: a preset, or a JSON file in the format that Hugging Face and timm publish beside a
     /// model.
+    /// `auto` takes the known preprocessing with the highest accuracy; it needs labels.
     pub preprocess: String,
+    /// The least accuracy of the input model on the images, 0 to 1, within two standard errors; `None` = any. A model
+    /// near chance is a warning, since training may be meant to change that.
+    pub expect_accuracy: Option<f64>,
     /// How the images are used. `images` limits the number of training images; `None` = all of them.
     pub use_of_data: DataConfig,
     /// Number of epochs.
@@ -62,6 +67,7 @@ impl FinetuneOptions {
             data: data.into(),
             validation: None,
             preprocess: "imagenet".to_owned(),
+            expect_accuracy: None,
             use_of_data: DataConfig::default(),
             epochs: 10,
             training: TrainingConfig::default(),
@@ -115,6 +121,7 @@ pub fn finetune<'a>(
         work_folder::mark(work)?;
     }
     let before = setup.evaluator.baseline();
+    observer.stage(STAGES, STAGES, "training the network");
     observer.message(&format!("training with {} images; before: {before}", setup.dataset.len()));
     let trained = setup.finetuning().run(&setup.model, observer)?;
     if trained.end == End::Stopped {
@@ -202,6 +209,9 @@ struct JobKey<'a> {
     settings: &'a FinetuneSettings,
 }
 
+/// Stages of a training: scoring the input, reading data, training.
+const STAGES: usize = 3;
+
 /// Version of the contents of a work folder for a training.
 const WORK_VERSION: u32 = 1;
 
@@ -214,13 +224,8 @@ impl Setup {
         let ModelFile { source: model_file::Source { path, .. }, mut model } = model.open()?;
         fix_shapes(&options.input_shapes, &mut model)?;
         let has_lambda = model.graph.find(surgery::LAMBDA_INPUT).is_some();
-        observer.progress("reading data", 0, 0);
-        let preprocess = Preprocess::parse(&options.preprocess)?;
-        let DataConfig { held_out_share, images, seed } = options.use_of_data;
-        let (dataset, held_out) = Dataset::open(&options.data)?.split(held_out_share, seed);
-        let dataset = images.map_or_else(|| dataset.clone(), |count| dataset.sample(count, seed));
-        let validation = options.validation.as_deref().map_or(Ok(held_out), Dataset::open)?;
-        updp_trainer::use_threads(options.runtime.threads);
+        let seed = options.use_of_data.seed;
+        let Data { preprocess, dataset, validation } = Data::open(&model, options, observer)?;
         let runner = Runner {
             runtime: options.runtime.runtime,
             options: options.runtime.session(Optimizer::All),
@@ -278,6 +283,46 @@ impl Setup {
             teacher: &self.teacher,
             settings: &self.settings,
         }
+    }
+}
+
+/// The images and how they become inputs.
+struct Data {
+    preprocess: Preprocess,
+    /// The images to train with.
+    dataset: Dataset,
+    /// The images for scoring.
+    validation: Dataset,
+}
+
+impl Data {
+    /// Opens the images, scores the input model on a few of them, and divides them.
+    fn open(
+        model: &Model,
+        options: &FinetuneOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
+        refuse_unknown_frozen(model, &options.training.frozen)?;
+        observer.stage(1, STAGES, "scoring the input model");
+        let DataConfig { held_out_share, images, seed } = options.use_of_data;
+        let dataset = Dataset::open(&options.data)?;
+        let validation = options.validation.as_deref().map(Dataset::open).transpose()?;
+        let check = Checked {
+            model,
+            macs: ModelSummary::of(model, 0).macs,
+            preprocess: &options.preprocess,
+            seed,
+            runtime: &options.runtime,
+        };
+        let asked = InputCheckOptions {
+            expect_accuracy: options.expect_accuracy,
+            allow_low_accuracy: true,
+        };
+        let preprocess = check.run(&dataset, validation.as_ref(), asked, observer)?.chosen;
+        observer.stage(2, STAGES, "reading data");
+        let (dataset, held_out) = dataset.split(held_out_share, seed);
+        let dataset = images.map_or_else(|| dataset.clone(), |count| dataset.sample(count, seed));
+        Ok(Self { preprocess, dataset, validation: validation.unwrap_or(held_out) })
     }
 }
 

@@ -7,6 +7,7 @@ pub mod compile;
 pub mod error;
 pub mod evaluate;
 pub mod finetune;
+pub mod input_check;
 pub mod inspect;
 pub mod prune;
 pub mod shapes;
@@ -29,6 +30,7 @@ pub use evaluate::{
 pub use finetune::{
     FinetuneEstimate, FinetuneOptions, FinetuneReport, estimate_finetune, finetune, training_step,
 };
+pub use input_check::InputCheckOptions;
 pub use inspect::{InspectOptions, InspectReport, inspect};
 pub use prune::{
     ExpandReport, PruneOptions, PruneReport, estimate, expand, prune, prune_structure,

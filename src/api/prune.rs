@@ -8,11 +8,14 @@ use updp_ir::{DataPlacement, Model};
 use updp_passes::{ModelSummary, surgery};
 use updp_prune::config::PruneConfig;
 use updp_prune::estimate::Estimate;
+use updp_prune::stages::{PruneStage, PruneStages};
 use updp_prune::structure::{self, StructureConfig};
 use updp_prune::{Goal, ImageSets, Pruned};
-use updp_trainer::data::{Dataset, Preprocess};
+use updp_trainer::data::Dataset;
+use updp_trainer::input_check::CheckedInput;
 use updp_verify::{Oracle, Verification};
 
+use super::input_check::{Checked, InputCheckOptions, refuse_unknown_frozen};
 use super::shapes::fix_shapes;
 use super::{CompileOptions, CompileReport, Error, Observer, Source, compile};
 use crate::model_file::{self, ModelFile};
@@ -26,7 +29,10 @@ pub struct PruneOptions {
     pub validation: Option<PathBuf>,
     /// How images become inputs: a preset, or a JSON file in the format that Hugging Face and timm publish beside a
     /// model.
+    /// `auto` takes the known preprocessing with the highest accuracy; it needs labels.
     pub preprocess: String,
+    /// What is asked of the input model before any work.
+    pub check: InputCheckOptions,
     /// The goal, and the way to reach it. The rules and the runtime of [`Self::compile`] replace those of the
     /// configuration.
     pub config: PruneConfig,
@@ -42,17 +48,35 @@ impl PruneOptions {
             data: data.into(),
             validation: None,
             preprocess: "imagenet".to_owned(),
+            check: InputCheckOptions::default(),
             config: PruneConfig::new(goal),
             compile: CompileOptions::default(),
         }
     }
 
-    fn images(&self) -> Result<ImageSets, Error> {
-        Ok(ImageSets {
-            preprocess: Preprocess::parse(&self.preprocess)?,
-            images: Dataset::open(&self.data)?,
-            validation: self.validation.as_deref().map(Dataset::open).transpose()?,
-        })
+    /// Opens the images, and scores the input model on a few of them.
+    fn images(
+        &self,
+        model: &Model,
+        before: &ModelSummary,
+        observer: &mut dyn Observer,
+    ) -> Result<(ImageSets, CheckedInput), Error> {
+        let PruneConfig { finetune, supernet, .. } = &self.config;
+        let trainings = finetune.iter().map(|it| &it.training);
+        let trainings = trainings.chain(supernet.iter().map(|it| &it.training));
+        refuse_unknown_frozen(model, trainings.flat_map(|training| &training.frozen))?;
+        let images = Dataset::open(&self.data)?;
+        let validation = self.validation.as_deref().map(Dataset::open).transpose()?;
+        let checked = Checked {
+            model,
+            macs: before.macs,
+            preprocess: &self.preprocess,
+            seed: self.config.data.seed,
+            runtime: &self.compile.runtime,
+        }
+        .run(&images, validation.as_ref(), self.check, observer)?;
+        let preprocess = checked.chosen.clone();
+        Ok((ImageSets { images, validation, preprocess }, checked))
     }
 
     fn config(&self, model_bytes: u64) -> PruneConfig {
@@ -80,8 +104,8 @@ pub struct PruneReport {
 /// [`PruneReport::pruned`] names it, and the best network found is written.
 ///
 /// # Errors
-/// C0013, C0014 for blocks; C0011 when the observer cancels; T codes for images and training; all codes of
-/// [`compile`](super::compile()).
+/// T0007 for an input model near chance, T0008 for one below the expected accuracy; C0013, C0014 for blocks; C0011 when
+/// the observer cancels; other T codes for images and training; all codes of [`compile`](super::compile()).
 pub fn prune<'a>(
     model: impl Into<Source<'a>>,
     options: &PruneOptions,
@@ -89,11 +113,17 @@ pub fn prune<'a>(
 ) -> Result<Option<PruneReport>, Error> {
     let Input { source, model, before } = Input::open(model.into(), &options.compile)?;
     let config = options.config(source.total_bytes());
-    let images = options.images()?;
-    match updp_prune::prune(model, &images, &config, observer)? {
-        Some(pruned) => merge(&source, before, pruned, &options.compile, observer).map(Some),
-        None => Ok(None),
+    let stages = PruneStages::of(&config);
+    stages.start(PruneStage::ScoreInput, observer);
+    let (images, checked) = options.images(&model, &before, observer)?;
+    let Some(mut pruned) = updp_prune::prune(model, &images, &config, observer)? else {
+        return Ok(None);
+    };
+    if let Some(outcome) = &mut pruned.outcome {
+        outcome.input = Some(checked);
     }
+    stages.start(PruneStage::Verify, observer);
+    merge(&source, before, pruned, &options.compile, observer).map(Some)
 }
 
 /// Estimates the work and the duration of [`prune`] from a few measured images and steps. Writes nothing.
@@ -105,9 +135,10 @@ pub fn estimate<'a>(
     options: &PruneOptions,
     observer: &mut dyn Observer,
 ) -> Result<Estimate, Error> {
-    let Input { source, model, .. } = Input::open(model.into(), &options.compile)?;
+    let Input { source, model, before } = Input::open(model.into(), &options.compile)?;
     let config = options.config(source.total_bytes());
-    Ok(updp_prune::estimate::estimate(model, &options.images()?, &config, observer)?)
+    let (images, _) = options.images(&model, &before, observer)?;
+    Ok(updp_prune::estimate::estimate(model, &images, &config, observer)?)
 }
 
 /// Prunes blocks without images and without recovering accuracy, as an experiment with the structure. The result must

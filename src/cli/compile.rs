@@ -8,7 +8,7 @@ use clap::{Args, FromArgMatches, ValueEnum};
 use super::prune::{GateArgs, PruneArgs, Recovery};
 use super::runtime::RuntimeArgs;
 use super::train::{Method, RampForm, ShrinkAt, TrainingArgs};
-use super::values::{at_least_one, share, shrink_at};
+use super::values::{at_least_one, percent, share, shrink_at};
 use crate::api::RuleOptions;
 use crate::deploy::DeployTarget;
 use crate::terminal::Verbosity;
@@ -86,9 +86,12 @@ pub struct DataArgs {
     /// Share of --data that is held out to choose the blocks by
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "0.1")]
     pub val_split: f64,
-    /// How images become inputs: a preset (imagenet, cifar, fashion-mnist, none), or the file that Hugging Face or timm publishes beside a model
-    #[arg(long, value_name = "NAME|FILE.json", default_value = "imagenet")]
+    /// How images become inputs: a preset (imagenet, cifar, fashion-mnist, mnist, unit, symmetric, caffe, none; with ,crop ,squeeze ,bgr ,bicubic behind it), or the file that Hugging Face or timm publishes beside a model; auto takes the one with the highest accuracy (needs labels)
+    #[arg(long, value_name = "NAME|FILE.json|auto", default_value = "imagenet")]
     pub preprocess: String,
+    /// Refuses to start unless the input model has this accuracy on the images, in per cent, within two standard errors: 88
+    #[arg(long, value_name = "PERCENT", value_parser = percent, requires = "data")]
+    pub expect_accuracy: Option<f64>,
     /// Largest number of images to fit with [default: as many as the model runs in a minute, 500 to 4000]
     #[arg(long, value_name = "N")]
     pub images: Option<NonZeroUsize>,

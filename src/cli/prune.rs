@@ -101,6 +101,9 @@ pub struct PruneArgs {
     /// Prunes blocks even where every form is slower
     #[arg(long)]
     pub force: bool,
+    /// Prunes a model that is near chance on the images; without it, such a model is an error
+    #[arg(long)]
+    pub allow_low_accuracy: bool,
     /// Batch size for measurements, where the model leaves it open
     #[arg(long, value_name = "N", default_value = "1")]
     pub batch: NonZeroUsize,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::values::percent;
 use super::{FormChoice, MergePolicy, RuleArgs, RuntimeArgs, ShrinkChoice, TargetChoice};
 
 /// Arguments of `inspect`.
@@ -91,9 +92,12 @@ pub struct EvaluateArgs {
     /// Images: a folder (with labels: one subfolder per class), .npz, .npy, IDX or .tar; two models need no labels
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
-    /// How images become inputs: a preset (imagenet, cifar, fashion-mnist, none), or the file that Hugging Face or timm publishes beside a model
-    #[arg(long, value_name = "NAME|FILE.json", default_value = "imagenet")]
+    /// How images become inputs: a preset (imagenet, cifar, fashion-mnist, mnist, unit, symmetric, caffe, none; with ,crop ,squeeze ,bgr ,bicubic behind it), or the file that Hugging Face or timm publishes beside a model; auto takes the one with the highest accuracy of A (needs labels)
+    #[arg(long, value_name = "NAME|FILE.json|auto", default_value = "imagenet")]
     pub preprocess: String,
+    /// Refuses to start unless A has this accuracy on a part of the images, in per cent, within two standard errors: 88
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub expect_accuracy: Option<f64>,
     /// Largest number of images to evaluate, drawn with --seed [default: all]
     #[arg(long, value_name = "N")]
     pub images: Option<NonZeroUsize>,

@@ -90,6 +90,13 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| format!("{text:?} is no share between 0 and 1"))
 }
 
+/// Reads a percentage above 1: a share such as 0.88 is most likely a mistake.
+pub(super) fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    let percent = positive(number).ok().filter(|x| *x > 1.0 && *x <= 100.0);
+    percent.ok_or_else(|| format!("{text:?} is no percentage above 1 and up to 100, such as 88"))
+}
+
 pub(super) fn not_negative(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x >= 0.0);
     number.ok_or_else(|| format!("{text:?} is no number of 0 or more"))
@@ -135,6 +142,14 @@ mod tests {
         assert_eq!(shrink_at("2.5"), Ok(ShrinkAt::Epoch(2.5)));
         for text in ["", "s", "-1", "NaN", "inf"] {
             assert!(shrink_at(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_no_percentage() {
+        assert_eq!((percent("88"), percent("87.5 %")), (Ok(88.0), Ok(87.5)));
+        for text in ["0.88", "1", "0", "101", "-5", "NaN", "%"] {
+            assert!(percent(text).is_err(), "{text}");
         }
     }
 

@@ -48,6 +48,9 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
         super::prune::refuse_page(&arguments.report)?;
         refuse_dry(arguments)?;
     }
+    for place in arguments.report.iter().chain([target]) {
+        write::refuse_place(place)?;
+    }
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
         return super::prune::run(arguments, input, target);
     }

@@ -14,8 +14,12 @@ use updp_prune::words::counted;
 /// Runs the subcommand.
 pub(super) fn run(arguments: &EvaluateArgs) -> Result<(), CliError> {
     super::prune::refuse_page(&arguments.report)?;
+    if let Some(place) = &arguments.report {
+        write::refuse_place(place)?;
+    }
     let options = EvaluateOptions {
         preprocess: arguments.preprocess.clone(),
+        expect_accuracy: arguments.expect_accuracy.map(|percent| percent / 100.0),
         images: arguments.images.map(usize::from),
         seed: arguments.seed,
         input_shapes: arguments.input_shape.clone(),

@@ -20,6 +20,10 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         terminal::be_quiet();
     }
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
+    let places = [&arguments.output, &arguments.report, &arguments.emit_step];
+    for place in places.into_iter().flatten() {
+        write::refuse_place(place)?;
+    }
     let images = &arguments.images;
     let data = images.data.clone().ok_or_else(|| usage("training needs images: --data PATH"))?;
     let target = arguments.output.as_deref();
@@ -29,6 +33,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         data,
         validation: images.val.clone(),
         preprocess: images.preprocess.clone(),
+        expect_accuracy: images.expect_accuracy.map(|percent| percent / 100.0),
         use_of_data: images.config(),
         epochs: arguments.epochs.get(),
         training: arguments.training.config(),

@@ -7,7 +7,7 @@ use updp_prune::structure::StructureConfig;
 use updp_prune::{BlockSelection, PruneError, work_folder};
 
 use super::compile::Output;
-use crate::api::{self, CompileOptions, PruneOptions};
+use crate::api::{self, CompileOptions, InputCheckOptions, PruneOptions};
 use crate::block_report;
 use crate::cli::{BlockList, CompileArgs, Method, Recovery, Stage, StartChoice};
 use crate::error::CliError;
@@ -63,6 +63,10 @@ fn with_images(
         data: images.data.clone().unwrap_or_default(),
         validation: images.val.clone(),
         preprocess: images.preprocess.clone(),
+        check: InputCheckOptions {
+            expect_accuracy: images.expect_accuracy.map(|percent| percent / 100.0),
+            allow_low_accuracy: arguments.prune.allow_low_accuracy,
+        },
         config: arguments.prune_config(work.clone())?,
         compile,
     };

@@ -68,6 +68,7 @@ fn outcome() -> Outcome {
             skipped: words(&["broken.jpg"]),
         },
         metric: "accuracy".to_owned(),
+        input: None,
         goal: "at most 9 ms in the blocks".to_owned(),
         before: score(0.873, 1.0),
         after: score(0.866, 0.942),

@@ -12,6 +12,7 @@ mod fit;
 mod fixtures;
 mod fuzz_replay;
 mod house;
+mod input_check;
 mod library;
 mod micro;
 mod nothing_lost;

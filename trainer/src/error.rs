@@ -25,6 +25,29 @@ pub enum TrainerError {
     Unsolved { block: usize, name: String, detail: String },
     #[error("the work folder {folder:?} cannot be used: {detail}")]
     Work { folder: String, detail: String },
+    #[error(
+        "the input model has {percent} % on {images} images with --preprocess {preprocess}, near the chance of {classes} classes; tried: {tried}"
+    )]
+    NearChance {
+        preprocess: String,
+        percent: String,
+        images: usize,
+        classes: usize,
+        tried: String,
+        better: Option<String>,
+    },
+    #[error(
+        "the input model has {percent} % on {images} images with --preprocess {preprocess}, and --expect-accuracy asks for {expected} % (± {tolerance}, two standard errors)"
+    )]
+    BelowExpected {
+        percent: String,
+        expected: String,
+        tolerance: String,
+        images: usize,
+        preprocess: String,
+    },
+    #[error("{option} needs images with labels: {detail}")]
+    NoLabels { option: &'static str, detail: String },
     #[error(transparent)]
     Data(#[from] DataError),
     #[error(transparent)]
@@ -50,6 +73,9 @@ impl TrainerError {
             Self::TooFew { .. } => "T0004",
             Self::Unsolved { .. } => "T0005",
             Self::Work { .. } => "T0006",
+            Self::NearChance { .. } => "T0007",
+            Self::BelowExpected { .. } => "T0008",
+            Self::NoLabels { .. } => "T0009",
             Self::Data(error) => error.code(),
             Self::Train(error) => error.code(),
             Self::Autodiff(error) => error.code(),
@@ -71,6 +97,18 @@ impl TrainerError {
             Self::TooFew { .. } => "give a folder with more images; some hundred are enough".into(),
             Self::Unsolved { .. } => "leave this block out, or give other images".into(),
             Self::Work { .. } => "remove the folder, or name another one with --work".into(),
+            Self::NearChance { better: Some(better), .. } => {
+                format!("--preprocess {better}; --allow-low-accuracy goes on all the same")
+            }
+            Self::NearChance { better: None, .. } => {
+                "the classes of the images may be in another order than the model's, or --preprocess FILE.json is needed; --allow-low-accuracy goes on all the same".into()
+            }
+            Self::BelowExpected { .. } => {
+                "--preprocess auto tries the known preprocessings; also the images may be of another kind than those of the model".into()
+            }
+            Self::NoLabels { .. } => {
+                "give labels (one folder a class, or KEY.cls in a .tar), or name the preprocessing: without labels, a network can be surest of pixels of the wrong scale".into()
+            }
             Self::Data(error) => return error.help(),
             Self::Train(error) => return error.help(),
             Self::Autodiff(error) => return error.help(),

@@ -427,7 +427,7 @@ fn overlap(old: &[f32], new: &[f32]) -> f64 {
 }
 
 /// The softmax of the row, or the row itself if it is a distribution already.
-fn distribution(row: &[f32]) -> Vec<f64> {
+pub(crate) fn distribution(row: &[f32]) -> Vec<f64> {
     let sum: f64 = row.iter().map(|v| f64::from(*v)).sum();
     if (sum - 1.0).abs() < 1e-3 && row.iter().all(|v| *v >= 0.0) {
         return row.iter().map(|v| f64::from(*v)).collect();

@@ -12,6 +12,7 @@ pub mod finetune;
 pub mod fit;
 pub mod hash;
 pub mod images;
+pub mod input_check;
 pub mod observer;
 pub mod predictions;
 pub mod run;

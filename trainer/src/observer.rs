@@ -6,6 +6,10 @@ use crate::train::Progress;
 /// Receives progress, messages and warnings, and may cancel. Every method has a default that does nothing, so an
 /// implementation overrides only the methods it needs.
 pub trait Observer {
+    /// A numbered stage of a long job starts, and the one before it ends. The arguments are its number, from 1, the
+    /// number of stages of the job, and its name.
+    fn stage(&mut self, _number: usize, _total: usize, _text: &str) {}
+
     /// A piece of work starts or continues. The arguments are its name, the number of finished steps and the total
     /// number of steps (0 = unknown).
     fn progress(&mut self, _what: &str, _done: usize, _total: usize) {}

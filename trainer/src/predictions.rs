@@ -103,7 +103,7 @@ impl Predictions {
 }
 
 /// The tensor with copies of its last row behind it, up to `size` rows.
-fn filled(tensor: Tensor, size: usize) -> Tensor {
+pub(crate) fn filled(tensor: Tensor, size: usize) -> Tensor {
     let rows = tensor.dims().first().copied().unwrap_or(0);
     if rows == 0 || rows >= size {
         return tensor;

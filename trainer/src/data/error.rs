@@ -76,7 +76,7 @@ impl DataError {
                 "--preprocess FILE.json with \"size\": [H, W] gives it, or --input-shape NAME:N,C,H,W".into()
             }
             Self::Preprocess { .. } => {
-                "imagenet, cifar, fashion-mnist, none, or FILE.json: mean, std, resize, crop, size, interpolation, rescale; Hugging Face's preprocessor_config.json; timm's config.json".into()
+                "imagenet, cifar, fashion-mnist, mnist, unit, symmetric, caffe or none, each also with ,crop ,squeeze ,bgr ,rgb ,bicubic behind it; or FILE.json: mean, std, resize, crop, size, interpolation, rescale; Hugging Face's preprocessor_config.json; timm's config.json".into()
             }
             Self::DoesNotFit { .. } => {
                 "--preprocess FILE.json says what the model was trained with".into()

@@ -10,6 +10,9 @@ use super::plan::Plan;
 /// Largest size of a file with a preprocessing, in bytes.
 const LARGEST_FILE: u64 = 1 << 20;
 
+/// The resizing of the preset `imagenet` before the crop.
+const CROP: Resize = Resize::Share { share: 0.875, is_rounded: true, is_squashed: false };
+
 /// Size, crop and normalization of images, as torchvision, timm and Hugging Face apply them to 8-bit pixels with
 /// Pillow.
 ///
@@ -77,7 +80,11 @@ pub enum Interpolation {
 
 impl Preprocess {
     /// Names of the presets.
-    pub const PRESETS: &[&str] = &["imagenet", "cifar", "fashion-mnist", "none"];
+    pub const PRESETS: &[&str] =
+        &["imagenet", "cifar", "fashion-mnist", "mnist", "unit", "symmetric", "caffe", "none"];
+
+    /// Words that change a preset, behind it with commas: `symmetric,crop,bicubic`.
+    pub const CHANGES: &[&str] = &["crop", "squeeze", "bgr", "rgb", "bilinear", "bicubic"];
 
     /// Reads a preset, or a `.json` file: our own keys, Hugging Face's `preprocessor_config.json` or timm's
     /// `config.json`.
@@ -87,7 +94,14 @@ impl Preprocess {
     /// | `imagenet` | short side to round(size / 0.875), bilinear, center crop | mean 0.485 0.456 0.406, std 0.229 0.224 0.225 |
     /// | `cifar` | squeezed into the input, bilinear; 32×32 stay as they are | mean 0.4914 0.4822 0.4465, std 0.247 0.2435 0.2616 |
     /// | `fashion-mnist` | the same | mean 0.45, std 0.25 |
+    /// | `mnist` | the same | mean 0.1307, std 0.3081 |
+    /// | `unit` | the same | 0 to 1 |
+    /// | `symmetric` | the same | −1 to 1 |
     /// | `none` | the same | unchanged, 0 to 255 |
+    /// | `caffe` | as `imagenet`, channels BGR | 0 to 255 minus 123.68 116.779 103.939 (of R, G, B) |
+    ///
+    /// Words behind a preset change it, such as `symmetric,crop,bicubic`: `crop` is the size of `imagenet`, `squeeze`
+    /// that of `cifar`; `bgr` and `rgb` are the order of the channels; `bilinear` and `bicubic` the interpolation.
     ///
     /// Our own keys, all optional:
     ///
@@ -103,18 +117,53 @@ impl Preprocess {
     /// # Errors
     /// T0109 when it is neither, or when the file is not understood.
     pub fn parse(text: &str) -> Result<Self, DataError> {
-        Ok(match text {
-            "imagenet" => Self {
-                resize: Resize::Share { share: 0.875, is_rounded: true, is_squashed: false },
-                is_cropped: true,
-                ..Self::squeezed(&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225])
-            },
+        let refused = |detail| DataError::Preprocess { text: text.to_owned(), detail };
+        let mut words = text.split(',').map(str::trim);
+        let Some(mut found) = words.next().and_then(Self::preset) else {
+            return Self::read(text).map_err(refused);
+        };
+        for word in words {
+            found.change(word).map_err(refused)?;
+        }
+        Ok(found)
+    }
+
+    /// A preset without changes; `None` if there is none of this name.
+    fn preset(name: &str) -> Option<Self> {
+        Some(match name {
+            "imagenet" => Self::cropped(&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]),
             "cifar" => Self::squeezed(&[0.4914, 0.4822, 0.4465], &[0.247, 0.2435, 0.2616]),
             "fashion-mnist" => Self::squeezed(&[0.45], &[0.25]),
+            "mnist" => Self::squeezed(&[0.1307], &[0.3081]),
+            "unit" => Self::squeezed(&[0.0], &[1.0]),
+            "symmetric" => Self::squeezed(&[0.5], &[0.5]),
+            "caffe" => Self {
+                rescale: 1.0,
+                is_bgr: true,
+                ..Self::cropped(&[123.68, 116.779, 103.939], &[1.0, 1.0, 1.0])
+            },
             "none" => Self { rescale: 1.0, ..Self::squeezed(&[0.0], &[1.0]) },
-            _ => Self::read(text)
-                .map_err(|detail| DataError::Preprocess { text: text.to_owned(), detail })?,
+            _ => return None,
         })
+    }
+
+    /// Applies a word of [`Self::CHANGES`].
+    fn change(&mut self, word: &str) -> Result<(), String> {
+        match word {
+            "crop" => (self.resize, self.is_cropped) = (CROP, true),
+            "squeeze" => (self.resize, self.is_cropped) = (Resize::Keep, false),
+            "bgr" => self.is_bgr = true,
+            "rgb" => self.is_bgr = false,
+            "bilinear" => self.interpolation = Interpolation::Bilinear,
+            "bicubic" => self.interpolation = Interpolation::Bicubic,
+            _ => return Err(format!("{word:?} is none of {}", Self::CHANGES.join(", "))),
+        }
+        Ok(())
+    }
+
+    /// Crops the center as the preset `imagenet`, and normalizes pixels of 0 to 1.
+    fn cropped(mean: &[f64], std: &[f64]) -> Self {
+        Self { resize: CROP, is_cropped: true, ..Self::squeezed(mean, std) }
     }
 
     /// Squeezes images into the input's size if theirs differs, and normalizes pixels of 0 to 1.
