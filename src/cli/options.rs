@@ -1,5 +1,6 @@
 //! Arguments as the options of the library.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use updp_autodiff::Precision;
@@ -152,7 +153,7 @@ impl TrainingArgs {
     #[must_use]
     pub fn config(&self) -> TrainingConfig {
         TrainingConfig {
-            batch_size: self.batch_size.get(),
+            batch_size: self.batch_size.map(NonZeroUsize::get),
             accumulate: self.accumulate.get(),
             optimizer: match self.optimizer {
                 OptimizerChoice::Auto => Rule::Auto,
@@ -167,12 +168,12 @@ impl TrainingArgs {
             distill: self.distill,
             temperature: self.temperature,
             average: self.ema,
-            augmentation: match self.augment {
+            augmentation: self.augment.map(|choice| match choice {
                 AugmentChoice::None => Augmentation::None,
                 AugmentChoice::Crop => Augmentation::Crop,
                 AugmentChoice::Light => Augmentation::Light,
                 AugmentChoice::Strong => Augmentation::Strong,
-            },
+            }),
             class_weights: match (self.balance_classes, self.class_weights.as_slice()) {
                 (true, _) => ClassWeights::Balanced,
                 (false, []) => ClassWeights::Equal,
