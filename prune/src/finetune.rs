@@ -279,15 +279,6 @@ fn not_closer(start: &[f64], trained: &[f64]) -> Option<String> {
     let square = gains.iter().map(|each| (each - gain).powi(2)).sum::<f64>();
     let error = (square / (gains.len().max(2) - 1) as f64 / gains.len().max(1) as f64).sqrt();
     let is_closer = gain > CERTAINTY * error;
-    #[allow(clippy::all)]
-    {
-        eprintln!(
-            "H5 start {:.4} trained {:.4} gain {gain:.4} se {error:.4}",
-            mean(start),
-            mean(trained)
-        );
-    }
-    let is_closer = is_closer || std::env::var("H5_FORCE").is_ok();
     (!is_closer).then(|| {
         format!(
             "training changed the divergence from the input model from {:.4} to {:.4} nats on {} held-out images, a gain of {gain:.4} ± {error:.4}, so the fitted network is written without training; more images or more --epochs may help",

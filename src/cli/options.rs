@@ -168,12 +168,12 @@ impl TrainingArgs {
             distill: self.distill,
             temperature: self.temperature,
             average: self.ema,
-            augmentation: self.augment.map(|choice| match choice {
+            augmentation: match self.augment {
                 AugmentChoice::None => Augmentation::None,
                 AugmentChoice::Crop => Augmentation::Crop,
                 AugmentChoice::Light => Augmentation::Light,
                 AugmentChoice::Strong => Augmentation::Strong,
-            }),
+            },
             class_weights: match (self.balance_classes, self.class_weights.as_slice()) {
                 (true, _) => ClassWeights::Balanced,
                 (false, []) => ClassWeights::Equal,

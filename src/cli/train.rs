@@ -111,9 +111,9 @@ pub struct TrainingArgs {
     /// Writes the moving average of the weights, with this decay in each step
     #[arg(long, value_name = "DECAY", value_parser = share)]
     pub ema: Option<f64>,
-    /// How images are changed; changes that are new to the network cost accuracy at first [default: none; light after a fit with fewer than 2000 images]
-    #[arg(long, value_enum)]
-    pub augment: Option<AugmentChoice>,
+    /// How images are changed; changes that are new to the network cost accuracy at first
+    #[arg(long, value_enum, default_value = "none")]
+    pub augment: AugmentChoice,
     /// Gives images of rare classes more weight
     #[arg(long)]
     pub balance_classes: bool,

@@ -49,12 +49,6 @@ impl Dataset {
         self.chosen.is_empty()
     }
 
-    /// Whether the images are 8-bit pixels that can be moved and mirrored, not floats.
-    #[must_use]
-    pub fn is_pixels(&self) -> bool {
-        self.store.is_pixels()
-    }
-
     /// Names of the classes in the order of their numbers: the sorted names of the folders, or `"0"`, `"1"`, … up to
     /// the largest label. Empty without labels.
     #[must_use]

@@ -67,8 +67,8 @@ pub struct TrainingConfig {
     pub temperature: Option<f64>,
     /// Decay of the moving average of the weights. If it is set, the average is the result.
     pub average: Option<f64>,
-    /// How images are changed. `None` = not at all, or [`Augmentation::Light`] with few images.
-    pub augmentation: Option<Augmentation>,
+    /// How images are changed.
+    pub augmentation: Augmentation,
     /// How much images of each class count.
     pub class_weights: ClassWeights,
     /// Initializers that are not trained, by name.
@@ -93,7 +93,7 @@ impl Default for TrainingConfig {
             distill: None,
             temperature: None,
             average: None,
-            augmentation: None,
+            augmentation: Augmentation::None,
             class_weights: ClassWeights::Equal,
             frozen: Vec::new(),
             recompute: false,
@@ -141,7 +141,7 @@ impl TrainingConfig {
             distill: self.distill.unwrap_or(0.5),
             temperature: self.temperature.unwrap_or(2.0),
             average: self.average,
-            augment: self.augmentation.unwrap_or_default().for_images(images),
+            augment: self.augmentation.for_images(images),
             weights: self.class_weights.clone(),
             frozen: self.frozen.clone(),
             recompute: self.recompute,
@@ -171,7 +171,7 @@ mod few {
     /// Temperature: the divergence that is minimized is the one that is reported.
     pub const TEMPERATURE: f64 = 1.0;
     /// Weight of the features beside the divergence of the scores.
-    pub const FEATURES: f64 = 0.1;
+    pub const FEATURES: f64 = 1.0;
     /// The moving average reaches back over this share of the updates.
     pub const AVERAGED_SHARE: f64 = 0.15;
 }
@@ -179,7 +179,7 @@ mod few {
 impl TrainingConfig {
     /// The settings for a network that is close to its teacher already and for few images of its size. Nothing may
     /// destroy the start: the rate is small, norms keep their statistics, the teacher alone is imitated, in its scores
-    /// and its features, on images that change from epoch to epoch. A moving average contends with the last state.
+    /// and its features. A moving average contends with the last state.
     #[must_use]
     pub fn settings_for_few(
         &self,
@@ -195,8 +195,6 @@ impl TrainingConfig {
         let is_adamw = optimizer == OptimizerChoice::AdamW;
         // Weights and smoothing are of labels, so labels count for those who set them.
         let is_of_labels = self.class_weights != ClassWeights::Equal || self.label_smoothing > 0.0;
-        let augmentation =
-            if images.dataset().is_pixels() { Augmentation::Light } else { Augmentation::None };
         let config = Self {
             optimizer,
             batch_size: Some(self.batch_size.unwrap_or(few::BATCH)),
@@ -204,7 +202,6 @@ impl TrainingConfig {
             weight_decay: self.weight_decay.or(is_adamw.then_some(few::DECAY)),
             distill: Some(self.distill.unwrap_or(if is_of_labels { 0.5 } else { 1.0 })),
             temperature: Some(self.temperature.unwrap_or(few::TEMPERATURE)),
-            augmentation: Some(self.augmentation.unwrap_or(augmentation)),
             ..self.clone()
         };
         let settings = config.settings(network, images, epochs, seed);
@@ -213,7 +210,7 @@ impl TrainingConfig {
         let decay = (1.0 - 1.0 / (few::AVERAGED_SHARE * updates)).clamp(0.0, 0.9999);
         FinetuneSettings {
             keeps_statistics: true,
-            features: std::env::var("H5_F").map_or(Some(few::FEATURES), |v| v.parse().ok()),
+            features: Some(few::FEATURES),
             contender: Some(decay).filter(|_| self.average.is_none()),
             ..settings
         }

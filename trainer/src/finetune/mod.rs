@@ -311,7 +311,6 @@ impl Finetuning<'_> {
         let mut settled = self.settled();
         if self.settings.contender.is_some() && trained.end == End::Finished {
             let (averaged, of_average) = watch.scored(state, Settled::Average)?;
-            eprintln!("H5 last {} average {}", score.kl, of_average.kl);
             if of_average.degradation() < score.degradation() {
                 (model, score, settled) = (averaged, of_average, Settled::Average);
             }
