@@ -36,6 +36,12 @@ const FAR: f64 = 2.5;
 /// Number of updates from which a training counts as long.
 const LONG: usize = 1000;
 
+/// Standard errors by which a network trained with few images must be closer to the original than the fit.
+const CERTAINTY: f64 = 0.0;
+
+/// Number of training images below which a fitted network is trained with the settings for few images.
+const FEW_IMAGES: usize = 2000;
+
 /// Version of the work folder's contents for a training.
 const WORK_VERSION: u32 = 1;
 
@@ -81,8 +87,16 @@ impl<'a> JobKey<'a> {
 }
 
 impl FinetuneConfig {
+    /// Whether a training only refines a closed-form fit, because there are few images.
+    fn refines(&self, images: &Images) -> bool {
+        self.method == Method::Fit && images.dataset().len() < FEW_IMAGES
+    }
+
     /// The settings for a pruned network.
     pub(crate) fn settings(&self, network: &Model, images: &Images, seed: u64) -> FinetuneSettings {
+        if self.refines(images) {
+            return self.training.settings_for_few(network, images, self.epochs, seed);
+        }
         let mut settings = self.training.settings(network, images, self.epochs, seed);
         let updates = self.epochs * images.dataset().len() / (settings.batch * settings.accumulate);
         let is_fitted = matches!(self.method, Method::Fit | Method::Blend);
@@ -141,8 +155,8 @@ pub fn finetune(
     let has_lambda = config.method != Method::Fit;
     let start = network_to_train(cx, config, candidates, chosen)?;
     let network = cx.opened(&start)?;
-    let mut settings =
-        config.settings(&network, &cx.training_images(&network)?, cx.config.data.seed);
+    let images = cx.training_images(&network)?;
+    let mut settings = config.settings(&network, &images, cx.config.data.seed);
     if has_lambda {
         settings.pruned = vec![1.0; surgery::lambda_entries(&network)];
         settings.speed = match (config.method, config.ramp_speed) {
@@ -163,8 +177,17 @@ pub fn finetune(
     }
     let model = trained.put_into(start)?;
     let model = if has_lambda { settled(model)? } else { model };
-    let refused = refused(chosen.score(), &trained.score);
     let network = settled(trained.model)?;
+    // Labels may lead away from the input model, and then its answers are not the measure.
+    let follows_labels = cx.evaluator.has_labels() && settings.distill < 1.0;
+    let refused = if config.refines(&images) && !follows_labels {
+        not_closer(
+            &cx.evaluator.divergences(&cx.runner, chosen.network())?,
+            &cx.evaluator.divergences(&cx.runner, &network)?,
+        )
+    } else {
+        refused(chosen.score(), &trained.score)
+    };
     let outcome = TrainingOutcome {
         method: config.method.name().to_owned(),
         epochs: config.epochs,
@@ -246,6 +269,26 @@ fn refused(start: &Score, trained: &Score) -> Option<String> {
     })
 }
 
+/// Why a network trained with few images is not written: it is not closer to the original than the fit on the held-out
+/// images. The networks are compared image by image.
+fn not_closer(start: &[f64], trained: &[f64]) -> Option<String> {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let gains: Vec<f64> =
+        start.iter().zip(trained).map(|(start, trained)| start - trained).collect();
+    let gain = mean(&gains);
+    let square = gains.iter().map(|each| (each - gain).powi(2)).sum::<f64>();
+    let error = (square / (gains.len().max(2) - 1) as f64 / gains.len().max(1) as f64).sqrt();
+    let is_closer = gain > CERTAINTY * error;
+    (!is_closer).then(|| {
+        format!(
+            "training changed the divergence from the input model from {:.4} to {:.4} nats on {} held-out images, a gain of {gain:.4} ± {error:.4}, so the fitted network is written without training; more images or more --epochs may help",
+            mean(start),
+            mean(trained),
+            gains.len(),
+        )
+    })
+}
+
 /// The largest K among the families of the pruned blocks.
 fn default_speed(candidates: &CandidateSet, fitted: &FittedSet) -> f64 {
     let blocks = fitted.pruned.iter().filter_map(|(index, _)| candidates.block(*index));
@@ -265,4 +308,23 @@ pub fn tell_stopped(work: Option<&Path>, steps: u64, observer: &mut dyn Observer
         |work| format!("the same command resumes from {}", work.display()),
     );
     observer.message(&format!("stopped after {steps} steps; {kept}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_with_few_images_is_written_only_if_it_is_closer_than_the_fit() {
+        let start = [0.1, 0.2, 0.3, 0.4];
+        let changed = |by: [f64; 4]| -> Vec<f64> {
+            start.iter().zip(by).map(|(start, by)| start + by).collect()
+        };
+        assert_eq!(not_closer(&start, &changed([-0.02, -0.01, -0.03, -0.02])), None);
+        let told = not_closer(&start, &changed([0.02, 0.01, 0.03, 0.02])).expect("it is worse");
+        assert!(told.contains("from 0.2500 to 0.2700 nats on 4 held-out images"), "{told}");
+        assert!(not_closer(&start, &start).is_some(), "the same network is not closer");
+        assert!(not_closer(&start, &[0.0, 0.0, 0.0, f64::INFINITY]).is_some());
+        assert!(not_closer(&start, &[0.0, 0.0, 0.0, f64::NAN]).is_some());
+    }
 }

@@ -6,7 +6,7 @@ use updp_trainer::activation_cache::ActivationCache;
 use updp_trainer::observer::Observer;
 
 use crate::candidates::{BlockCandidates, CandidateSet};
-use crate::config::{BlockSelection, Goal};
+use crate::config::{BlockSelection, FormSet, Goal};
 use crate::context::Context;
 use crate::error::{PruneError, Result};
 use crate::profile::{BlockProfile, Profile, Variant};
@@ -61,7 +61,10 @@ fn unfitted(
     let (kept, reason) = match &profile.block.refusal {
         Some(refusal) => (Vec::new(), Some(format!("{} ({})", refusal.detail, refusal.reason))),
         None if !is_wanted => (Vec::new(), Some("not among the blocks asked for".to_owned())),
-        None => faster_sites(&profile, sites, cx.config.is_guarded()),
+        None => {
+            let is_auto = cx.config.forms.forms == FormSet::Auto;
+            faster_sites(&profile, sites, cx.config.is_guarded(), is_auto)
+        }
     };
     BlockCandidates { profile, sites: kept, fitted: Vec::new(), reason }
 }
@@ -71,6 +74,7 @@ fn faster_sites(
     profile: &BlockProfile,
     sites: &[Site],
     is_guarded: bool,
+    is_auto: bool,
 ) -> (Vec<Site>, Option<String>) {
     let is_fast =
         |variant: &Variant| !is_guarded || variant.time_ms() < profile.baseline.time_ms() * FASTER;
@@ -80,8 +84,14 @@ fn faster_sites(
     let is_own = |form: Form, variant: &Variant| {
         form == Form::Conv || dense.is_none_or(|dense| !dense.is_same_network(variant))
     };
+    // Beside thin forms, a depthwise kernel or a middle of few channels is never worth its cost, and takes most of the
+    // time (docs/experiments).
+    let has_thin = sites.iter().any(|site| site.form.is_thin());
+    let is_dominated = |form: Form| {
+        has_thin && is_auto && matches!(form, Form::DepthwisePointwise | Form::LowRank)
+    };
     let fits = |site: &&Site| {
-        let variant = profile.variant(site.form);
+        let variant = profile.variant(site.form).filter(|_| !is_dominated(site.form));
         variant.is_some_and(|variant| is_fast(variant) && is_own(site.form, variant))
     };
     let kept: Vec<Site> = sites.iter().filter(fits).cloned().collect();

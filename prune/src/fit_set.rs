@@ -44,7 +44,15 @@ pub fn fit_set(
                 for site in &sites {
                     let _ = write!(forms, "{} {},", site.block, site.form.name());
                 }
-                Part::Pruned(sites)
+                let layers = if own.is_thin() {
+                    // The last layer is solved for with fewer inputs.
+                    let mut layers = surgery::layers(graph, &block.profile.block);
+                    layers.retain(|layer| sites.iter().all(|site| site.output != layer.site.output));
+                    layers
+                } else {
+                    Vec::new()
+                };
+                Part::Pruned { layers, sites }
             }
             None => Part::Kept(surgery::layers(graph, &block.profile.block)),
         });
@@ -111,8 +119,13 @@ impl Fitter<'_> {
         let total = parts.len() + 1;
         for (at, part) in parts.iter().enumerate() {
             match part {
-                Part::Pruned(sites) => {
+                Part::Pruned { layers, sites } => {
                     observer.progress("fitting the network", at, total);
+                    if !state.placed.is_empty() {
+                        for (number, layer) in layers.iter().enumerate() {
+                            self.adjust(&mut state, layer, &format!("{name}-{at}-{number}"))?;
+                        }
+                    }
                     self.prune(&mut state, sites, &format!("{name}-{at}"))?;
                 }
                 Part::Kept(layers) if !state.placed.is_empty() => {

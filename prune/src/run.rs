@@ -108,7 +108,7 @@ pub(crate) fn check_trainings(cx: &Context<'_>) -> Result<()> {
     let original = &cx.original;
     if let Some(config) = &cx.config.finetune {
         let (images, seed) = (cx.training_images(original)?, cx.config.data.seed);
-        let mut settings = config.training.settings(original, &images, config.epochs, seed);
+        let mut settings = config.settings(original, &images, seed);
         settings.shrink = config.shrink();
         cx.finetuning(&settings).check(original)?;
     }
@@ -281,9 +281,8 @@ fn report(
     start: &StartingNetwork,
     search: Option<SearchOutcome>,
 ) {
-    let block = |it: &crate::candidates::BlockCandidates| {
-        it.outcome(start.form_of(it.profile.block.index))
-    };
+    let block =
+        |it: &crate::candidates::BlockCandidates| it.outcome(start.form_of(it.profile.block.index));
     outcome.blocks = candidates.blocks.iter().map(block).collect();
     let sets = front(&candidates.costs);
     outcome.front = sets.iter().map(|set| candidates.set_outcome(set, None, None)).collect();

@@ -117,7 +117,7 @@ pub(crate) fn leave(parts: &mut [Part], macs: &[u64], fitter: &Fitter<'_>) -> us
         .iter()
         .zip(macs)
         .map(|(part, macs)| match part {
-            Part::Pruned(_) => None,
+            Part::Pruned { .. } => None,
             Part::Kept(layers) => Some(cost(layers, *macs)),
         })
         .collect();

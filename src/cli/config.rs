@@ -251,7 +251,10 @@ mod tests {
                     quiet = false\nfreeze = [\"a\", \"b\"]\nbatch-size = 0x20\n";
         let arguments = trained(text, &[]);
         assert_eq!(arguments.images.data.as_deref(), Some(Path::new("images")));
-        assert_eq!((arguments.epochs.get(), arguments.training.batch_size.get()), (4, 32));
+        assert_eq!(
+            (arguments.epochs.get(), arguments.training.batch_size),
+            (4, NonZeroUsize::new(32))
+        );
         assert_eq!(arguments.training.lr, Some(1e-3));
         assert_eq!(arguments.training.optimizer, OptimizerChoice::Adamw);
         assert!(arguments.training.balance_classes && !arguments.quiet);

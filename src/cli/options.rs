@@ -1,5 +1,6 @@
 //! Arguments as the options of the library.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use updp_autodiff::Precision;
@@ -152,7 +153,7 @@ impl TrainingArgs {
     #[must_use]
     pub fn config(&self) -> TrainingConfig {
         TrainingConfig {
-            batch_size: self.batch_size.get(),
+            batch_size: self.batch_size.map(NonZeroUsize::get),
             accumulate: self.accumulate.get(),
             optimizer: match self.optimizer {
                 OptimizerChoice::Auto => Rule::Auto,

@@ -12,7 +12,7 @@ use crate::terminal::Verbosity;
 /// Which rule turns gradients into weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OptimizerChoice {
-    /// adamw where the network has LayerNorms or attention, else sgd
+    /// adamw where the network has LayerNorms or attention, or after a fit with fewer than 2000 images, else sgd
     Auto,
     /// SGD with Nesterov momentum 0.9
     Sgd,
@@ -78,22 +78,22 @@ pub enum ShrinkAt {
 /// How a network is trained.
 #[derive(Args, Clone, Debug)]
 pub struct TrainingArgs {
-    /// Images in a step; a model keeps the batch that it fixes where that cannot be opened
-    #[arg(long, value_name = "N", default_value = "64")]
-    pub batch_size: NonZeroUsize,
+    /// Images in a step; a model keeps the batch that it fixes where that cannot be opened [default: 64; 32 after a fit with fewer than 2000 images]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<NonZeroUsize>,
     /// Batches whose gradients are summed for one update
     #[arg(long, value_name = "N", default_value = "1")]
     pub accumulate: NonZeroUsize,
     /// Optimizer
     #[arg(long, value_enum, default_value = "auto")]
     pub optimizer: OptimizerChoice,
-    /// Learning rate after the warm-up; it then falls along half a cosine [default: adamw 0.0005, sgd 0.02; sgd 0.05 for a pruned network with 1000 steps or more, or with progressive or direct]
+    /// Learning rate after the warm-up; it then falls along half a cosine [default: adamw 0.0005, sgd 0.02; sgd 0.05 for a pruned network with 1000 steps or more, or with progressive or direct; adamw 0.00005 after a fit with fewer than 2000 images]
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub lr: Option<f64>,
     /// Epochs in which the learning rate rises from 0 [default: a twentieth of all epochs]
     #[arg(long, value_name = "EPOCHS", value_parser = not_negative)]
     pub warm_up: Option<f64>,
-    /// Weight decay; norms and biases have none [default: sgd 0.0005, adamw 0.05]
+    /// Weight decay; norms and biases have none [default: sgd 0.0005, adamw 0.05; adamw 0.0001 after a fit with fewer than 2000 images]
     #[arg(long, value_name = "X", value_parser = not_negative)]
     pub weight_decay: Option<f64>,
     /// Largest norm of all gradients together [default: sgd 1, adamw 5]
@@ -102,12 +102,12 @@ pub struct TrainingArgs {
     /// Share of a label that is spread over all classes
     #[arg(long, value_name = "SHARE", value_parser = part, default_value = "0")]
     pub label_smoothing: f64,
-    /// Weight of the input model's scores beside the labels; without labels only the scores count
-    #[arg(long, value_name = "WEIGHT", value_parser = part, default_value = "0.5")]
-    pub distill: f64,
-    /// Temperature of the input model's scores
-    #[arg(long, value_name = "T", value_parser = positive, default_value = "2")]
-    pub temperature: f64,
+    /// Weight of the input model's scores beside the labels; without labels only the scores count [default: 0.5; 1 after a fit with fewer than 2000 images]
+    #[arg(long, value_name = "WEIGHT", value_parser = part)]
+    pub distill: Option<f64>,
+    /// Temperature of the input model's scores [default: 2; 1 after a fit with fewer than 2000 images]
+    #[arg(long, value_name = "T", value_parser = positive)]
+    pub temperature: Option<f64>,
     /// Writes the moving average of the weights, with this decay in each step
     #[arg(long, value_name = "DECAY", value_parser = share)]
     pub ema: Option<f64>,

@@ -149,6 +149,7 @@ fn write_step(path: &Path, step: &TrainingStep) -> Result<(), CliError> {
         "network_outputs": step.network_outputs,
         "targets": step.names.targets,
         "teachers": step.names.teachers,
+        "features": step.names.features,
         "learning_rate": step.names.learning_rate,
         "step": step.names.step,
         "apply": step.names.apply,

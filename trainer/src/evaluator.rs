@@ -159,7 +159,11 @@ impl Evaluator {
     /// Number of classes of the model; `None` if its output holds no class scores.
     #[must_use]
     pub fn classes(&self) -> Option<usize> {
-        self.reference.first()?.first().filter(|answer| answer.is_classes).map(|answer| answer.width)
+        self.reference
+            .first()?
+            .first()
+            .filter(|answer| answer.is_classes)
+            .map(|answer| answer.width)
     }
 
     /// Number of images.
@@ -231,6 +235,27 @@ impl Evaluator {
         let each = reference.iter().zip(answers).zip(&self.variance);
         let sum: f64 = each.map(|((old, new), variance)| old.divergence(new, *variance)).sum();
         sum / reference.len().max(1) as f64
+    }
+
+    /// The divergence of a network from the original for each image, in nats ([`Score::kl`] is their mean). Networks are
+    /// compared image by image with it.
+    ///
+    /// # Errors
+    /// T0003 when an output is missing; errors of running the model.
+    pub fn divergences(&self, runner: &Runner, model: &Model) -> Result<Vec<f64>, TrainerError> {
+        let mut executor = runner.open(model)?;
+        let mut found = Vec::new();
+        for (batch, reference) in self.source.batches()?.zip(&self.reference) {
+            let batch = batch?;
+            let outputs = executor.run(&batch.inputs)?;
+            let answers = Answer::all(&outputs, &self.outputs, batch.images())?;
+            let images = reference.first().map_or(0, Answer::images);
+            found.extend((0..images).map(|at| {
+                let alone = |all: &[Answer]| all.iter().map(|it| it.image(at)).collect::<Vec<_>>();
+                self.divergence(&alone(reference), &alone(&answers))
+            }));
+        }
+        Ok(found)
     }
 
     /// Starts a score that is added up batch by batch.
@@ -328,6 +353,12 @@ impl Answer {
         images: usize,
     ) -> Result<Vec<Self>, TrainerError> {
         names.iter().map(|name| Self::of(outputs, name, images)).collect()
+    }
+
+    /// The output for one image alone.
+    fn image(&self, at: usize) -> Self {
+        let values = self.values.chunks_exact(self.width.max(1)).nth(at).unwrap_or_default();
+        Self { values: values.to_vec(), ..*self }
     }
 
     fn images(&self) -> usize {

@@ -38,7 +38,10 @@ impl TrainingStep {
             None => TrainForm::default(),
         };
         let outputs = float_outputs(&emit);
-        let loss = Loss::write(&mut emit, &spec.objective, &outputs)?;
+        let mut loss = Loss::write(&mut emit, &spec.objective, &outputs)?;
+        if let Some(features) = &spec.features {
+            loss.add_features(&mut emit, features)?;
+        }
         let scale = spec.scales_loss.then(|| Scale::write(&mut emit));
         let seed = match scale {
             Some(scale) => {
@@ -71,6 +74,7 @@ impl TrainingStep {
         let names = StepNames {
             targets: loss.targets.map(name),
             teachers: loss.teachers.iter().copied().map(name).collect(),
+            features: loss.features.map(name),
             learning_rate: name(controls.learning_rate),
             step: controls.step.map(name),
             apply: controls.apply.map(name),

@@ -2,7 +2,7 @@
 
 use updp_ir::{DataType, Node, TensorType, ValueId};
 
-use super::spec::{Distance, Objective};
+use super::spec::{Distance, Features, Objective};
 use crate::emit::Emit;
 use crate::error::{AutodiffError, Result};
 
@@ -17,6 +17,8 @@ pub(super) struct Loss {
     pub targets: Option<ValueId>,
     /// The outputs of a teacher, one value per output.
     pub teachers: Vec<ValueId>,
+    /// The value of a teacher that is matched inside the network.
+    pub features: Option<ValueId>,
 }
 
 impl Loss {
@@ -29,14 +31,20 @@ impl Loss {
                 let targets = input_like(emit, "targets", scores)?;
                 let value = cross_entropy(emit, scores, targets, smoothing)?;
                 let correct = Some(agreement(emit, scores, targets)?);
-                Ok(Self { value, correct, targets: Some(targets), teachers: Vec::new() })
+                Ok(Self {
+                    value,
+                    correct,
+                    targets: Some(targets),
+                    teachers: Vec::new(),
+                    features: None,
+                })
             }
             Objective::Teacher { temperature } => {
                 let scores = scores(emit, outputs)?;
                 let teacher = input_like(emit, "teacher", scores)?;
                 let value = divergence(emit, scores, teacher, temperature)?;
                 let correct = Some(agreement(emit, scores, teacher)?);
-                Ok(Self { value, correct, targets: None, teachers: vec![teacher] })
+                Ok(Self { value, correct, targets: None, teachers: vec![teacher], features: None })
             }
             Objective::LabelsAndTeacher { smoothing, temperature, weight } => {
                 let scores = scores(emit, outputs)?;
@@ -47,10 +55,29 @@ impl Loss {
                 let (hard, soft) = (emit.scale(hard, 1.0 - weight)?, emit.scale(soft, weight)?);
                 let value = emit.add(hard, soft)?;
                 let correct = Some(agreement(emit, scores, targets)?);
-                Ok(Self { value, correct, targets: Some(targets), teachers: vec![teacher] })
+                Ok(Self {
+                    value,
+                    correct,
+                    targets: Some(targets),
+                    teachers: vec![teacher],
+                    features: None,
+                })
             }
             Objective::Outputs(distance) => of_outputs(emit, distance, outputs),
         }
+    }
+
+    /// Adds the distance of a value inside the network from the same value of a teacher.
+    pub fn add_features(&mut self, emit: &mut Emit<'_>, features: &Features) -> Result<()> {
+        let value = emit.graph().find(&features.value);
+        let value = value
+            .ok_or_else(|| fails(&format!("the network has no value {:?}", features.value)))?;
+        let teacher = input_like(emit, "teacher.features", value)?;
+        let apart = relative_square(emit, value, teacher)?;
+        let weighted = emit.scale(apart, features.weight)?;
+        self.value = emit.add(self.value, weighted)?;
+        self.features = Some(teacher);
+        Ok(())
     }
 }
 
@@ -75,7 +102,7 @@ fn of_outputs(emit: &mut Emit<'_>, distance: Distance, outputs: &[ValueId]) -> R
         });
     }
     let value = sum.ok_or_else(|| fails("the model has no float output"))?;
-    Ok(Loss { value, correct: None, targets: None, teachers })
+    Ok(Loss { value, correct: None, targets: None, teachers, features: None })
 }
 
 fn fails(detail: &str) -> AutodiffError {
@@ -148,6 +175,32 @@ fn mean_square(emit: &mut Emit<'_>, y: ValueId, u: ValueId) -> Result<ValueId> {
     let axes: Vec<usize> = (0..dims.len()).collect();
     let sum = emit.reduce_sum(square, &axes, false)?;
     emit.scale(sum, 1.0 / dims.iter().product::<usize>() as f64)
+}
+
+/// Σ (y − u)² / Σ (u − ū)² with ū, the mean over the images; Σ u² is the divisor for one image.
+fn relative_square(emit: &mut Emit<'_>, y: ValueId, u: ValueId) -> Result<ValueId> {
+    let dims = emit.dims(y)?;
+    let axes: Vec<usize> = (0..dims.len()).collect();
+    let images = dims.first().copied().unwrap_or(1);
+    let square = emit.mul(u, u)?;
+    let all = emit.reduce_sum(square, &axes, false)?;
+    let (spread, floor) = if images > 1 {
+        let sum = emit.reduce_sum(u, &[0], true)?;
+        let mean = emit.scale(sum, 1.0 / images as f64)?;
+        let apart = emit.sub(u, mean)?;
+        let square = emit.mul(apart, apart)?;
+        (emit.reduce_sum(square, &axes, false)?, 1e-6)
+    } else {
+        (all, 0.0)
+    };
+    // Features that are the same in all images of a batch must not divide by 0.
+    let least = emit.scale(all, floor)?;
+    let spread = emit.add(spread, least)?;
+    let spread = emit.shift(spread, 1e-12)?;
+    let apart = emit.sub(y, u)?;
+    let square = emit.mul(apart, apart)?;
+    let sum = emit.reduce_sum(square, &axes, false)?;
+    emit.div(sum, spread)
 }
 
 /// The mean over images of 1 − y·u / (‖y‖·‖u‖).

@@ -19,6 +19,6 @@ mod training_step;
 
 pub use recompute::Recomputed;
 pub use settle::Settled;
-pub use spec::{Distance, Objective, Optimizer, StepSpec};
+pub use spec::{Distance, Features, Objective, Optimizer, StepSpec};
 pub use state::{State, StateKind};
 pub use training_step::{StepNames, TrainingStep};

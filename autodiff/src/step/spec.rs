@@ -63,11 +63,24 @@ pub enum Optimizer {
     },
 }
 
+/// A value inside the network that is matched with the same value of a teacher. For a value `f` and the teacher's `u` of
+/// the same shape the loss gets `weight · Σ (f − u)² / Σ (u − mean u)²`: both sums are over all elements, the mean is
+/// over the images of the batch. A batch of one image takes Σ u² as its divisor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Features {
+    /// The name of the value.
+    pub value: String,
+    /// The weight of the term, above 0.
+    pub weight: f64,
+}
+
 /// The settings of a training step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepSpec {
     /// The quantity to minimize.
     pub objective: Objective,
+    /// A value inside the network that is matched beside the outputs.
+    pub features: Option<Features>,
     /// The optimizer.
     pub optimizer: Optimizer,
     /// The weight decay of parameters with more than one axis longer than 1. Scales, shifts and biases have none.
@@ -94,6 +107,7 @@ impl StepSpec {
     pub fn new(objective: Objective) -> Self {
         Self {
             objective,
+            features: None,
             optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: true },
             weight_decay: 0.0,
             clip_norm: None,
@@ -134,6 +148,9 @@ impl StepSpec {
                 require("weight", weight, is_good, "a number of [0, 1]")?;
             }
             Objective::Outputs(_) => {}
+        }
+        if let Some(features) = &self.features {
+            positive("weight of the features", features.weight)?;
         }
         match self.optimizer {
             Optimizer::Sgd { momentum, .. } => unit("momentum", momentum)?,

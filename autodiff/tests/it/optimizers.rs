@@ -1,6 +1,6 @@
 //! The optimizers against what they are in PyTorch, on a network small enough to be done by hand.
 
-use updp_autodiff::step::{Objective, Optimizer, Settled};
+use updp_autodiff::step::{Features, Objective, Optimizer, Settled};
 use updp_autodiff::{StepSpec, TrainingStep};
 use updp_ir::{DataType, ModelBuilder, Node};
 use updp_testkit::{Inputs, known, tensor};
@@ -226,4 +226,62 @@ fn refuses_states_of_another_shape_or_network() {
     assert_eq!(shape.code(), "T0309");
     assert!(shape.to_string().contains("f32[3, 2], not f32[2, 3]"), "{shape}");
     assert!(settle("other", &[2, 3]).to_string().contains("no initializer \"w\""));
+}
+
+/// A network x·A = f, f·B = y whose features f are matched with those of a teacher.
+#[test]
+fn features_are_matched_relative_to_their_spread_over_the_images() {
+    if !has_runtime("features_are_matched") {
+        return;
+    }
+    let x = [0.5, -1.0, 1.5, 0.25, -0.75, 1.0];
+    let (a, b) = ([0.2, 0.1, -0.4, 0.3], [0.1, -0.2, 0.3, 0.4, 0.5, -0.6]);
+    let product = |x: &[f64], w: &[f64], wide: usize| -> Vec<f64> {
+        let of = |at: usize| {
+            let row = &x[at / wide * 2..at / wide * 2 + 2];
+            row[0] * w[at % wide] + row[1] * w[wide + at % wide]
+        };
+        (0..3 * wide).map(of).collect()
+    };
+    let features = product(&x, &a, 2);
+    let scores = product(&features, &b, 3);
+    let step = |value: &str| {
+        let mut builder = ModelBuilder::new(17);
+        builder.input("x", DataType::Float, &known(&[3, 2]));
+        builder.initializer("a", &tensor(DataType::Float, &[2, 2], &a));
+        builder.initializer("b", &tensor(DataType::Float, &[2, 3], &b));
+        builder.node(Node::new("MatMul"), &["x", "a"], &["f"]);
+        builder.node(Node::new("MatMul"), &["f", "b"], &["y"]);
+        builder.output("y", DataType::Float, Some(&known(&[3, 3])));
+        let features = Some(Features { value: value.to_owned(), weight: 0.5 });
+        let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false };
+        let plain = StepSpec::new(Objective::Teacher { temperature: 1.0 });
+        TrainingStep::build(builder.build().unwrap(), &StepSpec { features, optimizer, ..plain })
+    };
+    let built = step("f").expect("a step");
+    assert_eq!(built.names.features.as_deref(), Some("teacher.features"));
+    let mut training = Training::new(built);
+    // The scores are those of the teacher, so the features alone make loss and gradient.
+    let wanted: Vec<f64> = features.iter().enumerate().map(|(at, f)| f + 0.1 * at as f64).collect();
+    let data = Inputs::from_iter([
+        ("x".to_owned(), tensor(DataType::Float, &[3, 2], &x)),
+        ("teacher".to_owned(), tensor(DataType::Float, &[3, 3], &scores)),
+        ("teacher.features".to_owned(), tensor(DataType::Float, &[3, 2], &wanted)),
+    ]);
+    let mean = |column: usize| (0..3).map(|row| wanted[2 * row + column]).sum::<f64>() / 3.0;
+    let means = [mean(0), mean(1)];
+    let spread: f64 =
+        wanted.iter().enumerate().map(|(at, u)| (u - means[at % 2]).powi(2)).sum::<f64>();
+    let apart: Vec<f64> = features.iter().zip(&wanted).map(|(f, u)| f - u).collect();
+    let square: f64 = apart.iter().map(|d| d * d).sum();
+    let outputs = training.run(&data, 0.1);
+    assert_close(&[training.loss(&outputs)], &[0.5 * square / spread], "loss");
+    // dA = xᵀ·(f − u) · 2·weight / spread; B is not touched.
+    let gradient = |row: usize, column: usize| -> f64 {
+        (0..3).map(|image| x[2 * image + row] * apart[2 * image + column]).sum::<f64>() / spread
+    };
+    let next: Vec<f64> = (0..4).map(|at| a[at] - 0.1 * gradient(at / 2, at % 2)).collect();
+    assert_close(&training.state("current.a"), &next, "a");
+    assert_close(&training.state("current.b"), &b, "b");
+    assert_eq!(step("nowhere").expect_err("no such value").code(), "T0308");
 }

@@ -1,6 +1,6 @@
 //! Training steps.
 
-use updp_autodiff::step::{Distance, Objective, Optimizer, Settled, StateKind};
+use updp_autodiff::step::{Distance, Features, Objective, Optimizer, Settled, StateKind};
 use updp_autodiff::{StepSpec, TrainingStep};
 use updp_ir::{DataType, ModelBuilder, Node, Tensor};
 use updp_testkit::{Inputs, Micro, encode, known, run, tensor};
@@ -389,6 +389,7 @@ fn refuses_what_cannot_be_trained() {
     half.output("y", DataType::Float16, None);
     assert_eq!(code(half, &StepSpec::new(LABELS)), "T0305");
 
+    let without_weight = Features { value: "y".to_owned(), weight: 0.0 };
     for spec in [
         StepSpec { weight_decay: -1.0, ..StepSpec::new(LABELS) },
         StepSpec { clip_norm: Some(0.0), ..StepSpec::new(LABELS) },
@@ -396,6 +397,7 @@ fn refuses_what_cannot_be_trained() {
         StepSpec { batch_norm_momentum: Some(1.5), ..StepSpec::new(LABELS) },
         StepSpec::new(Objective::Labels { smoothing: 1.0 }),
         StepSpec::new(Objective::Teacher { temperature: 0.0 }),
+        StepSpec { features: Some(without_weight), ..StepSpec::new(LABELS) },
     ] {
         assert_eq!(code(flat.clone(), &spec), "T0310", "{spec:?}");
     }

@@ -45,8 +45,8 @@ pub enum Augmentation {
 /// Settings of a training. `None` uses the default of the optimizer, which docs/train.md lists.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingConfig {
-    /// Images per step. A network with a fixed batch keeps its own batch size.
-    pub batch_size: usize,
+    /// Images per step; `None` = 64, or 32 with few images. A network with a fixed batch keeps its own batch size.
+    pub batch_size: Option<usize>,
     /// Number of batches whose gradients make one update, at least 1.
     pub accumulate: usize,
     /// The optimizer.
@@ -61,10 +61,10 @@ pub struct TrainingConfig {
     pub clip_norm: Option<f64>,
     /// ε of label smoothing, 0 to 1.
     pub label_smoothing: f64,
-    /// Weight of the teacher relative to the labels, 0 to 1; without labels it is 1.
-    pub distill: f64,
-    /// Temperature of the teacher's distribution.
-    pub temperature: f64,
+    /// Weight of the teacher relative to the labels, 0 to 1; without labels it is 1. `None` = 0.5, or 1 with few images.
+    pub distill: Option<f64>,
+    /// Temperature of the teacher's distribution. `None` = 2, or 1 with few images.
+    pub temperature: Option<f64>,
     /// Decay of the moving average of the weights. If it is set, the average is the result.
     pub average: Option<f64>,
     /// How images are changed.
@@ -82,7 +82,7 @@ pub struct TrainingConfig {
 impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
-            batch_size: 64,
+            batch_size: None,
             accumulate: 1,
             optimizer: OptimizerChoice::Auto,
             learning_rate: None,
@@ -90,8 +90,8 @@ impl Default for TrainingConfig {
             weight_decay: None,
             clip_norm: None,
             label_smoothing: 0.0,
-            distill: 0.5,
-            temperature: 2.0,
+            distill: None,
+            temperature: None,
             average: None,
             augmentation: Augmentation::None,
             class_weights: ClassWeights::Equal,
@@ -129,7 +129,7 @@ impl TrainingConfig {
         let peak = self.learning_rate.unwrap_or(peak);
         FinetuneSettings {
             epochs,
-            batch: self.batch_size,
+            batch: self.batch_size.unwrap_or(64),
             accumulate: self.accumulate,
             optimizer,
             peak,
@@ -138,8 +138,8 @@ impl TrainingConfig {
             weight_decay: self.weight_decay.unwrap_or(decay),
             clip_norm: Some(self.clip_norm.unwrap_or(if is_adamw { 5.0 } else { 1.0 })),
             smoothing: self.label_smoothing,
-            distill: self.distill,
-            temperature: self.temperature,
+            distill: self.distill.unwrap_or(0.5),
+            temperature: self.temperature.unwrap_or(2.0),
             average: self.average,
             augment: self.augmentation.for_images(images),
             weights: self.class_weights.clone(),
@@ -151,8 +151,68 @@ impl TrainingConfig {
             ramp: Ramp::Linear,
             shrink: Shrink::WithLambda,
             is_sandwich: false,
+            keeps_statistics: false,
+            features: None,
+            contender: None,
             seed,
             folder: None,
+        }
+    }
+}
+
+/// Settings for few images, measured in docs/experiments/few-images-training.md.
+mod few {
+    /// Images in a step: more updates an epoch than with 64.
+    pub const BATCH: usize = 32;
+    /// Peak of the learning rate. 2e-4 destroys a closed-form fit.
+    pub const RATE: f64 = 5e-5;
+    /// Weight decay.
+    pub const DECAY: f64 = 1e-4;
+    /// Temperature: the divergence that is minimized is the one that is reported.
+    pub const TEMPERATURE: f64 = 1.0;
+    /// Weight of the features beside the divergence of the scores.
+    pub const FEATURES: f64 = 1.0;
+    /// The moving average reaches back over this share of the updates.
+    pub const AVERAGED_SHARE: f64 = 0.15;
+}
+
+impl TrainingConfig {
+    /// The settings for a network that is close to its teacher already and for few images of its size. Nothing may
+    /// destroy the start: the rate is small, norms keep their statistics, the teacher alone is imitated, in its scores
+    /// and its features. A moving average contends with the last state.
+    #[must_use]
+    pub fn settings_for_few(
+        &self,
+        network: &Model,
+        images: &Images,
+        epochs: usize,
+        seed: u64,
+    ) -> FinetuneSettings {
+        let optimizer = match self.optimizer {
+            OptimizerChoice::Auto => OptimizerChoice::AdamW,
+            chosen => chosen,
+        };
+        let is_adamw = optimizer == OptimizerChoice::AdamW;
+        // Weights and smoothing are of labels, so labels count for those who set them.
+        let is_of_labels = self.class_weights != ClassWeights::Equal || self.label_smoothing > 0.0;
+        let config = Self {
+            optimizer,
+            batch_size: Some(self.batch_size.unwrap_or(few::BATCH)),
+            learning_rate: self.learning_rate.or(is_adamw.then_some(few::RATE)),
+            weight_decay: self.weight_decay.or(is_adamw.then_some(few::DECAY)),
+            distill: Some(self.distill.unwrap_or(if is_of_labels { 0.5 } else { 1.0 })),
+            temperature: Some(self.temperature.unwrap_or(few::TEMPERATURE)),
+            ..self.clone()
+        };
+        let settings = config.settings(network, images, epochs, seed);
+        let per_update = settings.batch * settings.accumulate.max(1);
+        let updates = (epochs * images.dataset().len()) as f64 / per_update as f64;
+        let decay = (1.0 - 1.0 / (few::AVERAGED_SHARE * updates)).clamp(0.0, 0.9999);
+        FinetuneSettings {
+            keeps_statistics: true,
+            features: Some(few::FEATURES),
+            contender: Some(decay).filter(|_| self.average.is_none()),
+            ..settings
         }
     }
 }

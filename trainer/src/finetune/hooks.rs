@@ -1,7 +1,7 @@
 //! Connects the loop to the caller: the teacher runs before each step, the evaluator after each epoch.
 
 use indexmap::IndexMap;
-use updp_autodiff::step::TrainingStep;
+use updp_autodiff::step::{Settled, TrainingStep};
 use updp_exec::Executor;
 use updp_ir::{Model, Tensor};
 use updp_passes::surgery::{self, LAMBDA_INPUT};
@@ -24,11 +24,18 @@ pub(super) struct Watch<'a> {
     pub(super) step: &'a TrainingStep,
     /// Name of the image input, which is the same in the network and the teacher.
     pub(super) input: &'a str,
-    pub(super) teacher: Option<Box<dyn Executor>>,
+    pub(super) teacher: Option<Taught>,
     pub(super) observer: &'a mut dyn Observer,
     pub(super) history: History,
     /// The network after the last epoch, with its score.
     pub(super) last: Option<(Model, Score)>,
+}
+
+/// The teacher of a training.
+pub(super) struct Taught {
+    pub(super) executor: Box<dyn Executor>,
+    /// Name of the value that is matched in the teacher, and of the step's input that takes it.
+    pub(super) features: Option<(String, String)>,
 }
 
 impl Watch<'_> {
@@ -36,9 +43,10 @@ impl Watch<'_> {
     pub(super) fn scored(
         &mut self,
         state: &IndexMap<String, Tensor>,
+        which: Settled,
     ) -> Result<(Model, Score), TrainerError> {
         let Finetuning { evaluator, runner, .. } = *self.finetuning;
-        let network = self.step.settle(self.network.clone(), state, self.finetuning.settled())?;
+        let network = self.step.settle(self.network.clone(), state, which)?;
         self.observer.training(TrainingEvent::Evaluating);
         let mut final_network = network.clone();
         // Sets λ to its final value. A network without λ is unchanged.
@@ -50,14 +58,20 @@ impl Watch<'_> {
     /// The teacher's outputs for the images, as inputs of the step; nothing without a teacher.
     fn taught(&mut self, images: &Tensor) -> Result<IndexMap<String, Tensor>, TrainerError> {
         let Some(teacher) = &mut self.teacher else { return Ok(IndexMap::new()) };
-        let given = teacher.run(&IndexMap::from([(self.input.to_owned(), images.clone())]))?;
+        let inputs = IndexMap::from([(self.input.to_owned(), images.clone())]);
+        let mut given = teacher.executor.run(&inputs)?;
+        let features = teacher
+            .features
+            .as_ref()
+            .and_then(|(value, input)| Some((input.clone(), given.shift_remove(value)?)));
         let outputs = given.into_values().filter(|tensor| tensor.dtype().is_foldable_float());
-        let named: IndexMap<String, Tensor> =
+        let mut named: IndexMap<String, Tensor> =
             self.step.names.teachers.iter().cloned().zip(outputs).collect();
         if named.len() < self.step.names.teachers.len() {
             let detail = "wants more outputs of a teacher than the teacher has".to_owned();
             return Err(TrainError::Step { detail }.into());
         }
+        named.extend(features);
         Ok(named)
     }
 }
@@ -96,7 +110,7 @@ impl Hooks for Watch<'_> {
         state: &IndexMap<String, Tensor>,
         epoch: u64,
     ) -> Result<Option<f64>, TrainerError> {
-        let (model, score) = self.scored(state)?;
+        let (model, score) = self.scored(state, self.finetuning.settled())?;
         self.history.epoch(epoch, &score);
         self.observer.training(TrainingEvent::Epoch { epoch, score: &score });
         self.last = Some((model, score));

@@ -2,6 +2,7 @@
 
 mod config;
 mod diagnosis;
+mod features;
 mod history;
 mod hooks;
 mod session;
@@ -11,11 +12,13 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use updp_autodiff::step::{
-    Distance, Objective, Optimizer, Settled, State, StateKind, StepNames, StepSpec, TrainingStep,
+    Distance, Features, Objective, Optimizer, Settled, State, StateKind, StepNames, StepSpec,
+    TrainingStep,
 };
 use updp_autodiff::{Precision, set_precision};
 use updp_exec::{StateSpec, find_library};
 use updp_ir::{Model, Tensor};
+use updp_passes::surgery::part_between;
 
 use crate::data::{Dataset, Preprocess};
 use crate::error::TrainerError;
@@ -26,13 +29,13 @@ use crate::observer::{Observer, TrainingEvent};
 use crate::run::Runner;
 use crate::train::sandwich::SUBNETS;
 use crate::train::{
-    Augment, ClassWeights, End, Loader, LoaderSettings, Ramp, Schedule, Shrink, TrainOptions,
-    Validation, train,
+    Augment, ClassWeights, End, Loader, LoaderSettings, Ramp, Schedule, Shrink, TrainError,
+    TrainOptions, Validation, train,
 };
 pub use config::{Augmentation, OptimizerChoice, TrainingConfig};
 use history::History;
 pub use history::{Course, EpochSummary, StepSummary};
-use hooks::Watch;
+use hooks::{Taught, Watch};
 
 /// Number of steps between checkpoints.
 const CHECKPOINT_EVERY: u64 = 200;
@@ -88,6 +91,14 @@ pub struct FinetuneSettings {
     /// BatchNormalizations then keep their statistics, because the statistics of a batch would belong to its subnet
     /// only.
     pub is_sandwich: bool,
+    /// Whether BatchNormalizations use and keep their running statistics instead of those of the batch.
+    pub keeps_statistics: bool,
+    /// Weight of the features before the head, which are matched with those of the teacher besides the scores; `None` =
+    /// scores only.
+    pub features: Option<f64>,
+    /// d of a moving average of the parameters that is scored at the end. It is the result if it is closer to the teacher
+    /// than the last state.
+    pub contender: Option<f64>,
     /// Seed of order and augmentation.
     pub seed: u64,
     /// Folder for checkpoints and the journal.
@@ -163,7 +174,8 @@ impl Finetuning<'_> {
 
     /// The step of a network with a fixed batch.
     fn built(&self, bound: Model) -> Result<TrainingStep, TrainerError> {
-        let mut step = TrainingStep::build(bound, &self.spec())?;
+        let spec = self.spec(&bound);
+        let mut step = TrainingStep::build(bound, &spec)?;
         if self.settings.recompute {
             step.recompute()?;
         }
@@ -183,7 +195,14 @@ impl Finetuning<'_> {
         Ok((bound, images))
     }
 
-    fn spec(&self) -> StepSpec {
+    /// The value that network and teacher are matched at; `None` without such a value, or when none is asked for.
+    fn features(&self, network: &Model) -> Option<features::Pair> {
+        self.settings.features?;
+        let output = self.evaluator.classes().and(self.evaluator.outputs().first())?;
+        features::pair(network, self.teacher, output)
+    }
+
+    fn spec(&self, network: &Model) -> StepSpec {
         let settings = self.settings;
         let FinetuneSettings { smoothing, temperature, distill: weight, .. } = *settings;
         let has_labels = self.evaluator.has_labels() && self.dataset.has_labels();
@@ -193,16 +212,24 @@ impl Finetuning<'_> {
             Some(_) if weight <= 0.0 => Objective::Labels { smoothing },
             Some(_) => Objective::LabelsAndTeacher { smoothing, temperature, weight },
         };
+        let features = match objective {
+            Objective::Teacher { .. } | Objective::LabelsAndTeacher { .. } => {
+                self.features(network).zip(settings.features)
+            }
+            _ => None,
+        };
         let plain = StepSpec::new(objective);
+        let keeps_statistics = settings.keeps_statistics || settings.is_sandwich;
         StepSpec {
+            features: features.map(|(pair, weight)| Features { value: pair.network, weight }),
             optimizer: settings.optimizer,
             weight_decay: settings.weight_decay,
             clip_norm: settings.clip_norm,
-            average: settings.average,
+            average: settings.average.or(settings.contender),
             accumulates: self.accumulate() > 1,
             scales_loss: self.scales_loss(),
             frozen: settings.frozen.clone(),
-            batch_norm_momentum: plain.batch_norm_momentum.filter(|_| !settings.is_sandwich),
+            batch_norm_momentum: plain.batch_norm_momentum.filter(|_| !keeps_statistics),
             ..plain
         }
     }
@@ -263,23 +290,31 @@ impl Finetuning<'_> {
         let mut session = opened.session;
         let schedule = self.schedule(&loader);
         let options = self.options(&images, step.names.clone(), opened.hash);
-        let teacher = (!step.names.teachers.is_empty()).then(|| self.runner.open(self.teacher));
+        let teacher = self.teacher_of(network, &step, observer)?;
         let mut watch = Watch {
             finetuning: self,
             network,
             step: &step,
             input: images.input(),
-            teacher: teacher.transpose()?,
+            teacher,
             observer,
             history: History::new(self.has_lambda()),
             last: None,
         };
         let trained = train(&mut session, &loader, &schedule, &options, &mut watch)?;
+        let state = &trained.snapshot.state;
         let last = watch.last.take();
-        let (model, score) = match last {
+        let (mut model, mut score) = match last {
             Some(last) if trained.end == End::Finished => last,
-            _ => watch.scored(&trained.snapshot.state)?,
+            _ => watch.scored(state, self.settled())?,
         };
+        let mut settled = self.settled();
+        if self.settings.contender.is_some() && trained.end == End::Finished {
+            let (averaged, of_average) = watch.scored(state, Settled::Average)?;
+            if of_average.degradation() < score.degradation() {
+                (model, score, settled) = (averaged, of_average, Settled::Average);
+            }
+        }
         let history = watch.history;
         Ok(Finetuned {
             model,
@@ -290,9 +325,36 @@ impl Finetuning<'_> {
             course: history.finish(),
             parameters: parameters(&step),
             state: trained.snapshot.state,
-            settled: self.settled(),
+            settled,
             step,
         })
+    }
+
+    /// The teacher, which also gives the value that is matched. `None` for a step without a teacher.
+    fn teacher_of(
+        &self,
+        network: &Model,
+        step: &TrainingStep,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Taught>, TrainerError> {
+        if step.names.teachers.is_empty() {
+            return Ok(None);
+        }
+        let Some(input) = &step.names.features else {
+            if self.settings.features.is_some() {
+                observer.message("the features before the head are not matched, because the network does not end in a linear operator; its outputs are");
+            }
+            return Ok(Some(Taught { executor: self.runner.open(self.teacher)?, features: None }));
+        };
+        let Some(pair) = self.features(network) else {
+            let detail = "matches features that the network does not have".to_owned();
+            return Err(TrainError::Step { detail }.into());
+        };
+        let graph = &self.teacher.graph;
+        let mut outputs: Vec<&str> = graph.outputs().map(|it| graph.value(it).name()).collect();
+        outputs.push(&pair.teacher);
+        let executor = self.runner.open(&part_between(self.teacher, &[], &outputs)?)?;
+        Ok(Some(Taught { executor, features: Some((pair.teacher, input.clone())) }))
     }
 
     fn loader(&self, images: &Images) -> Result<Loader, TrainerError> {
