@@ -3,7 +3,8 @@
 
 use std::fmt::Write;
 
-use updp_ir::Model;
+use updp_ir::{IrError, Model};
+use updp_passes::blocks::Block;
 use updp_passes::surgery::{self, Form, Layer, Site};
 use updp_trainer::activation_cache::ActivationCache;
 use updp_trainer::error::TrainerError;
@@ -32,7 +33,7 @@ pub fn fit_set(
     observer: &mut dyn Observer,
 ) -> Result<FittedSet> {
     let mut forms = String::new();
-    let (mut parts, head) = surgery::with_context(&cx.original, |graph| {
+    let (mut parts, outer) = surgery::with_context(&cx.original, |graph| {
         let pairs = candidates.blocks.iter().zip(genome);
         let part = pairs.map(|(block, choice)| match choice {
             Some(choice) => {
@@ -56,13 +57,20 @@ pub fn fit_set(
             }
             None => Part::Kept(surgery::layers(graph, &block.profile.block)),
         });
-        (part.collect::<Vec<Part>>(), surgery::head(graph))
-    });
-    let macs: Vec<u64> = candidates.blocks.iter().map(|it| it.profile.baseline.macs).collect();
+        let parts = part.collect::<Vec<Part>>();
+        let blocks: Vec<&Block> = candidates.blocks.iter().map(|it| &it.profile.block).collect();
+        Ok::<_, IrError>((parts, surgery::outer_layers(graph, &blocks)?))
+    })?;
+    let mut macs: Vec<u64> = candidates.blocks.iter().map(|it| it.profile.baseline.macs).collect();
+    for (before, layer) in outer.into_iter().rev() {
+        parts.insert(before, Part::Kept(vec![layer]));
+        // One layer runs in no time compared with a block; solving for it counts.
+        macs.insert(before, 0);
+    }
     let fitter = cx.fitter();
     let left = time_budget::leave(&mut parts, &macs, &fitter);
     let name = format!("set{:016x}", Fnv::of(forms.as_bytes()));
-    let mut found = fitter.fit_in_order(&parts, head.as_ref(), &name, observer)?;
+    let mut found = fitter.fit_in_order(&parts, &name, observer)?;
     found.left = left;
     Ok(found)
 }
@@ -104,7 +112,6 @@ impl Fitter<'_> {
     pub(crate) fn fit_in_order(
         &self,
         parts: &[Part],
-        head: Option<&Layer>,
         name: &str,
         observer: &mut dyn Observer,
     ) -> std::result::Result<FittedSet, TrainerError> {
@@ -116,7 +123,7 @@ impl Fitter<'_> {
             replacements: Vec::new(),
             cache: ActivationCache::default(),
         };
-        let total = parts.len() + 1;
+        let total = parts.len();
         for (at, part) in parts.iter().enumerate() {
             match part {
                 Part::Pruned { layers, sites } => {
@@ -136,10 +143,6 @@ impl Fitter<'_> {
                 }
                 Part::Kept(_) => {}
             }
-        }
-        if let Some(head) = head.filter(|_| !state.placed.is_empty()) {
-            observer.progress("fitting the network", parts.len(), total);
-            self.adjust(&mut state, head, &format!("{name}-head"))?;
         }
         let State { network, placed, pruned, adjusted, replacements, .. } = state;
         let score = if placed.is_empty() {

@@ -32,7 +32,7 @@ pub use open_batch::{data_inputs, open_batch};
 pub use settle::{
     drop_baseline, entries as lambda_entries, fix_lambda, fix_shrink, settle, subnet,
 };
-pub use site::{Fitted, Layer, Site, head, layers, site, sites};
+pub use site::{Fitted, Layer, Site, layers, outer_layers, site, sites};
 pub use statistics::{Statistics, calibration_model, set_statistics};
 pub use substitute::{fit_part, part_between, stand_in, substitute};
 pub use thin::thin_map;

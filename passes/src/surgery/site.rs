@@ -4,7 +4,9 @@
 //! `output`; everything between them is removed. A site refers to values by name only, so a site found in one copy
 //! of a network holds in every other copy.
 
-use updp_ir::{ConvGeometry, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use updp_ir::{ConvGeometry, IrError, NodeId, ValueId, order};
 
 use super::geometry::{Shrink, moved};
 use super::thin::{self, Segment};
@@ -386,10 +388,34 @@ pub fn layers(cx: &Context<'_>, block: &Block) -> Vec<Layer> {
     found
 }
 
-/// The weighted operator that makes the first output, with free weights.
-#[must_use]
-pub fn head(cx: &Context<'_>) -> Option<Layer> {
-    layer(cx, &Linear::producing(cx, cx.graph.outputs().next()?)?)
+/// The weighted operators with free weights that belong to no block, in the direction of data flow: between blocks, in
+/// front of the head, and the head. The number says how many of the blocks come before it.
+///
+/// # Errors
+/// I0105 when the graph has a cycle.
+pub fn outer_layers(cx: &Context<'_>, blocks: &[&Block]) -> Result<Vec<(usize, Layer)>, IrError> {
+    let places: BTreeMap<NodeId, usize> = order::topological(cx.graph)?
+        .into_iter()
+        .enumerate()
+        .map(|(place, node)| (node, place))
+        .collect();
+    let inside: BTreeSet<NodeId> =
+        blocks.iter().flat_map(|block| block.nodes.iter().copied()).collect();
+    let place = |value: ValueId| {
+        cx.graph.producer(value).and_then(|(node, _)| places.get(&node).copied()).unwrap_or(0)
+    };
+    let ends: Vec<usize> = blocks.iter().map(|block| place(block.result)).collect();
+    let mut found = Vec::new();
+    for (node, own) in &places {
+        if inside.contains(node) {
+            continue;
+        }
+        let Some(layer) = Linear::at(cx, *node).and_then(|unit| layer(cx, &unit)) else { continue };
+        found.push((*own, layer));
+    }
+    found.sort_by_key(|(place, _)| *place);
+    let before = |place: usize| ends.iter().filter(|end| **end < place).count();
+    Ok(found.into_iter().map(|(place, layer)| (before(place), layer)).collect())
 }
 
 fn layer(cx: &Context<'_>, unit: &Linear) -> Option<Layer> {
