@@ -127,7 +127,7 @@ impl<'a> Equations<'a> {
     pub(super) fn solve_layer(&mut self, base: &Solved) -> Result<Option<Solution>, TrainerError> {
         let columns = (0..base.weight.nrows()).collect();
         let start = Start { columns, weight: base.weight.clone() };
-        let solution = self.solve_from(&start, None).map_err(self.failed())?;
+        let solution = self.solve_from(&start, f64::INFINITY, true).map_err(self.failed())?;
         let present: f64 = self.folds.iter().map(|rows| self.error_in(rows, base)).sum();
         Ok((solution.error < self.scale.share(present)).then_some(solution))
     }
@@ -148,11 +148,9 @@ impl<'a> Equations<'a> {
             let columns = saliency::columns(&kept, self.taps);
             let weight = rows_of(&base.weight, &columns);
             let start = Start { columns, weight };
-            let solution = match ridge {
-                Some(ridge) if !is_priced(at) => self.solve_whole(&start, ridge),
-                ridge => self.solve_from(&start, ridge),
-            };
-            let solution = solution.map_err(self.failed())?;
+            // The more channels are gone, the weaker the best ridge.
+            let most = ridge.unwrap_or(f64::INFINITY);
+            let solution = self.solve_from(&start, most, is_priced(at)).map_err(self.failed())?;
             ridge = Some(solution.ridge);
             found.push((kept, solution));
         }
@@ -168,11 +166,17 @@ impl<'a> Equations<'a> {
     }
 
     /// `min Σ‖t − Wᵀx‖² + ρ·tr(G)/U·‖W − W₀‖²` over the free unknowns, where `W₀` is the start.
-    fn solve_from(&self, start: &Start, ridge: Option<f64>) -> Result<Solution, Unsolved> {
-        let ridge = match ridge {
-            Some(ridge) => ridge,
-            None => self.search(|ridge, system| system.solved_from(start, ridge))?,
-        };
+    /// The ridge strength is at most `most`.
+    fn solve_from(
+        &self,
+        start: &Start,
+        most: f64,
+        has_folds: bool,
+    ) -> Result<Solution, Unsolved> {
+        let ridge = self.search(most, |ridge, system| system.solved_from(start, ridge))?;
+        if !has_folds {
+            return self.solve_whole(start, ridge);
+        }
         let mut folds = Vec::new();
         let mut error = 0.0;
         for (system, held) in self.without.iter().zip(&self.folds) {
@@ -207,23 +211,25 @@ impl<'a> Equations<'a> {
         let solve = |ridge: f64, system: &System| {
             system.normal.solver(shape, self.taps, ridge)?.solve(&system.targets)
         };
-        let found = self.search(solve)?;
+        let found = self.search(f64::INFINITY, solve)?;
         self.ridges.push((shape, found));
         Ok(found)
     }
 
-    /// Tries ridge strengths from strong to weak until the cross-validated error stops falling.
+    /// Tries ridge strengths of at most `most` from strong to weak until the cross-validated error stops falling.
     fn search(
         &self,
+        most: f64,
         solve: impl Fn(f64, &System) -> Result<Solved, Unsolved>,
     ) -> Result<f64, Unsolved> {
         let is_wide = self.folds.first().is_some_and(|rows| rows.x.width > WIDE);
         // If one factorization takes seconds, only every other ridge strength is tried, in one fold.
-        let (step, most) = if is_wide { (2, 1) } else { (1, usize::MAX) };
+        let (step, folds) = if is_wide { (2, 1) } else { (1, usize::MAX) };
         let mut best: Option<(f64, f64)> = None;
-        for ridge in self.settings.ridges.iter().step_by(step) {
+        let ridges = self.settings.ridges.iter().step_by(step);
+        for ridge in ridges.filter(|ridge| **ridge <= most) {
             let mut error = 0.0;
-            for (system, held) in self.without.iter().zip(&self.folds).take(most) {
+            for (system, held) in self.without.iter().zip(&self.folds).take(folds) {
                 error += self.error_in(held, &solve(*ridge, system)?);
             }
             if best.is_some_and(|(_, least)| error >= least) {

@@ -72,10 +72,10 @@ impl Default for FitSettings {
             rows_per_unknown: 40,
             rows: (20_000, 120_000),
             row_bytes: 768 << 20,
-            ridges: vec![1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5],
+            ridges: vec![10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5],
             sweeps: 5,
             folds: 4,
-            restore: 1.0,
+            restore: std::env::var("R").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0),
             seed: 0,
         }
     }
