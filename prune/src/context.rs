@@ -1,11 +1,13 @@
 //! The state that all stages share: the prepared network, the images, the evaluators and the folder for results.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use updp_exec::Optimizer;
 use updp_ir::{DataPlacement, Model};
 use updp_passes::{ModelSummary, pipeline, surgery};
+use updp_trainer::block_evaluator::BatchShare;
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::error::TrainerError;
 use updp_trainer::evaluator::Evaluator;
@@ -85,8 +87,8 @@ pub struct Context<'a> {
     pub checkpoint: Checkpoint,
     /// Scores networks on the calibration images.
     pub calibration: Evaluator,
-    /// Number of batches of the calibration images that score a form of a block.
-    scoring_batches: usize,
+    /// The calibration images that score a form of a block.
+    scoring_share: BatchShare,
     /// Time of one pass over the held-out images.
     pub evaluation_time: Duration,
 }
@@ -108,20 +110,23 @@ impl<'a> Context<'a> {
         observer.progress("reading data", 0, 0);
         let (original, is_batch_open) =
             with_open_batch(&model, &runner, &sets.images, &sets.preprocess)?;
-        let images = divide(&original, sets, config)?;
+        let mut images = divide(&original, sets, config)?;
         let checkpoint = checkpoint(&original, &images, sets, config, observer)?;
         let held_out = CachedBatches::of(&images.held_out)?;
         observer.progress("running the model", 0, 0);
         let start = Instant::now();
         let evaluator = Evaluator::new(&runner, &original, held_out)?;
         let evaluation_time = start.elapsed();
-        let most = time_budget::MOST_IMAGE_BYTES;
-        let calibration = match CachedBatches::within(&images.calibration, 1, most)? {
-            Some(cached) => Evaluator::new(&runner, &original, cached)?,
-            None => Evaluator::new(&runner, &original, images.calibration.clone())?,
-        };
+        let mut calibration = evaluated(&runner, &original, &images.calibration)?;
+        if let Some(order) = by_class(&calibration, images.calibration.dataset().len()) {
+            let dataset = images.calibration.dataset().in_order(&order);
+            images.calibration = calibration_images(&original, dataset, sets)?;
+            calibration = evaluated(&runner, &original, &images.calibration)?;
+        }
         let blocks = surgery::blocks_of(&original)?.len();
-        let scoring_batches = time_budget::scoring_batches(&original, &calibration, blocks);
+        let fit = FitSettings { seed: config.data.seed, ..FitSettings::default() };
+        let scoring_share =
+            time_budget::scoring_share(&original, &calibration, blocks, fit.folds);
         let validation = match &images.validation {
             Some(images) => Some(Evaluator::new(&runner, &original, images.clone())?),
             None => None,
@@ -136,9 +141,9 @@ impl<'a> Context<'a> {
             preprocess: sets.preprocess.clone(),
             evaluator,
             validation,
-            fit: FitSettings { seed: config.data.seed, ..FitSettings::default() },
+            fit,
             checkpoint,
-            scoring_batches,
+            scoring_share,
             calibration,
             evaluation_time,
         })
@@ -151,7 +156,7 @@ impl<'a> Context<'a> {
             runner: &self.runner,
             original: &self.original,
             calibration: &self.calibration,
-            batches: self.scoring_batches,
+            share: self.scoring_share,
             evaluator: &self.evaluator,
             settings: &self.fit,
             checkpoint: &self.checkpoint,
@@ -232,7 +237,7 @@ fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<Di
     let count = data.images.unwrap_or(default);
     let held_out_count = (count / 2).clamp(50, MOST_HELD_OUT);
     let images = |dataset: Dataset| Images::new(original, dataset, &sets.preprocess);
-    let calibration = images(training.sample(count, data.seed))?.in_batches(LEAST_BATCHES);
+    let calibration = calibration_images(original, training.sample(count, data.seed), sets)?;
     let held_out = images(held_out.sample(held_out_count, data.seed))?;
     let validation = sets.validation.clone().map(images).transpose()?;
     if calibration.images().min(held_out.images()) < 2 {
@@ -243,6 +248,33 @@ fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<Di
     }
     let classes = sets.images.classes().to_vec();
     Ok(DividedImages { calibration, held_out, validation, training, classes })
+}
+
+fn calibration_images(original: &Model, dataset: Dataset, sets: &ImageSets) -> Result<Images> {
+    Ok(Images::new(original, dataset, &sets.preprocess)?.in_batches(LEAST_BATCHES))
+}
+
+/// The original's outputs for the images, which are kept decoded if they fit in memory.
+fn evaluated(runner: &Runner, original: &Model, images: &Images) -> Result<Evaluator> {
+    Ok(match CachedBatches::within(images, 1, time_budget::MOST_IMAGE_BYTES)? {
+        Some(cached) => Evaluator::new(runner, original, cached)?,
+        None => Evaluator::new(runner, original, images.clone())?,
+    })
+}
+
+/// The order of the images by the class that the original gives them, if they show less than half of the model's classes.
+/// The network will then meet classes that the fit has not seen. In this order a fold holds whole classes, so
+/// cross-validation also judges by classes that a fold has not seen. `None` where the order is of no use.
+fn by_class(calibration: &Evaluator, images: usize) -> Option<Vec<usize>> {
+    let classes = calibration.predicted_classes()?;
+    let seen: BTreeSet<usize> = classes.iter().copied().collect();
+    let is_partial = 2 * seen.len() < calibration.classes()?;
+    if !is_partial || classes.len() != images {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..images).collect();
+    order.sort_by_key(|image| classes[*image]);
+    Some(order)
 }
 
 /// The data that identify a job. Results of a job with a different key are never used.

@@ -45,17 +45,13 @@ pub fn fit_set(
                 for site in &sites {
                     let _ = write!(forms, "{} {},", site.block, site.form.name());
                 }
-                let layers = if own.is_thin() {
-                    // The last layer is solved for with fewer inputs.
-                    let mut layers = surgery::layers(graph, &block.profile.block);
-                    layers.retain(|layer| sites.iter().all(|site| site.output != layer.site.output));
-                    layers
-                } else {
-                    Vec::new()
-                };
-                Part::Pruned { layers, sites }
+                Part::Pruned(sites)
             }
-            None => Part::Kept(surgery::layers(graph, &block.profile.block)),
+            // Only the last layer is solved again: solutions inside blocks overfit to few images (docs/experiments).
+            None => {
+                let last = surgery::layers(graph, &block.profile.block).pop();
+                Part::Kept(last.into_iter().collect())
+            }
         });
         let parts = part.collect::<Vec<Part>>();
         let blocks: Vec<&Block> = candidates.blocks.iter().map(|it| &it.profile.block).collect();
@@ -126,13 +122,8 @@ impl Fitter<'_> {
         let total = parts.len();
         for (at, part) in parts.iter().enumerate() {
             match part {
-                Part::Pruned { layers, sites } => {
+                Part::Pruned(sites) => {
                     observer.progress("fitting the network", at, total);
-                    if !state.placed.is_empty() {
-                        for (number, layer) in layers.iter().enumerate() {
-                            self.adjust(&mut state, layer, &format!("{name}-{at}-{number}"))?;
-                        }
-                    }
                     self.prune(&mut state, sites, &format!("{name}-{at}"))?;
                 }
                 Part::Kept(layers) if !state.placed.is_empty() => {

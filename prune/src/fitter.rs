@@ -5,7 +5,7 @@ use updp_ir::Model;
 use updp_passes::surgery::{self, Site};
 
 use updp_trainer::activation_cache::{ActivationCache, Pair};
-use updp_trainer::block_evaluator::BlockEvaluator;
+use updp_trainer::block_evaluator::{BatchShare, BlockEvaluator};
 use updp_trainer::error::TrainerError;
 use updp_trainer::evaluator::{Evaluator, Score};
 use updp_trainer::fit::{Fit, FitSettings, FittedForm, priced};
@@ -26,8 +26,8 @@ pub struct Fitter<'a> {
     pub calibration: &'a Evaluator,
     /// Scores on the held-out images.
     pub evaluator: &'a Evaluator,
-    /// Number of batches of the calibration images that score a form of a block.
-    pub batches: usize,
+    /// The calibration images that score a form of a block.
+    pub share: BatchShare,
     /// The settings of the fit.
     pub settings: &'a FitSettings,
     /// Where results are stored.
@@ -148,7 +148,7 @@ impl Fitter<'_> {
         let mut scored = Vec::new();
         for (mut form, is_priced) in forms.into_iter().zip(is_priced) {
             let score =
-                if is_priced { block.score(&form, self.batches)? } else { Score::default() };
+                if is_priced { block.score(&form, self.share)? } else { Score::default() };
             if form.site.form.is_thin() {
                 // Only depth forms are evaluated together before they are fitted as a whole.
                 form.folds.clear();

@@ -5,13 +5,8 @@ use updp_passes::surgery::{Layer, Site};
 /// A block of the network.
 #[derive(Clone, Debug)]
 pub enum Part {
-    /// The block is pruned.
-    Pruned {
-        /// Layers of a thin block before its last one. Their weights may be solved again first.
-        layers: Vec<Layer>,
-        /// The possible forms: the one with the smallest degradation is taken.
-        sites: Vec<Site>,
-    },
+    /// The block is pruned to one of these forms: the one with the smallest degradation.
+    Pruned(Vec<Site>),
     /// The block is kept. The weights of these layers may be solved again.
     Kept(Vec<Layer>),
 }

@@ -5,6 +5,7 @@ use updp_ir::Model;
 use updp_passes::ModelSummary;
 use updp_passes::surgery::{Layer, Site};
 use updp_trainer::activation_cache::ActivationCache;
+use updp_trainer::block_evaluator::BatchShare;
 use updp_trainer::evaluator::Evaluator;
 use updp_trainer::fit::FitSettings;
 use updp_trainer::run::CachedBatches;
@@ -36,17 +37,19 @@ const COMPARING_ROWS_PER_UNKNOWN: usize = 15;
 /// If the prepared images take more bytes than this, they are read and decoded again each time they are needed.
 pub(crate) const MOST_IMAGE_BYTES: usize = 512 << 20;
 
-/// Number of batches of the calibration images that score a form.
-pub(crate) fn scoring_batches(original: &Model, calibration: &Evaluator, blocks: usize) -> usize {
+/// The calibration images that score a form, of a network with this many blocks.
+pub(crate) fn scoring_share(
+    original: &Model,
+    calibration: &Evaluator,
+    blocks: usize,
+    folds: usize,
+) -> BatchShare {
     let macs = ModelSummary::of(original, 0).macs.max(1);
     let runs = (FORMS * blocks.max(1) as u64).div_ceil(2);
-    let images = (SCORING_MACS / (macs * runs)) as usize;
-    let all = calibration.images().max(1);
-    let share = images.max(LEAST_IMAGES).min(all) as f64 / all as f64;
-    // Whole rounds of folds, so that every fold counts alike.
-    let batches = calibration.batches();
-    let wanted = (share * batches as f64).ceil() as usize;
-    wanted.next_multiple_of(4).min(batches)
+    let images = ((SCORING_MACS / (macs * runs)) as usize).max(LEAST_IMAGES);
+    let step = (calibration.images() as f64 / images as f64).round() as usize;
+    let rounds = calibration.batches().div_ceil(folds);
+    BatchShare { round: folds, step: step.clamp(1, rounds.max(1)) }
 }
 
 /// Every other batch of the images and fewer rows, for comparing the forms of a large network. `None` for other
@@ -117,7 +120,7 @@ pub(crate) fn leave(parts: &mut [Part], macs: &[u64], fitter: &Fitter<'_>) -> us
         .iter()
         .zip(macs)
         .map(|(part, macs)| match part {
-            Part::Pruned { .. } => None,
+            Part::Pruned(_) => None,
             Part::Kept(layers) => Some(cost(layers, *macs)),
         })
         .collect();

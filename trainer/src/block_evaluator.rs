@@ -12,6 +12,23 @@ use crate::evaluator::{Evaluator, Score};
 use crate::fit::FittedForm;
 use crate::run::Runner;
 
+/// Every n-th round of batches, so that the share is spread over all images and counts every fold alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchShare {
+    /// Number of batches in a round: the number of folds.
+    pub round: usize,
+    /// Every round with a number divisible by this.
+    pub step: usize,
+}
+
+impl BatchShare {
+    /// Whether the batch with this number belongs to the share.
+    #[must_use]
+    pub fn contains(self, batch: usize) -> bool {
+        (batch / self.round.max(1)).is_multiple_of(self.step.max(1))
+    }
+}
+
 /// A block, the values in front of it, and the layers behind it.
 pub struct BlockEvaluator<'a> {
     runner: &'a Runner,
@@ -52,12 +69,14 @@ impl<'a> BlockEvaluator<'a> {
         Ok(Self { runner, evaluator, cache, block, ends, tail })
     }
 
-    /// The score of the network with a form, on the first `batches` batches. A form that was fitted in folds is evaluated on each batch as it was fitted
+    /// The score of the network with a form, on some of the batches. A form that was fitted in folds is evaluated on each batch as it was fitted
     /// without that batch.
     ///
     /// # Errors
     /// Errors of placing the form and of running.
-    pub fn score(&mut self, form: &FittedForm, batches: usize) -> Result<Score, TrainerError> {
+    ///
+    /// [`BatchShare`] chooses the batches.
+    pub fn score(&mut self, form: &FittedForm, share: BatchShare) -> Result<Score, TrainerError> {
         let mut parts = Vec::new();
         let whole = [&form.fitted];
         let folds: Vec<_> = form.folds.iter().collect();
@@ -69,7 +88,10 @@ impl<'a> BlockEvaluator<'a> {
         }
         let mut tally = self.evaluator.tally();
         let flow = self.cache.flow(self.evaluator.source());
-        for (at, batch) in flow.current.unwrap_or(flow.original).batches()?.take(batches).enumerate() {
+        for (at, batch) in flow.current.unwrap_or(flow.original).batches()?.enumerate() {
+            if !share.contains(at) {
+                continue;
+            }
             let fold = at % parts.len().max(1);
             let mut outputs = parts[fold].run(&batch?.inputs)?;
             if let Some(tail) = &mut self.tail {

@@ -172,6 +172,14 @@ impl Evaluator {
         self.reference.iter().flat_map(|answers| answers.first()).map(Answer::images).sum()
     }
 
+    /// The class that the original gives each image, in order; `None` if its output holds no class scores.
+    #[must_use]
+    pub fn predicted_classes(&self) -> Option<Vec<usize>> {
+        self.classes()?;
+        let main = self.reference.iter().filter_map(|answers| answers.first());
+        Some(main.flat_map(|answer| answer.rows().map(first_class)).collect())
+    }
+
     /// Number of batches.
     #[must_use]
     pub fn batches(&self) -> usize {

@@ -75,7 +75,7 @@ impl Default for FitSettings {
             ridges: vec![10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5],
             sweeps: 5,
             folds: 4,
-            restore: std::env::var("R").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0),
+            restore: 0.5,
             seed: 0,
         }
     }
