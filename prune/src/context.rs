@@ -87,6 +87,9 @@ pub struct Context<'a> {
     pub checkpoint: Checkpoint,
     /// Scores networks on the calibration images.
     pub calibration: Evaluator,
+    /// Whether the calibration images show less than half of the model's classes. The network will then meet classes that
+    /// the fit has not seen, and kept layers stay as they are: new weights fit only the classes seen (docs/experiments).
+    pub shows_few_classes: bool,
     /// The calibration images that score a form of a block.
     scoring_share: BatchShare,
     /// Time of one pass over the held-out images.
@@ -110,23 +113,18 @@ impl<'a> Context<'a> {
         observer.progress("reading data", 0, 0);
         let (original, is_batch_open) =
             with_open_batch(&model, &runner, &sets.images, &sets.preprocess)?;
-        let mut images = divide(&original, sets, config)?;
+        let images = divide(&original, sets, config)?;
         let checkpoint = checkpoint(&original, &images, sets, config, observer)?;
         let held_out = CachedBatches::of(&images.held_out)?;
         observer.progress("running the model", 0, 0);
         let start = Instant::now();
         let evaluator = Evaluator::new(&runner, &original, held_out)?;
         let evaluation_time = start.elapsed();
-        let mut calibration = evaluated(&runner, &original, &images.calibration)?;
-        if let Some(order) = by_class(&calibration, images.calibration.dataset().len()) {
-            let dataset = images.calibration.dataset().in_order(&order);
-            images.calibration = calibration_images(&original, dataset, sets)?;
-            calibration = evaluated(&runner, &original, &images.calibration)?;
-        }
+        let calibration = evaluated(&runner, &original, &images.calibration)?;
+        let shows_few_classes = shows_few_classes(&calibration);
         let blocks = surgery::blocks_of(&original)?.len();
         let fit = FitSettings { seed: config.data.seed, ..FitSettings::default() };
-        let scoring_share =
-            time_budget::scoring_share(&original, &calibration, blocks, fit.folds);
+        let scoring_share = time_budget::scoring_share(&original, &calibration, blocks, fit.folds);
         let validation = match &images.validation {
             Some(images) => Some(Evaluator::new(&runner, &original, images.clone())?),
             None => None,
@@ -144,6 +142,7 @@ impl<'a> Context<'a> {
             fit,
             checkpoint,
             scoring_share,
+            shows_few_classes,
             calibration,
             evaluation_time,
         })
@@ -237,7 +236,7 @@ fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<Di
     let count = data.images.unwrap_or(default);
     let held_out_count = (count / 2).clamp(50, MOST_HELD_OUT);
     let images = |dataset: Dataset| Images::new(original, dataset, &sets.preprocess);
-    let calibration = calibration_images(original, training.sample(count, data.seed), sets)?;
+    let calibration = images(training.sample(count, data.seed))?.in_batches(LEAST_BATCHES);
     let held_out = images(held_out.sample(held_out_count, data.seed))?;
     let validation = sets.validation.clone().map(images).transpose()?;
     if calibration.images().min(held_out.images()) < 2 {
@@ -250,10 +249,6 @@ fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<Di
     Ok(DividedImages { calibration, held_out, validation, training, classes })
 }
 
-fn calibration_images(original: &Model, dataset: Dataset, sets: &ImageSets) -> Result<Images> {
-    Ok(Images::new(original, dataset, &sets.preprocess)?.in_batches(LEAST_BATCHES))
-}
-
 /// The original's outputs for the images, which are kept decoded if they fit in memory.
 fn evaluated(runner: &Runner, original: &Model, images: &Images) -> Result<Evaluator> {
     Ok(match CachedBatches::within(images, 1, time_budget::MOST_IMAGE_BYTES)? {
@@ -262,19 +257,11 @@ fn evaluated(runner: &Runner, original: &Model, images: &Images) -> Result<Evalu
     })
 }
 
-/// The order of the images by the class that the original gives them, if they show less than half of the model's classes.
-/// The network will then meet classes that the fit has not seen. In this order a fold holds whole classes, so
-/// cross-validation also judges by classes that a fold has not seen. `None` where the order is of no use.
-fn by_class(calibration: &Evaluator, images: usize) -> Option<Vec<usize>> {
-    let classes = calibration.predicted_classes()?;
-    let seen: BTreeSet<usize> = classes.iter().copied().collect();
-    let is_partial = 2 * seen.len() < calibration.classes()?;
-    if !is_partial || classes.len() != images {
-        return None;
-    }
-    let mut order: Vec<usize> = (0..images).collect();
-    order.sort_by_key(|image| classes[*image]);
-    Some(order)
+/// Whether the images show less than half of the model's classes.
+fn shows_few_classes(calibration: &Evaluator) -> bool {
+    let seen = calibration.predicted_classes();
+    let seen: BTreeSet<usize> = seen.into_iter().flatten().collect();
+    calibration.classes().is_some_and(|classes| 2 * seen.len() < classes)
 }
 
 /// The data that identify a job. Results of a job with a different key are never used.

@@ -38,15 +38,15 @@ pub fn fit_set(
         let part = pairs.map(|(block, choice)| match choice {
             Some(choice) => {
                 let own = block.fitted[*choice].form.site.form;
-                let keeps = |site: &&Site| {
-                    site.form == own || (site.form == Form::Drop && !own.is_thin())
-                };
+                let keeps =
+                    |site: &&Site| site.form == own || (site.form == Form::Drop && !own.is_thin());
                 let sites: Vec<Site> = block.sites.iter().filter(keeps).cloned().collect();
                 for site in &sites {
                     let _ = write!(forms, "{} {},", site.block, site.form.name());
                 }
                 Part::Pruned(sites)
             }
+            None if cx.shows_few_classes => Part::Kept(Vec::new()),
             // Only the last layer is solved again: solutions inside blocks overfit to few images (docs/experiments).
             None => {
                 let last = surgery::layers(graph, &block.profile.block).pop();
@@ -58,7 +58,7 @@ pub fn fit_set(
         Ok::<_, IrError>((parts, surgery::outer_layers(graph, &blocks)?))
     })?;
     let mut macs: Vec<u64> = candidates.blocks.iter().map(|it| it.profile.baseline.macs).collect();
-    for (before, layer) in outer.into_iter().rev() {
+    for (before, layer) in outer.into_iter().rev().filter(|_| !cx.shows_few_classes) {
         parts.insert(before, Part::Kept(vec![layer]));
         // One layer runs in no time compared with a block; solving for it counts.
         macs.insert(before, 0);

@@ -147,8 +147,7 @@ impl Fitter<'_> {
         let is_priced = priced(forms.iter().map(|form| form.site.form));
         let mut scored = Vec::new();
         for (mut form, is_priced) in forms.into_iter().zip(is_priced) {
-            let score =
-                if is_priced { block.score(&form, self.share)? } else { Score::default() };
+            let score = if is_priced { block.score(&form, self.share)? } else { Score::default() };
             if form.site.form.is_thin() {
                 // Only depth forms are evaluated together before they are fitted as a whole.
                 form.folds.clear();
@@ -220,7 +219,10 @@ fn interpolated(known: &[(f64, f64)], removed: f64) -> f64 {
 /// Forms without a score.
 pub(crate) fn unscored(forms: impl IntoIterator<Item = FittedForm>) -> Vec<Scored> {
     let unscored = |form| Scored { form, score: Score::default() };
-    forms.into_iter().map(|form: FittedForm| unscored(FittedForm { folds: Vec::new(), ..form })).collect()
+    forms
+        .into_iter()
+        .map(|form: FittedForm| unscored(FittedForm { folds: Vec::new(), ..form }))
+        .collect()
 }
 
 /// Inserts forms into a network that has the same names as the one they were fitted in.

@@ -88,7 +88,12 @@ fn layers_put_back_with_their_own_weights_change_nothing() {
                 blocks.iter().flat_map(|block| surgery::layers(cx, block)).collect();
             {
                 let blocks: Vec<_> = blocks.iter().collect();
-                layers.extend(surgery::outer_layers(cx, &blocks).expect("no cycle").pop().map(|(_, head)| head));
+                layers.extend(
+                    surgery::outer_layers(cx, &blocks)
+                        .expect("no cycle")
+                        .pop()
+                        .map(|(_, head)| head),
+                );
             }
             layers
         });

@@ -107,12 +107,6 @@ impl Dataset {
         self.with(drawn.into_iter().map(|position| self.chosen[position]).collect())
     }
 
-    /// The same images in another order: `order` holds each position once. Positions that do not exist are left out.
-    #[must_use]
-    pub fn in_order(&self, order: &[usize]) -> Self {
-        self.with(order.iter().filter_map(|position| self.chosen.get(*position).copied()).collect())
-    }
-
     /// A number that changes when the images change: a hash of their names, sizes, order and labels, and of the times
     /// at which their files changed. Moving the folder does not change it.
     #[must_use]
