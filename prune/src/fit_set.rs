@@ -38,9 +38,8 @@ pub fn fit_set(
         let part = pairs.map(|(block, choice)| match choice {
             Some(choice) => {
                 let own = block.fitted[*choice].form.site.form;
-                let keeps = |site: &&Site| {
-                    site.form == own || (site.form == Form::Drop && !own.is_thin())
-                };
+                let keeps =
+                    |site: &&Site| site.form == own || (site.form == Form::Drop && !own.is_thin());
                 let sites: Vec<Site> = block.sites.iter().filter(keeps).cloned().collect();
                 for site in &sites {
                     let _ = write!(forms, "{} {},", site.block, site.form.name());
@@ -48,7 +47,8 @@ pub fn fit_set(
                 let layers = if own.is_thin() {
                     // The last layer is solved for with fewer inputs.
                     let mut layers = surgery::layers(graph, &block.profile.block);
-                    layers.retain(|layer| sites.iter().all(|site| site.output != layer.site.output));
+                    layers
+                        .retain(|layer| sites.iter().all(|site| site.output != layer.site.output));
                     layers
                 } else {
                     Vec::new()

@@ -220,7 +220,10 @@ fn interpolated(known: &[(f64, f64)], removed: f64) -> f64 {
 /// Forms without a score.
 pub(crate) fn unscored(forms: impl IntoIterator<Item = FittedForm>) -> Vec<Scored> {
     let unscored = |form| Scored { form, score: Score::default() };
-    forms.into_iter().map(|form: FittedForm| unscored(FittedForm { folds: Vec::new(), ..form })).collect()
+    forms
+        .into_iter()
+        .map(|form: FittedForm| unscored(FittedForm { folds: Vec::new(), ..form }))
+        .collect()
 }
 
 /// Inserts forms into a network that has the same names as the one they were fitted in.

@@ -114,8 +114,7 @@ impl StartingNetwork {
     #[must_use]
     pub fn explanation(&self) -> Option<String> {
         let subnet = self.subnet.as_ref()?;
-        let [cut, fitted] =
-            [&subnet.score, &self.fitted.score].map(Score::degradation);
+        let [cut, fitted] = [&subnet.score, &self.fitted.score].map(Score::degradation);
         let taken = if self.is_subnet { "the subnet is taken" } else { "the fitted one is taken" };
         Some(format!(
             "the subnet of the supernet has a degradation of {cut:.4} on the held-out images, the same blocks fitted one after the other {fitted:.4}: {taken}"

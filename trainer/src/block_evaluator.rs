@@ -69,7 +69,9 @@ impl<'a> BlockEvaluator<'a> {
         }
         let mut tally = self.evaluator.tally();
         let flow = self.cache.flow(self.evaluator.source());
-        for (at, batch) in flow.current.unwrap_or(flow.original).batches()?.take(batches).enumerate() {
+        for (at, batch) in
+            flow.current.unwrap_or(flow.original).batches()?.take(batches).enumerate()
+        {
             let fold = at % parts.len().max(1);
             let mut outputs = parts[fold].run(&batch?.inputs)?;
             if let Some(tail) = &mut self.tail {

@@ -65,8 +65,7 @@ impl<'a> Equations<'a> {
         let first = folds.first().ok_or_else(empty)?;
         let centre = Centre { x: first.x.means(), t: targets[0].means() };
         let pairs = folds.iter().zip(&targets);
-        let sums: Vec<Moments> =
-            pairs.map(|(rows, t)| Moments::of(&rows.x, t, &centre)).collect();
+        let sums: Vec<Moments> = pairs.map(|(rows, t)| Moments::of(&rows.x, t, &centre)).collect();
         let whole = Moments::system(&sums, &centre).ok_or_else(empty)?;
         let without = (0..if sums.len() > 1 { sums.len() } else { 0 }).filter_map(|fold| {
             let others = sums.iter().enumerate().filter(|(at, _)| *at != fold);
@@ -167,12 +166,7 @@ impl<'a> Equations<'a> {
 
     /// `min Σ‖t − Wᵀx‖² + ρ·tr(G)/U·‖W − W₀‖²` over the free unknowns, where `W₀` is the start.
     /// The ridge strength is at most `most`.
-    fn solve_from(
-        &self,
-        start: &Start,
-        most: f64,
-        has_folds: bool,
-    ) -> Result<Solution, Unsolved> {
+    fn solve_from(&self, start: &Start, most: f64, has_folds: bool) -> Result<Solution, Unsolved> {
         let ridge = self.search(most, |ridge, system| system.solved_from(start, ridge))?;
         if !has_folds {
             return self.solve_whole(start, ridge);
@@ -299,7 +293,8 @@ impl<'a> Equations<'a> {
                 }
                 None => {
                     let tables = rows.iter().map(|rows| &rows.x);
-                    solver.solve_again(&Normal::moved(targets, &paired(tables, changes)), &solved)?
+                    solver
+                        .solve_again(&Normal::moved(targets, &paired(tables, changes)), &solved)?
                 }
             };
             let found = judge(&next);

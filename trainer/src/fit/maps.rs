@@ -27,9 +27,8 @@ pub(super) fn maps(solution: &Solved, site: &Site, window: &ConvGeometry) -> Vec
     let map = |weight: ArrayD<f64>, bias: Vec<f64>, window: &ConvGeometry, groups: usize| {
         AffineMap::with_geometry(weight, bias, window, groups).expect(WINDOW)
     };
-    let dense = |weight: &Mat<f64>, bias: Vec<f64>, window: &ConvGeometry| {
-        map_of(weight, bias, window)
-    };
+    let dense =
+        |weight: &Mat<f64>, bias: Vec<f64>, window: &ConvGeometry| map_of(weight, bias, window);
     let rank = own.kernel.len();
     let bias = solution.bias.clone();
     let pointwise = ConvGeometry::pointwise(rank);
@@ -42,17 +41,11 @@ pub(super) fn maps(solution: &Solved, site: &Site, window: &ConvGeometry) -> Vec
             let dims = IxDyn(&[&[channels, 1], own.kernel.as_slice()].concat());
             let weight = ArrayD::from_shape_vec(dims, values);
             let first = weight.expect("as many elements");
-            vec![
-                map(first, vec![0.0; channels], own, channels),
-                dense(second, bias, &pointwise),
-            ]
+            vec![map(first, vec![0.0; channels], own, channels), dense(second, bias, &pointwise)]
         }
         (Some((first, back)), _) => {
             let zeros = vec![0.0; first.ncols()];
-            vec![
-                dense(first, zeros, own),
-                dense(back, bias, &pointwise),
-            ]
+            vec![dense(first, zeros, own), dense(back, bias, &pointwise)]
         }
         (None, _) if own == window => {
             vec![dense(&solution.weight, bias, own)]
@@ -60,11 +53,10 @@ pub(super) fn maps(solution: &Solved, site: &Site, window: &ConvGeometry) -> Vec
         (None, _) => {
             let taps = window.taps();
             let tap = window.centre_tap().expect("its site has the centre of this window");
-            let weight = Mat::from_fn(
-                solution.weight.nrows() / taps,
-                solution.weight.ncols(),
-                |c, o| solution.weight[(c * taps + tap, o)],
-            );
+            let weight =
+                Mat::from_fn(solution.weight.nrows() / taps, solution.weight.ncols(), |c, o| {
+                    solution.weight[(c * taps + tap, o)]
+                });
             vec![dense(&weight, bias, own)]
         }
     }

@@ -282,11 +282,7 @@ impl Fit<'_> {
         Ok(forms.collect())
     }
 
-    fn group(
-        &self,
-        group: &Group<'_>,
-        folds: Vec<Rows>,
-    ) -> Result<Vec<FittedForm>, TrainerError> {
+    fn group(&self, group: &Group<'_>, folds: Vec<Rows>) -> Result<Vec<FittedForm>, TrainerError> {
         let first = group.sites[0];
         let (dropped, solved): (Vec<&Site>, Vec<&Site>) =
             group.sites.iter().partition(|site| site.form == Form::Drop);
