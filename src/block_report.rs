@@ -354,15 +354,15 @@ fn images(out: &mut String, data: &DataOutcome) {
 
 /// One line for every block, with its candidates.
 fn candidates(out: &mut String, blocks: &[BlockOutcome]) {
-    out.push_str("\n  block: ms as it is; form: points lost alone, ms; * = chosen");
+    out.push_str("\n  block: ms as it is; form: degradation (KL, nats) alone, ms; * = chosen");
     for block in blocks {
         let _ =
             write!(out, "\n  {:>3} {:<18} {:>8.3} ms ", block.index, block.kind, block.baseline_ms);
         for candidate in &block.candidates {
             let form = &candidate.form;
             let mark = if block.chosen.as_ref() == Some(form) { "*" } else { " " };
-            let (points, ms) = (candidate.degradation, candidate.latency_ms);
-            let _ = write!(out, " {mark}{form} {points:.2}, {ms:.3}");
+            let (lost, ms) = (candidate.degradation, candidate.latency_ms);
+            let _ = write!(out, " {mark}{form} {lost:.4}, {ms:.3}");
         }
         if let Some(reason) = &block.reason {
             let _ = write!(out, "  {reason}");

@@ -3,7 +3,7 @@
 
 use updp_prune::outcome::{BlockOutcome, CandidateOutcome, Outcome, SetOutcome};
 
-use super::{after_ms, is_chosen, number};
+use super::{after_ms, is_chosen, nats, number};
 
 /// Bars under one heading; the macro `bars` of `chart.html` draws them.
 pub(crate) struct Group<'a> {
@@ -76,9 +76,9 @@ fn degradation(block: &BlockOutcome, candidate: &CandidateOutcome, largest: f64)
         (false, false) => "fill-was",
     };
     let label = format!("{}{}", if is_it { "✓ " } else { "" }, candidate.form);
-    let points = number(candidate.degradation);
-    let tip = format!("{}: {points} points, {} ms", candidate.form, number(candidate.latency_ms));
-    Bar::new(label, class, candidate.degradation.abs() / largest, points, tip)
+    let lost = nats(candidate.degradation);
+    let tip = format!("{}: {lost} nats, {} ms", candidate.form, number(candidate.latency_ms));
+    Bar::new(label, class, candidate.degradation.abs() / largest, lost, tip)
 }
 
 const FRAME: Frame = Frame { height: 320.0, top: 12.0, bottom: 44.0, left: 12.0, right: 5.0 };
@@ -306,11 +306,11 @@ impl Plot {
         let blocks =
             if blocks.is_empty() { "nothing pruned".to_owned() } else { blocks.join(", ") };
         let joint =
-            set.joint_degradation.map_or(String::new(), |it| format!(", together {}", number(it)));
+            set.joint_degradation.map_or(String::new(), |it| format!(", together {}", nats(it)));
         let tip = format!(
-            "{} ms, sum {} points{joint}: {blocks}",
+            "{} ms, sum {} nats{joint}: {blocks}",
             number(set.latency_ms),
-            number(set.degradation)
+            nats(set.degradation)
         );
         Circle { class, x: self.x(set.latency_ms), y: self.y(points), radius, tip }
     }

@@ -18,6 +18,15 @@ pub(crate) fn number(
     Ok(super::number(value.get()))
 }
 
+/// A degradation in nats.
+#[askama::filter_fn]
+pub(crate) fn nats(
+    value: impl PrimitiveType<Value = f64>,
+    _: &dyn Values,
+) -> askama::Result<String> {
+    Ok(super::nats(value.get()))
+}
+
 /// A share in per cent.
 #[askama::filter_fn]
 pub(crate) fn percent(

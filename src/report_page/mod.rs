@@ -202,6 +202,11 @@ fn is_chosen(block: &BlockOutcome, candidate: &CandidateOutcome) -> bool {
     block.chosen.as_ref() == Some(&candidate.form)
 }
 
+/// A degradation in nats with four decimals; a number that is not finite becomes a dash.
+pub(crate) fn nats(value: f64) -> String {
+    if value.is_finite() { format!("{value:.4}").replace('-', "−") } else { number(value) }
+}
+
 /// Three significant digits; a dash if the number is not finite.
 pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {

@@ -17,6 +17,7 @@ fn candidate(form: &str, latency_ms: f64, degradation: f64) -> CandidateOutcome 
         top5: Some(0.97),
         agreement: Some(0.9),
         overlap: 0.95,
+        kl: 0.0,
     };
     let (form, ridge) = (form.to_owned(), Some(1e-3));
     CandidateOutcome { form, latency_ms, output_error: 0.0123, ridge, score, degradation }
@@ -57,6 +58,7 @@ fn outcome() -> Outcome {
         top5: Some(0.987),
         agreement: Some(agreement),
         overlap: agreement,
+        kl: 0.0,
     };
     let words = |words: &[&str]| words.iter().map(|&it| it.to_owned()).collect::<Vec<_>>();
     Outcome {
@@ -162,7 +164,8 @@ fn page_with(
 }
 
 fn bare() -> Outcome {
-    let score = Score { images: 0, accuracy: None, top5: None, agreement: None, overlap: 1.0 };
+    let score =
+        Score { images: 0, accuracy: None, top5: None, agreement: None, overlap: 1.0, kl: 0.0 };
     let mut outcome = outcome();
     outcome.blocks.clear();
     outcome.front.clear();
@@ -248,7 +251,7 @@ fn a_network_that_was_not_run_or_differs_is_told_so() {
 fn the_chosen_set_is_marked_at_its_joint_degradation() {
     let html = page("a", "b", &outcome());
     let mark = html.split("<circle class=\"mark\"").nth(1).unwrap();
-    assert!(mark.contains("5.31 ms, sum 0.100 points, together 0.700"), "{mark}");
+    assert!(mark.contains("5.31 ms, sum 0.1000 nats, together 0.7000"), "{mark}");
 }
 
 #[test]

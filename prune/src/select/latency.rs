@@ -4,7 +4,6 @@
 //! degraded set for the goal. The clock corrects: every proposed network is measured, and the model learns from it. The
 //! weights do not matter for the time, so this needs no fit. Only a set whose network hits the goal is fitted.
 
-use super::search::Counting;
 use super::{Selection, Selector};
 use crate::error::Result;
 use crate::latency_model::LatencyModel;
@@ -180,7 +179,7 @@ impl Selector<'_> {
         let costs = approach.model.costs(&self.candidates.costs);
         let bound = approach.bound(&costs, approach.goal * AIM).max(fastest(&costs).latency_ms);
         self.archive = self.archive.over(&costs);
-        let found = self.propose(&costs, Constraint::Latency(bound), Counting::Mixed);
+        let found = self.propose(&costs, Constraint::Latency(bound));
         self.archive = self.archive.over(&self.candidates.costs);
         let mut selection = found?;
         let speedup = self.measured(approach, &selection.genome)?;

@@ -3,7 +3,6 @@
 
 use updp_passes::{ModelSummary, pipeline};
 
-use super::search::Counting;
 use super::{Selection, Selector};
 use crate::candidates::MACS_UNIT;
 use crate::error::Result;
@@ -35,7 +34,7 @@ impl Selector<'_> {
         loop {
             let is_last = bound <= least;
             let constraint = Constraint::Latency(bound.max(least));
-            let selection = self.propose(costs, constraint, Counting::Mixed)?;
+            let selection = self.propose(costs, constraint)?;
             tried.extend(selection.tried.iter().cloned());
             let left = self.pruned_macs(&selection.genome)?;
             explanation.push(format!(

@@ -1,6 +1,5 @@
 //! Selects as many blocks as a degradation bound allows.
 
-use super::search::Counting;
 use super::{Selection, Selector};
 use crate::error::Result;
 use crate::search::{Constraint, Genome, sum};
@@ -9,6 +8,9 @@ use crate::words::counted;
 
 /// Maximum number of attempts. Several are needed because the sum of single blocks differs from the network.
 const ATTEMPTS: usize = 5;
+
+/// The first bound on the sum of degradations, for each point that may be lost. Later bounds follow the real loss.
+const NATS_PER_POINT: f64 = 0.02;
 
 impl Selector<'_> {
     /// The fastest network that loses at most this many points. The bound on the sum of single blocks follows the points
@@ -19,14 +21,14 @@ impl Selector<'_> {
     ) -> Result<(Selection, StartingNetwork)> {
         let costs = &self.candidates.costs;
         let baseline = &self.candidates.baseline;
-        let mut bound = points;
+        let mut bound = points * NATS_PER_POINT;
         let (mut tried, mut explanation) = (Vec::new(), Vec::new());
         let mut shortlist = Vec::new();
         let mut best: Option<(f64, Genome, StartingNetwork)> = None;
         let mut seen: Vec<Genome> = Vec::new();
         for _ in 0..ATTEMPTS {
             let constraint = Constraint::Degradation(bound);
-            let selection = self.propose(costs, constraint, Counting::Answers)?;
+            let selection = self.propose(costs, constraint)?;
             tried.extend(selection.tried);
             if seen.contains(&selection.genome) {
                 bound *= 1.5;
@@ -40,7 +42,7 @@ impl Selector<'_> {
             let latency = sum.map_or(f64::INFINITY, |sum| sum.latency_ms);
             let count = selection.genome.iter().flatten().count();
             explanation.push(format!(
-                "the target was a sum of {bound:.2} points; {} and fitted, {lost:.2} are lost",
+                "the target was a sum of degradations (KL) of {bound:.4} nats; {} and fitted, {lost:.2} points are lost",
                 counted(count, "block pruned", "blocks pruned together")
             ));
             let holds = lost <= points;
@@ -48,7 +50,8 @@ impl Selector<'_> {
                 best = Some((latency, selection.genome, start));
             }
             // Single blocks overstate the loss, because the layers behind them are solved again.
-            bound *= if holds { (points / lost.max(0.01)).clamp(1.6, 4.0) } else { 0.7 };
+            let ratio = points / lost.max(0.01);
+            bound *= if holds { ratio.clamp(1.6, 4.0) } else { ratio.clamp(0.3, 0.7) };
             if !holds && best.is_some() {
                 break;
             }

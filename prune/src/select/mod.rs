@@ -105,7 +105,7 @@ impl Selector<'_> {
     fn select_for_count(&mut self, count: usize) -> Result<(Selection, StartingNetwork)> {
         let constraint = Constraint::Count(count);
         let costs = &self.candidates.costs;
-        let selection = self.propose(costs, constraint, search::Counting::Mixed)?;
+        let selection = self.propose(costs, constraint)?;
         // Searches also evaluate sets that do not meet the goal.
         self.best_of_shortlist(selection, |_, genome| {
             Ok(sum(costs, genome).is_some_and(|sum| constraint.is_reached_by(&sum)))

@@ -46,37 +46,17 @@ impl EvaluationBudget {
     }
 }
 
-/// How a degradation is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Counting {
-    /// Half answers and half overlap.
-    Mixed,
-    /// Answers only, if a bound applies to them.
-    Answers,
-}
-
-impl Counting {
-    /// Degradation of a network, in points.
-    pub(super) fn points(self, before: &Score, after: &Score) -> f64 {
-        match self {
-            Self::Mixed => after.degradation(),
-            Self::Answers => 100.0 * before.answer_loss(after),
-        }
-    }
-}
-
 impl Selector<'_> {
     /// The best set for a constraint on these costs.
     pub(super) fn propose(
         &mut self,
         costs: &[BlockCost],
         constraint: Constraint,
-        counting: Counting,
     ) -> Result<Selection> {
         match self.cx.config.strategy() {
-            Some(strategy) => self.explored(costs, constraint, counting, strategy),
+            Some(strategy) => self.explored(costs, constraint, strategy),
             None if self.candidates.has_thin() => Ok(added(costs, constraint)),
-            None => self.refined(costs, constraint, counting),
+            None => self.refined(costs, constraint),
         }
     }
 
@@ -89,16 +69,11 @@ impl Selector<'_> {
     }
 
     /// Uses the degradations of single blocks first. Then it evaluates changes of the best sets as a whole.
-    fn refined(
-        &mut self,
-        costs: &[BlockCost],
-        constraint: Constraint,
-        counting: Counting,
-    ) -> Result<Selection> {
+    fn refined(&mut self, costs: &[BlockCost], constraint: Constraint) -> Result<Selection> {
         let starts = search::solve(costs, constraint, 4);
         let most = self.evaluations(TRIALS);
         let Self { cx, candidates, sets, observer, .. } = self;
-        let mut joint = joint(cx, candidates, sets, *observer, most, counting);
+        let mut joint = joint(cx, candidates, sets, *observer, most);
         let refined = search::refine(costs, constraint, &starts, most, &mut joint)?;
         drop(joint);
         let explanation = vec![format!(
@@ -116,7 +91,6 @@ impl Selector<'_> {
         &mut self,
         costs: &[BlockCost],
         constraint: Constraint,
-        counting: Counting,
         strategy: Strategy,
     ) -> Result<Selection> {
         let starts = search::solve(costs, constraint, 4);
@@ -127,7 +101,7 @@ impl Selector<'_> {
         }
         let settings = Settings { strategy, evaluations, seed: self.cx.config.data.seed };
         let Self { cx, candidates, sets, archive, observer, .. } = self;
-        let mut joint = joint(cx, candidates, sets, *observer, evaluations, counting);
+        let mut joint = joint(cx, candidates, sets, *observer, evaluations);
         let found = explore(costs, constraint, &starts, settings, archive, &mut joint)?;
         drop(joint);
         let new = &archive.entries()[before..];
@@ -175,14 +149,13 @@ fn added(costs: &[BlockCost], constraint: Constraint) -> Selection {
     Selection::new(best.genome, Vec::new(), explanation)
 }
 
-/// Returns the degradation of a set, in points, and reports how many of `total` evaluations are done.
+/// Returns the degradation of a set and reports how many of `total` evaluations are done.
 fn joint<'s>(
     cx: &'s Context<'_>,
     candidates: &'s CandidateSet,
     sets: &'s mut SetEvaluator,
     observer: &'s mut dyn Observer,
     total: usize,
-    counting: Counting,
 ) -> impl FnMut(&Genome) -> Result<f64> {
     let mut done = 0;
     observer.progress("evaluating sets of blocks", done, total);
@@ -190,6 +163,6 @@ fn joint<'s>(
         let score = sets.score(cx, candidates, genome)?;
         done += 1;
         observer.progress("evaluating sets of blocks", done, total);
-        Ok(counting.points(&candidates.baseline, &score))
+        Ok(score.degradation())
     }
 }

@@ -11,8 +11,11 @@ use crate::time_budget;
 const LENGTH: usize = 4;
 const SHORT_LENGTH: usize = 2;
 
-/// A set is not fitted as a whole if its degradation exceeds twice that of the best set by more than this many points.
-const MARGIN: f64 = 2.0;
+/// A set is not fitted as a whole if its degradation exceeds twice that of the best set by more than this, in nats.
+const MARGIN: f64 = 0.02;
+
+/// Standard deviation of the divergence over the images, as a multiple of its mean. A few images make most of it.
+const SPREAD: f64 = 2.0;
 
 /// Maximum number of sets that are fitted as a whole.
 pub(crate) fn length(asked: Option<usize>, fitter: &Fitter<'_>) -> usize {
@@ -64,7 +67,7 @@ impl Selector<'_> {
     /// Explains in a sentence how the set was chosen from the shortlist; `least` is its degradation.
     fn words(&self, selection: &Selection, least: f64) -> String {
         let shortlist = &selection.shortlist;
-        let lost = shortlist.iter().map(|(_, lost)| format!("{lost:.2}"));
+        let lost = shortlist.iter().map(|(_, lost)| format!("{lost:.4}"));
         // Sets with a smaller degradation are no better than the chosen one, as far as these images can tell.
         let is_even = shortlist.iter().any(|(_, lost)| *lost < least);
         let why = if is_even {
@@ -74,20 +77,17 @@ impl Selector<'_> {
             String::new()
         };
         format!(
-            "the {} sets on the shortlist lose {} points when they are fitted as a whole: the one with {least:.2} is taken{why}",
+            "the {} sets on the shortlist have a degradation (KL, nats) of {} when they are fitted as a whole: the one with {least:.4} is taken{why}",
             shortlist.len(),
             lost.collect::<Vec<_>>().join(", ")
         )
     }
 
-    /// Degradations that differ by at most this many points count as equal: one standard error of the half that counts
-    /// images. It is `50·√(d/n)`. d is the share of the n held-out images that the network answers differently from the
-    /// original.
+    /// Degradations that differ by at most this count as equal: one standard error, in nats. It is `2·k/√n`, k being the
+    /// degradation of the network on the n held-out images.
     fn noise(&self, start: &StartingNetwork) -> f64 {
         let images = self.cx.evaluator.images().max(1) as f64;
-        let score = start.score();
-        let share = 1.0 - score.agreement.unwrap_or(score.overlap);
-        50.0 * (share.max(1.0 / images) / images).sqrt()
+        SPREAD * start.score().degradation() / images.sqrt()
     }
 }
 

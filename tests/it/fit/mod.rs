@@ -14,8 +14,9 @@ use updp_passes::surgery::{self, Form, Shrink, Site};
 use updp_prune::fitter::place;
 use updp_testkit::{op_counts, read_model};
 use updp_trainer::activation_cache::{ActivationCache, Flow, Pair};
+use updp_trainer::block_evaluator::BlockEvaluator;
 use updp_trainer::evaluator::Evaluator;
-use updp_trainer::fit::{Fit, FitSettings};
+use updp_trainer::fit::{Fit, FitSettings, FittedForm};
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::run::{Batch, BatchSource, CachedBatches, Runner};
 
@@ -141,7 +142,6 @@ fn a_fitted_block_is_nearer_than_a_dropped_one_and_a_larger_form_nearer_than_a_s
             current: &model,
             cut: None,
             calibration: flow(&images),
-            held_out: flow(&images),
             settings: &settings,
         };
         for block in [1, 4] {
@@ -177,30 +177,35 @@ fn a_network_run_on_from_a_block_gives_what_it_gives_from_its_inputs() {
         let images = fashion(&model, 200);
         let (runner, settings) = (runner(), FitSettings::default());
         let evaluator = Evaluator::new(&runner, &model, images.clone()).expect("it runs");
-        let inputs = [&images as &dyn BatchSource, &images];
+        let inputs = &images as &dyn BatchSource;
         let mut stage = ActivationCache::default();
         let mut pruned = model.clone();
         for block in [1, 4] {
             let is_own = |site: &Site| site.block == block && site.form == Form::Conv;
             let own: Vec<Site> = sites(&model).into_iter().filter(is_own).collect();
             let current = (block > 1).then_some(&pruned);
-            let networks = Pair { original: &model, current, output: evaluator.output() };
+            let networks = Pair { original: &model, current, outputs: evaluator.outputs() };
             stage.advance(&runner, networks, &own[0].source, inputs).expect("it runs");
             assert_eq!(stage.cut(), Some(own[0].source.as_str()), "{name}");
-            let solve = |cut: Option<&str>, [calibration, held_out]: [Flow<'_>; 2]| {
+            let solve = |cut: Option<&str>, calibration: Flow<'_>| {
                 let (runner, settings, original) = (&runner, &settings, &model);
                 let current = &pruned;
-                let fit = Fit { runner, original, current, cut, calibration, held_out, settings };
+                let fit = Fit { runner, original, current, cut, calibration, settings };
                 fit.block(&own).expect("solved").remove(0)
             };
-            let whole = solve(None, inputs.map(flow));
-            let part = solve(stage.cut(), stage.flows(inputs));
+            let whole = solve(None, flow(inputs));
+            let part = solve(stage.cut(), stage.flow(inputs));
             let difference = (whole.output_error - part.output_error).abs();
             assert!(difference < 1e-4, "{name}, block {block}: {difference}");
+            let result = part.site.result.as_str();
+            let alone = FittedForm { folds: Vec::new(), ..part.clone() };
+            let mut behind = BlockEvaluator::open(&runner, &evaluator, &stage, &pruned, result)
+                .expect("it opens");
+            let score = behind.score(&alone, usize::MAX).expect("it runs");
             place(&mut pruned, [&part]).expect("it fits");
-            let whole = evaluator.score(&runner, &pruned).expect("it runs");
-            let part = evaluator.score_from(&runner, &stage, &pruned).expect("it runs");
+            let (whole, part) = (evaluator.score(&runner, &pruned).expect("it runs"), score);
             assert!((whole.overlap - part.overlap).abs() < 1e-4, "{name}: {whole:?} {part:?}");
+            assert!((whole.kl - part.kl).abs() < 1e-4, "{name}: {whole:?} {part:?}");
             assert!(whole.overlap < 0.999_99, "{name}: pruning changed something");
         }
     }
@@ -226,7 +231,6 @@ fn the_original_agrees_with_itself_and_equations_without_rows_are_an_error() {
         current: &model,
         cut: None,
         calibration: flow(&none),
-        held_out: flow(&none),
         settings: &settings,
     };
     assert_eq!(fit.block(&own).expect_err("no rows").code(), "T0005");
