@@ -361,7 +361,7 @@ fn a_dry_run_says_what_would_be_done_and_writes_nothing() {
     let kept = ["--report", &report, "--work", &work, "--latency-table", &table, "--dry-run"];
     for (more, training) in [
         (&["--prune", "2"][..], None),
-        (&["--blocks", "4,7", "--epochs", "2"], Some("2 epochs and 24 steps")),
+        (&["--blocks", "4,7", "--epochs", "2"], Some("2 epochs and 42 steps")),
         (
             &["--prune", "2", "--epochs", "1", "--method", "progressive"],
             Some("1 epoch and 10 steps"),
