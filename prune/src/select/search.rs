@@ -3,7 +3,6 @@
 
 use updp_ir::Model;
 use updp_passes::ModelSummary;
-use updp_trainer::evaluator::Score;
 use updp_trainer::observer::Observer;
 
 use super::{Selection, Selector, SetEvaluator};
