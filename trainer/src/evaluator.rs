@@ -169,7 +169,7 @@ impl Evaluator {
     /// Number of images.
     #[must_use]
     pub fn images(&self) -> usize {
-        self.reference.iter().flat_map(|answers| answers.first()).map(Answer::images).sum()
+        self.reference.iter().filter_map(|answers| answers.first()).map(Answer::images).sum()
     }
 
     /// The class that the original gives each image, in order; `None` if its output holds no class scores.

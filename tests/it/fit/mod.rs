@@ -14,7 +14,7 @@ use updp_passes::surgery::{self, Form, Shrink, Site};
 use updp_prune::fitter::place;
 use updp_testkit::{op_counts, read_model};
 use updp_trainer::activation_cache::{ActivationCache, Flow, Pair};
-use updp_trainer::block_evaluator::BlockEvaluator;
+use updp_trainer::block_evaluator::{BatchShare, BlockEvaluator};
 use updp_trainer::evaluator::Evaluator;
 use updp_trainer::fit::{Fit, FitSettings, FittedForm};
 use updp_trainer::images::{Images, is_same_by_image};
@@ -201,7 +201,7 @@ fn a_network_run_on_from_a_block_gives_what_it_gives_from_its_inputs() {
             let alone = FittedForm { folds: Vec::new(), ..part.clone() };
             let mut behind = BlockEvaluator::open(&runner, &evaluator, &stage, &pruned, result)
                 .expect("it opens");
-            let score = behind.score(&alone, usize::MAX).expect("it runs");
+            let score = behind.score(&alone, BatchShare { round: 1, step: 1 }).expect("it runs");
             place(&mut pruned, [&part]).expect("it fits");
             let (whole, part) = (evaluator.score(&runner, &pruned).expect("it runs"), score);
             assert!((whole.overlap - part.overlap).abs() < 1e-4, "{name}: {whole:?} {part:?}");

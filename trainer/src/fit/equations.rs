@@ -282,20 +282,16 @@ impl<'a> Equations<'a> {
             };
             let changes: Vec<Table> =
                 rows.iter().enumerate().map(|(at, rows)| change(rows, &made(at), upper)).collect();
-            let next = match &narrow {
-                Some((tables, targets, own)) => {
-                    let part = Normal::moved(targets, &paired(tables.iter(), changes));
-                    let mut cross = Mat::<f64>::zeros(system.normal.mean.len(), part.mean.len());
-                    for (row, at) in own.iter().enumerate() {
-                        cross.row_mut(*at).copy_from(part.cross.row(row));
-                    }
-                    solver.solve_again(&Targets { cross, mean: part.mean }, &solved)?
+            let next = if let Some((tables, targets, own)) = &narrow {
+                let part = Normal::moved(targets, &paired(tables.iter(), changes));
+                let mut cross = Mat::<f64>::zeros(system.normal.mean.len(), part.mean.len());
+                for (row, at) in own.iter().enumerate() {
+                    cross.row_mut(*at).copy_from(part.cross.row(row));
                 }
-                None => {
-                    let tables = rows.iter().map(|rows| &rows.x);
-                    solver
-                        .solve_again(&Normal::moved(targets, &paired(tables, changes)), &solved)?
-                }
+                solver.solve_again(&Targets { cross, mean: part.mean }, &solved)?
+            } else {
+                let tables = rows.iter().map(|rows| &rows.x);
+                solver.solve_again(&Normal::moved(targets, &paired(tables, changes)), &solved)?
             };
             let found = judge(&next);
             if found >= error {

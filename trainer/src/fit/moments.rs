@@ -89,9 +89,9 @@ impl Moments {
                 *value -= row * sum[column] / count;
             }
         }
-        for column in 0..cross.ncols() {
+        for (column, target_sum) in target_sum.iter().enumerate() {
             for (value, row) in cross.col_as_slice_mut(column).iter_mut().zip(&sum) {
-                *value -= row * target_sum[column] / count;
+                *value -= row * target_sum / count;
             }
         }
         let mean = |sum: &[f64], centre: &[f64]| -> Vec<f64> {

@@ -1,7 +1,7 @@
 //! Chooses hidden channels to remove by second-order saliency: the optimal brain surgeon on a layer's inputs.
 //!
 //! A layer computes `y = Wᵀ x`. Removing channel `c` and correcting the others by least squares costs
-//! `tr(W_cᵀ ([G⁻¹]_cc)⁻¹ W_c)`, where `W_c [T, O]` are the weights of the channel's taps ([ZipLM], arXiv 2302.04089).
+//! `tr(W_cᵀ ([G⁻¹]_cc)⁻¹ W_c)`, where `W_c [T, O]` are the weights of the channel's taps (`ZipLM`, arXiv 2302.04089).
 //! After each removal the remaining weights and `G⁻¹` change, so channels are removed one at a time. For speed, one round
 //! inverts `G` once, takes the channels with the smallest cost as a pool, and removes some of the pool one at a time. Costs
 //! inside the pool are exact, because they depend on the rows of the pool alone.
@@ -65,7 +65,9 @@ fn remove(
     // The weights that give the original's outputs best with the channels that are left: W + G⁻¹ G_dead W_dead.
     let dead: Vec<usize> = {
         let mut is_alive = vec![false; normal.gram.nrows()];
-        own.iter().for_each(|at| is_alive[*at] = true);
+        for at in &own {
+            is_alive[*at] = true;
+        }
         (0..is_alive.len()).filter(|at| !is_alive[*at]).collect()
     };
     let mut current = Mat::from_fn(size, weight.ncols(), |i, o| weight[(own[i], o)]);
