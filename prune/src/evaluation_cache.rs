@@ -90,6 +90,7 @@ mod tests {
             top5: None,
             agreement: None,
             overlap: share / 3.0,
+            kl: share / 7.0,
         }
     }
 
