@@ -17,6 +17,7 @@ pub mod observer;
 pub mod predictions;
 pub mod run;
 pub mod seed;
+mod similarity;
 pub mod train;
 
 /// Sets the number of threads for linear algebra and decoding. Without a number, they use every core.

@@ -7,10 +7,11 @@ use serde::Serialize;
 use updp_exec::Executor;
 
 use crate::error::TrainerError;
-use crate::evaluator::{distribution, first_class, main_output};
+use crate::evaluator::{first_class, main_output};
 use crate::fit::floats;
 use crate::images::Images;
 use crate::predictions::filled;
+use crate::similarity::distribution;
 
 /// The accuracy of a classifier on some images or, without labels, how sure it is of its answers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
