@@ -292,6 +292,13 @@ fn report(
             outcome.tried.push(candidates.set_outcome(&solution, Some(*joint), fitted));
         }
     }
+    // Sets that were chosen by the sums of single blocks were only evaluated after they were fitted as a whole.
+    for (genome, fitted) in &selection.shortlist {
+        let is_tried = selection.tried.iter().any(|(own, _)| own == genome);
+        if let Some(solution) = sum(&candidates.costs, genome).filter(|_| !is_tried) {
+            outcome.tried.push(candidates.set_outcome(&solution, None, Some(*fitted)));
+        }
+    }
     outcome.search = search;
     outcome.explanation.extend(selection.explanation.iter().cloned());
     explain_fit(outcome, start);

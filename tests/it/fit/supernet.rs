@@ -83,7 +83,7 @@ fn sets_are_tried_in_a_trained_supernet_and_the_result_is_verified() {
     assert!(["fit", "supernet"].contains(&supernet["start"].as_str().expect("known")));
     let told = fit["explanation"].to_string();
     assert!(told.contains("12 sets together in the supernet"), "{told}");
-    assert!(told.contains("the subnet of the supernet loses"), "{told}");
+    assert!(told.contains("the subnet of the supernet has a degradation of"), "{told}");
     let pruned: Vec<&Value> = fit["blocks"]
         .as_array()
         .expect("a list")
