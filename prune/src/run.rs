@@ -24,6 +24,9 @@ use crate::structure::StatisticsSource;
 use crate::supernet;
 use crate::words::counted;
 
+/// A loss of more points than this is a warning.
+const MUCH_LOST: f64 = 5.0;
+
 /// A pruned network before its blocks are merged.
 #[derive(Debug)]
 pub struct Pruned {
@@ -302,7 +305,19 @@ fn report(
     outcome.search = search;
     outcome.explanation.extend(selection.explanation.iter().cloned());
     explain_fit(outcome, start);
+    outcome.explanation.extend(loss_warning(cx, outcome));
     outcome.missed.extend(missed(cx, outcome, selection, start));
+}
+
+/// A warning if the network loses much and no bound was set.
+fn loss_warning(cx: &Context<'_>, outcome: &Outcome) -> Option<String> {
+    let lost = 100.0 * outcome.before.answer_loss(&outcome.after);
+    (cx.config.drop_limit().is_none() && lost > MUCH_LOST).then(|| {
+        format!(
+            "WARNING: {lost:.1} points of {} are lost on {} images; a smaller goal, training (--epochs) or --max-drop loses less",
+            outcome.metric, outcome.after.images
+        )
+    })
 }
 
 /// Describes the other results of the fit besides the pruned blocks, and whether the result is slower, in sentences.
