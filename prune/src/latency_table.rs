@@ -286,7 +286,7 @@ impl LatencyTable {
     }
 
     /// Chooses the number of threads of all following measurements, if the user did not: one thread where several are
-    /// hardly faster or make times too noisy ([`clock_threads::decide`]). Returns the reason in a sentence; `None` when
+    /// hardly faster or make times too noisy (`clock_threads::decide`). Returns the reason in a sentence; `None` when
     /// nothing changes.
     ///
     /// # Errors
