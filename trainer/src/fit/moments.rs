@@ -120,12 +120,7 @@ impl System {
     #[cfg(test)]
     pub(super) fn of(x: &Table, t: &Table) -> Self {
         let centre = Centre { x: x.means(), t: t.means() };
-        Self::from_fold(&Moments::of(x, t, &centre), &centre)
-    }
-
-    #[cfg(test)]
-    fn from_fold(fold: &Moments, centre: &Centre) -> Self {
-        Moments::system([fold], centre).expect("one fold")
+        Moments::system([&Moments::of(x, t, &centre)], &centre).expect("one fold")
     }
 }
 
