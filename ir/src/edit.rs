@@ -43,7 +43,8 @@ impl Graph {
         id
     }
 
-    /// Adds `node` at the place of `anchor` (a node that reads or makes the same values).
+    /// Adds `node` at the place of `anchor` (a node that reads or makes the same values). Its name is a hint: if
+    /// another node of this graph has it, the node gets a fresh one (see [`Graph::release_name`]).
     ///
     /// # Errors
     /// I0303 for a stale handle, I0103 when an existing result still has a producer.
@@ -65,6 +66,7 @@ impl Graph {
         }
         self.next_minor += 1;
         node.position = (position.0, self.next_minor);
+        self.name_node(&mut node);
         let id = self.insert_node(node, operands.len(), results.len());
         for (slot, operand) in operands.iter().enumerate() {
             if let Some(value) = operand {
@@ -88,6 +90,32 @@ impl Graph {
         }
         self.edited = true;
         Ok((id, made))
+    }
+
+    /// Gives a new node a name that no other node of this graph has.
+    fn name_node(&mut self, node: &mut Node) {
+        let is_constant = |name: &str| {
+            self.find(name).is_some_and(|value| self.value(value).origin() != Origin::Result)
+        };
+        let name = self.pool.node(node.name(), &self.node_names, is_constant);
+        self.node_names.add(&name);
+        if name != node.name() {
+            node.proto.name = Some(name);
+        }
+    }
+
+    /// Takes the name away from a node that the same edit replaces, so that its successor can have it.
+    ///
+    /// # Errors
+    /// I0303 for a stale handle.
+    pub fn release_name(&mut self, node: NodeId) -> Result<(), IrError> {
+        self.get_node(node).ok_or(IrError::StaleId)?;
+        if let Some(Vertex::Node(known)) = self.vertices.node_weight_mut(Self::raw_node(node)) {
+            let name = known.proto.name.take().unwrap_or_default();
+            self.node_names.remove(&name);
+        }
+        self.edited = true;
+        Ok(())
     }
 
     fn check_can_be_made(&self, value: ValueId, by: &Node) -> Result<(), IrError> {
@@ -182,6 +210,7 @@ impl Graph {
         for value in results {
             self.drop_value(value);
         }
+        self.release_name(node)?;
         self.vertices.remove_node(Self::raw_node(node));
         self.node_count -= 1;
         self.edited = true;

@@ -62,6 +62,8 @@ pub enum IrError {
     StaleId,
     #[error("node {node:?} has no result slot {slot}")]
     NoSlot { node: String, slot: usize },
+    #[error("two nodes would be written under the name {node:?}")]
+    NodeNameTwice { node: String },
     #[error("invariant {number} of the graph does not hold: {detail}")]
     Broken { number: u8, detail: String },
 }
@@ -96,6 +98,7 @@ impl IrError {
             Self::StaleId => "I0303",
             Self::NoSlot { .. } => "I0304",
             Self::Broken { .. } => "I0305",
+            Self::NodeNameTwice { .. } => "I0306",
         }
     }
 

@@ -8,7 +8,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::{EdgeRef, IntoNodeReferences};
 
 use crate::id::{NodeId, ValueId};
-use crate::names::NamePool;
+use crate::names::{NamePool, NodeNames};
 use crate::node::Node;
 use crate::proto::{GraphProto, ValueInfoProto};
 use crate::tensor::Tensor;
@@ -53,6 +53,7 @@ pub struct Graph {
     pub(crate) lists_initializers: bool,
     pub(crate) names: IndexMap<String, ValueId>,
     pub(crate) pool: NamePool,
+    pub(crate) node_names: NodeNames,
     pub(crate) ir_version: i64,
     pub(crate) node_count: usize,
     pub(crate) next_serial: u32,
@@ -77,6 +78,7 @@ impl Graph {
             lists_initializers: self.lists_initializers,
             names: self.names.clone(),
             pool: pool.clone(),
+            node_names: self.node_names.clone(),
             ir_version: self.ir_version,
             node_count: self.node_count,
             next_serial: self.next_serial,

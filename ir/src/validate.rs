@@ -7,6 +7,7 @@
 //! 4. Every node has an operator type, and no attribute appears twice.
 //! 5. Every node of the default domain belongs to an imported opset.
 //! 6. Every name leads to its value.
+//! 7. No two nodes of a graph have the same name, except where the file itself repeats a name.
 
 use indexmap::IndexSet;
 
@@ -27,8 +28,13 @@ pub(crate) fn model(model: &Model) -> Result<(), IrError> {
 /// # Errors
 /// The first broken invariant.
 pub fn graph(graph: &Graph, has_opset: bool) -> Result<(), IrError> {
+    let mut names = IndexSet::new();
     for id in graph.nodes() {
         node(graph, id, has_opset)?;
+        let name = graph.node(id).name();
+        if !name.is_empty() && !names.insert(name) && !graph.node_names.repeated.contains(name) {
+            return Err(IrError::NodeNameTwice { node: name.to_owned() });
+        }
     }
     for id in graph.values() {
         let value = graph.value(id);

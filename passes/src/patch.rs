@@ -161,6 +161,9 @@ impl Patch {
                 graph.detach(value)?;
             }
         }
+        for node in &self.removed {
+            graph.release_name(*node)?;
+        }
         let mut constants = Vec::with_capacity(self.constants.len());
         let mut replacements = Vec::new();
         for planned in self.constants {

@@ -30,10 +30,15 @@ pub fn phases() -> Vec<Phase> {
             rules: vec![boxed(rewrite::MergeTransposes), boxed(rewrite::FoldChannelAffine)],
         },
         // Affines that could not fold backward are merged before they fold forward: two affines before a
-        // padded Conv would leave two border maps.
+        // padded Conv would leave two border maps. Border maps that merges left in a row are added up here, in
+        // the next round.
         Phase {
             name: "affine",
-            rules: vec![boxed(rewrite::SwapTransposeAffine), boxed(rewrite::MergeAffinePair)],
+            rules: vec![
+                boxed(rewrite::SwapTransposeAffine),
+                boxed(rewrite::MergeAffinePair),
+                boxed(rewrite::MergeConstantAdds),
+            ],
         },
         // Forward folds follow backward folds, because a border map behind a Conv stops a later backward
         // fold. A Pad is fused into its Conv only once nothing stands between them. So Pad-BN-Conv folds

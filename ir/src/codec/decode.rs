@@ -9,7 +9,7 @@ use super::{ExternalRef, MAX_BODY_DEPTH, Model};
 use crate::error::IrError;
 use crate::graph::Graph;
 use crate::id::{NodeId, ValueId};
-use crate::names::NamePool;
+use crate::names::{NamePool, NodeNames};
 use crate::node::{BodySlot, Node};
 use crate::proto::{
     AttributeProto, GraphProto, ModelProto, NEWEST_IR_VERSION, NodeProto, TensorProto,
@@ -103,6 +103,7 @@ impl Reader<'_, '_> {
             lists_initializers: false,
             names: IndexMap::new(),
             pool: self.pool.clone(),
+            node_names: NodeNames::default(),
             ir_version: self.ir_version,
             node_count: 0,
             next_serial: 0,
@@ -172,6 +173,10 @@ impl Reader<'_, '_> {
             let operands = std::mem::take(&mut proto.input);
             let results = std::mem::take(&mut proto.output);
             let bodies = self.bodies(&mut proto, depth)?;
+            self.pool.note_node(proto.name());
+            if graph.node_names.add(proto.name()) > 1 {
+                graph.node_names.repeated.insert(proto.name().to_owned());
+            }
             let mut node = Node::from_proto(proto);
             node.position = (position as u32, 0);
             node.bodies = bodies;

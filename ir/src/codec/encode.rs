@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use bytes::buf::UninitSlice;
 use bytes::{Buf, BufMut, Bytes};
+use indexmap::IndexSet;
 use prost::Message;
 
 use super::Model;
@@ -51,9 +52,11 @@ impl Model {
     /// Lays the model out as bytes.
     ///
     /// # Errors
-    /// I0006 when an inline model would exceed 2 GB; I0105 for a cyclic graph.
+    /// I0006 when an inline model would exceed 2 GB; I0105 for a cyclic graph; I0306 when edits gave one name to
+    /// two nodes.
     pub fn encode(&self, placement: &DataPlacement) -> Result<Encoded, IrError> {
-        let mut layout = Layout { placement, pieces: Vec::new(), end: 0 };
+        let is_edited = self.graph.edited;
+        let mut layout = Layout { placement, is_edited, pieces: Vec::new(), end: 0 };
         let mut proto = self.header.clone();
         proto.graph = Some(layout.graph(&self.graph)?);
         let len = proto.encoded_len();
@@ -66,10 +69,11 @@ impl Model {
     /// The model as one message with inline data.
     ///
     /// # Errors
-    /// I0105 for a cyclic graph.
+    /// I0105 for a cyclic graph; I0306 when edits gave one name to two nodes.
     pub fn to_proto(&self) -> Result<ModelProto, IrError> {
         let placement = DataPlacement::Inline;
-        let mut layout = Layout { placement: &placement, pieces: Vec::new(), end: 0 };
+        let is_edited = self.graph.edited;
+        let mut layout = Layout { placement: &placement, is_edited, pieces: Vec::new(), end: 0 };
         let mut proto = self.header.clone();
         proto.graph = Some(layout.graph(&self.graph)?);
         Ok(proto)
@@ -129,6 +133,8 @@ impl Encoded {
 
 struct Layout<'a> {
     placement: &'a DataPlacement,
+    /// Whether any graph of the model was edited. Every graph then gets node names that differ.
+    is_edited: bool,
     pieces: Vec<(u64, Bytes)>,
     end: u64,
 }
@@ -154,6 +160,9 @@ impl Layout<'_> {
         proto.node.reserve(order.len());
         for id in order {
             proto.node.push(self.node(graph, id)?);
+        }
+        if self.is_edited {
+            tell_nodes_apart(graph, &mut proto.node)?;
         }
         Ok(proto)
     }
@@ -227,6 +236,24 @@ impl Layout<'_> {
             entry("length", bytes.len().to_string()),
         ]
     }
+}
+
+/// Numbers the nodes that had one name in the file already, from the second on.
+fn tell_nodes_apart(graph: &Graph, nodes: &mut [NodeProto]) -> Result<(), IrError> {
+    let mut seen = IndexSet::new();
+    for node in nodes {
+        let name = node.name().to_owned();
+        if name.is_empty() || seen.insert(name.clone()) {
+            continue;
+        }
+        if !graph.node_names.repeated.contains(&name) {
+            return Err(IrError::NodeNameTwice { node: name });
+        }
+        let numbered = (1_u32..).map(|number| format!("{name}_{number}"));
+        let mut free = numbered.filter(|name| graph.node_names.count(name) == 0);
+        node.name = free.find(|name| seen.insert(name.clone()));
+    }
+    Ok(())
 }
 
 const CHUNK_BYTES: usize = 64 * 1024;

@@ -71,7 +71,7 @@ impl Conv {
     }
 
     /// Padding with `auto_pad` resolved: `(begin, end)`. `None` if it depends on a size that
-    /// `input` (spatial dims of X) does not give.
+    /// `input` (spatial dims of X) does not give, or if it is negative.
     #[must_use]
     pub fn resolved_pads(
         &self,
@@ -91,8 +91,9 @@ impl Conv {
                         reach - 1
                     } else {
                         let size = *input?.get(axis)?;
-                        ((size.div_ceil(stride).checked_sub(1)?) * stride + reach)
-                            .saturating_sub(size)
+                        let steps = size.div_ceil(stride).checked_sub(1)?;
+                        // A stride above the reach can leave a rest that runtimes crop.
+                        steps.checked_mul(stride)?.checked_add(reach)?.checked_sub(size)?
                     };
                     let small = total / 2;
                     let (b, e) = if self.auto_pad == AutoPad::SameUpper {

@@ -19,7 +19,7 @@ pub struct ChannelAffine {
     pub axis: Option<usize>,
     /// Factors: one, or one per channel.
     pub scale: Vec<f64>,
-    /// Summands: the same number as factors.
+    /// Summands: the same number as factors; −0 = none (see [`is_no_summand`]).
     pub shift: Vec<f64>,
     /// Whether this is a BatchNormalization.
     pub is_batch_norm: bool,
@@ -70,40 +70,65 @@ impl ChannelAffine {
         }
         let axis = channel_axis(cx, x, &constant)?;
         let values = constant.to_f64()?;
-        let (ones, zeros) = (vec![1.0; values.len()], vec![0.0; values.len()]);
+        let (ones, nothing) = (vec![1.0; values.len()], vec![-0.0; values.len()]);
         let negated = |v: &[f64]| v.iter().map(|x| -x).collect::<Vec<f64>>();
         let (scale, shift) = match (view.op, is_constant_left) {
             (BinaryOp::Add, _) => (ones, values),
-            (BinaryOp::Mul, _) => (values, zeros),
+            (BinaryOp::Mul, _) => (values, nothing),
             (BinaryOp::Sub, false) => (ones, negated(&values)),
             (BinaryOp::Sub, true) => (negated(&ones), values),
             (BinaryOp::Div, false) => {
                 if values.contains(&0.0) {
                     return None;
                 }
-                (values.iter().map(|v| 1.0 / v).collect(), zeros)
+                (values.iter().map(|v| 1.0 / v).collect(), nothing)
             }
             (BinaryOp::Div, true) => return None,
         };
         Some(Self { node, x, y: view.y, axis: axis.axis(), scale, shift, is_batch_norm: false })
     }
 
-    /// Whether the node changes nothing.
+    /// Whether the node changes nothing, not even the sign of a zero.
     #[must_use]
     pub fn is_identity(&self) -> bool {
+        self.scale.iter().all(|a| *a == 1.0) && self.shift.iter().all(|c| is_no_summand(*c))
+    }
+
+    /// Whether the node changes at most the sign of a zero, as `x + 0` does.
+    #[must_use]
+    pub fn is_addition_of_zero(&self) -> bool {
         self.scale.iter().all(|a| *a == 1.0) && self.shift.iter().all(|c| *c == 0.0)
     }
 
     /// Factors and summands for `channels` channels; `None` if their number differs.
     #[must_use]
     pub fn for_channels(&self, channels: usize) -> Option<(Vec<f64>, Vec<f64>)> {
-        let spread = |v: &[f64]| match v.len() {
-            len if len == channels => Some(v.to_vec()),
-            1 if self.axis.is_none() => Some(vec![v[0]; channels]),
-            _ => None,
-        };
-        Some((spread(&self.scale)?, spread(&self.shift)?))
+        let scale = spread(self.axis, &self.scale, channels)?;
+        Some((scale, summands(self.axis, &self.shift, channels)?))
     }
+}
+
+/// Whether adding `c` changes no number. That holds for −0 only: `−0 + (+0)` is +0.
+#[must_use]
+pub fn is_no_summand(c: f64) -> bool {
+    c == 0.0 && c.is_sign_negative()
+}
+
+/// One number per channel; `None` if their number differs. One number serves all channels if there is no axis.
+#[must_use]
+pub fn spread(axis: Option<usize>, values: &[f64], channels: usize) -> Option<Vec<f64>> {
+    match values.len() {
+        len if len == channels => Some(values.to_vec()),
+        1 if axis.is_none() => Some(vec![values[0]; channels]),
+        _ => None,
+    }
+}
+
+/// As [`spread`], with +0 where nothing is added: a stored bias has no negative zeros of our making.
+#[must_use]
+pub fn summands(axis: Option<usize>, values: &[f64], channels: usize) -> Option<Vec<f64>> {
+    let values = spread(axis, values, channels)?;
+    Some(values.into_iter().map(|c| c + 0.0).collect())
 }
 
 /// The axis along which a constant varies.

@@ -143,6 +143,7 @@ impl Linear {
         unit.groups = map.groups;
         unit.geometry = map.geometry();
         unit.out_channels = map.weight.shape()[0];
+        unit.stores_zeros &= unit.out_channels == self.out_channels;
         let Some(border) = &map.border else {
             let bias = map.bias.iter().any(|b| *b != 0.0).then_some(map.bias.as_slice());
             return unit.emit_parts(cx, patch, x, Some(stored), bias, out);
@@ -181,7 +182,10 @@ impl Linear {
                 patch.constant(format!("{name}.weight"), tensor, Some(self.weight_value))
             }
         };
-        let bias = self.plan_bias(patch, &name, bias)?;
+        let bias = match self.plan_bias(patch, &name, bias)? {
+            Operand::Absent if self.needs_bias(cx) => self.plan_zeros(patch, &name)?,
+            planned => planned,
+        };
         let planned = self.planned_node(main);
         let Form::MatMul { bias_add } = self.form else {
             // A trailing empty operand is legal, but tract takes it for a bias.
@@ -224,6 +228,20 @@ impl Linear {
         }
         let tensor = weights::stored(self.dtype(), vec![bias.len()], bias)?;
         Ok(patch.constant(format!("{name}.bias"), tensor, self.bias_value))
+    }
+
+    /// Whether the operator must have a bias: C of a Gemm is optional from opset 11 on.
+    fn needs_bias(&self, cx: &Context<'_>) -> bool {
+        matches!(self.form, Form::Gemm { .. }) && cx.opset < 11
+    }
+
+    /// A bias of zeros, the stored one if it is one.
+    fn plan_zeros(&self, patch: &mut Patch, name: &str) -> Result<Operand, Declined> {
+        if let (Some(value), true) = (self.bias_value, self.stores_zeros) {
+            return Ok(Operand::Value(value));
+        }
+        let zeros = weights::stored(self.dtype(), vec![self.out_channels], &vec![0.0; self.out_channels])?;
+        Ok(patch.constant(format!("{name}.bias"), zeros, self.bias_value))
     }
 
     fn planned_node(&self, main: &Node) -> Node {

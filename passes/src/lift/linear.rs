@@ -45,6 +45,8 @@ pub struct Linear {
     pub weight: Tensor,
     /// Bias `[O]` as f64, as it acts after scaling; `None` = no bias.
     pub bias: Option<Vec<f64>>,
+    /// Whether the stored bias is zeros that serve as the bias of as many result channels. Only a Gemm asks.
+    pub stores_zeros: bool,
     /// Factor of the stored weight (Gemm's alpha).
     pub alpha: f64,
     /// Input channels.
@@ -119,6 +121,7 @@ impl Linear {
             bias: bias(cx, view.bias, out_channels)?,
             bias_value: view.bias,
             weight_value,
+            stores_zeros: false,
             alpha: 1.0,
             in_channels: weight.dims()[1].checked_mul(view.group)?,
             out_channels,
@@ -146,6 +149,7 @@ impl Linear {
             bias: bias(cx, view.bias, out_channels)?,
             bias_value: view.bias,
             weight_value: view.weight,
+            stores_zeros: false,
             alpha: 1.0,
             in_channels,
             out_channels,
@@ -165,10 +169,12 @@ impl Linear {
         }
         let (out_channels, in_channels) =
             if view.trans_b { (rows, columns) } else { (columns, rows) };
+        let mut stores_zeros = false;
         let bias = match view.c {
             None => None,
             Some(c) => {
                 let tensor = float_constant(cx, c)?;
+                stores_zeros = tensor.to_f64()?.iter().all(|v| *v == 0.0);
                 let is_row =
                     tensor.dims().len() <= 2 && tensor.dims().iter().rev().skip(1).all(|d| *d == 1);
                 let values = broadcast(&tensor, out_channels).filter(|_| is_row)?;
@@ -179,6 +185,7 @@ impl Linear {
             form: Form::Gemm { trans_b: view.trans_b },
             bias,
             bias_value: view.c,
+            stores_zeros,
             alpha: view.alpha,
             channel_axis: 1,
             ..Self::fully_connected(node, view.a, view.y, view.b, weight, in_channels, out_channels)
@@ -224,6 +231,7 @@ impl Linear {
             bias_value: None,
             weight,
             bias: None,
+            stores_zeros: false,
             alpha: 1.0,
             in_channels,
             out_channels,

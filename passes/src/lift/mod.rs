@@ -10,7 +10,7 @@ mod linear;
 mod path;
 pub mod weights;
 
-pub use channel_affine::ChannelAffine;
+pub use channel_affine::{ChannelAffine, is_no_summand, spread, summands};
 pub use layout::{Layout, layouts_above, layouts_below};
 pub use linear::{Form, Linear};
 pub use path::{Domain, Path, Selection, Step, input_size};

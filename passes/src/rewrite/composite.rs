@@ -3,7 +3,7 @@
 use updp_ir::{Node, ValueId};
 
 use crate::error::Declined;
-use crate::lift::{ChannelAffine, weights};
+use crate::lift::{ChannelAffine, is_no_summand, spread, summands, weights};
 use crate::patch::{Operand, Out, Patch};
 use crate::rule::Context;
 
@@ -14,7 +14,7 @@ pub(super) struct Composite {
     pub(super) axis: Option<usize>,
     /// Factors: one, or one per channel.
     pub(super) scale: Vec<f64>,
-    /// Summands: the same number as factors.
+    /// Summands: the same number as factors; −0 = none (see [`is_no_summand`]).
     pub(super) shift: Vec<f64>,
 }
 
@@ -32,26 +32,34 @@ impl Composite {
             (Some(first), Some(second)) if first != second => return None,
             (first, second) => first.or(second),
         };
-        let (scale, shift) = self.for_channels(channels)?;
-        let (next_scale, next_shift) = next.for_channels(channels)?;
-        let shift = shift.iter().zip(&next_scale).zip(&next_shift).map(|((c, a), d)| a * c + d);
+        let (scale, shift) = (spread(self.axis, &self.scale, channels)?, spread(self.axis, &self.shift, channels)?);
+        let next_scale = spread(next.axis, &next.scale, channels)?;
+        let next_shift = spread(next.axis, &next.shift, channels)?;
+        let shift = shift.iter().zip(&next_scale).zip(&next_shift).map(|((c, a), d)| {
+            match (is_no_summand(*c), is_no_summand(*d)) {
+                (true, _) => *d,
+                // A zero that was added stays a zero that is added: it turns −0 into +0.
+                (false, true) => a * c + 0.0,
+                (false, false) => a * c + d,
+            }
+        });
         let scale = scale.iter().zip(&next_scale).map(|(first, second)| first * second);
         Some(Self { axis, scale: scale.collect(), shift: shift.collect() })
     }
 
     /// Factors and summands for `channels` channels; `None` if their number differs.
     pub(super) fn for_channels(&self, channels: usize) -> Option<(Vec<f64>, Vec<f64>)> {
-        let spread = |v: &[f64]| match v.len() {
-            len if len == channels => Some(v.to_vec()),
-            1 if self.axis.is_none() => Some(vec![v[0]; channels]),
-            _ => None,
-        };
-        Some((spread(&self.scale)?, spread(&self.shift)?))
+        Some((spread(self.axis, &self.scale, channels)?, summands(self.axis, &self.shift, channels)?))
     }
 
-    /// Whether every summand is zero.
+    /// Whether every summand is zero. An operator that sums products does not see the sign of a zero.
     pub(super) fn is_pure_scale(&self) -> bool {
         self.shift.iter().all(|c| *c == 0.0)
+    }
+
+    /// Whether nothing is added, not even a zero.
+    fn has_no_summand(&self) -> bool {
+        self.shift.iter().all(|c| is_no_summand(*c))
     }
 
     fn has_scale(&self, value: f64) -> bool {
@@ -60,12 +68,12 @@ impl Composite {
 
     /// Whether nothing changes.
     pub(super) fn is_identity(&self) -> bool {
-        self.has_scale(1.0) && self.is_pure_scale()
+        self.has_scale(1.0) && self.has_no_summand()
     }
 
     /// Number of elementwise nodes it takes: one for an Add, a Mul or a Sub; otherwise Mul and Add.
     pub(super) fn node_count(&self) -> usize {
-        if self.has_scale(1.0) || self.has_scale(-1.0) || self.is_pure_scale() { 1 } else { 2 }
+        if self.has_scale(1.0) || self.has_scale(-1.0) || self.has_no_summand() { 1 } else { 2 }
     }
 
     /// Plans it as Add, Mul, Sub, or Mul and Add, with constants that have the dtype of the data and
@@ -104,10 +112,11 @@ impl Composite {
             let name = cx.graph.node(of.node).name();
             if name.is_empty() { cx.graph.value(of.y).name() } else { name }.to_owned()
         };
-        if self.is_pure_scale() || self.node_count() == 2 {
+        let is_product = self.has_no_summand();
+        if is_product || self.node_count() == 2 {
             let hint = format!("{}.scale", name(first));
             let scale = patch.constant(hint, stored(&self.scale)?, parameter(cx, first));
-            if self.is_pure_scale() {
+            if is_product {
                 return Ok(patch.node(node("Mul", last), last.node, vec![x, scale], out));
             }
             let hint = format!("{}_scaled", cx.graph.value(last.y).name());

@@ -6,7 +6,9 @@
 //! `f` is an Identity, a Dropout in inference form, an Add or Sub of zeros, a Mul or Div by ones, a Pad of
 //! nothing, a Transpose that moves nothing, a Cast to the present dtype, or a Sum or Concat of one operand.
 //!
-//! 1. `boundary`: `y` is no graph output, no body reads it and no annotation names it; otherwise
+//! 1. `zero-sign`: `x + 0` turns −0 into +0, so it goes only where no node sees the sign of a zero. `x − 0` and
+//!    `x + (−0)` change nothing.
+//! 2. `boundary`: `y` is no graph output, no body reads it and no annotation names it; otherwise
 //!    the node that makes `x` can make `y` instead.
 //!
 //! Measure: one node fewer.
@@ -14,6 +16,7 @@
 use updp_ir::view::{self, Pad, Transpose};
 use updp_ir::{DataType, NodeId, Origin, ValueId};
 
+use super::zero_sign;
 use crate::error::{Declined, Stop};
 use crate::lift::ChannelAffine;
 use crate::patch::{Operand, Out, Patch};
@@ -29,6 +32,8 @@ pub struct Match {
     node: NodeId,
     x: ValueId,
     y: ValueId,
+    /// Whether it turns −0 into +0.
+    drops_zero_sign: bool,
 }
 
 impl Rule for EliminateIdentity {
@@ -54,6 +59,7 @@ impl Rule for EliminateIdentity {
         if node.has_reference_attribute() {
             return None;
         }
+        let mut drops_zero_sign = false;
         let x = match node.op_type() {
             "Identity" => cx.graph.operand(root, 0)?,
             "Dropout" => {
@@ -81,14 +87,19 @@ impl Rule for EliminateIdentity {
             }
             _ => {
                 let affine = ChannelAffine::at(cx, root)?;
-                affine.is_identity().then_some(affine.x)?
+                drops_zero_sign = !affine.is_identity();
+                affine.is_addition_of_zero().then_some(affine.x)?
             }
         };
-        Some(Match { node: root, x, y: cx.graph.result(root, 0)? })
+        Some(Match { node: root, x, y: cx.graph.result(root, 0)?, drops_zero_sign })
     }
 
     fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
-        let Match { node, x, y } = matched;
+        let Match { node, x, y, drops_zero_sign } = matched;
+        if drops_zero_sign && !zero_sign::is_unseen(cx, y) {
+            let detail = format!("{:?} adds 0, and that turns -0 into +0", cx.describe(node));
+            return Err(Declined::new("zero-sign", detail).into());
+        }
         let mut patch = Patch::new();
         patch.remove(node);
         if is_free(cx, y) {

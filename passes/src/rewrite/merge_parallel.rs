@@ -13,6 +13,9 @@
 //! 4. `slower`: the merged operator is not slower than the branches (cost model).
 //! 5. `border-too-large`: a border map stays within the budget of the options.
 //! 6. `overflow`: no weight leaves the range of its dtype.
+//! 7. `old-opset`: a Sum that keeps the rest of the summands broadcasts as needed (opset 8 on).
+//!
+//! What is left of a Sum with many summands stays one Sum, so the number of nodes never grows.
 //!
 //! Source: [RepVGG], [DBB] transforms I–VI, [ACNet]; papers.md L10–L14. Measure: one weighted or
 //! adding operator fewer.
@@ -183,6 +186,9 @@ impl Match {
         let is_merged = |at: usize| group.branches.iter().any(|(branch, _)| *branch == at);
         let rest: Vec<Term> =
             (0..self.terms.len()).filter(|at| !is_merged(*at)).map(|at| self.terms[at]).collect();
+        self.check_sum(cx, &rest)?;
+        let is_negative = self.is_subtracted(&rest);
+        let map = if is_negative { map.negated() } else { map };
         let mut patch = Patch::new();
         quantization::compare(&mut patch, group.units(), &map);
         let out = if rest.is_empty() {
@@ -191,35 +197,103 @@ impl Match {
             Out::Fresh(format!("{}_merged", cx.graph.value(self.result).name()))
         };
         let source = Operand::Value(group.source());
-        let merged = template.emit_map(cx, &mut patch, source, &map, out)?;
-        self.add_rest(cx, &mut patch, merged, &rest);
+        let operand = template.emit_map(cx, &mut patch, source, &map, out)?;
+        self.add_rest(cx, &mut patch, Merged { operand, is_negative }, &rest);
         patch.remove_all(self.adders.iter().copied());
         patch.remove_all(group.branches.iter().flat_map(|(_, path)| path.nodes()));
         Ok(patch)
     }
 
-    /// Plans `merged ± rest…` with the result as its last value.
-    fn add_rest(&self, cx: &Context<'_>, patch: &mut Patch, merged: Operand, rest: &[Term]) {
-        let mut sum = merged;
-        // A left-deep sum needs one adder per summand; a Sum of many summands may give fewer.
-        let anchors = &self.adders[self.adders.len().saturating_sub(rest.len())..];
-        for (at, term) in rest.iter().enumerate() {
-            let Some(anchor) = anchors.get(at).or(self.adders.last()).copied() else { return };
-            let op = if term.is_negative { "Sub" } else { "Add" };
-            let old = cx.graph.node(anchor);
-            let node = if old.is(op) {
-                old.bare_copy()
-            } else {
-                Node::new(op).named(old.name()).with_metadata_of(old)
-            };
-            let out = if at + 1 == rest.len() {
-                Out::Value(self.result)
-            } else {
-                Out::Fresh(format!("{}_partial", cx.graph.value(self.result).name()))
-            };
-            sum = patch.node(node, anchor, vec![sum, Operand::Value(term.value)], out);
+    /// Plans `merged ± rest…` with the result as its last value. It takes at most as many nodes as added before.
+    fn add_rest(&self, cx: &Context<'_>, patch: &mut Patch, merged: Merged, rest: &[Term]) {
+        if rest.len() <= self.adders.len() {
+            self.add_one_by_one(cx, patch, merged.operand, rest);
+        } else {
+            self.add_at_once(cx, patch, merged, rest);
         }
     }
+
+    /// A left-deep sum: one adder per summand.
+    fn add_one_by_one(&self, cx: &Context<'_>, patch: &mut Patch, merged: Operand, rest: &[Term]) {
+        let mut sum = merged;
+        let anchors = &self.adders[self.adders.len().saturating_sub(rest.len())..];
+        for (at, (term, anchor)) in rest.iter().zip(anchors).enumerate() {
+            let op = if term.is_negative { "Sub" } else { "Add" };
+            let node = adder(cx, *anchor, op);
+            let out = self.out(cx, at + 1 == rest.len());
+            sum = patch.node(node, *anchor, vec![sum, Operand::Value(term.value)], out);
+        }
+    }
+
+    /// One Sum of what is added, and where several values are subtracted, one Sum of these.
+    fn add_at_once(&self, cx: &Context<'_>, patch: &mut Patch, merged: Merged, rest: &[Term]) {
+        let values = |is_negative: bool| {
+            let terms = rest.iter().filter(move |term| term.is_negative == is_negative);
+            terms.map(|term| Operand::Value(term.value))
+        };
+        let (mut added, mut subtracted) = (Vec::new(), Vec::new());
+        if merged.is_negative { &mut subtracted } else { &mut added }.push(merged.operand);
+        added.extend(values(false));
+        subtracted.extend(values(true));
+        let is_difference = !subtracted.is_empty();
+        // The last adder makes the result, so it is the anchor of whatever is last.
+        let last = self.adders[self.adders.len() - 1];
+        let first = self.adders[0];
+        let mut total = |operands: Vec<Operand>, is_last: bool| {
+            if let [only] = operands[..] {
+                return only;
+            }
+            let op = if operands.len() == 2 { "Add" } else { "Sum" };
+            let anchor = if is_last { last } else { first };
+            patch.node(adder(cx, anchor, op), anchor, operands, self.out(cx, is_last))
+        };
+        let added = total(added, !is_difference);
+        if is_difference {
+            let subtracted = total(subtracted, false);
+            let node = adder(cx, last, "Sub");
+            patch.node(node, last, vec![added, subtracted], self.out(cx, true));
+        }
+    }
+
+    fn out(&self, cx: &Context<'_>, is_last: bool) -> Out {
+        if is_last {
+            return Out::Value(self.result);
+        }
+        Out::Fresh(format!("{}_partial", cx.graph.value(self.result).name()))
+    }
+
+    /// Whether the merged operator is subtracted, so that it joins the other values that are subtracted. That
+    /// keeps `p − Sum(a, b, …)` at two nodes when a and b merge.
+    fn is_subtracted(&self, rest: &[Term]) -> bool {
+        let added = rest.iter().filter(|term| !term.is_negative).count();
+        rest.len() > self.adders.len() && added == 1 && rest.len() - added > 1
+    }
+
+    /// Whether a Sum may take these values: below opset 8 it does not broadcast.
+    fn check_sum(&self, cx: &Context<'_>, rest: &[Term]) -> Result<(), Declined> {
+        let shape = |value: ValueId| cx.shapes.of(value).and_then(|ty| ty.known_dims());
+        let whole = shape(self.result);
+        let is_one_shape =
+            || whole.is_some() && rest.iter().all(|term| shape(term.value) == whole);
+        if rest.len() <= self.adders.len() || cx.opset >= 8 || is_one_shape() {
+            return Ok(());
+        }
+        let detail = "the Sum that would stay does not broadcast below opset 8";
+        Err(Declined::new("old-opset", detail))
+    }
+}
+
+/// The result of the merged operator in a sum.
+#[derive(Clone, Copy)]
+struct Merged {
+    operand: Operand,
+    is_negative: bool,
+}
+
+/// A node of this operator in place of an adder.
+fn adder(cx: &Context<'_>, old: NodeId, op: &str) -> Node {
+    let old = cx.graph.node(old);
+    if old.is(op) { old.bare_copy() } else { Node::new(op).named(old.name()).with_metadata_of(old) }
 }
 
 /// Sizes of the kernel that covers two parallel ones.

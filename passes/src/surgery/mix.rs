@@ -25,7 +25,9 @@ pub(super) fn free_prefix(model: &Model) -> String {
     let graph = &model.graph;
     let is_taken = |prefix: &str| {
         let start = format!("{prefix}.");
-        graph.nodes().iter().any(|node| graph.node(*node).name().starts_with(&start))
+        let is_node = |node: &NodeId| graph.node(*node).name().starts_with(&start);
+        let is_value = |value: ValueId| graph.value(value).name().starts_with(&start);
+        graph.nodes().iter().any(is_node) || graph.values().any(is_value)
     };
     let numbered = (2_usize..).map(|number| format!("updp{number}"));
     let mut candidates = std::iter::once("updp".to_owned()).chain(numbered);
