@@ -114,7 +114,6 @@ fn read_stdin() -> Result<Bytes, CliError> {
 }
 
 fn decode(path: &Path, bytes: &Bytes) -> Result<(Model, Vec<PathBuf>), CliError> {
-    let folder = folder_of(path);
     let is_piped = is_pipe(path);
     let mut files: IndexMap<PathBuf, Bytes> = IndexMap::new();
     let mut wants_pipe_data = false;
@@ -123,7 +122,7 @@ fn decode(path: &Path, bytes: &Bytes) -> Result<(Model, Vec<PathBuf>), CliError>
             wants_pipe_data = true;
             return Err(IrError::ExternalDataMissing { name: reference.tensor.clone() });
         }
-        external(folder, reference, &mut files)
+        external(path, reference, &mut files)
     });
     if wants_pipe_data {
         return Err(CliError::Pipe);
@@ -131,19 +130,26 @@ fn decode(path: &Path, bytes: &Bytes) -> Result<(Model, Vec<PathBuf>), CliError>
     Ok((model?, files.into_keys().collect()))
 }
 
-/// The bytes that a reference points to, from a file that is really inside the folder of the model.
+/// The bytes that a reference points to, from a file that is really inside the folder of the model. If the model
+/// is a link, this is the folder of the link, or the folder of the real model file: caches keep both files in one
+/// folder under other names.
 fn external(
-    folder: &Path,
+    model: &Path,
     reference: &ExternalRef,
     files: &mut IndexMap<PathBuf, Bytes>,
 ) -> Result<Bytes, IrError> {
     let fail = |detail: String| IrError::ExternalData { name: reference.tensor.clone(), detail };
+    let folder = folder_of(model);
     let path = folder.join(&reference.location);
     if !files.contains_key(&path) {
         let shown = &reference.location;
         let root = folder.canonicalize().map_err(|e| fail(format!("the folder: {e}")))?;
         let real = path.canonicalize().map_err(|e| fail(format!("file {shown:?}: {e}")))?;
-        if !real.starts_with(&root) {
+        let beside_model = || {
+            let model = model.canonicalize().ok()?;
+            Some(real.starts_with(model.parent()?))
+        };
+        if !real.starts_with(&root) && beside_model() != Some(true) {
             return Err(IrError::ExternalPathEscapes {
                 name: reference.tensor.clone(),
                 location: shown.clone(),

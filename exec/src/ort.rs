@@ -16,7 +16,7 @@ use crate::error::ExecError;
 use crate::executor::{Declared, Executor, ModelSource, Options, check_inputs};
 use crate::library::{self, Loaded};
 use crate::operators;
-use crate::ort_value::{dtype_of, from_value, to_value};
+use crate::ort_value::{dtype_of, from_sequence, from_value, to_value};
 use crate::quiet;
 
 /// A session of ONNX Runtime.
@@ -49,11 +49,7 @@ impl OrtExecutor {
     ) -> Result<Self, ExecError> {
         let (runtime, session) = open_session(source, options, saved, Purpose::Inference)?;
         let inputs = session.inputs().iter().map(declared).collect::<Result<_, _>>()?;
-        let outputs = session
-            .outputs()
-            .iter()
-            .map(|outlet| declared(outlet).map(|declared| declared.name))
-            .collect::<Result<_, _>>()?;
+        let outputs = session.outputs().iter().map(output_name).collect::<Result<_, _>>()?;
         let overridable =
             session.overridable_initializers().iter().map(|i| i.name().to_owned()).collect();
         let device = options.device;
@@ -88,10 +84,15 @@ impl Executor for OrtExecutor {
                 .collect::<Result<Vec<(&str, SessionInputValue<'_>)>, ExecError>>()?;
             let outputs =
                 session.run(values).map_err(|error| ExecError::of_run(runtime, error.message()))?;
-            outputs
-                .iter()
-                .map(|(name, value)| Ok((name.to_owned(), from_value(runtime, name, &value)?)))
-                .collect()
+            let mut results = IndexMap::new();
+            for (name, value) in outputs.iter() {
+                if matches!(value.dtype(), ValueType::Sequence(_)) {
+                    results.extend(from_sequence(runtime, name, &value)?);
+                } else {
+                    results.insert(name.to_owned(), from_value(runtime, name, &value)?);
+                }
+            }
+            Ok(results)
         })
         .map_err(|detail| ExecError::Panicked { runtime: runtime.clone(), detail })?
     }
@@ -163,6 +164,16 @@ pub(crate) fn declared(outlet: &Outlet) -> Result<Declared, ExecError> {
     let dims = (!shape.is_empty())
         .then(|| shape.iter().map(|dim| usize::try_from(*dim).ok()).collect::<Vec<_>>());
     Ok(Declared { name, dtype: dtype_of(*ty), dims })
+}
+
+/// The name of an output: a tensor, or a sequence of tensors.
+fn output_name(outlet: &Outlet) -> Result<String, ExecError> {
+    match outlet.dtype() {
+        ValueType::Sequence(of) if matches!(**of, ValueType::Tensor { .. }) => {
+            Ok(outlet.name().to_owned())
+        }
+        _ => declared(outlet).map(|declared| declared.name),
+    }
 }
 
 /// Sets the session options: graph level, threads, device and, for the processor, our own operators. Nothing is

@@ -6,8 +6,8 @@ use bytemuck::Pod;
 use half::{bf16, f16};
 use ort::session::SessionInputValue;
 use ort::value::{
-    DynTensor, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef,
-    TensorValueTypeMarker, Value, ValueType,
+    DynTensor, DynTensorValueType, PrimitiveTensorElementType, SequenceValueTypeMarker,
+    Tensor as OrtTensor, TensorElementType, TensorRef, TensorValueTypeMarker, Value, ValueType,
 };
 use updp_ir::proto::TensorProto;
 use updp_ir::{DataType, Tensor};
@@ -151,6 +151,28 @@ pub(crate) fn from_value<K: TensorValueTypeMarker + ?Sized>(
         dtype => return Err(unsupported(runtime, name, dtype)),
     }
     .map_err(|detail| ExecError::RunFailed { runtime: runtime.to_owned(), detail })
+}
+
+/// The elements of a sequence in a result of a run, named `name[0]`, `name[1]`, …, and their number, named
+/// `name.length`.
+pub(crate) fn from_sequence<K: SequenceValueTypeMarker>(
+    runtime: &str,
+    name: &str,
+    value: &Value<K>,
+) -> Result<Vec<(String, Tensor)>, ExecError> {
+    let fail = |detail: String| ExecError::RunFailed { runtime: runtime.to_owned(), detail };
+    let elements = value
+        .try_extract_sequence::<DynTensorValueType>()
+        .map_err(|error| fail(error.message().to_owned()))?;
+    let length = Tensor::from_i64(vec![], &[elements.len() as i64]);
+    let length = length.map_err(|error| fail(error.to_string()))?;
+    let mut named = vec![(format!("{name}.length"), length)];
+    for (at, element) in elements.iter().enumerate() {
+        let name = format!("{name}[{at}]");
+        let tensor = from_value(runtime, &name, element)?;
+        named.push((name, tensor));
+    }
+    Ok(named)
 }
 
 fn extract<T, K>(value: &Value<K>, dtype: DataType) -> Result<Tensor, String>

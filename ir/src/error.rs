@@ -36,6 +36,12 @@ pub enum IrError {
     NoOpType { node: String },
     #[error("attribute {attribute:?} appears twice on node {node:?}")]
     AttributeTwice { node: String, attribute: String },
+    #[error("attribute {attribute:?} of node {node:?} ({op}) is not usable: {detail}")]
+    BadAttribute { node: String, op: String, attribute: String, detail: String },
+    #[error("result {slot} of node {node:?} ({op}) has no name: {detail}")]
+    UnnamedResult { node: String, op: String, slot: usize, detail: String },
+    #[error("the element type of value {value:?} is not known, so nothing can be cut out there")]
+    UnknownType { value: String },
 
     #[error("tensor {name:?} has a negative dim {dim}")]
     BadTensorDims { name: String, dim: i64 },
@@ -87,6 +93,9 @@ impl IrError {
             Self::TooDeep { .. } => "I0107",
             Self::NoOpType { .. } => "I0108",
             Self::AttributeTwice { .. } => "I0109",
+            Self::BadAttribute { .. } => "I0110",
+            Self::UnnamedResult { .. } => "I0111",
+            Self::UnknownType { .. } => "I0112",
             Self::BadTensorDims { .. } | Self::TensorTooLarge { .. } => "I0201",
             Self::TensorLength { .. } => "I0203",
             Self::UnsupportedDtype { .. } => "I0204",

@@ -5,6 +5,7 @@
 //! mapped file) and lend a resolver for external data.
 
 pub mod attribute;
+mod attributes;
 mod boundary;
 pub mod builder;
 pub mod codec;

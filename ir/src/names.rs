@@ -83,22 +83,17 @@ impl NamePool {
     /// The name for a new node of a graph: `hint`, else `hint_1`, `hint_2`, … A node may take over the name of
     /// an earlier node once it is free in its graph. A name that no node had before must also be free of
     /// `is_value`, because some runtimes put nodes and constants into one namespace. No hint gives no name.
-    pub fn node(
-        &self,
-        hint: &str,
-        own: &NodeNames,
-        is_value: impl Fn(&str) -> bool,
-    ) -> String {
+    pub fn node(&self, hint: &str, own: &NodeNames, is_value: impl Fn(&str) -> bool) -> String {
         let mut names = self.lock();
-        let is_free = |name: &str, is_known: bool| {
-            own.count(name) == 0 && (is_known || !is_value(name))
-        };
+        let is_free =
+            |name: &str, is_known: bool| own.count(name) == 0 && (is_known || !is_value(name));
         let is_known = names.nodes.contains(hint);
         let name = if hint.is_empty() || is_free(hint, is_known) {
             hint.to_owned()
         } else {
             let numbered = (1_u32..).map(|number| format!("{hint}_{number}"));
-            let mut free = numbered.filter(|name| !names.nodes.contains(name) && is_free(name, false));
+            let mut free =
+                numbered.filter(|name| !names.nodes.contains(name) && is_free(name, false));
             free.next().unwrap_or_default()
         };
         names.nodes.insert(name.clone());

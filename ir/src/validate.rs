@@ -7,10 +7,13 @@
 //! 4. Every node has an operator type, and no attribute appears twice.
 //! 5. Every node of the default domain belongs to an imported opset.
 //! 6. Every name leads to its value.
-//! 7. No two nodes of a graph have the same name, except where the file itself repeats a name.
+//! 7. Attributes that size windows and move axes have values that the specification allows, and results that every
+//!    runtime needs have names (see `attributes.rs`). Runtimes crash or hang on other values.
+//! 8. No two nodes of a graph have the same name, except where the file itself repeats a name.
 
 use indexmap::IndexSet;
 
+use crate::attributes;
 use crate::codec::Model;
 use crate::error::IrError;
 use crate::graph::Graph;
@@ -20,7 +23,8 @@ use crate::value::Origin;
 /// Checks a model; see the module documentation.
 pub(crate) fn model(model: &Model) -> Result<(), IrError> {
     let has_opset = model.opset("").is_some();
-    graph(&model.graph, has_opset)
+    graph(&model.graph, has_opset)?;
+    attributes::check(model, &model.graph)
 }
 
 /// Checks a graph and its bodies.

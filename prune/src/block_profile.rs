@@ -2,12 +2,12 @@
 //! form is.
 
 use indexmap::IndexMap;
-use updp_ir::Model;
 use updp_ir::infer::Shapes;
+use updp_ir::{IrError, Model};
 use updp_passes::blocks::Block;
 use updp_passes::cost::MapShape;
 use updp_passes::surgery::{self, Form, Shrink};
-use updp_passes::{ModelSummary, Options, cost, pipeline};
+use updp_passes::{ModelSummary, Options, PassError, cost, pipeline};
 use updp_trainer::observer::Observer;
 
 use crate::error::Result;
@@ -211,8 +211,22 @@ impl Profiler<'_> {
             observer.progress(text, at, total);
             let ty = |value| shapes.of(value).map_or_else(|| "?".to_owned(), ToString::to_string);
             let (input, output) = (ty(block.source), ty(block.result));
-            let part = surgery::part_of(self.model, &block)?;
             let forms = wants(&block);
+            let part = match surgery::part_of(self.model, &block) {
+                Err(PassError::Ir(error @ IrError::UnknownType { .. })) => {
+                    let refused = |form| (form, Err(error.to_string()));
+                    profiles.push(BlockProfile {
+                        block,
+                        input,
+                        output,
+                        baseline: Variant::default(),
+                        forms: forms.into_iter().map(refused).collect(),
+                        unmeasured: None,
+                    });
+                    continue;
+                }
+                part => part?,
+            };
             let names: Vec<&str> = forms.iter().map(|form| form.name()).collect();
             let key = format!("{} {}", signature(&part), names.join(" "));
             if !known.contains_key(&key) {

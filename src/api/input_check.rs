@@ -7,7 +7,7 @@ use updp_trainer::data::Dataset;
 use updp_trainer::input_check::{CheckedInput, InputCheck, NearChance, Subject};
 use updp_trainer::run::Runner;
 
-use super::{Error, Observer};
+use super::{Error, Observer, near};
 
 /// What is asked of the input model before any work.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -37,11 +37,19 @@ pub(super) fn refuse_unknown_frozen<'a>(
     };
     match frozen.into_iter().find(|name| !is_known(name)) {
         None => Ok(()),
-        Some(name) => Err(Error::Usage {
-            detail: format!(
-                "--freeze: the model has no initializer {name:?}; an initializer is a weight, and not a node"
-            ),
-        }),
+        Some(name) => {
+            let weights = graph.initializers().map(|value| graph.value(value).name());
+            let near = near::matches(name, weights);
+            let near = match near.as_slice() {
+                [] => String::new(),
+                near => format!("; near: {}", near.join(", ")),
+            };
+            Err(Error::Usage {
+                detail: format!(
+                    "--freeze: the model has no initializer {name:?}; an initializer is a weight, and not a node{near}"
+                ),
+            })
+        }
     }
 }
 

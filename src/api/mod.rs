@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod finetune;
 pub mod input_check;
 pub mod inspect;
+mod near;
 pub mod prune;
 pub mod shapes;
 pub mod source;

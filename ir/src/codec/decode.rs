@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 use petgraph::stable_graph::StableDiGraph;
 use prost::Message;
 
+use super::unknown::Unknown;
 use super::{ExternalRef, MAX_BODY_DEPTH, Model};
 use crate::error::IrError;
 use crate::graph::Graph;
@@ -40,9 +41,11 @@ impl Model {
         if bytes.is_empty() {
             return Err(IrError::Empty);
         }
-        let proto = ModelProto::decode(bytes)
+        let proto = ModelProto::decode(bytes.clone())
             .map_err(|error| IrError::Decode { detail: error.to_string() })?;
-        Self::from_proto(proto, external)
+        let mut model = Self::from_proto(proto, external)?;
+        model.unknown = Unknown::of_model(&bytes);
+        Ok(model)
     }
 
     /// Reads a model from its message.
@@ -74,7 +77,7 @@ impl Model {
         }
         let mut graph = reader.graph(proto, 0)?;
         share_constants(&mut graph);
-        let model = Self { header, graph };
+        let model = Self { header, unknown: Unknown::default(), graph };
         model.validate()?;
         Ok(model)
     }

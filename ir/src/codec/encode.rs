@@ -43,6 +43,8 @@ pub enum DataPlacement {
 #[derive(Debug)]
 pub struct Encoded {
     proto: ModelProto,
+    /// The whole message, where it has fields that the message types do not know.
+    whole: Option<Bytes>,
     len: usize,
     /// Offset and bytes of each external tensor, in ascending order.
     pieces: Vec<(u64, Bytes)>,
@@ -59,11 +61,14 @@ impl Model {
         let mut layout = Layout { placement, is_edited, pieces: Vec::new(), end: 0 };
         let mut proto = self.header.clone();
         proto.graph = Some(layout.graph(&self.graph)?);
-        let len = proto.encoded_len();
+        let has_unknown = !self.unknown.is_empty();
+        let whole =
+            has_unknown.then(|| Bytes::from(self.unknown.added_to_model(&proto.encode_to_vec())));
+        let len = whole.as_ref().map_or_else(|| proto.encoded_len(), Bytes::len);
         if len as u64 > MAX_INLINE_BYTES {
             return Err(IrError::TooLargeForOneFile { bytes: len as u64 });
         }
-        Ok(Encoded { proto, len, pieces: layout.pieces })
+        Ok(Encoded { proto, whole, len, pieces: layout.pieces })
     }
 
     /// The model as one message with inline data.
@@ -98,6 +103,9 @@ impl Encoded {
     /// # Errors
     /// The errors of `sink`.
     pub fn write_model(&self, sink: &mut dyn Write) -> io::Result<()> {
+        if let Some(whole) = &self.whole {
+            return sink.write_all(whole);
+        }
         let mut buffer = Streaming { sink, chunk: Vec::with_capacity(CHUNK_BYTES), failed: None };
         // `Streaming` never runs out of room, and prost has no other failure.
         let full = self.proto.encode(&mut buffer).is_err();
@@ -112,7 +120,7 @@ impl Encoded {
     /// The model file in memory.
     #[must_use]
     pub fn model_to_bytes(&self) -> Bytes {
-        self.proto.encode_to_vec().into()
+        self.whole.clone().unwrap_or_else(|| self.proto.encode_to_vec().into())
     }
 
     /// Writes the data file.

@@ -6,6 +6,7 @@ mod decode;
 mod encode;
 mod external;
 mod extract;
+mod unknown;
 
 pub use decode::no_external_data;
 pub use encode::{DataPlacement, Encoded};
@@ -24,6 +25,8 @@ pub const MAX_BODY_DEPTH: usize = 32;
 pub struct Model {
     /// The message with its graph taken out; functions, metadata and training information stay.
     pub(crate) header: ModelProto,
+    /// Fields of the file that our schema does not know.
+    pub(crate) unknown: unknown::Unknown,
     /// The main graph.
     pub graph: Graph,
 }
@@ -32,7 +35,7 @@ pub struct Model {
 impl Clone for Model {
     fn clone(&self) -> Self {
         let graph = self.graph.copy_with(&self.graph.pool.detached());
-        Self { header: self.header.clone(), graph }
+        Self { header: self.header.clone(), unknown: self.unknown.clone(), graph }
     }
 }
 

@@ -174,6 +174,11 @@ pub fn find(cx: &Context<'_>) -> Result<Vec<Block>, IrError> {
 
 /// The reason why a block of a known family cannot be pruned.
 fn refusal(cx: &Context<'_>, flow: &Flow, block: &Block) -> Option<Declined> {
+    let ends = [block.source, block.result];
+    if let Some(value) = ends.into_iter().find(|value| cx.shapes.of(*value).is_none()) {
+        let name = cx.graph.value(value).name();
+        return Some(Declined::new("unknown-type", format!("the type of {name:?} is not known")));
+    }
     let closed = block.branch.iter().find_map(|element| match element {
         Element::Closed(closed) => Some(closed),
         _ => None,

@@ -240,7 +240,8 @@ impl Linear {
         if let (Some(value), true) = (self.bias_value, self.stores_zeros) {
             return Ok(Operand::Value(value));
         }
-        let zeros = weights::stored(self.dtype(), vec![self.out_channels], &vec![0.0; self.out_channels])?;
+        let zeros =
+            weights::stored(self.dtype(), vec![self.out_channels], &vec![0.0; self.out_channels])?;
         Ok(patch.constant(format!("{name}.bias"), zeros, self.bias_value))
     }
 

@@ -32,7 +32,8 @@ impl Composite {
             (Some(first), Some(second)) if first != second => return None,
             (first, second) => first.or(second),
         };
-        let (scale, shift) = (spread(self.axis, &self.scale, channels)?, spread(self.axis, &self.shift, channels)?);
+        let (scale, shift) =
+            (spread(self.axis, &self.scale, channels)?, spread(self.axis, &self.shift, channels)?);
         let next_scale = spread(next.axis, &next.scale, channels)?;
         let next_shift = spread(next.axis, &next.shift, channels)?;
         let shift = shift.iter().zip(&next_scale).zip(&next_shift).map(|((c, a), d)| {
@@ -49,7 +50,10 @@ impl Composite {
 
     /// Factors and summands for `channels` channels; `None` if their number differs.
     pub(super) fn for_channels(&self, channels: usize) -> Option<(Vec<f64>, Vec<f64>)> {
-        Some((spread(self.axis, &self.scale, channels)?, summands(self.axis, &self.shift, channels)?))
+        Some((
+            spread(self.axis, &self.scale, channels)?,
+            summands(self.axis, &self.shift, channels)?,
+        ))
     }
 
     /// Whether every summand is zero. An operator that sums products does not see the sign of a zero.

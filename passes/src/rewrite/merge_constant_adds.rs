@@ -92,10 +92,15 @@ impl Rule for MergeConstantAdds {
         let Match { first, second } = matched;
         if cx.graph.sole_use(first.y).is_none() {
             let name = cx.graph.value(first.y).name();
-            return Err(Declined::new("read-twice", format!("{name:?} is read elsewhere too")).into());
+            return Err(
+                Declined::new("read-twice", format!("{name:?} is read elsewhere too")).into()
+            );
         }
-        let (larger, smaller) =
-            if first.tensor.len() >= second.tensor.len() { (&first, &second) } else { (&second, &first) };
+        let (larger, smaller) = if first.tensor.len() >= second.tensor.len() {
+            (&first, &second)
+        } else {
+            (&second, &first)
+        };
         let sum = larger.values().zip(smaller.values()).and_then(|(larger, smaller)| {
             let missing = larger.ndim().checked_sub(smaller.ndim())?;
             let dims = [vec![1; missing], smaller.shape().to_vec()].concat();

@@ -5,6 +5,8 @@ mod boundary;
 mod chain;
 mod company;
 mod form;
+mod kept;
+mod names;
 mod parallel;
 mod stay;
 mod token;

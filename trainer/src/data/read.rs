@@ -48,12 +48,21 @@ fn array_row(rows: &Rows, index: usize) -> Result<Raw, String> {
             let bytes = (0..plane * channels).map(at).collect();
             Raw::Pixels(Pixels { height, width, channels, bytes })
         }
-        Content::Ready if rows.dtype == DataType::Float => Raw::Floats(bytes.to_vec()),
+        Content::Ready if rows.dtype == DataType::Float => finite(bytes.to_vec())?,
         Content::Ready => {
             let tensor = Tensor::new(rows.dtype, rows.row_dims().to_vec(), bytes)
                 .map_err(|error| error.to_string())?;
             let values = tensor.to_f64().unwrap_or_default();
-            Raw::Floats(values.into_iter().flat_map(|v| (v as f32).to_le_bytes()).collect())
+            finite(values.into_iter().flat_map(|v| (v as f32).to_le_bytes()).collect())?
         }
     })
+}
+
+/// The floats of an image, which no network can use if one of them is no number.
+fn finite(bytes: Vec<u8>) -> Result<Raw, String> {
+    let values = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    match values.enumerate().find(|(_, value)| !value.is_finite()) {
+        None => Ok(Raw::Floats(bytes)),
+        Some((at, value)) => Err(format!("its value {at} is {value}, which is not finite")),
+    }
 }

@@ -202,10 +202,17 @@ impl Finetuning<'_> {
         features::pair(network, self.teacher, output)
     }
 
+    /// Whether every image has a label, and the network a class for each.
+    fn has_labels(&self) -> bool {
+        let Some(classes) = self.evaluator.classes() else { return false };
+        let fits = |labels: Vec<usize>| labels.iter().all(|label| *label < classes);
+        self.evaluator.has_labels() && self.dataset.labels().is_some_and(fits)
+    }
+
     fn spec(&self, network: &Model) -> StepSpec {
         let settings = self.settings;
         let FinetuneSettings { smoothing, temperature, distill: weight, .. } = *settings;
-        let has_labels = self.evaluator.has_labels() && self.dataset.has_labels();
+        let has_labels = self.has_labels();
         let objective = match self.evaluator.classes() {
             None => Objective::Outputs(Distance::MeanSquare),
             Some(_) if !has_labels || weight >= 1.0 => Objective::Teacher { temperature },
@@ -360,9 +367,10 @@ impl Finetuning<'_> {
     fn loader(&self, images: &Images) -> Result<Loader, TrainerError> {
         let settings = self.settings;
         let batch = images.fixed_batch().unwrap_or(settings.batch);
-        // Without a class head, labels are not targets, but each must still be a valid class.
+        // Without a class head, or with other classes than those of the network, labels are no targets.
         let classes = self.evaluator.classes().unwrap_or_else(|| self.dataset.classes().len());
         let made = LoaderSettings {
+            reads_labels: self.has_labels(),
             augment: settings.augment.clone(),
             // The step smooths.
             smoothing: 0.0,

@@ -34,6 +34,8 @@ pub struct LoaderSettings {
     pub batch: usize,
     /// Classes of the model.
     pub classes: usize,
+    /// Whether labels are targets. Otherwise every image counts as one without a label.
+    pub reads_labels: bool,
     /// Seed of the order and the augmentation.
     pub seed: u64,
     /// Augmentation of the images.
@@ -57,6 +59,7 @@ impl LoaderSettings {
         Self {
             batch,
             classes,
+            reads_labels: true,
             seed,
             augment: Augment::default(),
             smoothing: 0.0,
@@ -125,7 +128,7 @@ impl Loader {
         if found < needed {
             return Err(TrainError::TooFewImages { found, needed }.into());
         }
-        let labels = dataset.labels();
+        let labels = dataset.labels().filter(|_| settings.reads_labels);
         let targets = Targets::new(
             labels.as_deref(),
             settings.classes,

@@ -54,6 +54,11 @@ pub(super) fn rule(site: &Site<'_>) -> Option<Vec<Outcome>> {
         | "LpNormalization"
         | "MeanVarianceNormalization"
         | "InstanceNormalization"
+        // Written by CoreML converters of 2017; runtimes still know them.
+        | "ImageScaler"
+        | "Affine"
+        | "ParametricSoftplus"
+        | "ScaledTanh"
         | "GroupNormalization"
         | "RMSNormalization"
         | "Shrink"

@@ -19,6 +19,7 @@ pub(super) fn rule(site: &Site<'_>) -> Option<Vec<Outcome>> {
             Some(vec![Outcome::new(site.dtype(0), shape), indices])
         }
         "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => one(site.dtype(0), global(site)),
+        "Crop" => one(site.dtype(0), crop(site)),
         "MaxRoiPool" | "RoiAlign" => one(site.dtype(0), regions(site)),
         "GridSample" => one(site.dtype(0), grid(site)),
         "DepthToSpace" | "SpaceToDepth" => one(site.dtype(0), blocks(site)),
@@ -206,6 +207,26 @@ fn global(site: &Site<'_>) -> Option<Vec<Dim>> {
             .map(|(at, d)| if at < 2 { d.clone() } else { Dim::Known(1) })
             .collect(),
     )
+}
+
+/// `X [N, C, H, W]` without `border` = left, top, right, bottom; `scale` gives the height and width to keep.
+fn crop(site: &Site<'_>) -> Option<Vec<Dim>> {
+    let [n, c, h, w] = site.shape(0)? else { return None };
+    let [left, top, right, bottom] = *site.node.ints("border")? else { return None };
+    let less = |dim: &Dim, first: i64, last: i64| {
+        map_dim(dim, |size| {
+            let rest = i64::try_from(size).ok()?.checked_sub(first)?.checked_sub(last)?;
+            usize::try_from(rest).ok()
+        })
+    };
+    let (height, width) = match site.node.ints("scale") {
+        Some([height, width]) => {
+            let size = |size: &i64| known(usize::try_from(*size).ok());
+            (size(height), size(width))
+        }
+        _ => (less(h, top, bottom), less(w, left, right)),
+    };
+    Some(vec![n.clone(), c.clone(), height, width])
 }
 
 /// `X [N, C, H, W]`, rois `[R, …]` → `[R, C, h, w]`.
