@@ -89,6 +89,7 @@ fn rewrite(graph: &mut Graph, site: &Site, block: usize) -> Result<()> {
         x = add(graph, *node, Node::new("ReorderInput").in_domain(DOMAIN), &[Some(x)])?;
     }
     let blocked = graph.node(*node).bare_copy().in_domain(DOMAIN);
+    graph.release_name(*node)?;
     let y = add(graph, *node, blocked, &[Some(x), Some(kernel), conv.bias])?;
     graph.detach(conv.y)?;
     let back = Node::new("ReorderOutput").in_domain(DOMAIN).with("channels", o as i64);

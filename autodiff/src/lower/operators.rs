@@ -43,9 +43,13 @@ fn place_one(model: &mut Model, alternative: &Alternative) -> Result<bool> {
     let producers: Option<Vec<NodeId>> =
         results.iter().map(|value| Some(graph.producer(*value)?.0)).collect();
     let is_read = results.iter().any(|v| graph.is_read(*v) || graph.value(*v).is_output());
-    let Some(anchor) = producers.filter(|_| is_read).and_then(|all| all.last().copied()) else {
+    let producers = producers.filter(|_| is_read).unwrap_or_default();
+    let Some(anchor) = producers.last().copied() else {
         return Ok(false);
     };
+    for producer in &producers {
+        graph.release_name(*producer)?;
+    }
     debug_assert!(operands.iter().all(|operand| !results.contains(operand)));
     for value in &results {
         graph.detach(*value)?;

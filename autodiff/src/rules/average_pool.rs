@@ -59,7 +59,9 @@ impl PoolWindow {
                 let mut pads = vec![0; 2 * space];
                 for a in 0..space {
                     let reach = (output[a + 2] - 1) * strides[a] + (kernel[a] - 1) * dilations[a];
-                    let total = (reach + 1).saturating_sub(input[a + 2]);
+                    let total = (reach + 1).checked_sub(input[a + 2]).ok_or_else(|| {
+                        site.refuse(emit, "its stride is so large that SAME padding crops")
+                    })?;
                     let small = total / 2;
                     let begin = if same == "SAME_UPPER" { small } else { total - small };
                     (pads[a], pads[a + space]) = (begin, total - begin);

@@ -138,6 +138,20 @@ fn refuses_each_form_that_no_rule_covers() {
 }
 
 #[test]
+fn refuses_same_padding_that_crops() {
+    for op in ["AveragePool", "MaxPool"] {
+        let mut builder = ModelBuilder::new(17);
+        builder.input("x", DataType::Float, &known(&[1, 2, 20]));
+        let node = Node::new(op).with("kernel_shape", vec![5]).with("strides", vec![10]);
+        builder.node(node.with("auto_pad", "SAME_UPPER"), &["x"], &["y"]);
+        builder.output("y", DataType::Float, None);
+        let (_, found) = seeded(&builder, &[1, 2, 2], &["x"]);
+        let error = found.expect_err("runtimes crop there");
+        assert!(error.code() == "T0302" && error.to_string().contains("crops"), "{error}");
+    }
+}
+
+#[test]
 fn refuses_open_shapes() {
     let error = refused(Node::new("Relu"), 17, &[Dim::from("N"), Dim::from(4)]);
     assert_eq!(error.code(), "T0303");

@@ -4,7 +4,7 @@
 //! After:  `y = a ⊙ x + c`, where a and c lie along the axis of x that P moves to their axis
 //!
 //! x has any rank; a, c are `[C]` stored as [C, 1, …], or single numbers. There is no Mul if a = 1, and no
-//! Add if c = 0. A BatchNormalization acts on axis 1 of P(x), whatever the lengths of the axes.
+//! Add if nothing is added; a zero that is added stays. A BatchNormalization acts on axis 1 of P(x), whatever the lengths of the axes.
 //!
 //! 1. `read-twice`: nothing else reads the values between the Transposes.
 //! 2. `not-inverse`: the second Transpose undoes the first.

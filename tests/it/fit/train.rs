@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 use serde_json::Value;
 use updp_ir::{Model, Tensor};
-use updp_testkit::{Session, find_ort, op_counts, read_model, signature, skip};
+use updp_testkit::{
+    Micro, Session, Val, conv, encode, find_ort, gemm, op_counts, read_model, signature, skip,
+};
 
 use super::command::{arguments, data, with_threads};
-use crate::prune::command::{ends, json, scene, started, succeeds};
+use crate::prune::command::{ends, json, run, scene, started, succeeds};
 
 /// Arguments of `train` on the Fashion-MNIST fixture, and more.
 fn training<'a>(input: &'a str, output: &'a str, data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -406,4 +408,55 @@ fn says_what_training_lacks() {
     ends(&[&input, "-o", &output, "--blocks", "1", "--recover", "train"], 2, "--data DIR");
     let early = ["--prune", "1", "--epochs", "2", "--augment", "light"];
     ends(&arguments(&input, &output, &data, &early), 2, "error[T0408]");
+}
+
+/// A classifier of images `[1, 28, 28]` with this number of classes.
+fn classifier(path: &Path, classes: usize) {
+    let mut m = Micro::new(51);
+    let x = m.input("x", &[1, 28, 28]);
+    let y = m.conv(&x, &conv(4).kernel(3).stride(2));
+    let y = m.unary("Relu", &y);
+    let y = m.unary("GlobalAveragePool", &y);
+    let y = Val { rank: 2, ..m.unary("Flatten", &y) };
+    let y = m.gemm(&y, &gemm(classes));
+    m.output(&y);
+    std::fs::write(path, encode(&m.build())).expect("written");
+}
+
+#[test]
+fn with_labels_of_other_classes_the_input_model_is_the_teacher() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (data, output) = (data(), path("out.onnx"));
+    for classes in [2, 4, 9] {
+        let model = path("model.onnx");
+        classifier(Path::new(&model), classes);
+        for more in [&[][..], &["--distill", "1"], &["--distill", "0.3"], &["--distill", "0"]] {
+            let few = ["--epochs", "1", "--images", "64", "--batch-size", "16"];
+            succeeds(&training(&model, &output, &data, &[&few[..], more].concat()));
+        }
+    }
+}
+
+#[test]
+fn an_image_with_a_value_that_is_not_finite_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (model, images) = (path("model.onnx"), path("images.npy"));
+    classifier(Path::new(&model), 3);
+    for (bad, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (120, 1, 28, 28), }";
+        let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+        npy.extend((header.len() as u16).to_le_bytes());
+        npy.extend(header.bytes());
+        let values = (0..120 * 784).map(|at| if at == 784 * 7 + 5 { bad } else { at as f32 % 0.9 });
+        npy.extend(values.flat_map(f32::to_le_bytes));
+        std::fs::write(&images, npy).expect("written");
+        let all = ["train", &model, "-o", &path("out.onnx"), "--data", &images, "--epochs", "1"];
+        let output = run(&with_threads([&all[..], &["--augment", "none"]].concat()));
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(said.contains("images.npy[7]") && said.contains(text), "{said}");
+    }
 }
