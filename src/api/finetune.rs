@@ -243,6 +243,7 @@ impl Setup {
         let validation = Images::new(&model, validation, &preprocess)?;
         let validation_images = validation.images();
         let evaluator = Evaluator::new(&runner, &teacher, validation.clone())?;
+        say_other_classes(&evaluator, &dataset, observer);
         let skipped = validation.skipped()?;
         if let Some(first) = skipped.first() {
             let count = skipped.len();
@@ -290,6 +291,17 @@ impl Setup {
             teacher: &self.teacher,
             settings: &self.settings,
         }
+    }
+}
+
+/// Says that labels are not used if the model has no class for some of them.
+fn say_other_classes(evaluator: &Evaluator, dataset: &Dataset, observer: &mut dyn Observer) {
+    let Some(classes) = evaluator.classes() else { return };
+    let labels = dataset.labels().unwrap_or_default();
+    if let Some(beyond) = labels.iter().find(|label| **label >= classes) {
+        observer.message(&format!(
+            "the labels are not used: an image is of class {beyond}, and the model has {classes} classes; the input model is the teacher"
+        ));
     }
 }
 
