@@ -268,7 +268,7 @@ impl Profiler<'_> {
                     variants.insert(*form, Ok(Variant::of(&model)));
                     models.push((*form, model));
                 }
-                Err(updp_passes::PassError::Refused { reason, detail, .. }) => {
+                Err(PassError::Refused { reason, detail, .. }) => {
                     variants.insert(*form, Err(format!("{detail} ({reason})")));
                 }
                 Err(error) => return Err(error.into()),
