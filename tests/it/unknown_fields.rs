@@ -64,7 +64,7 @@ fn network(has_identity: bool) -> Model {
 fn a_model_without_edits_keeps_every_field() {
     let theirs = marked(&network(false));
     let bytes = theirs.write_to_bytes().expect("written");
-    let mut model = decode(bytes.into()).expect("it is read");
+    let mut model = decode(bytes).expect("it is read");
     compile(&mut model);
     let written = encode(&model);
     let again = ModelProto::parse_from_bytes(&written).expect("it is read");
@@ -81,7 +81,7 @@ fn a_model_without_edits_keeps_every_field() {
 fn an_edit_takes_only_the_fields_of_what_it_removes() {
     let theirs = marked(&network(true));
     let bytes = theirs.write_to_bytes().expect("written");
-    let mut model = decode(bytes.into()).expect("it is read");
+    let mut model = decode(bytes).expect("it is read");
     compile(&mut model);
     let again = ModelProto::parse_from_bytes(&encode(&model)).expect("it is read");
     assert_eq!((theirs.graph.node.len(), again.graph.node.len()), (4, 3));
