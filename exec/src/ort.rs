@@ -85,7 +85,7 @@ impl Executor for OrtExecutor {
             let outputs =
                 session.run(values).map_err(|error| ExecError::of_run(runtime, error.message()))?;
             let mut results = IndexMap::new();
-            for (name, value) in outputs.iter() {
+            for (name, value) in &outputs {
                 if matches!(value.dtype(), ValueType::Sequence(_)) {
                     results.extend(from_sequence(runtime, name, &value)?);
                 } else {

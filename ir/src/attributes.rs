@@ -97,7 +97,7 @@ fn axes(graph: &Graph, id: NodeId) -> Result<(), IrError> {
     Ok(())
 }
 
-/// A SplitToSequence into pieces of size 0 would never end.
+/// A `SplitToSequence` into pieces of size 0 would never end.
 fn split_sizes(graph: &Graph, id: NodeId) -> Result<(), IrError> {
     if !graph.node(id).is("SplitToSequence") {
         return Ok(());

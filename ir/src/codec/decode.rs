@@ -41,10 +41,11 @@ impl Model {
         if bytes.is_empty() {
             return Err(IrError::Empty);
         }
-        let proto = ModelProto::decode(bytes.clone())
+        let unknown = Unknown::of_model(&bytes);
+        let proto = ModelProto::decode(bytes)
             .map_err(|error| IrError::Decode { detail: error.to_string() })?;
         let mut model = Self::from_proto(proto, external)?;
-        model.unknown = Unknown::of_model(&bytes);
+        model.unknown = unknown;
         Ok(model)
     }
 

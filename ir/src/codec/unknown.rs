@@ -19,7 +19,7 @@ include!(concat!(env!("OUT_DIR"), "/fields.rs"));
 
 const MODEL: &str = ".onnx.ModelProto";
 const NODE: &str = ".onnx.NodeProto";
-/// Fields of a NodeProto.
+/// Fields of a `NodeProto`.
 const NODE_RESULT: u32 = 2;
 const NODE_OPERATOR: u32 = 4;
 /// Wire type of a field with a length.
@@ -123,6 +123,7 @@ impl Keys {
 }
 
 /// Whether a message has a field, and the type of the messages in it.
+#[expect(clippy::option_option, reason = "an unknown field and a plain one are different answers")]
 fn known(message: usize, number: u32) -> Option<Option<usize>> {
     MESSAGES[message].fields.iter().find(|(known, _)| *known == number).map(|(_, of)| *of)
 }

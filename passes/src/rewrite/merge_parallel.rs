@@ -271,7 +271,7 @@ impl Match {
 
     /// Whether a Sum may take these values: below opset 8 it does not broadcast.
     fn check_sum(&self, cx: &Context<'_>, rest: &[Term]) -> Result<(), Declined> {
-        let shape = |value: ValueId| cx.shapes.of(value).and_then(|ty| ty.known_dims());
+        let shape = |value: ValueId| cx.shapes.of(value).and_then(updp_ir::TensorType::known_dims);
         let whole = shape(self.result);
         let is_one_shape = || whole.is_some() && rest.iter().all(|term| shape(term.value) == whole);
         if rest.len() <= self.adders.len() || cx.opset >= 8 || is_one_shape() {
