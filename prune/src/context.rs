@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use updp_exec::Optimizer;
 use updp_ir::{DataPlacement, Model};
+use updp_passes::surgery::Site;
 use updp_passes::{ModelSummary, pipeline, surgery};
 use updp_trainer::block_evaluator::BatchShare;
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::error::TrainerError;
 use updp_trainer::evaluator::Evaluator;
 use updp_trainer::finetune::{FinetuneSettings, Finetuning};
-use updp_trainer::fit::FitSettings;
+use updp_trainer::fit::{Fisher, FitSettings};
 use updp_trainer::hash::Fnv;
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::observer::Observer;
@@ -34,7 +35,7 @@ const LEAST_BATCHES: usize = 8;
 const MOST_HELD_OUT: usize = 1000;
 
 /// Version of the work folder's contents. A different version makes it a different job.
-const WORK_VERSION: u32 = 2;
+const WORK_VERSION: u32 = 3;
 
 /// The images that pruning works with.
 #[derive(Clone, Debug)]
@@ -83,6 +84,8 @@ pub struct Context<'a> {
     pub validation: Option<Evaluator>,
     /// How forms are fitted.
     pub fit: FitSettings,
+    /// How much the outputs react to the outputs of blocks; `None` if no form needs it.
+    pub fisher: Option<Fisher>,
     /// Where fitted forms are stored.
     pub checkpoint: Checkpoint,
     /// Scores networks on the calibration images.
@@ -140,12 +143,38 @@ impl<'a> Context<'a> {
             evaluator,
             validation,
             fit,
+            fisher: None,
             checkpoint,
             scoring_share,
             shows_few_classes,
             calibration,
             evaluation_time,
         })
+    }
+
+    /// Measures how much the outputs react to the outputs of blocks, if a site has a thin form. Returns a sentence if the
+    /// network has no gradient.
+    ///
+    /// # Errors
+    /// Errors of running the network.
+    pub fn measure_fisher(&mut self, sites: &[&Site]) -> Result<Option<String>> {
+        let thin: Vec<&Site> = sites.iter().copied().filter(|site| site.form.is_thin()).collect();
+        if thin.is_empty() {
+            return Ok(None);
+        }
+        let macs = ModelSummary::of(&self.original, 0).macs;
+        let seed = self.config.data.seed;
+        match Fisher::measure(&self.runner, &self.original, &self.calibration, &thin, macs, seed) {
+            Ok(fisher) => self.fisher = Some(fisher),
+            Err(TrainerError::Autodiff(error)) => {
+                return Ok(Some(format!(
+                    "thin forms keep the channels that blocks need, not those that the outputs need: {error} ({})",
+                    error.code()
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(None)
     }
 
     /// Fits forms to all calibration images.
@@ -158,6 +187,7 @@ impl<'a> Context<'a> {
             share: self.scoring_share,
             evaluator: &self.evaluator,
             settings: &self.fit,
+            fisher: self.fisher.as_ref(),
             checkpoint: &self.checkpoint,
         }
     }

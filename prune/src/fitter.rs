@@ -8,7 +8,7 @@ use updp_trainer::activation_cache::{ActivationCache, Pair};
 use updp_trainer::block_evaluator::{BatchShare, BlockEvaluator};
 use updp_trainer::error::TrainerError;
 use updp_trainer::evaluator::{Evaluator, Score};
-use updp_trainer::fit::{Fit, FitSettings, FittedForm, priced};
+use updp_trainer::fit::{Fisher, Fit, FitSettings, FittedForm, priced};
 use updp_trainer::run::Runner;
 
 use crate::checkpoint::{Checkpoint, Scored};
@@ -30,6 +30,8 @@ pub struct Fitter<'a> {
     pub share: BatchShare,
     /// The settings of the fit.
     pub settings: &'a FitSettings,
+    /// How much the outputs of the network react to the outputs of blocks; `None` if it is not known.
+    pub fisher: Option<&'a Fisher>,
     /// Where results are stored.
     pub checkpoint: &'a Checkpoint,
 }
@@ -113,6 +115,7 @@ impl Fitter<'_> {
             cut: cache.cut(),
             calibration: cache.flow(self.calibration.source()),
             settings: self.settings,
+            fisher: self.fisher,
         }
     }
 

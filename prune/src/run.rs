@@ -57,17 +57,19 @@ pub fn prune(
 ) -> Result<Option<Pruned>> {
     let stages = PruneStages::of(config);
     stages.start(PruneStage::ReadData, observer);
-    let cx = Context::open(model, images, config, observer)?;
+    let mut cx = Context::open(model, images, config, observer)?;
     check_trainings(&cx)?;
     stages.start(PruneStage::ProfileBlocks, observer);
     let (profile, table) = profile(&cx, observer)?;
     let one_thread = profile.one_thread.clone();
     stages.start(PruneStage::FitForms, observer);
+    observer.progress("measuring the gradients", 0, 0);
+    let no_gradient = cx.measure_fisher(&profile.sites.iter().flatten().collect::<Vec<_>>())?;
     let mut candidates = fit_alone(&cx, profile, observer)?;
     let mut latency = NetworkLatency::new(&cx, table)?;
     let mut sets = SetEvaluator::of_fitted(&cx, &candidates)?;
     let mut outcome = begin(&cx, &candidates)?;
-    outcome.explanation.extend(one_thread);
+    outcome.explanation.extend(one_thread.into_iter().chain(no_gradient));
     if let Some(config) = &cx.config.supernet {
         stages.start(PruneStage::TrainSupernet, observer);
         let (trained, told) = supernet::train(&cx, config, &mut candidates, observer)?;

@@ -143,6 +143,7 @@ fn a_fitted_block_is_nearer_than_a_dropped_one_and_a_larger_form_nearer_than_a_s
             cut: None,
             calibration: flow(&images),
             settings: &settings,
+            fisher: None,
         };
         for block in [1, 4] {
             let is_own = |site: &Site| site.block == block && site.form.is_depth();
@@ -190,7 +191,7 @@ fn a_network_run_on_from_a_block_gives_what_it_gives_from_its_inputs() {
             let solve = |cut: Option<&str>, calibration: Flow<'_>| {
                 let (runner, settings, original) = (&runner, &settings, &model);
                 let current = &pruned;
-                let fit = Fit { runner, original, current, cut, calibration, settings };
+                let fit = Fit { runner, original, current, cut, calibration, settings, fisher: None };
                 fit.block(&own).expect("solved").remove(0)
             };
             let whole = solve(None, flow(inputs));
@@ -232,6 +233,7 @@ fn the_original_agrees_with_itself_and_equations_without_rows_are_an_error() {
         cut: None,
         calibration: flow(&none),
         settings: &settings,
+        fisher: None,
     };
     assert_eq!(fit.block(&own).expect_err("no rows").code(), "T0005");
     let empty = Evaluator::new(&runner, &model, none).err().expect("no images");
