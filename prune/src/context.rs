@@ -13,7 +13,7 @@ use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::error::TrainerError;
 use updp_trainer::evaluator::Evaluator;
 use updp_trainer::finetune::{FinetuneSettings, Finetuning};
-use updp_trainer::fit::{Fisher, FitSettings};
+use updp_trainer::fit::{Fisher, FitSettings, with_mixtures};
 use updp_trainer::hash::Fnv;
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::observer::Observer;
@@ -90,6 +90,8 @@ pub struct Context<'a> {
     pub checkpoint: Checkpoint,
     /// Scores networks on the calibration images.
     pub calibration: Evaluator,
+    /// The calibration images with mixtures of them behind; `None` if there are enough images.
+    mixtures: Option<CachedBatches>,
     /// Whether the calibration images show less than half of the model's classes. The network will then meet classes that
     /// the fit has not seen, and kept layers stay as they are: new weights fit only the classes seen (docs/experiments).
     pub shows_few_classes: bool,
@@ -127,6 +129,8 @@ impl<'a> Context<'a> {
         let shows_few_classes = shows_few_classes(&calibration);
         let blocks = surgery::blocks_of(&original)?.len();
         let fit = FitSettings { seed: config.data.seed, ..FitSettings::default() };
+        let most = time_budget::MOST_IMAGE_BYTES;
+        let mixtures = with_mixtures(calibration.source(), fit.folds, most, fit.seed)?;
         let scoring_share = time_budget::scoring_share(&original, &calibration, blocks, fit.folds);
         let validation = match &images.validation {
             Some(images) => Some(Evaluator::new(&runner, &original, images.clone())?),
@@ -148,6 +152,7 @@ impl<'a> Context<'a> {
             scoring_share,
             shows_few_classes,
             calibration,
+            mixtures,
             evaluation_time,
         })
     }
@@ -184,6 +189,10 @@ impl<'a> Context<'a> {
             runner: &self.runner,
             original: &self.original,
             calibration: &self.calibration,
+            images: match &self.mixtures {
+                Some(images) => images,
+                None => self.calibration.source(),
+            },
             share: self.scoring_share,
             evaluator: &self.evaluator,
             settings: &self.fit,

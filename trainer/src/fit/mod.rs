@@ -11,6 +11,7 @@ mod equations;
 mod fisher;
 mod gram;
 mod maps;
+mod mixtures;
 mod moments;
 mod normal;
 mod rows;
@@ -18,6 +19,7 @@ mod saliency;
 mod table;
 
 pub use fisher::Fisher;
+pub use mixtures::with_mixtures;
 pub(crate) use rows::floats;
 
 use std::collections::VecDeque;
