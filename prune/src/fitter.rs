@@ -147,8 +147,14 @@ impl Fitter<'_> {
         let Some(first) = forms.first() else { return Ok(Vec::new()) };
         let network = network.unwrap_or(self.original);
         let result = first.site.result.as_str();
-        let mut block =
-            BlockEvaluator::open(self.runner, self.calibration, self.images, cache, network, result)?;
+        let mut block = BlockEvaluator::open(
+            self.runner,
+            self.calibration,
+            self.images,
+            cache,
+            network,
+            result,
+        )?;
         let is_priced = priced(forms.iter().map(|form| form.site.form));
         let mut scored = Vec::new();
         for (mut form, is_priced) in forms.into_iter().zip(is_priced) {

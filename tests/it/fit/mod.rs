@@ -191,7 +191,8 @@ fn a_network_run_on_from_a_block_gives_what_it_gives_from_its_inputs() {
             let solve = |cut: Option<&str>, calibration: Flow<'_>| {
                 let (runner, settings, original) = (&runner, &settings, &model);
                 let current = &pruned;
-                let fit = Fit { runner, original, current, cut, calibration, settings, fisher: None };
+                let fit =
+                    Fit { runner, original, current, cut, calibration, settings, fisher: None };
                 fit.block(&own).expect("solved").remove(0)
             };
             let whole = solve(None, flow(inputs));

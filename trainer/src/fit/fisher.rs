@@ -88,7 +88,8 @@ impl Fisher {
                 }
             }
         }
-        let factors = sums.into_iter().filter_map(|(name, sum)| Some((name.to_owned(), factor(sum)?)));
+        let factors =
+            sums.into_iter().filter_map(|(name, sum)| Some((name.to_owned(), factor(sum)?)));
         Ok(Self { factors: factors.collect() })
     }
 
@@ -187,7 +188,9 @@ impl GradientGraph {
         let starts = (0..images.copied().unwrap_or(0) / self.batch).map(|pass| pass * self.batch);
         let feed = |from: usize| {
             let own = inputs.iter().map(|(name, tensor)| (name, tensor));
-            let seeds = cotangents.iter().filter_map(|(name, tensor)| Some((self.seeds.get(name)?, tensor)));
+            let seeds = cotangents
+                .iter()
+                .filter_map(|(name, tensor)| Some((self.seeds.get(name)?, tensor)));
             own.chain(seeds)
                 .map(|(name, tensor)| Some((name.clone(), images_of(tensor, from, self.batch)?)))
                 .collect::<Option<IndexMap<String, Tensor>>>()

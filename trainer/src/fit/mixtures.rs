@@ -34,7 +34,8 @@ pub fn with_mixtures(
     let Some(mut held) = CachedBatches::within(source, 1, most)?.filter(|_| wanted > 0) else {
         return Ok(None);
     };
-    let size = |batch: &Batch| batch.inputs.values().map(|tensor| tensor.bytes().len()).sum::<usize>();
+    let size =
+        |batch: &Batch| batch.inputs.values().map(|tensor| tensor.bytes().len()).sum::<usize>();
     let mut bytes: usize = held.batches.iter().map(size).sum();
     let mut random = Generator::new(seed ^ 0x6d69_7875);
     let (count, mut made) = (held.batches.len(), 0);
@@ -65,7 +66,8 @@ fn mixed(batch: &Batch, random: &mut Generator) -> Option<Batch> {
     }
     let mut partners: Vec<usize> = (0..images).collect();
     random.shuffle(&mut partners);
-    let shares: Vec<f32> = (0..images).map(|_| random.below(1 << 20) as f32 / (1 << 20) as f32).collect();
+    let shares: Vec<f32> =
+        (0..images).map(|_| random.below(1 << 20) as f32 / (1 << 20) as f32).collect();
     let inputs = batch.inputs.iter().map(|(name, tensor)| {
         let is_float = tensor.dtype() == DataType::Float && tensor.dims().first() == Some(&images);
         let values = floats(tensor).filter(|_| is_float)?;

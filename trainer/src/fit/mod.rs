@@ -277,7 +277,8 @@ impl Fit<'_> {
         let counts: Vec<usize> = sites.iter().map(|site| site.kept.unwrap_or(1)).collect();
         let is_priced = priced(sites.iter().map(|site| site.form));
         let factor = self.fisher.and_then(|fisher| fisher.factor(&first.sum));
-        let solutions = equations.solve_thin(&Solved::of(&map), &counts, factor, |at| is_priced[at])?;
+        let solutions =
+            equations.solve_thin(&Solved::of(&map), &counts, factor, |at| is_priced[at])?;
         let forms = sites.iter().zip(solutions).map(|(site, (kept, solution))| {
             let columns = saliency::columns(&kept, site.window.taps());
             let fitted = |solved: &Solved| Fitted::Thin {
