@@ -60,8 +60,19 @@ impl Fisher {
         macs: u64,
         seed: u64,
     ) -> Result<Self, TrainerError> {
-        let axes: BTreeMap<&str, usize> =
-            sites.iter().map(|site| (site.sum.as_str(), site.end_axis)).collect();
+        let axes = sites.iter().map(|site| (site.sum.as_str(), site.end_axis)).collect();
+        Self::measure_at(runner, original, evaluator, &axes, macs, seed)
+    }
+
+    /// The information at these values, each with the axis of its channels.
+    fn measure_at(
+        runner: &Runner,
+        original: &Model,
+        evaluator: &Evaluator,
+        axes: &BTreeMap<&str, usize>,
+        macs: u64,
+        seed: u64,
+    ) -> Result<Self, TrainerError> {
         let mut random = Generator::new(seed ^ 0x00f1_54e5);
         let images = (MOST_MACS / (BACKWARD * macs.max(1))) as usize;
         let images = images.clamp(IMAGES.0, IMAGES.1).min(evaluator.images().max(1));
@@ -73,7 +84,7 @@ impl Fisher {
             let seeds = evaluator.draw_cotangents(at, &mut random);
             let graph = match &mut graph {
                 Some(graph) => graph,
-                none => none.insert(GradientGraph::open(runner, original, &inputs, &seeds, &axes)?),
+                none => none.insert(GradientGraph::open(runner, original, &inputs, &seeds, axes)?),
             };
             for feed in graph.feeds(&inputs, &seeds) {
                 let made = graph.executor.run(&feed)?;
@@ -208,4 +219,71 @@ fn images_of(tensor: &Tensor, from: usize, count: usize) -> Option<Tensor> {
     let size = tensor.bytes().len() / (*images).max(1);
     let bytes = tensor.bytes().slice(from * size..(from + count) * size);
     Tensor::new(tensor.dtype(), [&[count], rest].concat(), bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use updp_exec::{Options, Runtime};
+    use updp_ir::{DataType, ModelBuilder, Node};
+    use updp_testkit::{known, tensor};
+
+    use super::*;
+    use crate::run::{Batch, CachedBatches};
+
+    /// Maps `z [N, 3, 2, 2]`, pooled and read by a head with two classes.
+    fn network(head: &[f64], is_probability: bool) -> Model {
+        let mut builder = ModelBuilder::new(17);
+        builder.input("x", DataType::Float, &known(&[8, 3, 2, 2]));
+        builder.node(Node::new("Sigmoid"), &["x"], &["z"]);
+        builder.node(Node::new("GlobalAveragePool"), &["z"], &["pooled"]);
+        builder.node(Node::new("Flatten"), &["pooled"], &["flat"]);
+        builder.initializer("head", &tensor(DataType::Float, &[3, 2], head));
+        let scores = if is_probability { "scores" } else { "y" };
+        builder.node(Node::new("MatMul"), &["flat", "head"], &[scores]);
+        if is_probability {
+            builder.node(Node::new("Softmax").with("axis", 1_i64), &["scores"], &["y"]);
+        }
+        builder.output("y", DataType::Float, Some(&known(&[8, 2])));
+        builder.build().unwrap()
+    }
+
+    fn measured(model: &Model) -> Fisher {
+        let runner = Runner { runtime: Runtime::Tract, options: Options::default() };
+        let mut random = Generator::new(3);
+        let mut batch = || {
+            let values: Vec<f32> =
+                (0..96).map(|_| random.below(1000) as f32 / 500.0 - 1.0).collect();
+            let x = Tensor::from_f32(vec![8, 3, 2, 2], &values).expect("fits");
+            Batch { inputs: IndexMap::from([("x".to_owned(), x)]), labels: None }
+        };
+        let images = CachedBatches { batches: (0..4).map(|_| batch()).collect() };
+        let evaluator = Evaluator::new(&runner, model, images).unwrap();
+        let axes = BTreeMap::from([("z", 1)]);
+        Fisher::measure_at(&runner, model, &evaluator, &axes, 1, 0).unwrap()
+    }
+
+    #[test]
+    fn only_the_direction_that_separates_the_classes_counts() {
+        let head = [3.0, 0.0, 1.5, 1.5, -3.0, 3.0];
+        // d = head[:, 0] − head[:, 1]; the information at a position is proportional to d dᵀ.
+        let d = [3.0, 0.0, -6.0];
+        let unit = 45.0 / 3.0;
+        for is_probability in [false, true] {
+            let fisher = measured(&network(&head, is_probability));
+            let factor = fisher.factor("z").expect("the outputs react to it");
+            let found = factor * factor.transpose();
+            for (row, a) in d.iter().enumerate() {
+                for (column, b) in d.iter().enumerate() {
+                    let wanted = a * b / unit;
+                    assert!((found[(row, column)] - wanted).abs() < 1e-3, "{found:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_the_outputs_do_not_react_to_has_no_factor() {
+        let fisher = measured(&network(&[0.5; 6], false));
+        assert!(fisher.factor("z").is_none());
+    }
 }
