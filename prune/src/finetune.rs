@@ -167,6 +167,9 @@ pub fn finetune(
         settings.ramp = config.ramp;
         settings.shrink = config.shrink();
     }
+    if config.refines(&images) {
+        settings.matched = behind_pruned(cx, candidates, chosen);
+    }
     let bytes = encode(&start)?;
     settings.folder = folder(cx, &JobKey::new(cx, config.method.name(), &bytes, &settings));
     let before = cx.validation().score(&cx.runner, &settled(network.clone())?)?;
@@ -201,6 +204,19 @@ pub fn finetune(
         history: trained.course.epochs,
     };
     Ok(Trained { model, network, outcome, refused })
+}
+
+/// The outputs of the first pruned block and of all blocks behind it.
+fn behind_pruned(
+    cx: &Context<'_>,
+    candidates: &CandidateSet,
+    chosen: &StartingNetwork,
+) -> Vec<String> {
+    let graph = &cx.original.graph;
+    let first = chosen.pruned().iter().map(|(index, _)| *index).min();
+    let blocks = candidates.blocks.iter().map(|block| &block.profile.block);
+    let behind = blocks.filter(|block| first.is_some_and(|first| block.index >= first));
+    behind.map(|block| graph.value(block.result).name().to_owned()).collect()
 }
 
 /// The network in the form that is trained, with the batch size of the input model.
