@@ -201,8 +201,15 @@ fn a_network_run_on_from_a_block_gives_what_it_gives_from_its_inputs() {
             assert!(difference < 1e-4, "{name}, block {block}: {difference}");
             let result = part.site.result.as_str();
             let alone = FittedForm { folds: Vec::new(), ..part.clone() };
-            let mut behind = BlockEvaluator::open(&runner, &evaluator, &stage, &pruned, result)
-                .expect("it opens");
+            let mut behind = BlockEvaluator::open(
+                &runner,
+                &evaluator,
+                evaluator.source(),
+                &stage,
+                &pruned,
+                result,
+            )
+            .expect("it opens");
             let score = behind.score(&alone, BatchShare { round: 1, step: 1 }).expect("it runs");
             place(&mut pruned, [&part]).expect("it fits");
             let (whole, part) = (evaluator.score(&runner, &pruned).expect("it runs"), score);

@@ -198,7 +198,7 @@ impl GradientGraph {
         let images = inputs.values().filter_map(|tensor| tensor.dims().first()).min();
         let starts = (0..images.copied().unwrap_or(0) / self.batch).map(|pass| pass * self.batch);
         let feed = |from: usize| {
-            let own = inputs.iter().map(|(name, tensor)| (name, tensor));
+            let own = inputs.iter();
             let seeds = cotangents
                 .iter()
                 .filter_map(|(name, tensor)| Some((self.seeds.get(name)?, tensor)));

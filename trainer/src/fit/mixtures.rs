@@ -43,7 +43,9 @@ pub fn with_mixtures(
     for batch in (0..ROUNDS).flat_map(|_| 0..count) {
         waiting[batch % folds.max(1)].push(batch);
     }
-    waiting.iter_mut().for_each(|own| own.reverse());
+    for own in &mut waiting {
+        own.reverse();
+    }
     while made < wanted {
         let fold = held.batches.len() % folds.max(1);
         let Some(next) = waiting[fold].pop() else { break };
