@@ -40,6 +40,7 @@ pub mod profile;
 mod run;
 pub mod search;
 pub mod select;
+mod session_latency;
 pub mod stages;
 pub mod starting_network;
 mod statistics;
