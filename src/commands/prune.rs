@@ -1,5 +1,6 @@
 //! `prune`: the pruned network replaces the input, and exact compilation merges it.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use updp_passes::surgery;
@@ -9,13 +10,16 @@ use updp_prune::{BlockSelection, PruneError, work_folder};
 use super::compile::Output;
 use crate::api::{self, CompileOptions, InputCheckOptions, PruneOptions};
 use crate::block_report;
-use crate::cli::{BlockList, CompileArgs, Method, Recovery, Stage, StartChoice};
+use crate::cli::{BlockList, CompileArgs, Method, Recovery, ShrinkChoice, Stage, StartChoice};
 use crate::error::CliError;
 use crate::front_table;
 use crate::report;
 use crate::report_page;
 use crate::terminal::{Progress, Verbosity, say};
 use crate::write;
+
+/// The share of held-out images where `--val-split` is not given.
+const DEFAULT_VAL_SPLIT: f64 = 0.1;
 
 /// Prunes, merges and prints a summary.
 pub(super) fn run(arguments: &CompileArgs, input: &Path, target: &Path) -> Result<(), CliError> {
@@ -106,15 +110,40 @@ fn with_images(
         work_folder::remove(&work);
     }
     if let Some(folder) = folder.filter(|_| is_done && arguments.prune.front.is_some()) {
-        output.print(&format!(
-            "another network of the front: updp-compile prune {} -o OUT --data {} --preprocess {} --work {} --pick K",
-            output.input.display(),
-            images.data.as_deref().unwrap_or(Path::new("DIR")).display(),
-            images.preprocess,
-            folder.display()
-        ));
+        let command = pick_command(arguments, output.input, &folder);
+        output.print(&format!("another network of the front: {command}"));
     }
     result
+}
+
+/// The command that writes another network of the front: with the options of this run that decide the fits.
+fn pick_command(arguments: &CompileArgs, input: &Path, work: &Path) -> String {
+    let CompileArgs { images, runtime, prune, .. } = arguments;
+    let data = images.data.as_deref().unwrap_or(Path::new("DIR"));
+    let (model, data, preprocess) = (input.display(), data.display(), &images.preprocess);
+    let mut command =
+        format!("updp-compile prune {model} -o OUT --data {data} --preprocess {preprocess}");
+    let mut add = |option: &str, value: String| {
+        let _ = write!(command, " {option} {value}");
+    };
+    if let Some(count) = images.images {
+        add("--images", count.to_string());
+    }
+    if images.val_split != DEFAULT_VAL_SPLIT {
+        add("--val-split", images.val_split.to_string());
+    }
+    if images.seed != 0 {
+        add("--seed", images.seed.to_string());
+    }
+    if prune.shrink == ShrinkChoice::None {
+        add("--shrink", "none".to_owned());
+    }
+    if let Some(threads) = runtime.threads {
+        add("--threads", threads.to_string());
+    }
+    add("--work", work.display().to_string());
+    add("--pick", "K".to_owned());
+    command
 }
 
 /// The configuration for pruning the structure without images.

@@ -175,15 +175,14 @@ impl Selector<'_> {
             100.0 / images as f64,
             100.0 / calibration.max(1) as f64
         ));
-        let (genome, start) = match best {
-            Some(best) => best,
-            None => {
-                let least = "no set that was fitted loses so little: nothing is pruned";
-                selection.explanation.push(least.to_owned());
-                let genome: Genome = vec![None; self.candidates.costs.len()];
-                let start = self.start(&genome)?;
-                (genome, start)
-            }
+        let (genome, start) = if let Some(best) = best {
+            best
+        } else {
+            let least = "no set that was fitted loses so little: nothing is pruned";
+            selection.explanation.push(least.to_owned());
+            let genome: Genome = vec![None; self.candidates.costs.len()];
+            let start = self.start(&genome)?;
+            (genome, start)
         };
         Ok((Selection { genome, ..selection }, start))
     }
