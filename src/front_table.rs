@@ -50,7 +50,7 @@ fn tsv(outcome: &Outcome) -> String {
     let accuracy = share(outcome.held_out_baseline.accuracy);
     let _ = write!(
         out,
-        "\n0\t1.000\t1.000\t1.000\t{before}\t1.0000\t0.00000\t{agreement}\t{accuracy}\t{held_out}\tno\tno\t"
+        "\n0\t1.000\t1.000\t1.000\t{before}\t1.0000\t0.000000\t{agreement}\t{accuracy}\t{held_out}\tno\tno\t"
     );
     for network in &outcome.networks {
         let speed = |of: fn(&NetworkSpeed) -> f64, decimals: usize| {
@@ -59,7 +59,7 @@ fn tsv(outcome: &Outcome) -> String {
         let yes = |is: bool| if is { "yes" } else { "no" };
         let _ = write!(
             out,
-            "\n{}\t{}\t{}\t{}\t{}\t{:.4}\t{:.5}\t{}\t{}\t{}\t{}\t{}\t{}",
+            "\n{}\t{}\t{}\t{}\t{}\t{:.4}\t{:.6}\t{}\t{}\t{}\t{}\t{}\t{}",
             network.number,
             speed(|it| it.speedup, 3),
             speed(|it| it.low, 3),
