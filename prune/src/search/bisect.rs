@@ -144,7 +144,7 @@ mod tests {
             let holds = (0..64).filter(|at| lost(*at) <= 1.0).max();
             let (found, looks) = search(64, 1.0, lost);
             assert!(looks.len() <= LOOKS, "{looks:?}");
-            let error = holds.map(|it| it as i64).unwrap_or(-1) - found.map_or(-1, |it| it as i64);
+            let error = holds.map_or(-1, |it| it as i64) - found.map_or(-1, |it| it as i64);
             assert!((0..=1).contains(&error), "{per_point}: {found:?}, not {holds:?}, {looks:?}");
         }
     }
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_slow_choice_that_fails_by_chance_does_not_end_the_search() {
         // The first ten lose an image by chance, the others nothing up to 40.
-        let lost = |at: usize| if at < 3 || at > 40 { 2.0 } else { 0.0 };
+        let lost = |at: usize| if (3..=40).contains(&at) { 0.0 } else { 2.0 };
         let (found, looks) = search(64, 1.0, lost);
         assert!(found.is_some_and(|at| at > 30), "{found:?} {looks:?}");
     }
