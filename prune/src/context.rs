@@ -20,10 +20,10 @@ use updp_trainer::observer::Observer;
 use updp_trainer::run::{BatchSource, CachedBatches, Runner};
 
 use crate::checkpoint::Checkpoint;
-use crate::config::PruneConfig;
+use crate::config::{Goal, PruneConfig};
 use crate::error::Result;
 use crate::fitter::Fitter;
-use crate::{time_budget, work_folder};
+use crate::{front, time_budget, work_folder};
 
 /// Default multiply-adds of one pass over the calibration images. This takes about one minute on two cores.
 const PASS_MACS: u64 = 4_000_000_000_000;
@@ -88,6 +88,8 @@ pub struct Context<'a> {
     pub fisher: Option<Fisher>,
     /// Where fitted forms are stored.
     pub checkpoint: Checkpoint,
+    /// The key of the job, as JSON: results of another job are never used.
+    pub(crate) job: serde_json::Value,
     /// Scores networks on the calibration images.
     pub calibration: Evaluator,
     /// The calibration images with mixtures of them behind; `None` if there are enough images.
@@ -119,7 +121,7 @@ impl<'a> Context<'a> {
         let (original, is_batch_open) =
             with_open_batch(&model, &runner, &sets.images, &sets.preprocess)?;
         let images = divide(&original, sets, config)?;
-        let checkpoint = checkpoint(&original, &images, sets, config, observer)?;
+        let (checkpoint, job) = checkpoint(&original, &images, sets, config, observer)?;
         let held_out = CachedBatches::of(&images.held_out)?;
         observer.progress("running the model", 0, 0);
         let start = Instant::now();
@@ -149,6 +151,7 @@ impl<'a> Context<'a> {
             fit,
             fisher: None,
             checkpoint,
+            job,
             scoring_share,
             shows_few_classes,
             calibration,
@@ -318,15 +321,17 @@ struct JobKey<'a> {
     runtime: &'a updp_exec::RuntimeOptions,
 }
 
-/// The folder for the results of exactly this job.
+/// The folder for the results of exactly this job, and the key of the job.
 fn checkpoint(
     original: &Model,
     images: &DividedImages,
     sets: &ImageSets,
     config: &PruneConfig,
     observer: &mut dyn Observer,
-) -> Result<Checkpoint> {
-    let Some(work) = &config.work else { return Ok(Checkpoint::default()) };
+) -> Result<(Checkpoint, serde_json::Value)> {
+    let Some(work) = &config.work else {
+        return Ok((Checkpoint::default(), serde_json::Value::Null));
+    };
     let key = JobKey {
         work_version: WORK_VERSION,
         program: env!("CARGO_PKG_VERSION"),
@@ -340,12 +345,17 @@ fn checkpoint(
         runtime: &config.runtime,
     };
     let folder = work_folder::job(work, &key);
+    // A key is a plain struct of numbers and texts, which always serializes.
+    let key = serde_json::to_value(&key).unwrap_or_default();
+    if matches!(config.goal, Goal::Pick(_)) {
+        front::refuse_missing(work, &folder, &key)?;
+    }
     if folder.exists() {
         observer.message(&format!("resuming with the results in {}", work.display()));
     }
     let checkpoint = Checkpoint::open(&folder)?;
     work_folder::mark(work)?;
-    Ok(checkpoint)
+    Ok((checkpoint, key))
 }
 
 /// Encodes a model as bytes, with its tensors inside.

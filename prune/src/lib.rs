@@ -30,6 +30,7 @@ pub mod finetune;
 pub mod fit_alone;
 pub mod fit_set;
 pub mod fitter;
+mod front;
 pub mod latency_model;
 pub mod latency_table;
 pub mod network_latency;

@@ -1,6 +1,7 @@
 //! Pruning with data: what fitted operators are put in place of, and what they are worth.
 
 mod command;
+mod front;
 mod supernet;
 mod train;
 
