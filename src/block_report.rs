@@ -282,6 +282,7 @@ pub fn fitted(outcome: &Outcome) -> String {
     }
     images(&mut out, data);
     candidates(&mut out, &outcome.blocks);
+    networks(&mut out, outcome);
     for sentence in &outcome.explanation {
         let _ = write!(out, "\n  {sentence}");
     }
@@ -334,6 +335,41 @@ fn trainings(out: &mut String, outcome: &Outcome) {
             "\n  trained ({method}) {epochs} with {} images, {} steps; before: {before}; after: {after}",
             training.images, training.steps
         );
+    }
+}
+
+/// The sets that were fitted and measured; nothing if there are fewer than two.
+fn networks(out: &mut String, outcome: &Outcome) {
+    let measured = outcome.networks.iter().filter_map(|network| Some((network, network.speed?)));
+    let measured: Vec<_> = measured.collect();
+    if measured.len() < 2 {
+        return;
+    }
+    out.push_str(
+        "\n  fitted networks: times as fast, multiply-adds left, degradation (KL, nats) and answers on held-out images; * = chosen",
+    );
+    for (network, speed) in measured {
+        let mark = if network.is_chosen { "*" } else { " " };
+        let score = &network.score;
+        let _ = write!(
+            out,
+            "\n  {mark}{:>2}  {:.2} ({:.2}-{:.2})  {:>3.0} %  {:.4}  ",
+            network.number,
+            speed.speedup,
+            speed.low,
+            speed.high,
+            100.0 * network.macs_share,
+            score.kl
+        );
+        let _ = match (score.accuracy, score.agreement) {
+            (Some(accuracy), _) => write!(out, "accuracy {:.1} %", 100.0 * accuracy),
+            (None, Some(agreement)) => write!(out, "agreement {:.1} %", 100.0 * agreement),
+            (None, None) => write!(out, "cosine {:.4}", score.overlap),
+        };
+        let _ = write!(out, "  {}", counted(network.blocks.len(), "block", "blocks"));
+        if network.is_beaten {
+            out.push_str(", beaten by another");
+        }
     }
 }
 

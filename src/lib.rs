@@ -44,6 +44,7 @@ mod block_report;
 mod commands;
 mod data;
 mod error;
+mod front_table;
 mod gates;
 mod model_file;
 mod progress_lines;

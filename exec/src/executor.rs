@@ -32,6 +32,12 @@ pub trait Executor: Send {
         inputs: &IndexMap<String, Tensor>,
     ) -> Result<IndexMap<String, Tensor>, ExecError>;
 
+    /// Whether the calling thread computes everything: the processor, with one thread. Then the processor time of this
+    /// thread is the latency, also on a machine that other processes keep busy.
+    fn computes_on_calling_thread(&self) -> bool {
+        false
+    }
+
     /// Why [`Runtime::Auto`](crate::Runtime::Auto) did not use ONNX Runtime; `None` when it did, or when the caller
     /// chose another setting.
     fn fallback_reason(&self) -> Option<&ExecError> {

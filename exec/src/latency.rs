@@ -176,7 +176,9 @@ const MOST_RUNS: usize = 100;
 /// With [`Budget::Runs`] a turn is one run. Otherwise a turn takes 2 ms or longer: a short model runs several times, and
 /// the median of these runs counts in the ratios.
 ///
-/// The time of a run includes passing the inputs and copying the outputs.
+/// The time of a run includes passing the inputs and copying the outputs. If every executor computes on the calling
+/// thread ([`Executor::computes_on_calling_thread`]), it is the processor time of this thread. So the times while other
+/// processes have the processor do not count. Otherwise it is the time on the wall.
 ///
 /// # Errors
 /// The first error of a run.
@@ -186,10 +188,12 @@ pub fn measure(
     warm_up: usize,
     budget: Budget,
 ) -> Result<Measurement, ExecError> {
+    let is_one_thread = executors.iter().all(|executor| executor.computes_on_calling_thread());
+    let clock = if is_one_thread { Clock::Thread } else { Clock::Wall };
     let mut shortest = vec![f64::INFINITY; executors.len()];
     for _ in 0..warm_up {
         for (executor, shortest) in executors.iter_mut().zip(&mut shortest) {
-            *shortest = shortest.min(timed(*executor, inputs)?);
+            *shortest = shortest.min(clock.timed(*executor, inputs)?);
         }
     }
     let is_single = matches!(budget, Budget::Runs(_));
@@ -205,7 +209,7 @@ pub fn measure(
             let slot = if rounds % 2 == 0 { turn } else { executors.len() - 1 - turn };
             let first = runs[slot].len();
             for _ in 0..repeats[slot] {
-                runs[slot].push(timed(executors[slot], inputs)?);
+                runs[slot].push(clock.timed(executors[slot], inputs)?);
             }
             turns[slot].push(quantile(&sorted(runs[slot][first..].to_vec()), 0.5));
         }
@@ -215,11 +219,43 @@ pub fn measure(
     Ok(Measurement { latencies, ..Measurement::of(turns) })
 }
 
-/// Time of one run, in milliseconds.
-fn timed(executor: &mut dyn Executor, inputs: &IndexMap<String, Tensor>) -> Result<f64, ExecError> {
-    let begin = Instant::now();
-    executor.run(inputs)?;
-    Ok(begin.elapsed().as_secs_f64() * 1e3)
+/// The clock of a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clock {
+    /// The time that passes.
+    Wall,
+    /// The processor time of the calling thread.
+    Thread,
+}
+
+impl Clock {
+    /// Time of one run, in milliseconds.
+    fn timed(
+        self,
+        executor: &mut dyn Executor,
+        inputs: &IndexMap<String, Tensor>,
+    ) -> Result<f64, ExecError> {
+        let (begin, processor) = (Instant::now(), thread_time());
+        executor.run(inputs)?;
+        let wall = begin.elapsed();
+        let own = match (self, processor, thread_time()) {
+            (Self::Thread, Some(from), Some(to)) => to.saturating_sub(from),
+            _ => wall,
+        };
+        Ok(own.as_secs_f64() * 1e3)
+    }
+}
+
+/// The processor time that the calling thread has used; `None` where the system does not tell.
+fn thread_time() -> Option<Duration> {
+    #[cfg(unix)]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let (seconds, nanos) = (time.tv_sec.try_into().ok()?, time.tv_nsec.try_into().ok()?);
+        Some(Duration::new(seconds, nanos))
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// Number of runs of this many milliseconds in a turn; one without a known time.
@@ -286,6 +322,7 @@ mod tests {
     struct Sleeper {
         nap: Duration,
         runs: usize,
+        is_one_thread: bool,
     }
 
     impl Executor for Sleeper {
@@ -308,6 +345,10 @@ mod tests {
             self.runs += 1;
             std::thread::sleep(self.nap);
             Ok(IndexMap::new())
+        }
+
+        fn computes_on_calling_thread(&self) -> bool {
+            self.is_one_thread
         }
     }
 
@@ -415,8 +456,8 @@ mod tests {
 
     #[test]
     fn runs_in_turns_and_tells_who_is_faster() {
-        let mut slow = Sleeper { nap: Duration::from_millis(8), runs: 0 };
-        let mut fast = Sleeper { nap: Duration::from_millis(1), runs: 0 };
+        let mut slow = Sleeper { nap: Duration::from_millis(8), runs: 0, is_one_thread: false };
+        let mut fast = Sleeper { nap: Duration::from_millis(1), runs: 0, is_one_thread: false };
         let measured =
             measure(&mut [&mut slow, &mut fast], &IndexMap::new(), 2, Budget::Runs(5)).expect("ok");
         assert_eq!((slow.runs, fast.runs), (7, 7));
@@ -428,8 +469,22 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
+    fn time_in_which_the_calling_thread_does_not_compute_does_not_count() {
+        let nap = Duration::from_millis(20);
+        let mut one = Sleeper { nap, runs: 0, is_one_thread: true };
+        let run = |executors: &mut [&mut dyn Executor]| {
+            let budget = Budget::Runs(3);
+            measure(executors, &IndexMap::new(), 0, budget).expect("ok").latencies[0].min_ms
+        };
+        assert!(run(&mut [&mut one]) < 20.0);
+        let mut other = Sleeper { nap, runs: 0, is_one_thread: false };
+        assert!(run(&mut [&mut one, &mut other]) >= 20.0, "one clock for both");
+    }
+
+    #[test]
     fn a_time_budget_makes_at_least_three_rounds() {
-        let mut one = Sleeper { nap: Duration::from_millis(1), runs: 0 };
+        let mut one = Sleeper { nap: Duration::from_millis(1), runs: 0, is_one_thread: false };
         let budget = Budget::Time(Duration::ZERO);
         let measured = measure(&mut [&mut one], &IndexMap::new(), 0, budget).expect("ok");
         // Without a warm-up round the time of a run is not known, so a turn is one run.

@@ -24,6 +24,7 @@ use crate::quiet;
 pub struct OrtExecutor {
     runtime: String,
     device: Device,
+    is_one_thread: bool,
     session: Session,
     inputs: Vec<Declared>,
     /// Initializers that a run may override.
@@ -53,7 +54,8 @@ impl OrtExecutor {
         let overridable =
             session.overridable_initializers().iter().map(|i| i.name().to_owned()).collect();
         let device = options.device;
-        Ok(Self { runtime, device, session, inputs, overridable, outputs })
+        let is_one_thread = device == Device::Cpu && options.threads == Some(NonZeroUsize::MIN);
+        Ok(Self { runtime, device, is_one_thread, session, inputs, overridable, outputs })
     }
 }
 
@@ -95,6 +97,10 @@ impl Executor for OrtExecutor {
             Ok(results)
         })
         .map_err(|detail| ExecError::Panicked { runtime: runtime.clone(), detail })?
+    }
+
+    fn computes_on_calling_thread(&self) -> bool {
+        self.is_one_thread
     }
 }
 

@@ -165,6 +165,10 @@ impl Executor for TractExecutor {
             .collect()
     }
 
+    fn computes_on_calling_thread(&self) -> bool {
+        true
+    }
+
     fn fallback_reason(&self) -> Option<&ExecError> {
         self.fallback_reason.as_ref()
     }

@@ -105,6 +105,18 @@ impl CandidateSet {
         pairs.filter_map(|(block, choice)| Some(&block.fitted[(*choice)?].form)).collect()
     }
 
+    /// The genome that selects these forms, each with its block; `None` if one of them is no candidate.
+    #[must_use]
+    pub fn genome(&self, set: &[(usize, Form)]) -> Option<Genome> {
+        let mut genome: Genome = vec![None; self.blocks.len()];
+        for (index, form) in set {
+            let at = self.blocks.iter().position(|it| it.profile.block.index == *index)?;
+            let fitted = &self.blocks[at].fitted;
+            genome[at] = Some(fitted.iter().position(|it| it.form.site.form == *form)?);
+        }
+        Some(genome)
+    }
+
     /// Whether a block has a thin form among its candidates.
     #[must_use]
     pub fn has_thin(&self) -> bool {

@@ -26,6 +26,20 @@ pub enum Goal {
     MacsShare(f64),
     /// Prune for the lowest latency that a degradation of this many points allows.
     MaxDrop(f64),
+    /// The network with this number of the front that an earlier run with the same work folder kept. Model, images and
+    /// seed must be those of that run.
+    Pick(usize),
+}
+
+/// The set of a network of an earlier front, and what that run allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picked {
+    /// Number of the network.
+    pub number: usize,
+    /// Blocks with the forms that were fitted to them.
+    pub set: Vec<(usize, Form)>,
+    /// Whether [`FormSet::Auto`] means forms of less depth.
+    pub is_depth: bool,
 }
 
 /// Blocks by their index, as `inspect` numbers them.
@@ -45,7 +59,11 @@ impl Goal {
         match self {
             Self::Speedup(speedup) => original_ms / speedup,
             Self::LatencyMs(ms) => *ms,
-            Self::Blocks(_) | Self::Count(_) | Self::MacsShare(_) | Self::MaxDrop(_) => original_ms,
+            Self::Blocks(_)
+            | Self::Count(_)
+            | Self::MacsShare(_)
+            | Self::MaxDrop(_)
+            | Self::Pick(_) => original_ms,
         }
     }
 
@@ -88,6 +106,10 @@ pub struct PruneConfig {
     pub data: DataConfig,
     /// How sets of blocks are searched.
     pub search: SearchConfig,
+    /// Number of sets between the input model and the result that are fitted and measured too. `None` = no front.
+    pub front: Option<usize>,
+    /// The set to take instead of a search. A run with [`Goal::Pick`] finds it itself.
+    pub picked: Option<Picked>,
     /// The supernet in which sets of blocks are evaluated. `None` = they are evaluated with the blocks as they were
     /// fitted alone.
     pub supernet: Option<SupernetConfig>,
@@ -114,6 +136,8 @@ impl PruneConfig {
             latency: LatencyConfig::default(),
             data: DataConfig::default(),
             search: SearchConfig::default(),
+            front: None,
+            picked: None,
             supernet: None,
             finetune: None,
             passes: Options::default(),
@@ -141,10 +165,19 @@ impl PruneConfig {
     /// Whether a block may take a form.
     #[must_use]
     pub fn allows(&self, form: Form) -> bool {
+        self.forms.forms.contains(form, self.is_depth())
+    }
+
+    /// Whether [`FormSet::Auto`] means forms of less depth.
+    #[must_use]
+    pub fn is_depth(&self) -> bool {
+        if let Some(picked) = &self.picked {
+            return picked.is_depth;
+        }
         let is_counted = matches!(self.goal, Goal::Blocks(_) | Goal::Count(_));
         let is_mixed = self.finetune.as_ref().is_some_and(|it| it.method != Method::Fit);
         let is_searched = self.supernet.is_some() || self.strategy().is_some();
-        self.forms.forms.contains(form, is_counted || is_mixed || is_searched)
+        is_counted || is_mixed || is_searched
     }
 
     /// The search for sets of blocks. `None` = the search that uses the degradations of single blocks.

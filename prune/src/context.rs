@@ -6,23 +6,24 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use updp_exec::Optimizer;
 use updp_ir::{DataPlacement, Model};
+use updp_passes::surgery::Site;
 use updp_passes::{ModelSummary, pipeline, surgery};
 use updp_trainer::block_evaluator::BatchShare;
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::error::TrainerError;
 use updp_trainer::evaluator::Evaluator;
 use updp_trainer::finetune::{FinetuneSettings, Finetuning};
-use updp_trainer::fit::FitSettings;
+use updp_trainer::fit::{Fisher, FitSettings, with_mixtures};
 use updp_trainer::hash::Fnv;
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::observer::Observer;
 use updp_trainer::run::{BatchSource, CachedBatches, Runner};
 
 use crate::checkpoint::Checkpoint;
-use crate::config::PruneConfig;
+use crate::config::{Goal, PruneConfig};
 use crate::error::Result;
 use crate::fitter::Fitter;
-use crate::{time_budget, work_folder};
+use crate::{front, time_budget, work_folder};
 
 /// Default multiply-adds of one pass over the calibration images. This takes about one minute on two cores.
 const PASS_MACS: u64 = 4_000_000_000_000;
@@ -34,7 +35,7 @@ const LEAST_BATCHES: usize = 8;
 const MOST_HELD_OUT: usize = 1000;
 
 /// Version of the work folder's contents. A different version makes it a different job.
-const WORK_VERSION: u32 = 2;
+const WORK_VERSION: u32 = 3;
 
 /// The images that pruning works with.
 #[derive(Clone, Debug)]
@@ -83,10 +84,16 @@ pub struct Context<'a> {
     pub validation: Option<Evaluator>,
     /// How forms are fitted.
     pub fit: FitSettings,
+    /// How much the outputs react to the outputs of blocks; `None` if no form needs it.
+    pub fisher: Option<Fisher>,
     /// Where fitted forms are stored.
     pub checkpoint: Checkpoint,
+    /// The key of the job, as JSON: results of another job are never used.
+    pub(crate) job: serde_json::Value,
     /// Scores networks on the calibration images.
     pub calibration: Evaluator,
+    /// The calibration images with mixtures of them behind; `None` if there are enough images.
+    mixtures: Option<CachedBatches>,
     /// Whether the calibration images show less than half of the model's classes. The network will then meet classes that
     /// the fit has not seen, and kept layers stay as they are: new weights fit only the classes seen (docs/experiments).
     pub shows_few_classes: bool,
@@ -114,7 +121,7 @@ impl<'a> Context<'a> {
         let (original, is_batch_open) =
             with_open_batch(&model, &runner, &sets.images, &sets.preprocess)?;
         let images = divide(&original, sets, config)?;
-        let checkpoint = checkpoint(&original, &images, sets, config, observer)?;
+        let (checkpoint, job) = checkpoint(&original, &images, sets, config, observer)?;
         let held_out = CachedBatches::of(&images.held_out)?;
         observer.progress("running the model", 0, 0);
         let start = Instant::now();
@@ -124,6 +131,8 @@ impl<'a> Context<'a> {
         let shows_few_classes = shows_few_classes(&calibration);
         let blocks = surgery::blocks_of(&original)?.len();
         let fit = FitSettings { seed: config.data.seed, ..FitSettings::default() };
+        let most = time_budget::MOST_IMAGE_BYTES;
+        let mixtures = with_mixtures(calibration.source(), fit.folds, most, fit.seed)?;
         let scoring_share = time_budget::scoring_share(&original, &calibration, blocks, fit.folds);
         let validation = match &images.validation {
             Some(images) => Some(Evaluator::new(&runner, &original, images.clone())?),
@@ -140,12 +149,40 @@ impl<'a> Context<'a> {
             evaluator,
             validation,
             fit,
+            fisher: None,
             checkpoint,
+            job,
             scoring_share,
             shows_few_classes,
             calibration,
+            mixtures,
             evaluation_time,
         })
+    }
+
+    /// Measures how much the outputs react to the outputs of blocks, if a site has a thin form. Returns a sentence if the
+    /// network has no gradient.
+    ///
+    /// # Errors
+    /// Errors of running the network.
+    pub fn measure_fisher(&mut self, sites: &[&Site]) -> Result<Option<String>> {
+        let thin: Vec<&Site> = sites.iter().copied().filter(|site| site.form.is_thin()).collect();
+        if thin.is_empty() {
+            return Ok(None);
+        }
+        let macs = ModelSummary::of(&self.original, 0).macs;
+        let seed = self.config.data.seed;
+        match Fisher::measure(&self.runner, &self.original, &self.calibration, &thin, macs, seed) {
+            Ok(fisher) => self.fisher = Some(fisher),
+            Err(TrainerError::Autodiff(error)) => {
+                return Ok(Some(format!(
+                    "thin forms keep the channels that blocks need, not those that the outputs need: {error} ({})",
+                    error.code()
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(None)
     }
 
     /// Fits forms to all calibration images.
@@ -155,9 +192,14 @@ impl<'a> Context<'a> {
             runner: &self.runner,
             original: &self.original,
             calibration: &self.calibration,
+            images: match &self.mixtures {
+                Some(images) => images,
+                None => self.calibration.source(),
+            },
             share: self.scoring_share,
             evaluator: &self.evaluator,
             settings: &self.fit,
+            fisher: self.fisher.as_ref(),
             checkpoint: &self.checkpoint,
         }
     }
@@ -279,15 +321,17 @@ struct JobKey<'a> {
     runtime: &'a updp_exec::RuntimeOptions,
 }
 
-/// The folder for the results of exactly this job.
+/// The folder for the results of exactly this job, and the key of the job.
 fn checkpoint(
     original: &Model,
     images: &DividedImages,
     sets: &ImageSets,
     config: &PruneConfig,
     observer: &mut dyn Observer,
-) -> Result<Checkpoint> {
-    let Some(work) = &config.work else { return Ok(Checkpoint::default()) };
+) -> Result<(Checkpoint, serde_json::Value)> {
+    let Some(work) = &config.work else {
+        return Ok((Checkpoint::default(), serde_json::Value::Null));
+    };
     let key = JobKey {
         work_version: WORK_VERSION,
         program: env!("CARGO_PKG_VERSION"),
@@ -301,12 +345,17 @@ fn checkpoint(
         runtime: &config.runtime,
     };
     let folder = work_folder::job(work, &key);
+    // A key is a plain struct of numbers and texts, which always serializes.
+    let key = serde_json::to_value(&key).unwrap_or_default();
+    if matches!(config.goal, Goal::Pick(_)) {
+        front::refuse_missing(work, &folder, &key)?;
+    }
     if folder.exists() {
         observer.message(&format!("resuming with the results in {}", work.display()));
     }
     let checkpoint = Checkpoint::open(&folder)?;
     work_folder::mark(work)?;
-    Ok(checkpoint)
+    Ok((checkpoint, key))
 }
 
 /// Encodes a model as bytes, with its tensors inside.

@@ -25,6 +25,10 @@ pub enum PruneError {
         "no statistics for {name:?}: the data are too few for the batch, or a value is not finite"
     )]
     Calibration { name: String },
+    #[error("there is no front to pick from in {work:?}: {detail}")]
+    NoFront { work: PathBuf, detail: String },
+    #[error("there is no network {number}: the front has {count}")]
+    NoSuchNetwork { number: usize, count: usize },
     #[error("interrupted; what was trained is kept")]
     Interrupted,
     #[error("the result cannot be verified: an input has no known shape")]
@@ -76,6 +80,8 @@ impl PruneError {
             Self::NothingToPrune { .. } => "C0014",
             Self::LatencyTable { .. } => "C0015",
             Self::Calibration { .. } => "C0016",
+            Self::NoFront { .. } => "C0019",
+            Self::NoSuchNetwork { .. } => "C0020",
             Self::Trainer(error) => error.code(),
             Self::Ir(error) => error.code(),
             Self::Pass(error) => error.code(),
@@ -93,6 +99,10 @@ impl PruneError {
             }
             Self::LatencyTable { .. } => "remove the file, and it is measured again",
             Self::Calibration { .. } => "give at least one batch of finite inputs",
+            Self::NoFront { .. } => {
+                "run with --front FILE first; then --pick K takes the same --work folder, model, images and options"
+            }
+            Self::NoSuchNetwork { .. } => "the table that --front wrote numbers the networks",
             Self::InputShape => "fix the shape with --input-shape NAME:1,3,224,224",
             _ => return None,
         })

@@ -21,6 +21,9 @@ use crate::part::Part;
 use crate::search::Genome;
 use crate::time_budget;
 
+/// Number of calibration images from which all layers of kept blocks are solved again.
+const MANY_IMAGES: usize = 1500;
+
 /// Fits the blocks of a genome as a whole, one after another. It also solves the kept layers behind them, as far as the
 /// time budget allows.
 ///
@@ -33,6 +36,7 @@ pub fn fit_set(
     observer: &mut dyn Observer,
 ) -> Result<FittedSet> {
     let mut forms = String::new();
+    let has_many = cx.calibration.images() >= MANY_IMAGES;
     let (mut parts, outer) = surgery::with_context(&cx.original, |graph| {
         let pairs = candidates.blocks.iter().zip(genome);
         let part = pairs.map(|(block, choice)| match choice {
@@ -47,10 +51,11 @@ pub fn fit_set(
                 Part::Pruned(sites)
             }
             None if cx.shows_few_classes => Part::Kept(Vec::new()),
-            // Only the last layer is solved again: solutions inside blocks overfit to few images (docs/experiments).
+            // With few images, only the last layer is solved again: solutions inside blocks overfit (docs/experiments).
             None => {
-                let last = surgery::layers(graph, &block.profile.block).pop();
-                Part::Kept(last.into_iter().collect())
+                let mut layers = surgery::layers(graph, &block.profile.block);
+                let first = if has_many { 0 } else { layers.len().saturating_sub(1) };
+                Part::Kept(layers.split_off(first))
             }
         });
         let parts = part.collect::<Vec<Part>>();

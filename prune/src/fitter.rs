@@ -8,8 +8,8 @@ use updp_trainer::activation_cache::{ActivationCache, Pair};
 use updp_trainer::block_evaluator::{BatchShare, BlockEvaluator};
 use updp_trainer::error::TrainerError;
 use updp_trainer::evaluator::{Evaluator, Score};
-use updp_trainer::fit::{Fit, FitSettings, FittedForm, priced};
-use updp_trainer::run::Runner;
+use updp_trainer::fit::{Fisher, Fit, FitSettings, FittedForm, priced};
+use updp_trainer::run::{BatchSource, Runner};
 
 use crate::checkpoint::{Checkpoint, Scored};
 use crate::pareto_filter::ParetoFilter;
@@ -24,12 +24,16 @@ pub struct Fitter<'a> {
     /// The images that the fit solves with, and the original's outputs for them. Degradations are divergences on these
     /// images.
     pub calibration: &'a Evaluator,
+    /// The images of [`Self::calibration`], and mixtures of them behind.
+    pub images: &'a dyn BatchSource,
     /// Scores on the held-out images.
     pub evaluator: &'a Evaluator,
     /// The calibration images that score a form of a block.
     pub share: BatchShare,
     /// The settings of the fit.
     pub settings: &'a FitSettings,
+    /// How much the outputs of the network react to the outputs of blocks; `None` if it is not known.
+    pub fisher: Option<&'a Fisher>,
     /// Where results are stored.
     pub checkpoint: &'a Checkpoint,
 }
@@ -98,7 +102,7 @@ impl Fitter<'_> {
     ) -> Result<(), TrainerError> {
         let outputs = self.calibration.outputs();
         let networks = Pair { original: self.original, current: network, outputs };
-        cache.advance(self.runner, networks, name, self.calibration.source())
+        cache.advance(self.runner, networks, name, self.images)
     }
 
     pub(crate) fn fit<'b>(
@@ -111,8 +115,9 @@ impl Fitter<'_> {
             original: self.original,
             current: network.unwrap_or(self.original),
             cut: cache.cut(),
-            calibration: cache.flow(self.calibration.source()),
+            calibration: cache.flow(self.images),
             settings: self.settings,
+            fisher: self.fisher,
         }
     }
 
@@ -142,8 +147,14 @@ impl Fitter<'_> {
         let Some(first) = forms.first() else { return Ok(Vec::new()) };
         let network = network.unwrap_or(self.original);
         let result = first.site.result.as_str();
-        let mut block =
-            BlockEvaluator::open(self.runner, self.calibration, cache, network, result)?;
+        let mut block = BlockEvaluator::open(
+            self.runner,
+            self.calibration,
+            self.images,
+            cache,
+            network,
+            result,
+        )?;
         let is_priced = priced(forms.iter().map(|form| form.site.form));
         let mut scored = Vec::new();
         for (mut form, is_priced) in forms.into_iter().zip(is_priced) {

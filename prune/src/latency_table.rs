@@ -24,6 +24,7 @@ use crate::clock_threads;
 use crate::config::LatencyConfig;
 use crate::error::{PruneError, Result};
 use crate::files;
+use crate::session_latency::over_sessions;
 
 /// Version of the file format.
 const SCHEMA: &str = "updp-latency/1";
@@ -76,7 +77,7 @@ pub struct Comparison {
     pub before_ms: f64,
     /// Median time of the network, in milliseconds.
     pub after_ms: f64,
-    /// Median of the paired ratios: above 1, the network is faster.
+    /// Geometric mean of the speedups of several pairs of sessions: above 1, the network is faster.
     pub speedup: f64,
     /// The 95 % confidence interval of the speedup.
     pub interval: Interval,
@@ -267,16 +268,16 @@ impl LatencyTable {
             let measured = self.in_turns(original, &mut [first.as_mut()], precision)?;
             Comparison::equal(measured.latencies[0].median_ms)
         } else {
-            let mut second = open(&runtime, network)?;
-            let mut both: Vec<&mut dyn Executor> = vec![first.as_mut()];
-            both.push(second.as_mut());
-            let measured = self.in_turns(original, &mut both, precision)?;
-            Comparison {
-                before_ms: measured.latencies[0].median_ms,
-                after_ms: measured.latencies[1].median_ms,
-                speedup: measured.speedups[1],
-                interval: measured.intervals[1],
-            }
+            drop(first);
+            let pair = |number: usize| {
+                // Every second pair is opened in the other order.
+                if number.is_multiple_of(2) {
+                    return Ok([open(&runtime, original)?, open(&runtime, network)?]);
+                }
+                let second = open(&runtime, network)?;
+                Ok([open(&runtime, original)?, second])
+            };
+            over_sessions(precision, pair, |both, one| self.in_turns(original, both, one))?
         };
         if is_kept {
             self.comparisons.insert(key, found);

@@ -59,6 +59,38 @@ pub struct SetOutcome {
     pub fitted_degradation: Option<f64>,
 }
 
+/// A set of blocks that was fitted as a whole: a network between the input model and a faster one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FrontNetwork {
+    /// Number, from 1, in the order of speed. `--pick` takes it after a run with `--front`.
+    pub number: usize,
+    /// Whether this set was selected.
+    pub is_chosen: bool,
+    /// Whether another measured point is at least as fast and no more degraded.
+    pub is_beaten: bool,
+    /// Its measured speed; `None` if it was not measured.
+    pub speed: Option<NetworkSpeed>,
+    /// Multiply-adds, as a share of those of the exactly compiled input model.
+    pub macs_share: f64,
+    /// Score of the fitted network on the held-out images.
+    pub score: Score,
+    /// Blocks with their forms.
+    pub blocks: Vec<(usize, String)>,
+}
+
+/// The measured speed of a network against the exactly compiled input model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct NetworkSpeed {
+    /// Latency in milliseconds.
+    pub after_ms: f64,
+    /// Median of the paired ratios.
+    pub speedup: f64,
+    /// Lower end of the 95 % confidence interval of the speedup.
+    pub low: f64,
+    /// Upper end of the 95 % confidence interval of the speedup.
+    pub high: f64,
+}
+
 /// Latency of the written network, measured afresh at the end. Both networks are measured in turns.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Speed {
@@ -184,6 +216,8 @@ pub struct Outcome {
     pub goal: String,
     /// The input model on a few images before any work; `None` if it was not scored.
     pub input: Option<CheckedInput>,
+    /// Score of the input model, on the held-out images.
+    pub held_out_baseline: Score,
     /// Score of the input model, on the validation images.
     pub before: Score,
     /// Score of the result, on the validation images.
@@ -198,6 +232,8 @@ pub struct Outcome {
     pub front: Vec<SetOutcome>,
     /// Sets that were tried as a whole, in order.
     pub tried: Vec<SetOutcome>,
+    /// The sets that were fitted as a whole, in the order of speed.
+    pub networks: Vec<FrontNetwork>,
     /// The supernet in which sets were tried; `None` if they were tried with the blocks as they were fitted.
     pub supernet: Option<SupernetOutcome>,
     /// The search that tries sets as a whole; `None` if degradations of single blocks guided the search.

@@ -13,11 +13,12 @@ use crate::context::{Context, ImageSets};
 use crate::error::Result;
 use crate::finetune::{Trained, finetune};
 use crate::fit_alone::fit_alone;
+use crate::front;
 use crate::network_latency::NetworkLatency;
-use crate::outcome::{DataOutcome, Outcome, SearchOutcome, Speed};
+use crate::outcome::{DataOutcome, Outcome, Speed};
 use crate::profile::{BlockProfile, profile};
-use crate::search::{front, sum};
-use crate::select::{Selection, SetEvaluator, select};
+use crate::search::{self, sum};
+use crate::select::{Gentler, Selection, SetEvaluator, add_front, gentler, select};
 use crate::stages::{PruneStage, PruneStages};
 use crate::starting_network::StartingNetwork;
 use crate::structure::StatisticsSource;
@@ -26,6 +27,9 @@ use crate::words::counted;
 
 /// A loss of more points than this is a warning.
 const MUCH_LOST: f64 = 5.0;
+
+/// Most gentler choices in that warning.
+const MOST_GENTLER: usize = 2;
 
 /// A pruned network before its blocks are merged.
 #[derive(Debug)]
@@ -57,17 +61,27 @@ pub fn prune(
 ) -> Result<Option<Pruned>> {
     let stages = PruneStages::of(config);
     stages.start(PruneStage::ReadData, observer);
-    let cx = Context::open(model, images, config, observer)?;
+    let resolved;
+    let mut cx = Context::open(model, images, config, observer)?;
+    if let Goal::Pick(number) = config.goal {
+        resolved = front::resolve(&cx, number)?;
+        cx.config = &resolved;
+    }
     check_trainings(&cx)?;
     stages.start(PruneStage::ProfileBlocks, observer);
     let (profile, table) = profile(&cx, observer)?;
     let one_thread = profile.one_thread.clone();
     stages.start(PruneStage::FitForms, observer);
+    observer.progress("measuring the gradients", 0, 0);
+    // A network that is picked was fitted before.
+    let is_pick = matches!(config.goal, Goal::Pick(_));
+    let sites = profile.sites.iter().flatten().filter(|_| !is_pick);
+    let no_gradient = cx.measure_fisher(&sites.collect::<Vec<_>>())?;
     let mut candidates = fit_alone(&cx, profile, observer)?;
     let mut latency = NetworkLatency::new(&cx, table)?;
     let mut sets = SetEvaluator::of_fitted(&cx, &candidates)?;
     let mut outcome = begin(&cx, &candidates)?;
-    outcome.explanation.extend(one_thread);
+    outcome.explanation.extend(one_thread.into_iter().chain(no_gradient));
     if let Some(config) = &cx.config.supernet {
         stages.start(PruneStage::TrainSupernet, observer);
         let (trained, told) = supernet::train(&cx, config, &mut candidates, observer)?;
@@ -79,10 +93,16 @@ pub fn prune(
         return Ok(None);
     }
     stages.start(PruneStage::Select, observer);
-    let (selection, start, search) = select(&cx, &candidates, &mut sets, &mut latency, observer)?;
+    let (mut selection, start, search) =
+        select(&cx, &candidates, &mut sets, &mut latency, observer)?;
     tell_start(&cx, &mut outcome, &start);
     if stops_after(&cx, Stage::Search, &selection.words(&start), observer) {
         return Ok(None);
+    }
+    if let Some(count) = config.front {
+        stages.start(PruneStage::Front, observer);
+        let asked = (&mut selection, count);
+        add_front(&cx, &candidates, &mut sets, &mut latency, asked, observer)?;
     }
     observer.progress("measuring the result", 0, 0);
     outcome.before = cx.validation().baseline();
@@ -102,7 +122,8 @@ pub fn prune(
     let network = written.map_or(start.network(), |trained| &trained.network);
     outcome.speed = Some(speed(&cx, &mut latency, network)?);
     let model = written_model(&cx, trained, &start, &mut outcome)?;
-    report(&cx, &mut outcome, &candidates, &selection, &start, search);
+    outcome.search = search;
+    report(&cx, &mut outcome, &candidates, &selection, &start, &latency)?;
     Ok(Some(finish(model, candidates, &start, outcome)))
 }
 
@@ -170,6 +191,7 @@ fn begin(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Outcome> {
         metric: metric.to_owned(),
         goal: goal_words(cx.config),
         input: None,
+        held_out_baseline: candidates.baseline,
         before: Score::default(),
         after: Score::default(),
         training: None,
@@ -177,6 +199,7 @@ fn begin(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Outcome> {
         blocks: Vec::new(),
         front: Vec::new(),
         tried: Vec::new(),
+        networks: Vec::new(),
         supernet: None,
         search: None,
         explanation: data_warnings(cx, &candidates.baseline),
@@ -219,6 +242,11 @@ fn data_warnings(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
 /// A description of the goal.
 pub(crate) fn goal_words(config: &PruneConfig) -> String {
     let main = match &config.goal {
+        _ if config.picked.is_some() => {
+            let number = config.picked.as_ref().map_or(0, |it| it.number);
+            format!("network {number} of the front")
+        }
+        Goal::Pick(number) => format!("network {number} of the front"),
         Goal::Blocks(_) => "the blocks asked for".to_owned(),
         Goal::Count(count) => counted(*count, "block", "blocks"),
         Goal::Speedup(speedup) => format!("{speedup} times as fast"),
@@ -282,12 +310,12 @@ fn report(
     candidates: &CandidateSet,
     selection: &Selection,
     start: &StartingNetwork,
-    search: Option<SearchOutcome>,
-) {
+    latency: &NetworkLatency,
+) -> Result<()> {
     let block =
         |it: &crate::candidates::BlockCandidates| it.outcome(start.form_of(it.profile.block.index));
     outcome.blocks = candidates.blocks.iter().map(block).collect();
-    let sets = front(&candidates.costs);
+    let sets = search::front(&candidates.costs);
     outcome.front = sets.iter().map(|set| candidates.set_outcome(set, None, None)).collect();
     for (genome, joint) in &selection.tried {
         if let Some(solution) = sum(&candidates.costs, genome) {
@@ -302,22 +330,60 @@ fn report(
             outcome.tried.push(candidates.set_outcome(&solution, None, Some(*fitted)));
         }
     }
-    outcome.search = search;
+    let networks = front::networks(candidates, selection, outcome.speed.as_ref());
+    if cx.config.front.is_some() {
+        front::keep(cx, &networks)?;
+    }
+    outcome.networks = networks.into_iter().map(|(network, _)| network).collect();
     outcome.explanation.extend(selection.explanation.iter().cloned());
     explain_fit(outcome, start);
-    outcome.explanation.extend(loss_warning(cx, outcome));
+    let alternatives = || match cx.config.picked {
+        Some(_) => Vec::new(),
+        None => gentler(&cx.config.goal, candidates, selection, latency),
+    };
+    let warning = loss_warning(cx, outcome, alternatives);
+    outcome.explanation.extend(warning);
     outcome.missed.extend(missed(cx, outcome, selection, start));
+    Ok(())
 }
 
-/// A warning if the network loses much and no bound was set.
-fn loss_warning(cx: &Context<'_>, outcome: &Outcome) -> Option<String> {
+/// A warning if the network loses much and no bound was set. It names what loses less: measured networks of the front,
+/// otherwise gentler goals with their predicted degradations.
+fn loss_warning(
+    cx: &Context<'_>,
+    outcome: &Outcome,
+    gentler: impl FnOnce() -> Vec<Gentler>,
+) -> Option<String> {
     let lost = 100.0 * outcome.before.answer_loss(&outcome.after);
-    (cx.config.drop_limit().is_none() && lost > MUCH_LOST).then(|| {
-        format!(
-            "WARNING: {lost:.1} points of {} are lost on {} images; a smaller goal, training (--epochs) or --max-drop loses less",
-            outcome.metric, outcome.after.images
-        )
-    })
+    if cx.config.drop_limit().is_some() || lost <= MUCH_LOST {
+        return None;
+    }
+    let own = outcome.networks.iter().find(|network| network.is_chosen);
+    let kl = own.map_or(outcome.after.degradation(), |own| own.score.degradation());
+    let measured = outcome.networks.iter().rev().filter(|network| {
+        cx.config.front.is_some() && !network.is_beaten && network.score.degradation() < kl
+    });
+    let measured = measured.filter_map(|network| {
+        let (number, speedup) = (network.number, network.speed?.speedup);
+        let kl = network.score.degradation();
+        Some(format!("--pick {number} ({speedup:.2} times as fast, degradation {kl:.3} measured)"))
+    });
+    let mut choices: Vec<String> = measured.take(MOST_GENTLER).collect();
+    if choices.is_empty() {
+        let told = |it: &Gentler| {
+            format!("{} (a degradation of {:.3} predicted)", it.option, it.degradation)
+        };
+        choices.extend(gentler().iter().map(told));
+    }
+    let choices = if choices.is_empty() {
+        "a smaller goal loses less".to_owned()
+    } else {
+        format!("less is lost with {}; here it is {kl:.3}", choices.join(" or "))
+    };
+    Some(format!(
+        "WARNING: {lost:.1} points of {} are lost on {} images; {choices}; --max-drop {MUCH_LOST} finds the fastest network within {MUCH_LOST} points; training (--epochs) wins some back",
+        outcome.metric, outcome.after.images
+    ))
 }
 
 /// Describes the other results of the fit besides the pruned blocks, and whether the result is slower, in sentences.

@@ -19,6 +19,8 @@ pub enum PruneStage {
     TrainSupernet,
     /// Chooses a set of blocks and fits it as a whole.
     Select,
+    /// Fits and measures sets between the input model and the chosen one.
+    Front,
     /// Trains the pruned network.
     Train,
     /// Measures accuracy and latency of the result.
@@ -38,6 +40,7 @@ impl PruneStage {
             Self::FitForms => "fitting block forms",
             Self::TrainSupernet => "training the supernet",
             Self::Select => "choosing blocks and fitting the network",
+            Self::Front => "measuring the front",
             Self::Train => "training the network",
             Self::Measure => "measuring the result",
             Self::Verify => "merging and verifying",
@@ -63,6 +66,7 @@ impl PruneStages {
         if config.until == Some(Stage::Search) {
             return Self(stages);
         }
+        stages.extend(config.front.map(|_| S::Front));
         stages.extend(config.finetune.as_ref().map(|_| S::Train));
         if config.until != Some(Stage::Train) {
             stages.extend([S::Measure, S::Verify]);
@@ -118,6 +122,9 @@ mod tests {
         let all =
             ["5/9 training the supernet", "7/9 training the network", "9/9 merging and verifying"];
         assert_eq!(last(&config), all);
+        config.front = Some(5);
+        assert_eq!(last(&config)[2], "10/10 merging and verifying");
+        config.front = None;
         config.until = Some(Stage::Train);
         assert_eq!(last(&config), ["5/7 training the supernet", "7/7 training the network"]);
         config.until = Some(Stage::Supernet);

@@ -74,7 +74,9 @@ pub(crate) fn with<'a>(
     comparing: Option<&'a (Evaluator, FitSettings)>,
 ) -> Fitter<'a> {
     match comparing {
-        Some((images, settings)) => Fitter { calibration: images, settings, ..fitter },
+        Some((half, settings)) => {
+            Fitter { calibration: half, images: half.source(), settings, ..fitter }
+        }
         None => fitter,
     }
 }

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::error::CliError;
 
+/// Number of sets that `--front` adds between the input model and the result.
+const FRONT_NETWORKS: usize = 5;
+
 impl ShrinkChoice {
     /// As surgery takes it.
     #[must_use]
@@ -63,10 +66,11 @@ impl PruneArgs {
     pub fn goal(&self) -> Result<Goal, CliError> {
         let no_goal = || {
             CliError::Usage {
-            detail: "--data needs a goal: --prune N, --blocks LIST, --speedup X, --latency-ms T, --macs SHARE or --max-drop P".into(),
+            detail: "--data needs a goal: --prune N, --blocks LIST, --speedup X, --latency-ms T, --macs SHARE or --max-drop P (or --pick K after a run with --front)".into(),
         }
         };
         Ok(match (self.prune, self.speedup, self.latency_ms, self.macs) {
+            _ if self.pick.is_some() => Goal::Pick(self.pick.map_or(1, NonZeroUsize::get)),
             _ if self.blocks.is_some() => {
                 Goal::Blocks(self.blocks.as_ref().map_or(BlockSelection::All, BlockList::selection))
             }
@@ -204,6 +208,7 @@ impl CompileArgs {
             latency: self.prune.latency(),
             data: self.images.config(),
             search: self.prune.search.config(),
+            front: self.prune.front.as_ref().map(|_| FRONT_NETWORKS),
             supernet: (epochs > 0)
                 .then(|| library::SupernetConfig { epochs, training: training() }),
             finetune: self.training_epochs().map(|epochs| library::FinetuneConfig {

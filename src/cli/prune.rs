@@ -89,6 +89,13 @@ pub struct PruneArgs {
     /// Largest accuracy drop in points (without labels: drop in agreement); without another goal, prunes as much as this allows
     #[arg(long, value_name = "P", value_parser = positive)]
     pub max_drop: Option<f64>,
+    /// Writes a network that an earlier run with --front measured, without fitting it again; needs the work folder of that run
+    #[arg(long, value_name = "K", conflicts_with_all = ["blocks", "prune", "speedup", "latency_ms", "macs", "front"])]
+    pub pick: Option<NonZeroUsize>,
+    /// Fits and measures five more sets between the input model and the result, writes a table of all, and keeps the work
+    /// folder for --pick
+    #[arg(long, value_name = "FILE.tsv|FILE.json")]
+    pub front: Option<PathBuf>,
     /// How the blocks are chosen
     #[command(flatten)]
     pub search: SearchArgs,
@@ -125,6 +132,8 @@ impl PruneArgs {
             || self.latency_ms.is_some()
             || self.macs.is_some()
             || self.max_drop.is_some()
+            || self.pick.is_some()
+            || self.front.is_some()
             || self.recover.is_some()
             || self.until.is_some()
     }

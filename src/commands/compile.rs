@@ -12,6 +12,7 @@ use crate::cli::{CompileArgs, TargetChoice};
 use crate::data;
 use crate::deploy;
 use crate::error::CliError;
+use crate::front_table;
 use crate::model_file::is_pipe;
 use crate::report;
 use crate::report_page;
@@ -48,7 +49,7 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
         super::prune::refuse_page(&arguments.report)?;
         refuse_dry(arguments)?;
     }
-    for place in arguments.report.iter().chain([target]) {
+    for place in arguments.report.iter().chain(&arguments.prune.front).chain([target]) {
         write::refuse_place(place)?;
     }
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
@@ -162,6 +163,9 @@ impl Output<'_> {
                 }
                 None => write::text(path, &format!("{:#}\n", self.json(report, pruned)))?,
             }
+        }
+        if let (Some(path), Some(fitted)) = (&self.arguments.prune.front, fitted) {
+            write::text(path, &front_table::text(path, self.input, fitted))?;
         }
         if missed.is_empty() {
             return Ok(());

@@ -1,5 +1,6 @@
 //! `prune`: the pruned network replaces the input, and exact compilation merges it.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use updp_passes::surgery;
@@ -9,12 +10,16 @@ use updp_prune::{BlockSelection, PruneError, work_folder};
 use super::compile::Output;
 use crate::api::{self, CompileOptions, InputCheckOptions, PruneOptions};
 use crate::block_report;
-use crate::cli::{BlockList, CompileArgs, Method, Recovery, Stage, StartChoice};
+use crate::cli::{BlockList, CompileArgs, Method, Recovery, ShrinkChoice, Stage, StartChoice};
 use crate::error::CliError;
+use crate::front_table;
 use crate::report;
 use crate::report_page;
 use crate::terminal::{Progress, Verbosity, say};
 use crate::write;
+
+/// The share of held-out images where `--val-split` is not given.
+const DEFAULT_VAL_SPLIT: f64 = 0.1;
 
 /// Prunes, merges and prints a summary.
 pub(super) fn run(arguments: &CompileArgs, input: &Path, target: &Path) -> Result<(), CliError> {
@@ -29,6 +34,7 @@ pub(super) fn run(arguments: &CompileArgs, input: &Path, target: &Path) -> Resul
     }
     refuse_search(arguments)?;
     refuse_until(arguments)?;
+    refuse_front(arguments)?;
     let with_data =
         arguments.images.data.is_some() && arguments.prune.recover != Some(Recovery::None);
     if !with_data {
@@ -77,8 +83,15 @@ fn with_images(
         say(&estimate.to_string());
         return Ok(());
     }
-    // A folder that the user asked for is kept.
-    let work = work.filter(|_| images.work.is_none());
+    if arguments.prune.pick.is_some() && work.is_none() {
+        return Err(CliError::Usage {
+            detail: "--pick needs the work folder of the run with --front: --work DIR".to_owned(),
+        });
+    }
+    // A folder that the user asked for is kept, and so is one that networks can be picked from.
+    let folder = work.clone();
+    let has_front = arguments.prune.pick.is_some() || arguments.prune.front.is_some();
+    let work = work.filter(|_| images.work.is_none() && !has_front);
     let report = api::prune(output.input, &options, &mut progress).inspect_err(|error| {
         match (&work, error) {
             // Latencies of blocks are useless if there is nothing to prune.
@@ -96,7 +109,41 @@ fn with_images(
     if let Some(work) = work.filter(|_| is_done) {
         work_folder::remove(&work);
     }
+    if let Some(folder) = folder.filter(|_| is_done && arguments.prune.front.is_some()) {
+        let command = pick_command(arguments, output.input, &folder);
+        output.print(&format!("another network of the front: {command}"));
+    }
     result
+}
+
+/// The command that writes another network of the front: with the options of this run that decide the fits.
+fn pick_command(arguments: &CompileArgs, input: &Path, work: &Path) -> String {
+    let CompileArgs { images, runtime, prune, .. } = arguments;
+    let data = images.data.as_deref().unwrap_or(Path::new("DIR"));
+    let (model, data, preprocess) = (input.display(), data.display(), &images.preprocess);
+    let mut command =
+        format!("updp-compile prune {model} -o OUT --data {data} --preprocess {preprocess}");
+    let mut add = |option: &str, value: String| {
+        let _ = write!(command, " {option} {value}");
+    };
+    if let Some(count) = images.images {
+        add("--images", count.to_string());
+    }
+    if images.val_split != DEFAULT_VAL_SPLIT {
+        add("--val-split", images.val_split.to_string());
+    }
+    if images.seed != 0 {
+        add("--seed", images.seed.to_string());
+    }
+    if prune.shrink == ShrinkChoice::None {
+        add("--shrink", "none".to_owned());
+    }
+    if let Some(threads) = runtime.threads {
+        add("--threads", threads.to_string());
+    }
+    add("--work", work.display().to_string());
+    add("--pick", "K".to_owned());
+    command
 }
 
 /// The configuration for pruning the structure without images.
@@ -133,6 +180,32 @@ fn refuse_search(arguments: &CompileArgs) -> Result<(), CliError> {
         "--supernet-epochs trains: not with --recover fit"
     } else if search.start == StartChoice::Supernet && !is_fit {
         "--start supernet is for --method fit; the other methods start from the input model's weights"
+    } else {
+        return Ok(());
+    };
+    Err(CliError::Usage { detail: detail.to_owned() })
+}
+
+/// Refuses a front, and a network of one, without their requirements.
+fn refuse_front(arguments: &CompileArgs) -> Result<(), CliError> {
+    let CompileArgs { prune, images, .. } = arguments;
+    if prune.pick.is_none() && prune.front.is_none() {
+        return Ok(());
+    }
+    let has_data = images.data.is_some() && prune.recover != Some(Recovery::None);
+    let is_table = |path: &PathBuf| front_table::is_table(path);
+    let detail = if !has_data {
+        "--front and --pick are for pruning with --data: a front is made of fitted networks"
+    } else if prune.front.as_ref().is_some_and(|path| !is_table(path)) {
+        "--front writes a table: FILE.tsv or FILE.json"
+    } else if prune.search.has_supernet() {
+        "--front and --pick are for fitted networks, not with --supernet-epochs"
+    } else if prune.until.is_some() {
+        "--front and --pick go to the end: not with --until"
+    } else if prune.pick.is_some() && arguments.dry_run {
+        "--pick fits nothing, so there is nothing to estimate: not with --dry-run"
+    } else if prune.pick.is_some() && prune.search.is_asked_for() {
+        "--pick takes a set that is known: not with --search, --evaluations or --shortlist"
     } else {
         return Ok(());
     };

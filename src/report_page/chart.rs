@@ -81,7 +81,8 @@ fn degradation(block: &BlockOutcome, candidate: &CandidateOutcome, largest: f64)
     Bar::new(label, class, candidate.degradation.abs() / largest, lost, tip)
 }
 
-const FRAME: Frame = Frame { height: 320.0, top: 12.0, bottom: 44.0, left: 12.0, right: 5.0 };
+pub(super) const FRAME: Frame =
+    Frame { height: 320.0, top: 12.0, bottom: 44.0, left: 12.0, right: 5.0 };
 
 /// Latency against degradation; `front.html` draws the plot.
 pub(super) struct Front {

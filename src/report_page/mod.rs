@@ -7,6 +7,7 @@ pub(crate) mod chart;
 mod curves;
 mod filters;
 mod network;
+mod networks;
 
 use std::path::Path;
 
@@ -60,6 +61,7 @@ pub fn page(run: &Run<'_>) -> String {
         lanes: network::lanes(outcome),
         degradations: chart::degradations(outcome),
         front: chart::front(outcome),
+        networks: networks::networks(outcome),
         trainings: curves::trainings(outcome),
         rows: outcome.blocks.iter().map(|block| BlockProfile { block }).collect(),
         counts: network::counts(run),
@@ -83,6 +85,7 @@ struct Page<'a> {
     lanes: Vec<network::Lane>,
     degradations: Vec<chart::Group<'a>>,
     front: Option<chart::Front>,
+    networks: Option<networks::Networks>,
     trainings: Vec<curves::Training>,
     rows: Vec<BlockProfile<'a>>,
     counts: Vec<network::Count<'a>>,

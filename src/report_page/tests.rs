@@ -1,7 +1,8 @@
 //! Tests of the page for a made-up run, complete and with missing parts.
 
 use updp_prune::outcome::{
-    DataOutcome, SetOutcome, Speed, SubnetOutcome, SupernetOutcome, TrainingOutcome,
+    DataOutcome, FrontNetwork, NetworkSpeed, SetOutcome, Speed, SubnetOutcome, SupernetOutcome,
+    TrainingOutcome,
 };
 use updp_trainer::finetune::{EpochSummary, StepSummary};
 
@@ -51,6 +52,25 @@ fn tried(
     }
 }
 
+/// A measured set; the second one is chosen, and the third one is beaten.
+fn network(number: usize, speedup: f64, kl: f64) -> FrontNetwork {
+    let speed = NetworkSpeed {
+        after_ms: 14.21 / speedup,
+        speedup,
+        low: speedup - 0.01,
+        high: speedup + 0.01,
+    };
+    FrontNetwork {
+        number,
+        is_chosen: number == 2,
+        is_beaten: number == 3,
+        speed: Some(speed),
+        macs_share: 1.0 / speedup,
+        score: Score { images: 500, accuracy: Some(0.86), kl, ..Score::default() },
+        blocks: vec![(3, "thin-4/8".to_owned())],
+    }
+}
+
 fn outcome() -> Outcome {
     let score = |accuracy, agreement| Score {
         images: 1000,
@@ -72,6 +92,7 @@ fn outcome() -> Outcome {
         metric: "accuracy".to_owned(),
         input: None,
         goal: "at most 9 ms in the blocks".to_owned(),
+        held_out_baseline: score(0.871, 1.0),
         before: score(0.873, 1.0),
         after: score(0.866, 0.942),
         training: None,
@@ -108,6 +129,7 @@ fn outcome() -> Outcome {
             tried(&[(0, "linear"), (3, "linear")], 5.0, 0.4, Some(1.9)),
             tried(&[(0, "linear"), (1, "linear"), (3, "linear")], 4.4, 1.65, Some(3.4)),
         ],
+        networks: vec![network(1, 1.2, 0.01), network(2, 1.414, 0.05), network(3, 1.3, 0.07)],
         supernet: None,
         search: None,
         explanation: words(&["3 sets were tried together.", "The cheapest <kept> won."]),
@@ -170,6 +192,7 @@ fn bare() -> Outcome {
     outcome.blocks.clear();
     outcome.front.clear();
     outcome.tried.clear();
+    outcome.networks.clear();
     outcome.explanation.clear();
     outcome.missed.clear();
     outcome.data.classes.clear();
@@ -252,6 +275,23 @@ fn the_chosen_set_is_marked_at_its_joint_degradation() {
     let html = page("a", "b", &outcome());
     let mark = html.split("<circle class=\"mark\"").nth(1).unwrap();
     assert!(mark.contains("5.31 ms, sum 0.1000 nats, together 0.7000"), "{mark}");
+}
+
+#[test]
+fn measured_networks_are_drawn_and_listed_with_their_numbers() {
+    let html = page("a", "b", &outcome());
+    let part = html.split("<h2>Fitted networks</h2>").nth(1).expect("the part is there");
+    let part = part.split("<h2>").next().unwrap();
+    // The input model, three sets, and the mark around the chosen one.
+    assert_eq!(part.matches("<circle").count(), 5);
+    assert_eq!(part.matches("<circle class=\"fill-was\"").count(), 2, "the input, and the beaten");
+    for text in ["<td class=\"n\">✓ 2</td>", "×\u{a0}1.41 (1.40–1.42)", "3 thin-4/8", "0.0500"]
+    {
+        assert!(part.contains(text), "{text}: {part}");
+    }
+    let mut one = outcome();
+    one.networks.truncate(1);
+    assert!(!page("a", "b", &one).contains("Fitted networks"), "one network is no front");
 }
 
 #[test]

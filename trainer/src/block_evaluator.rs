@@ -10,7 +10,7 @@ use crate::activation_cache::{ActivationCache, Part, is_closed_behind};
 use crate::error::TrainerError;
 use crate::evaluator::{Evaluator, Score};
 use crate::fit::FittedForm;
-use crate::run::Runner;
+use crate::run::{BatchSource, Runner};
 
 /// Every n-th round of batches, so that the share is spread over all images and counts every fold alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,7 @@ impl BatchShare {
 pub struct BlockEvaluator<'a> {
     runner: &'a Runner,
     evaluator: &'a Evaluator,
+    images: &'a dyn BatchSource,
     cache: &'a ActivationCache,
     /// The layers from the cut to the end of the block.
     block: Model,
@@ -44,13 +45,15 @@ pub struct BlockEvaluator<'a> {
 
 impl<'a> BlockEvaluator<'a> {
     /// Opens the layers behind a block. `network` contains the block, and `result` is its output. The cache holds values
-    /// of that network; `evaluator` holds the outputs of the original for the same images.
+    /// of that network for `images`; `evaluator` holds the outputs of the original for the same images, or for the first of
+    /// them.
     ///
     /// # Errors
     /// Errors of cutting and opening the network.
     pub fn open(
         runner: &'a Runner,
         evaluator: &'a Evaluator,
+        images: &'a dyn BatchSource,
         cache: &'a ActivationCache,
         network: &Model,
         result: &str,
@@ -66,7 +69,7 @@ impl<'a> BlockEvaluator<'a> {
         };
         let names: Vec<&str> = ends.iter().map(String::as_str).collect();
         let block = part_between(network, cache.cut().as_slice(), &names)?;
-        Ok(Self { runner, evaluator, cache, block, ends, tail })
+        Ok(Self { runner, evaluator, images, cache, block, ends, tail })
     }
 
     /// The score of the network with a form, on some of the batches. A form that was fitted in folds is evaluated on each batch as it was fitted
@@ -87,8 +90,11 @@ impl<'a> BlockEvaluator<'a> {
             parts.push(Part::open(self.runner, &block, self.cache.cut(), &names)?);
         }
         let mut tally = self.evaluator.tally();
-        let flow = self.cache.flow(self.evaluator.source());
-        for (at, batch) in flow.current.unwrap_or(flow.original).batches()?.enumerate() {
+        let flow = self.cache.flow(self.images);
+        // Behind the images of the evaluator lie mixtures, which have no reference.
+        let scored = self.evaluator.batches();
+        let batches = flow.current.unwrap_or(flow.original).batches()?.take(scored);
+        for (at, batch) in batches.enumerate() {
             if !share.contains(at) {
                 continue;
             }

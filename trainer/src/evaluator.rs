@@ -1,11 +1,13 @@
 //! Measures how close a network is to the labels and to the original.
 
+mod cotangents;
+
 use std::fmt;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use updp_exec::Executor;
-use updp_ir::{Model, Tensor};
+use updp_ir::{DataType, Model, Tensor};
 
 use crate::error::TrainerError;
 use crate::fit::floats;
@@ -104,6 +106,9 @@ struct Answer {
     values: Vec<f32>,
     /// Number of elements per image.
     width: usize,
+    /// Type and dims of the tensor.
+    dtype: DataType,
+    dims: Vec<usize>,
     /// Whether the elements are class scores: one number per class.
     is_classes: bool,
 }
@@ -352,7 +357,8 @@ impl Answer {
         let tensor = outputs.get(name).ok_or(TrainerError::NoOutput)?;
         let values = floats(tensor).ok_or(TrainerError::NoOutput)?.into_owned();
         let width = values.len() / images.max(1);
-        Ok(Self { values, width, is_classes: tensor.dims().len() == 2 && width > 1 })
+        let (dtype, dims) = (tensor.dtype(), tensor.dims().to_vec());
+        Ok(Self { values, width, dtype, is_classes: dims.len() == 2 && width > 1, dims })
     }
 
     /// The outputs with these names.
@@ -367,7 +373,11 @@ impl Answer {
     /// The output for one image alone.
     fn image(&self, at: usize) -> Self {
         let values = self.values.chunks_exact(self.width.max(1)).nth(at).unwrap_or_default();
-        Self { values: values.to_vec(), ..*self }
+        let mut dims = self.dims.clone();
+        if let Some(images) = dims.first_mut() {
+            *images = 1;
+        }
+        Self { values: values.to_vec(), dims, ..*self }
     }
 
     fn images(&self) -> usize {

@@ -12,14 +12,19 @@ pub(crate) fn overlap(old: &[f32], new: &[f32]) -> f64 {
 
 /// The softmax of the row, or the row itself if it is a distribution already.
 pub(crate) fn distribution(row: &[f32]) -> Vec<f64> {
-    let sum: f64 = row.iter().map(|v| f64::from(*v)).sum();
-    if (sum - 1.0).abs() < 1e-3 && row.iter().all(|v| *v >= 0.0) {
+    if is_distribution(row) {
         return row.iter().map(|v| f64::from(*v)).collect();
     }
     let most = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let powers: Vec<f64> = row.iter().map(|v| (f64::from(*v) - most).exp()).collect();
     let sum: f64 = powers.iter().sum();
     powers.into_iter().map(|power| power / sum).collect()
+}
+
+/// Whether the row holds probabilities and not logits.
+pub(crate) fn is_distribution(row: &[f32]) -> bool {
+    let sum: f64 = row.iter().map(|v| f64::from(*v)).sum();
+    (sum - 1.0).abs() < 1e-3 && row.iter().all(|v| *v >= 0.0)
 }
 
 /// `KL(p ‖ q) = Σ p·ln(p/q)` of the two class distributions, in nats; infinite if a score of `new` is not finite.

@@ -39,7 +39,7 @@ impl TrainingStep {
         };
         let outputs = float_outputs(&emit);
         let mut loss = Loss::write(&mut emit, &spec.objective, &outputs)?;
-        if let Some(features) = &spec.features {
+        for features in &spec.features {
             loss.add_features(&mut emit, features)?;
         }
         let scale = spec.scales_loss.then(|| Scale::write(&mut emit));
@@ -74,7 +74,7 @@ impl TrainingStep {
         let names = StepNames {
             targets: loss.targets.map(name),
             teachers: loss.teachers.iter().copied().map(name).collect(),
-            features: loss.features.map(name),
+            features: loss.features.iter().copied().map(name).collect(),
             learning_rate: name(controls.learning_rate),
             step: controls.step.map(name),
             apply: controls.apply.map(name),

@@ -17,8 +17,8 @@ pub(super) struct Loss {
     pub targets: Option<ValueId>,
     /// The outputs of a teacher, one value per output.
     pub teachers: Vec<ValueId>,
-    /// The value of a teacher that is matched inside the network.
-    pub features: Option<ValueId>,
+    /// The values of a teacher that are matched inside the network.
+    pub features: Vec<ValueId>,
 }
 
 impl Loss {
@@ -36,7 +36,7 @@ impl Loss {
                     correct,
                     targets: Some(targets),
                     teachers: Vec::new(),
-                    features: None,
+                    features: Vec::new(),
                 })
             }
             Objective::Teacher { temperature } => {
@@ -44,7 +44,13 @@ impl Loss {
                 let teacher = input_like(emit, "teacher", scores)?;
                 let value = divergence(emit, scores, teacher, temperature)?;
                 let correct = Some(agreement(emit, scores, teacher)?);
-                Ok(Self { value, correct, targets: None, teachers: vec![teacher], features: None })
+                Ok(Self {
+                    value,
+                    correct,
+                    targets: None,
+                    teachers: vec![teacher],
+                    features: Vec::new(),
+                })
             }
             Objective::LabelsAndTeacher { smoothing, temperature, weight } => {
                 let scores = scores(emit, outputs)?;
@@ -60,7 +66,7 @@ impl Loss {
                     correct,
                     targets: Some(targets),
                     teachers: vec![teacher],
-                    features: None,
+                    features: Vec::new(),
                 })
             }
             Objective::Outputs(distance) => of_outputs(emit, distance, outputs),
@@ -76,7 +82,7 @@ impl Loss {
         let apart = relative_square(emit, value, teacher)?;
         let weighted = emit.scale(apart, features.weight)?;
         self.value = emit.add(self.value, weighted)?;
-        self.features = Some(teacher);
+        self.features.push(teacher);
         Ok(())
     }
 }
@@ -102,7 +108,7 @@ fn of_outputs(emit: &mut Emit<'_>, distance: Distance, outputs: &[ValueId]) -> R
         });
     }
     let value = sum.ok_or_else(|| fails("the model has no float output"))?;
-    Ok(Loss { value, correct: None, targets: None, teachers, features: None })
+    Ok(Loss { value, correct: None, targets: None, teachers, features: Vec::new() })
 }
 
 fn fails(detail: &str) -> AutodiffError {

@@ -79,8 +79,8 @@ pub struct Features {
 pub struct StepSpec {
     /// The quantity to minimize.
     pub objective: Objective,
-    /// A value inside the network that is matched beside the outputs.
-    pub features: Option<Features>,
+    /// Values inside the network that are matched beside the outputs.
+    pub features: Vec<Features>,
     /// The optimizer.
     pub optimizer: Optimizer,
     /// The weight decay of parameters with more than one axis longer than 1. Scales, shifts and biases have none.
@@ -107,7 +107,7 @@ impl StepSpec {
     pub fn new(objective: Objective) -> Self {
         Self {
             objective,
-            features: None,
+            features: Vec::new(),
             optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: true },
             weight_decay: 0.0,
             clip_norm: None,
@@ -149,7 +149,7 @@ impl StepSpec {
             }
             Objective::Outputs(_) => {}
         }
-        if let Some(features) = &self.features {
+        for features in &self.features {
             positive("weight of the features", features.weight)?;
         }
         match self.optimizer {

@@ -14,9 +14,9 @@ pub struct StepNames {
     /// Inputs: outputs of a teacher, either one input or one input for each output of the network. Empty when the
     /// objective has no teacher.
     pub teachers: Vec<String>,
-    /// Input: the teacher's value that is matched inside the network, in the shape of that value. `None` without
-    /// [`super::Features`].
-    pub features: Option<String>,
+    /// Inputs: the teacher's values that are matched inside the network, in the order of [`super::StepSpec::features`],
+    /// each in the shape of its value.
+    pub features: Vec<String>,
     /// Input: the learning rate, f32 `[]`.
     pub learning_rate: String,
     /// Input: the number of this update counted from 1, f32 `[]`. Only AdamW needs it.

@@ -253,13 +253,13 @@ fn features_are_matched_relative_to_their_spread_over_the_images() {
         builder.node(Node::new("MatMul"), &["x", "a"], &["f"]);
         builder.node(Node::new("MatMul"), &["f", "b"], &["y"]);
         builder.output("y", DataType::Float, Some(&known(&[3, 3])));
-        let features = Some(Features { value: value.to_owned(), weight: 0.5 });
+        let features = vec![Features { value: value.to_owned(), weight: 0.5 }];
         let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false };
         let plain = StepSpec::new(Objective::Teacher { temperature: 1.0 });
         TrainingStep::build(builder.build().unwrap(), &StepSpec { features, optimizer, ..plain })
     };
     let built = step("f").expect("a step");
-    assert_eq!(built.names.features.as_deref(), Some("teacher.features"));
+    assert_eq!(built.names.features, ["teacher.features"]);
     let mut training = Training::new(built);
     // The scores are those of the teacher, so the features alone make loss and gradient.
     let wanted: Vec<f64> = features.iter().enumerate().map(|(at, f)| f + 0.1 * at as f64).collect();

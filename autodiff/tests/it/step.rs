@@ -397,7 +397,7 @@ fn refuses_what_cannot_be_trained() {
         StepSpec { batch_norm_momentum: Some(1.5), ..StepSpec::new(LABELS) },
         StepSpec::new(Objective::Labels { smoothing: 1.0 }),
         StepSpec::new(Objective::Teacher { temperature: 0.0 }),
-        StepSpec { features: Some(without_weight), ..StepSpec::new(LABELS) },
+        StepSpec { features: vec![without_weight], ..StepSpec::new(LABELS) },
     ] {
         assert_eq!(code(flat.clone(), &spec), "T0310", "{spec:?}");
     }

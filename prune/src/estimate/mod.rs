@@ -30,6 +30,9 @@ const SELECTING: f64 = 1.5;
 /// The same ratio for fitting each further set.
 const ANOTHER: f64 = 0.4;
 
+/// Number of sets that a bound on the loss usually fits as a whole.
+const MAX_DROP_SETS: usize = 5;
+
 /// What pruning would do, and how long each part would take.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
@@ -152,11 +155,12 @@ pub fn estimate(
         Some(config) => Some((of_finetuning(&cx, config, &prunable, observer)?, config.method)),
         None => None,
     };
-    let sets = if config.starts_from_supernet() || matches!(config.goal, Goal::MaxDrop(_)) {
-        1
-    } else {
-        shortlist_length(config.search.shortlist, &cx.fitter())
+    let sets = match config.goal {
+        Goal::MaxDrop(_) => MAX_DROP_SETS,
+        _ if config.starts_from_supernet() => 1,
+        _ => shortlist_length(config.search.shortlist, &cx.fitter()),
     };
+    let sets = sets + config.front.unwrap_or(0);
     Ok(Estimate {
         goal: goal_words(config),
         blocks: all.iter().map(BlockEstimate::row).collect(),

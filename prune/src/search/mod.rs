@@ -8,10 +8,12 @@
 //! Sums are counted in whole units, 1 ps and 10⁻⁹ points. So they do not depend on the order of addition, and equal
 //! sums compare as equal. A plain `f64` sum agrees within 10⁻⁹ per block.
 
+mod bisect;
 pub mod explore;
 mod knapsack;
 mod refine;
 
+pub use bisect::Bisection;
 pub use knapsack::{front, solve};
 pub use refine::{Refined, refine};
 

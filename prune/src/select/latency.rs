@@ -32,8 +32,8 @@ struct Measured {
 }
 
 /// The state of a selection for a latency.
-struct Approach {
-    model: LatencyModel,
+pub(super) struct Approach {
+    pub(super) model: LatencyModel,
     /// The wanted speedup.
     goal: f64,
     measured: Vec<Measured>,
@@ -49,7 +49,7 @@ impl Approach {
     }
 
     /// Bound on the sum of `costs` for a speedup.
-    fn bound(&self, costs: &[BlockCost], speedup: f64) -> f64 {
+    pub(super) fn bound(&self, costs: &[BlockCost], speedup: f64) -> f64 {
         let all: f64 = costs.iter().map(|cost| cost.baseline_ms).sum();
         let original = self.model.original_ms();
         all - (original - original / speedup)
@@ -80,6 +80,13 @@ impl Approach {
         reached.min_by(order).or_else(|| self.measured.iter().max_by(order))
     }
 
+    /// Keeps a measurement, and the model learns from it. `predicted` is the speedup that the model predicted before.
+    pub(super) fn learn(&mut self, genome: &Genome, predicted: f64, found: Comparison) {
+        let width = found.interval.relative_width() * found.speedup;
+        self.model.observe(genome, found.speedup, width);
+        self.measured.push(Measured { genome: genome.clone(), predicted, found });
+    }
+
     /// How the model and the clock agree, in a sentence.
     fn words(&self, genome: &Genome) -> Option<String> {
         let last = self.known(genome)?;
@@ -98,11 +105,8 @@ impl Approach {
 impl Selector<'_> {
     /// Approaches the goal until the measured network hits it.
     pub(super) fn select_for_latency(&mut self) -> Result<(Selection, StartingNetwork)> {
-        let model = self.latency.model(self.candidates)?;
-        let original_ms = model.original_ms();
-        let goal = original_ms / self.cx.config.goal.latency_ms(original_ms);
-        let mut approach = Approach { model, goal, measured: Vec::new() };
-        self.calibrate(&mut approach)?;
+        let mut approach = self.calibrated()?;
+        let goal = approach.goal;
         self.search(&mut approach)?;
         let mut selection = Selection::new(Vec::new(), Vec::new(), Vec::new());
         let mut best: Option<(f64, Genome, StartingNetwork)> = None;
@@ -118,7 +122,8 @@ impl Selector<'_> {
             selection.explanation.extend(found.explanation);
             let predicted = approach.model.speedup(&found.genome);
             let fitted = self.latency.measure_precisely(self.cx, start.network().clone())?;
-            learn(&mut approach, &found.genome, predicted, fitted);
+            self.keep_speed(&found.genome, fitted);
+            approach.learn(&found.genome, predicted, fitted);
             let miss = miss(goal, fitted.speedup);
             if best.as_ref().is_none_or(|(least, ..)| miss < *least) {
                 best = Some((miss, found.genome, start));
@@ -136,7 +141,18 @@ impl Selector<'_> {
         };
         selection.explanation.extend(approach.words(&genome));
         selection.explanation.extend(self.finer_step(&approach, &genome));
-        Ok((Selection { genome, ..selection }, start))
+        Ok((Selection { genome, model: Some(approach.model), ..selection }, start))
+    }
+
+    /// A latency model that a few measured networks calibrated. Its goal is a speedup of 1 if the goal of the run sets no
+    /// latency.
+    pub(super) fn calibrated(&mut self) -> Result<Approach> {
+        let model = self.latency.model(self.candidates)?;
+        let original_ms = model.original_ms();
+        let goal = original_ms / self.cx.config.goal.latency_ms(original_ms);
+        let mut approach = Approach { model, goal, measured: Vec::new() };
+        self.calibrate(&mut approach)?;
+        Ok(approach)
     }
 
     /// Measures a few networks that together contain every block, so that the model knows the scale of each part.
@@ -214,7 +230,7 @@ impl Selector<'_> {
         let network = self.placed(genome)?;
         let found = self.latency.measure(self.cx, network)?;
         let predicted = approach.model.speedup(genome);
-        learn(approach, genome, predicted, found);
+        approach.learn(genome, predicted, found);
         Ok(found.speedup)
     }
 
@@ -235,13 +251,6 @@ impl Selector<'_> {
             self.candidates.words(genome)
         ))
     }
-}
-
-/// Keeps a measurement, and the model learns from it.
-fn learn(approach: &mut Approach, genome: &Genome, predicted: f64, found: Comparison) {
-    let width = found.interval.relative_width() * found.speedup;
-    approach.model.observe(genome, found.speedup, width);
-    approach.measured.push(Measured { genome: genome.clone(), predicted, found });
 }
 
 /// How far a speedup misses the goal; at most 0 if it hits it. Being too slow counts ten times as much as being too fast.

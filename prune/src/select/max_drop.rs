@@ -1,70 +1,189 @@
-//! Selects as many blocks as a degradation bound allows.
+//! Selects the fastest set that loses no more points than allowed: a bisection of the knapsack's front, with sets that
+//! are fitted as a whole.
+
+use updp_ir::Model;
+use updp_passes::ModelSummary;
+use updp_trainer::evaluator::Score;
 
 use super::{Selection, Selector};
+use crate::context::Context;
 use crate::error::Result;
-use crate::search::{Constraint, Genome, sum};
+use crate::search::{Bisection, Constraint, Genome, Solution, front, solve};
 use crate::starting_network::StartingNetwork;
 use crate::words::counted;
 
-/// Maximum number of attempts. Several are needed because the sum of single blocks differs from the network.
-const ATTEMPTS: usize = 5;
+/// Most multiply-adds for scoring one set on calibration images, a few seconds on two cores.
+const SCORING_MACS: u64 = 400_000_000_000;
 
-/// The first bound on the sum of degradations, for each point that may be lost. Later bounds follow the real loss.
-const NATS_PER_POINT: f64 = 0.02;
+/// Number of single blocks, and of pairs, that are looked at where no choice of the front holds.
+const SINGLES: usize = 3;
+const PAIRS: usize = 2;
 
-impl Selector<'_> {
-    /// The fastest network that loses at most this many points. The bound on the sum of single blocks follows the points
-    /// that the fitted network really loses.
-    pub(super) fn select_for_max_drop(
-        &mut self,
-        points: f64,
-    ) -> Result<(Selection, StartingNetwork)> {
-        let costs = &self.candidates.costs;
-        let baseline = &self.candidates.baseline;
-        let mut bound = points * NATS_PER_POINT;
-        let (mut tried, mut explanation) = (Vec::new(), Vec::new());
-        let mut shortlist = Vec::new();
-        let mut best: Option<(f64, Genome, StartingNetwork)> = None;
-        let mut seen: Vec<Genome> = Vec::new();
-        for _ in 0..ATTEMPTS {
-            let constraint = Constraint::Degradation(bound);
-            let selection = self.propose(costs, constraint)?;
-            tried.extend(selection.tried);
-            if seen.contains(&selection.genome) {
-                bound *= 1.5;
-                continue;
-            }
-            seen.push(selection.genome.clone());
-            let start = self.start(&selection.genome)?;
-            shortlist.push((selection.genome.clone(), start.score().degradation()));
-            let lost = 100.0 * baseline.answer_loss(start.score());
-            let sum = sum(costs, &selection.genome);
-            let latency = sum.map_or(f64::INFINITY, |sum| sum.latency_ms);
-            let count = selection.genome.iter().flatten().count();
-            explanation.push(format!(
-                "the target was a sum of degradations (KL) of {bound:.4} nats; {} and fitted, {lost:.2} points are lost",
-                counted(count, "block pruned", "blocks pruned together")
-            ));
-            let holds = lost <= points;
-            if holds && best.as_ref().is_none_or(|(known, ..)| latency < *known) {
-                best = Some((latency, selection.genome, start));
-            }
-            // Single blocks overstate the loss, because the layers behind them are solved again.
-            let ratio = points / lost.max(0.01);
-            bound *= if holds { ratio.clamp(1.6, 4.0) } else { ratio.clamp(0.3, 0.7) };
-            if !holds && best.is_some() {
-                break;
+/// Points that a fitted set loses.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    held_out: f64,
+    calibration: f64,
+}
+
+impl Lost {
+    /// The larger loss. Calibration images are many, and the fit has seen them, so the true loss is hardly smaller. The
+    /// held-out images are few, and the fit has not seen them.
+    fn points(self) -> f64 {
+        self.held_out.max(self.calibration)
+    }
+}
+
+/// Scores networks on every n-th batch of calibration images.
+struct Scoring {
+    step: usize,
+    before: Score,
+}
+
+impl Scoring {
+    fn new(cx: &Context<'_>) -> Result<Self> {
+        let images = cx.calibration.images() as u64;
+        let macs = ModelSummary::of(&cx.original, 0).macs.saturating_mul(images);
+        let most = cx.calibration.batches().max(1) as u64;
+        let step = (macs / SCORING_MACS).clamp(1, most) as usize;
+        let before = if step == 1 {
+            cx.calibration.baseline()
+        } else {
+            Self { step, before: Score::default() }.score(cx, &cx.original)?
+        };
+        Ok(Self { step, before })
+    }
+
+    fn score(&self, cx: &Context<'_>, network: &Model) -> Result<Score> {
+        let mut executor = cx.runner.open(network)?;
+        let mut tally = cx.calibration.tally();
+        for (at, batch) in cx.calibration.source().batches()?.enumerate() {
+            if at % self.step == 0 {
+                tally.add(at, &executor.run(&batch?.inputs)?)?;
             }
         }
-        let (genome, start) = if let Some((_, genome, start)) = best {
-            (genome, start)
+        Ok(tally.score())
+    }
+}
+
+/// The state of the search.
+struct Descent {
+    scoring: Scoring,
+    most_lost: f64,
+    selection: Selection,
+    best: Option<(Genome, StartingNetwork)>,
+}
+
+impl Selector<'_> {
+    /// The fastest network that loses at most this many points.
+    pub(super) fn select_for_max_drop(
+        &mut self,
+        most_lost: f64,
+    ) -> Result<(Selection, StartingNetwork)> {
+        let approach = self.calibrated()?;
+        let costs = approach.model.costs(&self.candidates.costs);
+        let is_pruned = |it: &Solution| it.genome.iter().any(Option::is_some);
+        let front: Vec<Solution> = front(&costs).into_iter().filter(is_pruned).collect();
+        let blocks_ms: f64 = costs.iter().map(|cost| cost.baseline_ms).sum();
+        let mut search =
+            Bisection::new(&front, approach.model.original_ms() - blocks_ms, most_lost);
+        let mut state = Descent {
+            scoring: Scoring::new(self.cx)?,
+            most_lost,
+            selection: Selection::new(vec![None; costs.len()], Vec::new(), Vec::new()),
+            best: None,
+        };
+        while let Some(at) = search.next() {
+            let genome = self.at_bound(&mut state, &front[at])?;
+            let speedup = approach.model.speedup(&genome);
+            let lost = self.look(&mut state, genome, speedup)?;
+            search.tell(at, lost);
+        }
+        if state.best.is_none() {
+            let singles = solve(&costs, Constraint::Count(1), SINGLES);
+            let pairs = solve(&costs, Constraint::Count(2), PAIRS);
+            for found in singles.into_iter().chain(pairs) {
+                let is_seen = state.selection.shortlist.iter().any(|(own, _)| *own == found.genome);
+                if state.best.is_some() || is_seen {
+                    continue;
+                }
+                let speedup = approach.model.speedup(&found.genome);
+                self.look(&mut state, found.genome, speedup)?;
+            }
+        }
+        self.finish(state)
+    }
+
+    /// The set to fit for a place in the front: the knapsack's, or the one that the chosen search finds for the same
+    /// degradation.
+    fn at_bound(&mut self, state: &mut Descent, point: &Solution) -> Result<Genome> {
+        if self.cx.config.strategy().is_none() {
+            return Ok(point.genome.clone());
+        }
+        let bound = Constraint::Degradation(point.degradation);
+        let found = self.propose(&self.candidates.costs, bound)?;
+        state.selection.tried.extend(found.tried);
+        let is_pruned = found.genome.iter().any(Option::is_some);
+        Ok(if is_pruned { found.genome } else { point.genome.clone() })
+    }
+
+    /// Fits a set as a whole and returns the points that it loses. Keeps it if it holds and is faster than the best.
+    fn look(&mut self, state: &mut Descent, genome: Genome, speedup: f64) -> Result<f64> {
+        let start = self.start(&genome)?;
+        let calibration = state.scoring.score(self.cx, start.network())?;
+        let lost = Lost {
+            held_out: 100.0 * self.candidates.baseline.answer_loss(start.score()),
+            calibration: 100.0 * state.scoring.before.answer_loss(&calibration),
+        };
+        let holds = lost.points() <= state.most_lost;
+        let sentence = format!(
+            "{}, about {speedup:.2} times as fast: {:.2} points lost on {} held-out images, {:.2} on {} calibration images{}",
+            counted(start.pruned().len(), "block pruned", "blocks pruned"),
+            lost.held_out,
+            start.score().images,
+            lost.calibration,
+            calibration.images,
+            if holds { "" } else { ": too much" }
+        );
+        self.observer.message(&sentence);
+        let kl = start.score().degradation();
+        state.selection.explanation.push(sentence);
+        state.selection.shortlist.push((genome.clone(), kl));
+        if holds {
+            // Later looks that hold are at faster sets.
+            state.best = Some((genome, start));
+        }
+        Ok(lost.points())
+    }
+
+    /// The best set, or the unpruned network.
+    fn finish(&mut self, state: Descent) -> Result<(Selection, StartingNetwork)> {
+        let Descent { mut selection, best, most_lost, .. } = state;
+        let images = self.cx.evaluator.images().max(1);
+        let calibration = self.cx.calibration.images();
+        let looks = selection.shortlist.len();
+        let metric = if self.cx.evaluator.has_labels() {
+            "accuracy"
+        } else if self.cx.evaluator.classes().is_some() {
+            "agreement"
         } else {
-            explanation.push("no set of blocks loses so little: none is pruned".to_owned());
-            let genome: Genome = vec![None; costs.len()];
+            "overlap"
+        };
+        selection.explanation.push(format!(
+            "{} fitted for the bound of {most_lost} points of {metric}; the larger of the two losses counts; one of the {images} held-out images is {:.1} points, one of the {calibration} calibration images {:.1}",
+            counted(looks, "set was", "sets were"),
+            100.0 / images as f64,
+            100.0 / calibration.max(1) as f64
+        ));
+        let (genome, start) = if let Some(best) = best {
+            best
+        } else {
+            let least = "no set that was fitted loses so little: nothing is pruned";
+            selection.explanation.push(least.to_owned());
+            let genome: Genome = vec![None; self.candidates.costs.len()];
             let start = self.start(&genome)?;
             (genome, start)
         };
-        let selection = Selection::new(genome, tried, explanation);
-        Ok((Selection { shortlist, ..selection }, start))
+        Ok((Selection { genome, ..selection }, start))
     }
 }

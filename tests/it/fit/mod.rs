@@ -1,6 +1,7 @@
 //! Pruning with data: what fitted operators are put in place of, and what they are worth.
 
 mod command;
+mod front;
 mod split;
 mod supernet;
 mod train;
@@ -144,6 +145,7 @@ fn a_fitted_block_is_nearer_than_a_dropped_one_and_a_larger_form_nearer_than_a_s
             cut: None,
             calibration: flow(&images),
             settings: &settings,
+            fisher: None,
         };
         for block in [1, 4] {
             let is_own = |site: &Site| site.block == block && site.form.is_depth();
@@ -191,7 +193,8 @@ fn a_network_run_on_from_a_block_gives_what_it_gives_from_its_inputs() {
             let solve = |cut: Option<&str>, calibration: Flow<'_>| {
                 let (runner, settings, original) = (&runner, &settings, &model);
                 let current = &pruned;
-                let fit = Fit { runner, original, current, cut, calibration, settings };
+                let fit =
+                    Fit { runner, original, current, cut, calibration, settings, fisher: None };
                 fit.block(&own).expect("solved").remove(0)
             };
             let whole = solve(None, flow(inputs));
@@ -200,8 +203,15 @@ fn a_network_run_on_from_a_block_gives_what_it_gives_from_its_inputs() {
             assert!(difference < 1e-4, "{name}, block {block}: {difference}");
             let result = part.site.result.as_str();
             let alone = FittedForm { folds: Vec::new(), ..part.clone() };
-            let mut behind = BlockEvaluator::open(&runner, &evaluator, &stage, &pruned, result)
-                .expect("it opens");
+            let mut behind = BlockEvaluator::open(
+                &runner,
+                &evaluator,
+                evaluator.source(),
+                &stage,
+                &pruned,
+                result,
+            )
+            .expect("it opens");
             let score = behind.score(&alone, BatchShare { round: 1, step: 1 }).expect("it runs");
             place(&mut pruned, [&part]).expect("it fits");
             let (whole, part) = (evaluator.score(&runner, &pruned).expect("it runs"), score);
@@ -233,6 +243,7 @@ fn the_original_agrees_with_itself_and_equations_without_rows_are_an_error() {
         cut: None,
         calibration: flow(&none),
         settings: &settings,
+        fisher: None,
     };
     assert_eq!(fit.block(&own).expect_err("no rows").code(), "T0005");
     let empty = Evaluator::new(&runner, &model, none).err().expect("no images");

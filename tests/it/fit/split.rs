@@ -1,4 +1,4 @@
-//! Pruning blocks that need one result of a node, where the rest of the network needs another: C2f, ShuffleNet.
+//! Pruning blocks that need one result of a node, where the rest of the network needs another: C2f, `ShuffleNet`.
 
 use std::path::Path;
 

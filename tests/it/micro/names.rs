@@ -145,7 +145,8 @@ fn two_border_maps_in_a_row_are_added_up() {
 
 #[test]
 fn full_constants_in_a_row_are_added_up() {
-    let rows: [(&str, &[usize], &str, &[usize], bool); 6] = [
+    type Row = (&'static str, &'static [usize], &'static str, &'static [usize], bool);
+    let rows: [Row; 6] = [
         ("Add", &[1, 3, 4, 5], "Add", &[1, 3, 4, 5], true),
         ("Sub", &[1, 3, 4, 5], "Add", &[4, 5], true),
         ("Add", &[3, 1, 5], "Sub", &[1, 3, 4, 5], true),

@@ -24,6 +24,8 @@ fn the_first_five_are_told_of_labels_and_more_than_ten_classes_only() {
     let answer = |width: usize| Answer {
         values: (0..2 * width).map(|at| (at % width) as f32).collect(),
         width,
+        dtype: DataType::Float,
+        dims: vec![2, width],
         is_classes: true,
     };
     let score = |width: usize, has_labels: bool| {

@@ -153,6 +153,7 @@ impl TrainingConfig {
             is_sandwich: false,
             keeps_statistics: false,
             features: None,
+            matched: Vec::new(),
             contender: None,
             seed,
             folder: None,

@@ -37,6 +37,28 @@ pub(super) fn pair(network: &Model, teacher: &Model, output: &str) -> Option<Pai
     is_same.then_some(Pair { network: own, teacher: wanted })
 }
 
+/// The values of these names that both networks have with the same shape.
+pub(super) fn of_names(network: &Model, teacher: &Model, names: &[String]) -> Vec<Pair> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let shapes = |model: &Model| Shapes::infer(&model.graph, model.opset("").unwrap_or(0));
+    let (own, wanted) = (shapes(network), shapes(teacher));
+    let dims = |model: &Model, shapes: &Shapes, name: &str| -> Option<Vec<Option<usize>>> {
+        let value = model.graph.find(name)?;
+        let is_inner =
+            model.graph.producer(value).is_some() && !model.graph.value(value).is_output();
+        let shape = shapes.of(value)?.shape.as_ref().filter(|_| is_inner)?;
+        Some(shape.iter().skip(1).map(updp_ir::Dim::known).collect())
+    };
+    let is_same = |name: &&String| {
+        let own = dims(network, &own, name);
+        own.is_some_and(|own| !own.is_empty() && Some(own) == dims(teacher, &wanted, name))
+    };
+    let pair = |name: &String| Pair { network: name.clone(), teacher: name.clone() };
+    names.iter().filter(is_same).map(pair).collect()
+}
+
 /// Name and dims of the value. An open dimension, such as the batch, has no number.
 fn before_head(model: &Model, output: &str) -> Option<(String, Vec<Option<usize>>)> {
     let graph = &model.graph;

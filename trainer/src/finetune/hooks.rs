@@ -34,8 +34,8 @@ pub(super) struct Watch<'a> {
 /// The teacher of a training.
 pub(super) struct Taught {
     pub(super) executor: Box<dyn Executor>,
-    /// Name of the value that is matched in the teacher, and of the step's input that takes it.
-    pub(super) features: Option<(String, String)>,
+    /// Names of each value that is matched in the teacher, and of the step's input that takes it.
+    pub(super) features: Vec<(String, String)>,
 }
 
 impl Watch<'_> {
@@ -60,10 +60,10 @@ impl Watch<'_> {
         let Some(teacher) = &mut self.teacher else { return Ok(IndexMap::new()) };
         let inputs = IndexMap::from([(self.input.to_owned(), images.clone())]);
         let mut given = teacher.executor.run(&inputs)?;
-        let features = teacher
-            .features
-            .as_ref()
-            .and_then(|(value, input)| Some((input.clone(), given.shift_remove(value)?)));
+        let features = teacher.features.iter();
+        let features: Vec<(String, Tensor)> = features
+            .filter_map(|(value, input)| Some((input.clone(), given.shift_remove(value)?)))
+            .collect();
         let outputs = given.into_values().filter(|tensor| tensor.dtype().is_foldable_float());
         let mut named: IndexMap<String, Tensor> =
             self.step.names.teachers.iter().cloned().zip(outputs).collect();

@@ -93,9 +93,11 @@ pub struct FinetuneSettings {
     pub is_sandwich: bool,
     /// Whether BatchNormalizations use and keep their running statistics instead of those of the batch.
     pub keeps_statistics: bool,
-    /// Weight of the features before the head, which are matched with those of the teacher besides the scores; `None` =
-    /// scores only.
+    /// Weight of each value that is matched with that of the teacher besides the scores: the features before the head and
+    /// [`Self::matched`]. `None` = scores only.
     pub features: Option<f64>,
+    /// Names of inner values that are matched too, where network and teacher have one of that name and shape.
+    pub matched: Vec<String>,
     /// d of a moving average of the parameters that is scored at the end. It is the result if it is closer to the teacher
     /// than the last state.
     pub contender: Option<f64>,
@@ -195,11 +197,14 @@ impl Finetuning<'_> {
         Ok((bound, images))
     }
 
-    /// The value that network and teacher are matched at; `None` without such a value, or when none is asked for.
-    fn features(&self, network: &Model) -> Option<features::Pair> {
-        self.settings.features?;
-        let output = self.evaluator.classes().and(self.evaluator.outputs().first())?;
-        features::pair(network, self.teacher, output)
+    /// The values that network and teacher are matched at.
+    fn features(&self, network: &Model) -> Vec<features::Pair> {
+        let output = self.evaluator.classes().and(self.evaluator.outputs().first());
+        let Some((_, output)) = self.settings.features.zip(output) else { return Vec::new() };
+        let mut pairs = features::of_names(network, self.teacher, &self.settings.matched);
+        let before_head = features::pair(network, self.teacher, output);
+        pairs.extend(before_head.filter(|it| pairs.iter().all(|own| own.network != it.network)));
+        pairs
     }
 
     /// Whether every image has a label, and the network a class for each.
@@ -221,14 +226,16 @@ impl Finetuning<'_> {
         };
         let features = match objective {
             Objective::Teacher { .. } | Objective::LabelsAndTeacher { .. } => {
-                self.features(network).zip(settings.features)
+                self.features(network)
             }
-            _ => None,
+            _ => Vec::new(),
         };
+        let weight = settings.features.unwrap_or_default();
+        let features = features.into_iter().map(|pair| Features { value: pair.network, weight });
         let plain = StepSpec::new(objective);
         let keeps_statistics = settings.keeps_statistics || settings.is_sandwich;
         StepSpec {
-            features: features.map(|(pair, weight)| Features { value: pair.network, weight }),
+            features: features.collect(),
             optimizer: settings.optimizer,
             weight_decay: settings.weight_decay,
             clip_norm: settings.clip_norm,
@@ -344,7 +351,7 @@ impl Finetuning<'_> {
         })
     }
 
-    /// The teacher, which also gives the value that is matched. `None` for a step without a teacher.
+    /// The teacher, which also gives the values that are matched. `None` for a step without a teacher.
     fn teacher_of(
         &self,
         network: &Model,
@@ -354,21 +361,25 @@ impl Finetuning<'_> {
         if step.names.teachers.is_empty() {
             return Ok(None);
         }
-        let Some(input) = &step.names.features else {
+        let inputs = &step.names.features;
+        if inputs.is_empty() {
             if self.settings.features.is_some() {
                 observer.message("the features before the head are not matched, because the network does not end in a linear operator; its outputs are");
             }
-            return Ok(Some(Taught { executor: self.runner.open(self.teacher)?, features: None }));
-        };
-        let Some(pair) = self.features(network) else {
+            let executor = self.runner.open(self.teacher)?;
+            return Ok(Some(Taught { executor, features: Vec::new() }));
+        }
+        let pairs = self.features(network);
+        if pairs.len() != inputs.len() {
             let detail = "matches features that the network does not have".to_owned();
             return Err(TrainError::Step { detail }.into());
-        };
+        }
         let graph = &self.teacher.graph;
         let mut outputs: Vec<&str> = graph.outputs().map(|it| graph.value(it).name()).collect();
-        outputs.push(&pair.teacher);
+        outputs.extend(pairs.iter().map(|pair| pair.teacher.as_str()));
         let executor = self.runner.open(&part_between(self.teacher, &[], &outputs)?)?;
-        Ok(Some(Taught { executor, features: Some((pair.teacher, input.clone())) }))
+        let features = pairs.into_iter().map(|pair| pair.teacher).zip(inputs.iter().cloned());
+        Ok(Some(Taught { executor, features: features.collect() }))
     }
 
     fn loader(&self, images: &Images) -> Result<Loader, TrainerError> {

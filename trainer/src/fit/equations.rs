@@ -132,15 +132,20 @@ impl<'a> Equations<'a> {
     }
 
     /// Solves for a layer with fewer inputs: for each of `counts` the channels that stay, ascending, and the operator
-    /// that reads them. `base` holds the layer's present weights. `is_priced` says for which counts the operators
+    /// that reads them. `base` holds the layer's present weights. `fisher` is the factor of [`super::Fisher`] at the outputs,
+    /// with which the lost outputs are weighed. `is_priced` says for which counts the operators
     /// without each fold are wanted.
     pub(super) fn solve_thin(
         &mut self,
         base: &Solved,
         counts: &[usize],
+        fisher: Option<&Mat<f64>>,
         is_priced: impl Fn(usize) -> bool,
     ) -> Result<Vec<(Vec<usize>, Solution)>, TrainerError> {
-        let kept = saliency::kept(&self.whole.normal, &base.weight, self.taps, counts);
+        let fits = |factor: &&Mat<f64>| factor.nrows() == base.weight.ncols();
+        let weighted = fisher.filter(fits).map(|factor| &base.weight * factor);
+        let weight = weighted.as_ref().unwrap_or(&base.weight);
+        let kept = saliency::kept(&self.whole.normal, weight, self.taps, counts);
         let mut found: Vec<(Vec<usize>, Solution)> = Vec::new();
         let mut ridge = None;
         for (at, kept) in kept.map_err(self.failed())?.into_iter().enumerate() {

@@ -8,14 +8,18 @@
 
 mod draw;
 mod equations;
+mod fisher;
 mod gram;
 mod maps;
+mod mixtures;
 mod moments;
 mod normal;
 mod rows;
 mod saliency;
 mod table;
 
+pub use fisher::Fisher;
+pub use mixtures::with_mixtures;
 pub(crate) use rows::floats;
 
 use std::collections::VecDeque;
@@ -152,6 +156,8 @@ pub struct Fit<'a> {
     pub calibration: Flow<'a>,
     /// The settings of the fit.
     pub settings: &'a FitSettings,
+    /// How much the outputs react to the outputs of blocks. `None` = all directions count alike.
+    pub fisher: Option<&'a Fisher>,
 }
 
 /// Sites that read the same rows.
@@ -270,7 +276,9 @@ impl Fit<'_> {
         let map = map.ok_or_else(|| unsolved(first, "its last layer is not known".to_owned()))?;
         let counts: Vec<usize> = sites.iter().map(|site| site.kept.unwrap_or(1)).collect();
         let is_priced = priced(sites.iter().map(|site| site.form));
-        let solutions = equations.solve_thin(&Solved::of(&map), &counts, |at| is_priced[at])?;
+        let factor = self.fisher.and_then(|fisher| fisher.factor(&first.sum));
+        let solutions =
+            equations.solve_thin(&Solved::of(&map), &counts, factor, |at| is_priced[at])?;
         let forms = sites.iter().zip(solutions).map(|(site, (kept, solution))| {
             let columns = saliency::columns(&kept, site.window.taps());
             let fitted = |solved: &Solved| Fitted::Thin {

@@ -49,7 +49,7 @@ pub(crate) fn floats(tensor: &Tensor) -> Option<Cow<'_, [f32]>> {
 }
 
 /// Access to the elements of a tensor by image, position and channel.
-struct Grid<'a> {
+pub(super) struct Grid<'a> {
     values: Cow<'a, [f32]>,
     /// All dimensions except batch and channels.
     spatial: Vec<usize>,
@@ -61,7 +61,7 @@ struct Grid<'a> {
 }
 
 impl<'a> Grid<'a> {
-    fn of(tensor: &'a Tensor, axis: usize) -> Option<Self> {
+    pub(super) fn of(tensor: &'a Tensor, axis: usize) -> Option<Self> {
         let dims = tensor.dims();
         let mut strides = vec![1; dims.len()];
         for at in (0..dims.len().saturating_sub(1)).rev() {
@@ -76,6 +76,23 @@ impl<'a> Grid<'a> {
             channel_step: strides[axis],
             steps: others.iter().map(|at| strides[*at]).collect(),
         })
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Adds `count` drawn positions of an image, one row per position.
+    pub(super) fn draw(
+        &self,
+        image: usize,
+        count: usize,
+        random: &mut Generator,
+        rows: &mut Vec<f32>,
+    ) {
+        for index in random.choose(count, self.positions()) {
+            self.push(self.offset(image, &unravel(index, &self.spatial)), rows);
+        }
     }
 
     fn positions(&self) -> usize {

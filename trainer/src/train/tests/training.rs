@@ -97,7 +97,7 @@ fn step_model(batch: usize, accumulates: bool) -> ModelBuilder {
 fn names(accumulates: bool) -> StepNames {
     let input = |name: &str| Some(name.to_owned());
     StepNames {
-        features: None,
+        features: Vec::new(),
         targets: input("targets"),
         teachers: Vec::new(),
         learning_rate: "learning_rate".to_owned(),
