@@ -45,7 +45,8 @@ fn gradients_of_convolutions_with_automatic_padding() {
                     .with("strides", &[stride, stride][..])
                     .with("kernel_shape", &[3, 2][..])
             };
-            conv(node, &[2, 2, 7, 6], &[3, 2, 3, 2]);
+            // No SAME padding is negative here: runtimes crop, each in its own way, and no gradient is written.
+            conv(node, &[2, 2, 7, 8], &[3, 2, 3, 2]);
         }
     }
 }
