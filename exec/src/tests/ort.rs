@@ -249,17 +249,33 @@ fn an_overridable_initializer_may_be_given() {
 }
 
 #[test]
-fn sequence_outputs_are_refused_by_name() {
-    let Some(options) = ort_options("sequence_outputs_are_refused_by_name") else { return };
-    let element = TypeProto {
-        value: value("", DataType::Float, &[D::N(2)]).r#type.and_then(|t| t.value),
-        ..TypeProto::default()
+fn the_elements_of_a_sequence_are_results_and_a_sequence_as_input_is_refused() {
+    let Some(options) = ort_options("the_elements_of_a_sequence_are_results") else { return };
+    let sequence = || {
+        let element = TypeProto {
+            value: value("", DataType::Float, &[D::N(2)]).r#type.and_then(|t| t.value),
+            ..TypeProto::default()
+        };
+        let of = type_proto::Sequence { elem_type: Some(Box::new(element)) };
+        type_proto::Value::SequenceType(Box::new(of))
     };
-    let sequence = type_proto::Sequence { elem_type: Some(Box::new(element)) };
     let made = model(
-        vec![node("SequenceConstruct", &["x"], &["s"])],
+        vec![node("SequenceConstruct", &["x", "x"], &["s"])],
         vec![value("x", DataType::Float, &[D::N(2)])],
-        vec![value_of("s", type_proto::Value::SequenceType(Box::new(sequence)))],
+        vec![value_of("s", sequence())],
+        vec![],
+    );
+    let mut executor = opened(&bytes(&made), &options);
+    let x = Tensor::from_f32(vec![2], &[1.0, -2.0]).expect("fits");
+    let results = executor.run(&one_input("x", x)).expect("it runs");
+    let names: Vec<&String> = results.keys().collect();
+    assert_eq!(names, ["s.length", "s[0]", "s[1]"]);
+    assert_eq!(results["s.length"].to_i64(), Some(vec![2]));
+    assert_eq!(results["s[1]"].to_f64(), Some(vec![1.0, -2.0]));
+    let made = model(
+        vec![node("SequenceLength", &["s"], &["y"])],
+        vec![value_of("s", sequence())],
+        vec![value("y", DataType::Int64, &[])],
         vec![],
     );
     let error = OrtExecutor::open(ModelSource::Bytes(&bytes(&made)), &options).expect_err("none");
