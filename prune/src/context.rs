@@ -173,7 +173,10 @@ impl<'a> Context<'a> {
         let macs = ModelSummary::of(&self.original, 0).macs;
         let seed = self.config.data.seed;
         match Fisher::measure(&self.runner, &self.original, &self.calibration, &thin, macs, seed) {
-            Ok(fisher) => self.fisher = Some(fisher),
+            Ok(Some(fisher)) => self.fisher = Some(fisher),
+            Ok(None) => {
+                return Ok(Some("thin forms keep the channels that blocks need, not those that the outputs need: gradients would take too much memory".to_owned()));
+            }
             Err(TrainerError::Autodiff(error)) => {
                 return Ok(Some(format!(
                     "thin forms keep the channels that blocks need, not those that the outputs need: {error} ({})",

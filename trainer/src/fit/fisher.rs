@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use faer::{Mat, Side};
 use indexmap::IndexMap;
 use updp_autodiff::backward;
+use updp_ir::infer::Shapes;
 use updp_ir::{Model, Tensor, TensorType, ValueId};
 use updp_passes::surgery::{Site, part_between};
 
@@ -23,13 +24,19 @@ use crate::run::Runner;
 use crate::seed::Generator;
 
 /// Multiply-adds of all forward and backward passes.
-const MOST_MACS: u64 = 250_000_000_000;
+const MOST_MACS: u64 = 120_000_000_000;
 
 /// Bounds of the number of images.
 const IMAGES: (usize, usize) = (32, 512);
 
 /// Number of images of one pass, if the model accepts any. Gradients take memory.
 const BATCH: usize = 8;
+
+/// Maximum number of bytes of all values of one pass together. A pass takes fewer images if they need more.
+const PASS_BYTES: u64 = 512 << 20;
+
+/// Maximum number of bytes of all values of a pass over one image, or over the batch that a model fixes.
+const MOST_BYTES: u64 = 2 << 30;
 
 /// Maximum number of positions of one image.
 const POSITIONS: usize = 256;
@@ -48,7 +55,8 @@ pub struct Fisher {
 
 impl Fisher {
     /// Measures the information at the values [`Site::sum`] of the sites. `macs` is the number of multiply-adds of one
-    /// image. `evaluator` holds the outputs of `original` for its images.
+    /// image. `evaluator` holds the outputs of `original` for its images. `None` if the gradients of one image take too much
+    /// memory.
     ///
     /// # Errors
     /// T0301 to T0304 if the network has no gradient; errors of running it.
@@ -59,7 +67,7 @@ impl Fisher {
         sites: &[&Site],
         macs: u64,
         seed: u64,
-    ) -> Result<Self, TrainerError> {
+    ) -> Result<Option<Self>, TrainerError> {
         let axes = sites.iter().map(|site| (site.sum.as_str(), site.end_axis)).collect();
         Self::measure_at(runner, original, evaluator, &axes, macs, seed)
     }
@@ -72,7 +80,7 @@ impl Fisher {
         axes: &BTreeMap<&str, usize>,
         macs: u64,
         seed: u64,
-    ) -> Result<Self, TrainerError> {
+    ) -> Result<Option<Self>, TrainerError> {
         let mut random = Generator::new(seed ^ 0x00f1_54e5);
         let images = (MOST_MACS / (BACKWARD * macs.max(1))) as usize;
         let images = images.clamp(IMAGES.0, IMAGES.1).min(evaluator.images().max(1));
@@ -84,7 +92,11 @@ impl Fisher {
             let seeds = evaluator.draw_cotangents(at, &mut random);
             let graph = match &mut graph {
                 Some(graph) => graph,
-                none => none.insert(GradientGraph::open(runner, original, &inputs, &seeds, axes)?),
+                none => {
+                    let opened = GradientGraph::open(runner, original, &inputs, &seeds, axes)?;
+                    let Some(opened) = opened else { return Ok(None) };
+                    none.insert(opened)
+                }
             };
             for feed in graph.feeds(&inputs, &seeds) {
                 let made = graph.executor.run(&feed)?;
@@ -101,7 +113,7 @@ impl Fisher {
         }
         let factors =
             sums.into_iter().filter_map(|(name, sum)| Some((name.to_owned(), factor(sum)?)));
-        Ok(Self { factors: factors.collect() })
+        Ok(Some(Self { factors: factors.collect() }))
     }
 
     /// The factor `R [C, C]` at a value; `None` if the outputs do not react to it.
@@ -133,6 +145,28 @@ fn rows(gradient: &Tensor, axis: usize, random: &mut Generator) -> Option<Table>
     rows.is_finite().then_some(rows)
 }
 
+/// The graph of a [`GradientGraph`] before it is opened.
+struct Written {
+    model: Model,
+    batch: usize,
+    /// Whether the model fixes the batch.
+    is_fixed: bool,
+    seeds: IndexMap<String, String>,
+    gradients: Vec<String>,
+}
+
+/// Number of bytes of all values that a run computes. Values of an unknown size do not count.
+fn value_bytes(model: &Model) -> u64 {
+    let graph = &model.graph;
+    let shapes = Shapes::infer(graph, model.opset("").unwrap_or(0));
+    let results = graph.nodes().into_iter().flat_map(|node| graph.results(node)).flatten();
+    let bytes = results.filter_map(|value| {
+        let ty = shapes.of(value)?;
+        ty.dtype.byte_len(ty.known_dims()?.iter().product())
+    });
+    bytes.map(|bytes| bytes as u64).sum()
+}
+
 /// The network with its gradients. Its inputs are those of the network and the cotangents of the outputs.
 struct GradientGraph {
     executor: Box<dyn updp_exec::Executor>,
@@ -151,14 +185,36 @@ impl GradientGraph {
         inputs: &IndexMap<String, Tensor>,
         cotangents: &IndexMap<String, Tensor>,
         axes: &BTreeMap<&str, usize>,
-    ) -> Result<Self, TrainerError> {
+    ) -> Result<Option<Self>, TrainerError> {
+        let mut graph = Self::written(original, inputs, cotangents, axes, BATCH)?;
+        let bytes = value_bytes(&graph.model);
+        if bytes > PASS_BYTES && graph.batch > 1 && !graph.is_fixed {
+            let fewer = (graph.batch as u64 * PASS_BYTES / bytes).max(1) as usize;
+            graph = Self::written(original, inputs, cotangents, axes, fewer)?;
+        }
+        if value_bytes(&graph.model) > MOST_BYTES {
+            return Ok(None);
+        }
+        let Written { model, batch, seeds, gradients, .. } = graph;
+        Ok(Some(Self { executor: runner.open(&model)?, batch, seeds, gradients }))
+    }
+
+    /// The graph for passes over this many images, if the model accepts any number.
+    fn written(
+        original: &Model,
+        inputs: &IndexMap<String, Tensor>,
+        cotangents: &IndexMap<String, Tensor>,
+        axes: &BTreeMap<&str, usize>,
+        mut batch: usize,
+    ) -> Result<Written, TrainerError> {
         let mut model = original.clone();
-        let mut batch = BATCH;
+        let mut is_fixed = false;
         for (name, tensor) in inputs {
             let Some(value) = model.graph.find(name) else { continue };
             let declared = model.graph.value(value).declared();
             let fixed = declared.and_then(|ty| ty.shape.as_ref()?.first()?.known());
             let images = tensor.dims().first().copied().unwrap_or(1);
+            is_fixed |= fixed.is_some();
             batch = fixed.unwrap_or(batch).min(images.max(1));
             let dims = [&[batch], tensor.dims().get(1..).unwrap_or_default()].concat();
             model.graph.set_input_dims(value, &dims)?;
@@ -184,9 +240,9 @@ impl GradientGraph {
             })
             .collect();
         let names: Vec<&str> = found.iter().map(|(_, gradient)| gradient.as_str()).collect();
-        let graph = part_between(&model, &[], &names)?;
+        let model = part_between(&model, &[], &names)?;
         let gradients = found.iter().map(|(name, _)| name.clone()).collect();
-        Ok(Self { executor: runner.open(&graph)?, batch, seeds, gradients })
+        Ok(Written { model, batch, is_fixed, seeds, gradients })
     }
 
     /// The inputs of each pass over a batch of images. A remainder that does not fill a pass is left out.
