@@ -315,7 +315,7 @@ mod tests {
         let images = CachedBatches { batches: (0..4).map(|_| batch()).collect() };
         let evaluator = Evaluator::new(&runner, model, images).unwrap();
         let axes = BTreeMap::from([("z", 1)]);
-        Fisher::measure_at(&runner, model, &evaluator, &axes, 1, 0).unwrap()
+        Fisher::measure_at(&runner, model, &evaluator, &axes, 1, 0).unwrap().expect("it is small")
     }
 
     #[test]
