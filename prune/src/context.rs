@@ -175,7 +175,7 @@ impl<'a> Context<'a> {
         match Fisher::measure(&self.runner, &self.original, &self.calibration, &thin, macs, seed) {
             Ok(Some(fisher)) => self.fisher = Some(fisher),
             Ok(None) => {
-                return Ok(Some("thin forms keep the channels that blocks need, not those that the outputs need: gradients would take too much memory".to_owned()));
+                return Ok(Some("thin forms keep the channels that blocks need, not those that the outputs need: gradients would take too much memory or time".to_owned()));
             }
             Err(TrainerError::Autodiff(error)) => {
                 return Ok(Some(format!(

@@ -7,6 +7,7 @@
 //! first ([`super::saliency`]).
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use faer::{Mat, Side};
 use indexmap::IndexMap;
@@ -38,6 +39,9 @@ const PASS_BYTES: u64 = 512 << 20;
 /// Maximum number of bytes of all values of a pass over one image, or over the batch that a model fixes.
 const MOST_BYTES: u64 = 2 << 30;
 
+/// Maximum time of all passes, as the first one predicts it. Some operators have slow gradients.
+const MOST_TIME: Duration = Duration::from_secs(60);
+
 /// Maximum number of positions of one image.
 const POSITIONS: usize = 256;
 
@@ -55,8 +59,8 @@ pub struct Fisher {
 
 impl Fisher {
     /// Measures the information at the values [`Site::sum`] of the sites. `macs` is the number of multiply-adds of one
-    /// image. `evaluator` holds the outputs of `original` for its images. `None` if the gradients of one image take too much
-    /// memory.
+    /// image. `evaluator` holds the outputs of `original` for its images. `None` if the gradients take too much memory or
+    /// time.
     ///
     /// # Errors
     /// T0301 to T0304 if the network has no gradient; errors of running it.
@@ -99,7 +103,12 @@ impl Fisher {
                 }
             };
             for feed in graph.feeds(&inputs, &seeds) {
+                let start = Instant::now();
                 let made = graph.executor.run(&feed)?;
+                let passes = images.div_ceil(graph.batch) as u32;
+                if sums.is_empty() && start.elapsed() * passes > MOST_TIME {
+                    return Ok(None);
+                }
                 for (name, gradient) in graph.gradients.iter().zip(made.values()) {
                     let Some((name, axis)) = axes.get_key_value(name.as_str()) else { continue };
                     let Some(rows) = rows(gradient, *axis, &mut random) else { continue };
