@@ -183,6 +183,13 @@ impl<'a> Context<'a> {
                     error.code()
                 )));
             }
+            // Not every runtime runs every gradient, and pruning works without them.
+            Err(TrainerError::Exec(error)) => {
+                return Ok(Some(format!(
+                    "thin forms keep the channels that blocks need, not those that the outputs need: the runtime does not run the gradients ({})",
+                    error.code()
+                )));
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(None)

@@ -40,7 +40,7 @@ const PASS_BYTES: u64 = 512 << 20;
 const MOST_BYTES: u64 = 2 << 30;
 
 /// Maximum time of all passes, as the first one predicts it. Some operators have slow gradients.
-const MOST_TIME: Duration = Duration::from_secs(60);
+const MOST_TIME: Duration = Duration::from_mins(1);
 
 /// Maximum number of positions of one image.
 const POSITIONS: usize = 256;
