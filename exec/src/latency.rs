@@ -211,7 +211,7 @@ pub fn measure(
             for _ in 0..repeats[slot] {
                 runs[slot].push(clock.timed(executors[slot], inputs)?);
             }
-            turns[slot].push(quantile(&sorted(runs[slot][first..].to_vec()), 0.5));
+            turns[slot].push(median(runs[slot][first..].to_vec()));
         }
         rounds += 1;
     }
@@ -303,6 +303,12 @@ fn summary(times: Vec<f64>) -> Latency {
 fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values.sort_by(f64::total_cmp);
     values
+}
+
+/// The median, the mean of the two middle values where their number is even; NaN for no values.
+#[must_use]
+pub fn median(values: Vec<f64>) -> f64 {
+    quantile(&sorted(values), 0.5)
 }
 
 /// The quantile of sorted values, interpolated linearly between two of them; NaN for no values.

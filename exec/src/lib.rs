@@ -34,7 +34,9 @@ pub use device::{Device, Optimizer, Runtime};
 pub use error::ExecError;
 pub use executor::{Executor, ModelSource, Options};
 pub use inputs::{InputData, InputSpec, SymbolSizes, batch_plan, input_specs, symbol_plans};
-pub use latency::{Budget, Interval, Latency, Measurement, Precision, measure, median_interval};
+pub use latency::{
+    Budget, Interval, Latency, Measurement, Precision, measure, median, median_interval,
+};
 pub use library::{disable_telemetry, find_library};
 pub use open::open;
 pub use ort::OrtExecutor;

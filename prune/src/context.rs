@@ -172,27 +172,24 @@ impl<'a> Context<'a> {
         }
         let macs = ModelSummary::of(&self.original, 0).macs;
         let seed = self.config.data.seed;
-        match Fisher::measure(&self.runner, &self.original, &self.calibration, &thin, macs, seed) {
-            Ok(Some(fisher)) => self.fisher = Some(fisher),
-            Ok(None) => {
-                return Ok(Some("thin forms keep the channels that blocks need, not those that the outputs need: gradients would take too much memory or time".to_owned()));
+        let found =
+            Fisher::measure(&self.runner, &self.original, &self.calibration, &thin, macs, seed);
+        let reason = match found {
+            Ok(Some(fisher)) => {
+                self.fisher = Some(fisher);
+                return Ok(None);
             }
-            Err(TrainerError::Autodiff(error)) => {
-                return Ok(Some(format!(
-                    "thin forms keep the channels that blocks need, not those that the outputs need: {error} ({})",
-                    error.code()
-                )));
-            }
+            Ok(None) => "gradients would take too much memory or time".to_owned(),
+            Err(TrainerError::Autodiff(error)) => format!("{error} ({})", error.code()),
             // Not every runtime runs every gradient, and pruning works without them.
             Err(TrainerError::Exec(error)) => {
-                return Ok(Some(format!(
-                    "thin forms keep the channels that blocks need, not those that the outputs need: the runtime does not run the gradients ({})",
-                    error.code()
-                )));
+                format!("the runtime does not run the gradients ({})", error.code())
             }
             Err(error) => return Err(error.into()),
-        }
-        Ok(None)
+        };
+        Ok(Some(format!(
+            "thin forms keep the channels that blocks need, not those that the outputs need: {reason}"
+        )))
     }
 
     /// Fits forms to all calibration images.

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use updp_exec::{Executor, Interval, Measurement, Precision};
+use updp_exec::{Executor, Interval, Measurement, Precision, median};
 
 use crate::error::Result;
 use crate::latency_table::Comparison;
@@ -77,21 +77,10 @@ fn combined(pairs: &[Pair]) -> Comparison {
         }
     };
     Comparison {
-        before_ms: median(pairs.iter().map(|pair| pair.before_ms)),
-        after_ms: median(pairs.iter().map(|pair| pair.after_ms)),
+        before_ms: median(pairs.iter().map(|pair| pair.before_ms).collect()),
+        after_ms: median(pairs.iter().map(|pair| pair.after_ms).collect()),
         speedup: mean.exp(),
         interval: Interval { low: (mean - reach).exp(), high: (mean + reach).exp() },
-    }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        odd if odd % 2 == 1 => values[middle],
-        _ => 0.5 * (values[middle - 1] + values[middle]),
     }
 }
 

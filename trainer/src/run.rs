@@ -79,7 +79,7 @@ impl CachedBatches {
         let mut bytes = 0;
         for batch in feed.batches()?.step_by(step) {
             let batch = batch?;
-            bytes += batch.inputs.values().map(|tensor| tensor.bytes().len()).sum::<usize>();
+            bytes += batch.bytes();
             if bytes > most {
                 return Ok(None);
             }
@@ -100,6 +100,11 @@ impl BatchSource for CachedBatches {
 }
 
 impl Batch {
+    /// Number of bytes of the inputs.
+    pub(crate) fn bytes(&self) -> usize {
+        self.inputs.values().map(|tensor| tensor.bytes().len()).sum()
+    }
+
     /// Number of images.
     #[must_use]
     pub fn images(&self) -> usize {

@@ -34,9 +34,7 @@ pub fn with_mixtures(
     let Some(mut held) = CachedBatches::within(source, 1, most)?.filter(|_| wanted > 0) else {
         return Ok(None);
     };
-    let size =
-        |batch: &Batch| batch.inputs.values().map(|tensor| tensor.bytes().len()).sum::<usize>();
-    let mut bytes: usize = held.batches.iter().map(size).sum();
+    let mut bytes: usize = held.batches.iter().map(Batch::bytes).sum();
     let mut random = Generator::new(seed ^ 0x6d69_7875);
     let (count, mut made) = (held.batches.len(), 0);
     let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); folds.max(1)];
@@ -50,7 +48,7 @@ pub fn with_mixtures(
         let fold = held.batches.len() % folds.max(1);
         let Some(next) = waiting[fold].pop() else { break };
         let Some(mixed) = mixed(&held.batches[next], &mut random) else { break };
-        bytes += size(&mixed);
+        bytes += mixed.bytes();
         if bytes > most {
             break;
         }
