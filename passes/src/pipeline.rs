@@ -19,7 +19,10 @@ pub fn phases() -> Vec<Phase> {
             rules: vec![
                 boxed(rewrite::EliminateDead),
                 boxed(rewrite::FoldConstants),
+                boxed(rewrite::ChooseBranch),
                 boxed(rewrite::EliminateIdentity),
+                boxed(rewrite::MergeReshapes),
+                boxed(rewrite::DropEmptyOperands),
             ],
         },
         // Affines fold into the operators that make their operand before any merge. Every merge then sees
@@ -27,7 +30,12 @@ pub fn phases() -> Vec<Phase> {
         // layout search passes through as few of them as possible.
         Phase {
             name: "fold",
-            rules: vec![boxed(rewrite::MergeTransposes), boxed(rewrite::FoldChannelAffine)],
+            rules: vec![
+                boxed(rewrite::MergeTransposes),
+                boxed(rewrite::WriteSumAsProduct),
+                boxed(rewrite::FoldChannelAffine),
+                boxed(rewrite::FoldThroughConcat),
+            ],
         },
         // Affines that could not fold backward are merged before they fold forward: two affines before a
         // padded Conv would leave two border maps. Border maps that merges left in a row are added up here, in
@@ -53,7 +61,11 @@ pub fn phases() -> Vec<Phase> {
         // granted only together with the sum (1x1-AvgPool of DBB).
         Phase {
             name: "merge",
-            rules: vec![boxed(rewrite::MergeParallel), boxed(rewrite::MergeChain)],
+            rules: vec![
+                boxed(rewrite::MergeParallel),
+                boxed(rewrite::MergeChain),
+                boxed(rewrite::FoldSpaceToDepth),
+            ],
         },
     ]
 }
