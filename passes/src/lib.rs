@@ -5,6 +5,7 @@ pub mod blocks;
 pub mod cost;
 mod driver;
 mod error;
+mod evaluator;
 pub mod kernel;
 pub mod lift;
 mod options;
@@ -17,6 +18,7 @@ pub mod surgery;
 
 pub use driver::{Log, Observer, PROVENANCE_KEY, Phase, Refusal, Rewrite, run};
 pub use error::{Declined, PassError, Stop};
+pub use evaluator::{ConstantEvaluator, Evaluator};
 pub use options::Options;
 pub use patch::{Applied, Operand, Out, Patch};
 pub use rule::{AnyRule, Context, Outcome, Rule, describe};

@@ -19,6 +19,7 @@ pub fn phases() -> Vec<Phase> {
             rules: vec![
                 boxed(rewrite::EliminateDead),
                 boxed(rewrite::FoldConstants),
+                boxed(rewrite::EvaluateConstants),
                 boxed(rewrite::ChooseBranch),
                 boxed(rewrite::EliminateIdentity),
                 boxed(rewrite::MergeReshapes),
