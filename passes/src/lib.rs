@@ -7,6 +7,7 @@ mod driver;
 mod error;
 mod evaluator;
 pub mod kernel;
+mod left;
 pub mod lift;
 mod options;
 mod patch;

@@ -4,6 +4,7 @@ use updp_ir::Model;
 
 use crate::driver::{self, Log, Observer, Phase};
 use crate::error::PassError;
+use crate::left;
 use crate::options::Options;
 use crate::rewrite;
 use crate::rule::AnyRule;
@@ -104,7 +105,8 @@ pub fn rule_names() -> Vec<(&'static str, &'static str)> {
         .collect()
 }
 
-/// Runs the whole pipeline on a model.
+/// Runs the whole pipeline on a model. The log names a reason for every BatchNormalization, every affine beside
+/// a weighted operator and every two weighted operators in a row that are left.
 ///
 /// # Errors
 /// P0003 if a rule name does not exist; otherwise see [`driver::run`].
@@ -119,5 +121,7 @@ pub fn compile(
             return Err(PassError::UnknownRule { name: name.clone() });
         }
     }
-    driver::run(model, &phases(), options, observer)
+    let mut log = driver::run(model, &phases(), options, observer)?;
+    left::explain(model, options, &mut log);
+    Ok(log)
 }

@@ -132,6 +132,14 @@ impl Group {
         (!group.constants.is_empty()).then_some(group)
     }
 
+    /// The element type of the floats that go into the group, if it is one. The runtime refuses a wrong guess.
+    fn dtype(&self, cx: &Context<'_>) -> Option<DataType> {
+        let tensors = self.constants.iter().filter_map(|value| cx.constant(*value));
+        let mut floats = tensors.map(|t| t.dtype()).filter(|dtype| dtype.is_foldable_float());
+        let first = floats.next()?;
+        floats.all(|other| other == first).then_some(first)
+    }
+
     fn add(&mut self, cx: &Context<'_>, node: NodeId, depth: usize) -> Option<()> {
         if self.nodes.contains(&node) {
             return Some(());
@@ -211,7 +219,7 @@ impl Match {
             builder.node(cx.graph.node(*node).bare_copy(), &operands, &results);
         }
         for value in &self.results {
-            let dtype = cx.shapes.dtype(*value);
+            let dtype = cx.shapes.dtype(*value).or_else(|| self.group.dtype(cx));
             let dtype = dtype.ok_or_else(|| {
                 refused(format!("the element type of {:?} is not known", name(*value)))
             })?;
