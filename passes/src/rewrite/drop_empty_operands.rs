@@ -9,7 +9,7 @@
 
 use updp_ir::{NodeId, ValueId};
 
-use super::unchanged::is_empty_along;
+use super::unchanged::filled;
 use crate::error::Stop;
 use crate::patch::{Operand, Out, Patch};
 use crate::rule::{Context, Rule};
@@ -37,8 +37,7 @@ impl Rule for DropEmptyOperands {
         let axis = node.int("axis").filter(|_| !node.has_reference_attribute())?;
         let operands: Vec<ValueId> = cx.graph.operands(root).into_iter().collect::<Option<_>>()?;
         let all = operands.len();
-        let stay: Vec<ValueId> =
-            operands.into_iter().filter(|value| !is_empty_along(cx, *value, axis)).collect();
+        let stay = filled(cx, &operands, axis)?;
         let y = cx.graph.sole_result(root)?;
         (stay.len() >= 2 && stay.len() < all).then_some(Match { node: root, y, stay })
     }

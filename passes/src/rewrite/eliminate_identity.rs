@@ -15,7 +15,8 @@
 //!
 //! 1. `zero-sign`: `x + 0` turns −0 into +0, and so may a sum or mean of one element; it goes only where no node
 //!    sees the sign of a zero. `x − 0` and `x + (−0)` change nothing.
-//! 2. `boundary`: `y` is no graph output, no body reads it and no annotation names it; otherwise
+//! 2. `infinities`: a Clip of floats without bounds turns infinities into the largest finite number, so it stays.
+//! 3. `boundary`: `y` is no graph output, no body reads it and no annotation names it; otherwise
 //!    the node that makes `x` can make `y` instead.
 //!
 //! Measure: one node fewer.
@@ -41,6 +42,8 @@ pub struct Match {
     y: ValueId,
     /// Whether it turns −0 into +0.
     drops_zero_sign: bool,
+    /// Whether it turns infinities into finite numbers.
+    clips_infinities: bool,
 }
 
 impl Rule for EliminateIdentity {
@@ -55,6 +58,7 @@ impl Rule for EliminateIdentity {
             return None;
         }
         let mut drops_zero_sign = false;
+        let mut clips_infinities = false;
         let x = match node.op_type() {
             "Identity" => cx.graph.operand(root, 0)?,
             "Dropout" => {
@@ -79,18 +83,31 @@ impl Rule for EliminateIdentity {
             op if unchanged::OPERATORS.contains(&op) => {
                 let unchanged = unchanged::unchanged(cx, root)?;
                 drops_zero_sign = unchanged.drops_zero_sign;
+                clips_infinities = unchanged.clips_infinities;
                 unchanged.x
             }
             _ => return None,
         };
-        Some(Match { node: root, x, y: cx.graph.result(root, 0)?, drops_zero_sign })
+        Some(Match {
+            node: root,
+            x,
+            y: cx.graph.result(root, 0)?,
+            drops_zero_sign,
+            clips_infinities,
+        })
     }
 
     fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
-        let Match { node, x, y, drops_zero_sign } = matched;
+        let Match { node, x, y, drops_zero_sign, clips_infinities } = matched;
         if drops_zero_sign && !zero_sign::is_unseen(cx, y) {
             let detail = format!("{:?} may turn -0 into +0 as it adds 0", cx.describe(node));
             return Err(Declined::new("zero-sign", detail).into());
+        }
+        if clips_infinities {
+            let name = cx.describe(node);
+            let detail =
+                format!("{name:?} has no bounds, so its bounds are the largest finite numbers");
+            return Err(Declined::new("infinities", detail).into());
         }
         let mut patch = Patch::new();
         patch.remove(node);

@@ -11,10 +11,11 @@
 //! numbers, and those that hold a quantization (`DequantizeLinear` and its like): computing them would give up
 //! the small weights.
 //!
-//! 1. `boundary`: no result is a graph output, read inside a body or named by an annotation.
-//! 2. `grows`: the constants take at most 1 KiB or as much as the constants that they free, or the model stays
+//! A result that is a graph output, read inside a body or named by an annotation stays (no match).
+//!
+//! 1. `grows`: the constants take at most 1 KiB or as much as the constants that they free, or the model stays
 //!    within the budget for border maps (1 MiB or 5 % in total).
-//! 3. `no-runtime`: a runtime computes the group.
+//! 2. `no-runtime`: a runtime computes the group.
 //!
 //! Source: papers.md L8. Measure: nodes that read constants only.
 
@@ -81,22 +82,23 @@ impl Rule for EvaluateConstants {
         cx.options.evaluator.as_ref()?;
         let group = Group::ending_in(cx, root)?;
         let results: Vec<ValueId> = cx.graph.results(root).into_iter().flatten().collect();
+        let is_kept = |value: &ValueId| {
+            let known = cx.graph.value(*value);
+            known.is_output() || known.is_pinned() || cx.graph.is_captured(*value)
+        };
         let is_inner = |value: &ValueId| {
             let users = cx.graph.users(*value);
-            let value = cx.graph.value(*value);
-            !value.is_output()
-                && !users.is_empty()
-                && users.iter().all(|user| Group::ending_in(cx, user.node).is_some())
+            !users.is_empty() && users.iter().all(|user| Group::ending_in(cx, user.node).is_some())
         };
         // The group of a reader holds this one.
-        if results.is_empty() || results.iter().all(is_inner) {
+        let is_any_kept = results.iter().any(is_kept);
+        if results.is_empty() || is_any_kept || results.iter().all(is_inner) {
             return None;
         }
         Some(Match { root, group, results })
     }
 
     fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
-        matched.check_boundary(cx)?;
         let known = |value: &ValueId| {
             let dims = cx.shapes.known_dims(*value)?;
             let bits = cx.shapes.dtype(*value)?.bits()?;
@@ -169,17 +171,6 @@ impl Group {
 }
 
 impl Match {
-    fn check_boundary(&self, cx: &Context<'_>) -> Result<(), Declined> {
-        for value in &self.results {
-            let known = cx.graph.value(*value);
-            if known.is_output() || known.is_pinned() || cx.graph.is_captured(*value) {
-                let detail = format!("{:?} must keep its name", known.name());
-                return Err(Declined::new("boundary", detail));
-            }
-        }
-        Ok(())
-    }
-
     /// Declines constants of `made` bytes that are too large.
     fn check_size(&self, cx: &Context<'_>, made: usize) -> Result<(), Declined> {
         let inside = |value: &ValueId| {

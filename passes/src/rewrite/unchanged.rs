@@ -57,6 +57,8 @@ pub(super) struct Unchanged {
     pub(super) x: ValueId,
     /// Whether −0 may turn into +0: a mean or sum of one element may start at +0.
     pub(super) drops_zero_sign: bool,
+    /// Whether an infinity turns into the largest finite number: a Clip without bounds has these as bounds.
+    pub(super) clips_infinities: bool,
 }
 
 /// The value that the only result of `node` equals; `None` if the node may change something.
@@ -71,7 +73,9 @@ pub(super) fn unchanged(cx: &Context<'_>, node: NodeId) -> Option<Unchanged> {
         known.op_type(),
         "AveragePool" | "GlobalAveragePool" | "Mean" | "ReduceMean" | "ReduceSum"
     );
-    site.source().map(|x| Unchanged { x, drops_zero_sign: is_sum })
+    let clips_infinities = site.is_open_clip();
+    let x = if clips_infinities { cx.graph.operand(node, 0) } else { site.source() };
+    x.map(|x| Unchanged { x, drops_zero_sign: is_sum, clips_infinities })
 }
 
 struct Site<'a, 'b> {
@@ -204,6 +208,17 @@ impl Site<'_, '_> {
         Some(like == x || self.cx.shapes.dtype(x)? == self.cx.shapes.dtype(like)?)
     }
 
+    /// Whether this is a Clip of floats without any bound.
+    fn is_open_clip(&self) -> bool {
+        let x = self.cx.graph.operand(self.node, 0);
+        let is_float =
+            x.and_then(|x| self.cx.shapes.dtype(x)).is_some_and(DataType::is_foldable_float);
+        let has_bound = self.known.has("min")
+            || self.known.has("max")
+            || (1..3).any(|slot| self.cx.graph.operand(self.node, slot).is_some());
+        self.known.is("Clip") && is_float && !has_bound
+    }
+
     /// Whether no number lies outside of the bounds. An absent bound is the largest or smallest finite number, so
     /// for floats it is no open bound.
     fn has_open_bounds(&self, x: ValueId) -> bool {
@@ -322,9 +337,23 @@ impl Site<'_, '_> {
     }
 }
 
-/// Whether `value` has no elements because this axis has none.
-pub(super) fn is_empty_along(cx: &Context<'_>, value: ValueId, axis: i64) -> bool {
-    cx.shapes.of(value).and_then(|ty| ty.known_dim(axis)) == Some(0)
+/// The operands of a Concat along `axis` that are not known to be empty; `None` if their other dims contradict
+/// each other, so that no runtime takes the model.
+pub(super) fn filled(cx: &Context<'_>, operands: &[ValueId], axis: i64) -> Option<Vec<ValueId>> {
+    let rank = operands.iter().find_map(|value| cx.rank(*value))?;
+    let axis = if axis < 0 { axis + rank as i64 } else { axis };
+    let known = |value: ValueId, at: usize| cx.shapes.of(value)?.known_dim(at as i64);
+    for at in (0..rank).filter(|at| *at as i64 != axis) {
+        let mut sizes = operands.iter().filter_map(|value| known(*value, at));
+        if let Some(first) = sizes.next()
+            && sizes.any(|size| size != first)
+        {
+            return None;
+        }
+    }
+    let is_empty =
+        |value: &&ValueId| cx.shapes.of(**value).and_then(|ty| ty.known_dim(axis)) == Some(0);
+    Some(operands.iter().filter(|value| !is_empty(value)).copied().collect())
 }
 
 /// Whether the node gives the same elements in the same order other dims.

@@ -333,7 +333,13 @@ fn a_clip_goes_only_between_infinities() {
         m.node(Node::new("Clip"), &[x, &low, &high])
     });
     // Without a bound the largest finite number is one: +inf becomes 3.4e38.
-    stays(17, |m, x| m.node(Node::new("Clip"), &[x]));
+    for opset in [6, 11, 17] {
+        let done = between(opset, |m, x| m.node(Node::new("Clip"), &[x]));
+        assert_eq!(
+            (done.ops.as_str(), &done.reasons[..]),
+            ("Relu Clip Sigmoid", &["infinities"][..])
+        );
+    }
     stays(17, |m, x| {
         let low = m.weight("low", &[], &[0.0]);
         m.node(Node::new("Clip"), &[x, &low])
