@@ -144,12 +144,12 @@ impl Site<'_, '_> {
     /// The only operand of a Concat that is not known to be empty.
     fn of_concat(&self) -> Option<ValueId> {
         let axis = self.known.int("axis")?;
-        let mut filled =
-            self.cx.graph.operands(self.node).into_iter().filter(|operand| {
-                !operand.is_some_and(|value| is_empty_along(self.cx, value, axis))
-            });
-        let x = filled.next()??;
-        filled.next().is_none().then_some(x)
+        let operands = self.cx.graph.operands(self.node);
+        let operands: Vec<ValueId> = operands.into_iter().collect::<Option<_>>()?;
+        match filled(self.cx, &operands, axis)?[..] {
+            [x] => Some(x),
+            _ => None,
+        }
     }
 
     fn of_where(&self) -> Option<ValueId> {
