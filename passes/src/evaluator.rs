@@ -20,6 +20,7 @@ pub struct Evaluator(Arc<dyn ConstantEvaluator>);
 
 impl Evaluator {
     /// Shares an evaluator.
+    #[must_use]
     pub fn new(evaluator: impl ConstantEvaluator + 'static) -> Self {
         Self(Arc::new(evaluator))
     }

@@ -87,7 +87,7 @@ fn batch_norm_written_with_a_power_merges() {
     let ops = left(17, &[4, 8, 8], |m, x| {
         let y = m.conv(x, &conv(4).kernel(3));
         let shape = longs(m, "shape", &[1, 4, 1, 1]);
-        let mut part = |m: &mut Micro, name: &str, low: f64| {
+        let part = |m: &mut Micro, name: &str, low: f64| {
             let values = m.numbers(4, low, 1.5);
             let stored = m.weight(name, &[4], &values);
             m.node(Node::new("Reshape"), &[&stored, &shape])
