@@ -28,7 +28,7 @@ const NOMINAL_EDGE: usize = 28;
 const NOMINAL_ROWS: f64 = 196.0;
 
 /// Largest share of the old time that a merged operator with more multiplications may take. Where the model sees
-/// a smaller gain, the clock often sees none (GhostNet: a depthwise Conv and the 1×1 Conv after it).
+/// a smaller gain, the clock often sees none (`GhostNet`: a depthwise Conv and the 1×1 Conv after it).
 const MARGIN: f64 = 0.8;
 
 /// The work of some operators.
@@ -56,7 +56,7 @@ impl Work {
         let mut text = format!("take {before:.1} µs, merged they would take {after:.1} µs");
         if merged.ns <= self.ns {
             let times = merged.macs / self.macs.max(1.0);
-            text.push_str(&format!(" with {times:.1} times as many multiplications"));
+            text = format!("{text} with {times:.1} times as many multiplications");
         }
         text + " (cost model)"
     }

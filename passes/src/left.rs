@@ -64,8 +64,8 @@ impl Site<'_, '_> {
                 let detail = "it is no BatchNormalization in inference form";
                 return Some(Declined::new("training-form", detail));
             }
-            let parameters = graph.operands(self.node).into_iter().skip(1).flatten();
-            if let Some(made) = parameters.filter_map(|value| self.not_constant(value)).next() {
+            let mut parameters = graph.operands(self.node).into_iter().skip(1).flatten();
+            if let Some(made) = parameters.find_map(|value| self.not_constant(value)) {
                 return Some(Declined::new("not-constant", made));
             }
             return Some(self.neighbours());
@@ -107,8 +107,8 @@ impl Site<'_, '_> {
             return None;
         }
         for node in [above, self.node] {
-            let weights = graph.operands(node).into_iter().skip(1).flatten();
-            if let Some(made) = weights.filter_map(|value| self.not_constant(value)).next() {
+            let mut weights = graph.operands(node).into_iter().skip(1).flatten();
+            if let Some(made) = weights.find_map(|value| self.not_constant(value)) {
                 return Some(Declined::new("not-constant", made));
             }
         }
@@ -139,8 +139,8 @@ impl Site<'_, '_> {
             .find(|value| self.cx.constant(*value).is_none());
         let above = x.and_then(|x| graph.producer(x)).map(|(node, _)| node);
         let weights = |node: NodeId| {
-            let operands = graph.operands(node).into_iter().skip(1).flatten();
-            operands.filter_map(|value| self.not_constant(value)).next()
+            let mut operands = graph.operands(node).into_iter().skip(1).flatten();
+            operands.find_map(|value| self.not_constant(value))
         };
         if let Some(made) = above.filter(|node| self.is_weighted(*node)).and_then(weights) {
             return Declined::new("not-constant", made);

@@ -69,6 +69,15 @@ pub fn phases() -> Vec<Phase> {
                 boxed(rewrite::FoldSpaceToDepth),
             ],
         },
+        // What is left of shape arithmetic is shared last: a node that two paths read could not fold on either.
+        Phase {
+            name: "shapes",
+            rules: vec![
+                boxed(rewrite::BypassExpand),
+                boxed(rewrite::CopyReshapeDims),
+                boxed(rewrite::ShareEqualNodes),
+            ],
+        },
     ]
 }
 

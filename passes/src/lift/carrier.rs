@@ -207,9 +207,10 @@ impl Site<'_, '_> {
         let given = graph.operand(self.node, slot).and_then(|scales| self.cx.constant(scales));
         let keeps_length = match given.filter(|scales| !scales.is_empty()) {
             Some(scales) => scales.to_f64()?.get(axis) == Some(&1.0),
-            None => match node.floats("scales").filter(|_| node.is("Upsample")) {
-                Some(scales) => scales.get(axis) == Some(&1.0),
-                None => {
+            None => {
+                if let Some(scales) = node.floats("scales").filter(|_| node.is("Upsample")) {
+                    scales.get(axis) == Some(&1.0)
+                } else {
                     let policy = node.string("keep_aspect_ratio_policy");
                     let (x, y) = (self.cx.shapes.of(self.x)?, self.cx.shapes.of(self.y)?);
                     let (old, new) = (x.known_dim(axis as i64)?, y.known_dim(axis as i64)?);
@@ -217,7 +218,7 @@ impl Site<'_, '_> {
                         && old == new
                         && matches!(policy, None | Some("stretch"))
                 }
-            },
+            }
         };
         keeps_length.then_some(Some(axis))
     }
@@ -262,7 +263,7 @@ impl<'a> Product<'a> {
         for dim in dims {
             match dim {
                 Dim::Known(size) if *size > 0 => {
-                    product.known = product.known.checked_mul(*size)?
+                    product.known = product.known.checked_mul(*size)?;
                 }
                 Dim::Symbol(name) => product.symbols.push(name),
                 Dim::Known(_) | Dim::Unknown => return None,

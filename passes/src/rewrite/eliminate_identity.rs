@@ -8,9 +8,9 @@
 //! nothing changes:
 //!
 //! - Reshape, Flatten, Squeeze, Unsqueeze (also several in a row), Expand, Tile, Slice, Gather, Split, Concat
-//!   with empty parts, Where, Pad in any mode, DepthToSpace and SpaceToDepth of blocks of one;
+//!   with empty parts, Where, Pad in any mode, `DepthToSpace` and `SpaceToDepth` of blocks of one;
 //! - Resize and Upsample by 1, pools with a window of one, means and other reductions over axes of one element;
-//! - Clip between infinities, LeakyRelu and PRelu of slope 1, the power 1, two Neg in a row, and Sum, Mean, Max
+//! - Clip between infinities, `LeakyRelu` and PRelu of slope 1, the power 1, two Neg in a row, and Sum, Mean, Max
 //!   and Min of one operand.
 //!
 //! 1. `zero-sign`: `x + 0` turns −0 into +0, and so may a sum or mean of one element; it goes only where no node

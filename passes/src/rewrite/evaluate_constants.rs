@@ -3,7 +3,7 @@
 //! Before: `y = f(c₁, c₂, …)`, where `f` is a group of nodes that read constants only
 //! After:  readers of `y` read an initializer
 //!
-//! Weight normalization and standardization, products of weights (LoRA), Einsum of weights and scales such as
+//! Weight normalization and standardization, products of weights (`LoRA`), Einsum of weights and scales such as
 //! `(v + ε)^−½` are such groups. `fold-constants` computes operators that every runtime rounds alike; this rule
 //! runs the rest once, in the runtime that also verifies the result. Without a runtime it does nothing.
 //!

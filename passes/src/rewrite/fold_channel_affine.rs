@@ -10,8 +10,8 @@
 //! 1. `channel-axis`: the affine acts on the channels that the operator makes, and on the same number of them.
 //! 2. `read-twice`: nothing else reads the value between the two.
 //! 3. `bias-stays`: an Add of a constant to a bare MatMul already is its bias.
-//! 4. `negative-scale`: behind a MaxPool every factor is positive.
-//! 5. `padded-mean`: behind an AveragePool that counts zeros of its padding nothing is added.
+//! 4. `negative-scale`: behind a `MaxPool` every factor is positive.
+//! 5. `padded-mean`: behind an `AveragePool` that counts zeros of its padding nothing is added.
 //! 6. `overflow`: no weight leaves the range of its dtype.
 //!
 //! Source: [UPDP] eq. 4; papers.md L7 (conv → BN), L8, L13. Measure: one affine node fewer.

@@ -1,6 +1,6 @@
 //! Makes a Conv on a rearranged image a Conv with larger steps on the image itself.
 //!
-//! Before: `y = Conv(z)`, `z = SpaceToDepth(x)`, or z the Concat of strided Slices of x (Focus of YOLOv5 and YOLOX)
+//! Before: `y = Conv(z)`, `z = SpaceToDepth(x)`, or z the Concat of strided Slices of x (Focus of `YOLOv5` and YOLOX)
 //! After:  `y = Conv(x)` with strides and paddings times the block size
 //!
 //! `z[j, p] = x[c_j, B·p + o_j]` with block sizes B and offsets o_j in `0..B` on each spatial axis. Then
@@ -15,7 +15,9 @@
 //! 6. `overflow`: no weight leaves the range of its dtype.
 //!
 //! Source: papers.md L11b, L15.
-//! Measure: Slices, SpaceToDepth and Concats before Convs.
+//! Measure: Slices, `SpaceToDepth` and Concats before Convs.
+
+use std::collections::BTreeSet;
 
 use ndarray::{ArrayD, IxDyn};
 use updp_ir::view::Slice;
@@ -125,8 +127,9 @@ impl Match {
             }
         }
         let taps = blocks.size.iter().product::<usize>() * blocks.channels;
-        if blocks.places.len() < taps && !cx.options.merge_all {
-            let detail = format!("{} of {taps} places of a block are read", blocks.places.len());
+        let read = blocks.places.iter().collect::<BTreeSet<_>>().len();
+        if read < taps && !cx.options.merge_all {
+            let detail = format!("{read} of {taps} places of a block are read");
             return Err(Declined::new("slower", detail));
         }
         Ok(())
@@ -158,7 +161,7 @@ impl Match {
 }
 
 impl Blocks {
-    /// SpaceToDepth: `z[(oy·B + ox)·C + c, p] = x[c, B·p + o]`.
+    /// `SpaceToDepth`: `z[(oy·B + ox)·C + c, p] = x[c, B·p + o]`.
     fn of_operator(cx: &Context<'_>, node: NodeId) -> Option<Self> {
         let x = cx.graph.operand(node, 0)?;
         let block = usize::try_from(cx.graph.node(node).int("blocksize")?).ok()?;
@@ -207,8 +210,8 @@ fn sliced(cx: &Context<'_>, value: ValueId) -> Option<(ValueId, Vec<usize>, Vec<
         let Some((above, _)) = cx.graph.producer(at) else { break };
         let Some(slice) = Slice::of(cx.graph, above, cx.opset, Some(rank)) else { break };
         let dims = cx.shapes.dims(slice.x)?;
-        for axis in 0..rank {
-            let length = dims[axis].known().map_or(i64::from(i32::MAX), |size| size as i64);
+        for (axis, dim) in dims.iter().enumerate().take(rank) {
+            let length = dim.known().map_or(i64::from(i32::MAX), |size| size as i64);
             let (start, step) = (slice.start[axis], slice.step[axis]);
             if slice.end[axis] < length || start < 0 || step < 1 {
                 return None;

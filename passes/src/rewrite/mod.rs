@@ -1,9 +1,11 @@
 //! One rewrite rule per file; each keeps the function of the graph. `pipeline.rs` gives their order.
 
 mod budget;
+mod bypass_expand;
 mod choose_branch;
 mod composite;
 mod convert_token_linear;
+mod copy_reshape_dims;
 mod drop_empty_operands;
 mod eliminate_dead;
 mod eliminate_identity;
@@ -21,6 +23,7 @@ mod merge_parallel;
 mod merge_reshapes;
 mod merge_transposes;
 mod quantization;
+mod share_equal_nodes;
 mod swap_transpose_affine;
 #[cfg(test)]
 mod tests;
@@ -28,8 +31,10 @@ mod unchanged;
 mod write_sum_as_product;
 mod zero_sign;
 
+pub use bypass_expand::BypassExpand;
 pub use choose_branch::ChooseBranch;
 pub use convert_token_linear::ConvertTokenLinear;
+pub use copy_reshape_dims::CopyReshapeDims;
 pub use drop_empty_operands::DropEmptyOperands;
 pub use eliminate_dead::EliminateDead;
 pub use eliminate_identity::EliminateIdentity;
@@ -46,5 +51,6 @@ pub use merge_constant_adds::MergeConstantAdds;
 pub use merge_parallel::MergeParallel;
 pub use merge_reshapes::MergeReshapes;
 pub use merge_transposes::MergeTransposes;
+pub use share_equal_nodes::ShareEqualNodes;
 pub use swap_transpose_affine::SwapTransposeAffine;
 pub use write_sum_as_product::WriteSumAsProduct;

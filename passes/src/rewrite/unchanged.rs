@@ -369,7 +369,7 @@ fn is_equal(a: &Dim, b: &Dim) -> bool {
 /// the number of elements.
 fn is_same_view(a: &[Dim], b: &[Dim]) -> bool {
     let mut open = a.iter().zip(b).filter(|(a, b)| !is_equal(a, b));
-    let has_zero = || a.iter().any(|dim| *dim == Dim::Known(0));
+    let has_zero = || a.contains(&Dim::Known(0));
     a.len() == b.len()
         && match (open.next(), open.next()) {
             (None, _) => true,

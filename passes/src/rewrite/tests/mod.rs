@@ -8,6 +8,7 @@ mod fold_into_consumer;
 mod fuse_pad;
 mod merge_affine_pair;
 mod merge_transposes;
+mod shapes;
 mod space_to_depth;
 mod swap_transpose_affine;
 mod unchanged;
