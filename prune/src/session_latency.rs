@@ -1,7 +1,8 @@
 //! The speedup of one network over another, over several sessions of both.
 //!
-//! Where a session puts weights and values in memory changes its time by several percent, for as long as it is open. So one
-//! pair of sessions gives a narrow interval around a wrong value. Each pair counts once here.
+//! Where a session puts weights and values in memory changes its time by several percent, for as long as it is open. So
+//! does the place where the system puts the process. So one pair of sessions gives a narrow interval around a wrong
+//! value. Each pair counts once here, and each of its sessions has a process of its own where workers run the models.
 
 use std::time::{Duration, Instant};
 

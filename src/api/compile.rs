@@ -153,6 +153,9 @@ pub fn compile<'a>(
     observer: &mut dyn Observer,
 ) -> Result<CompileReport, Error> {
     let ModelFile { source, model } = model.into().open()?;
+    if options.is_verified {
+        options.runtime.prepare();
+    }
     let before = ModelSummary::of(&model, source.total_bytes());
     Job { options, source: &source, input: None, before }.run(model, observer)
 }

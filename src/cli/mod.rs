@@ -24,7 +24,7 @@ pub use compile::{
 pub use help::command;
 pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
 pub use reference::{Shell, completions, man_page};
-pub use runtime::{DeviceChoice, RuntimeArgs, RuntimeChoice};
+pub use runtime::{DeviceChoice, RuntimeArgs, RuntimeChoice, use_workers};
 pub use search::{SearchArgs, SearchChoice, StartChoice};
 pub use tools::{BenchArgs, EvaluateArgs, InspectArgs, VerifyArgs};
 pub use train::{

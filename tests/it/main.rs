@@ -23,4 +23,5 @@ mod second_reader;
 mod steps;
 mod subcommands;
 mod unknown_fields;
+mod workers;
 mod zoo;
