@@ -16,5 +16,7 @@ fn main() -> ExitCode {
     }
     updp_compile::terminal::install_panic_hook();
     updp_compile::interrupt::install();
-    ExitCode::from(updp_compile::run(arguments))
+    let code = updp_compile::run(arguments);
+    worker::end_idle();
+    ExitCode::from(code)
 }

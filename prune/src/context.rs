@@ -18,6 +18,7 @@ use updp_trainer::hash::Fnv;
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::observer::Observer;
 use updp_trainer::run::{BatchSource, CachedBatches, Runner};
+use updp_trainer::stored_batches::StoredBatches;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Goal, PruneConfig};
@@ -298,10 +299,11 @@ fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<Di
     Ok(DividedImages { calibration, held_out, validation, training, classes })
 }
 
-/// The original's outputs for the images, which are kept decoded if they fit in memory.
+/// The original's outputs for the images, which are kept decoded, in memory or in a file.
 fn evaluated(runner: &Runner, original: &Model, images: &Images) -> Result<Evaluator> {
-    Ok(match CachedBatches::within(images, 1, time_budget::MOST_IMAGE_BYTES)? {
-        Some(cached) => Evaluator::new(runner, original, cached)?,
+    let (memory, all) = (time_budget::MOST_IMAGE_BYTES, time_budget::MOST_STORED_BYTES);
+    Ok(match StoredBatches::of(images, memory, all)? {
+        Some(stored) => Evaluator::new(runner, original, stored)?,
         None => Evaluator::new(runner, original, images.clone())?,
     })
 }

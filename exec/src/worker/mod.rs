@@ -53,6 +53,12 @@ pub(crate) fn says_no_memory(text: &str) -> bool {
     signs.iter().any(|sign| text.contains(sign))
 }
 
+/// Ends the idle workers and waits for them. A program calls it before it ends, so that nothing of it is left for the
+/// system to collect.
+pub fn end_idle() {
+    process::end_idle();
+}
+
 /// The file of this program.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::protocol::{Reply, Request, receive, send};
+use super::shared::{Inbox, Outbox};
 use super::{ARGUMENT, WorkerOptions, available_memory, says_no_memory};
 use crate::device::Device;
 use crate::error::ExecError;
@@ -26,6 +27,15 @@ static IDLE: Mutex<Vec<Process>> = Mutex::new(Vec::new());
 /// A worker that is being started for the first model.
 static FIRST: Mutex<Option<JoinHandle<Option<Process>>>> = Mutex::new(None);
 
+/// Ends the workers that no model uses.
+pub(super) fn end_idle() {
+    if let Some(Ok(process)) = lock(&FIRST).take().map(JoinHandle::join) {
+        drop(process);
+    }
+    let idle = std::mem::take(&mut *lock(&IDLE));
+    drop(idle);
+}
+
 /// A running worker.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -36,6 +46,8 @@ pub(super) struct Process {
     /// `None` once the worker must end.
     requests: Option<ChildStdin>,
     replies: BufReader<ChildStdout>,
+    outbox: Outbox,
+    inbox: Inbox,
     watch: Arc<Watch>,
     errors: Option<JoinHandle<Vec<u8>>>,
 }
@@ -132,6 +144,8 @@ impl Process {
             child,
             requests: Some(requests),
             replies: BufReader::with_capacity(1 << 16, replies),
+            outbox: Outbox::default(),
+            inbox: Inbox::default(),
             watch,
             errors: Some(errors),
         })
@@ -149,11 +163,13 @@ impl Process {
         limit: Duration,
     ) -> Result<(Reply, Vec<Bytes>), End> {
         self.watch.set(Some(Instant::now() + limit));
-        let sent = self.requests.as_mut().map(|pipe| send(pipe, request, payloads));
-        // Also after a failed request the worker may have said why.
-        let reply = receive(&mut self.replies);
+        let is_model = matches!(request, Request::Open { .. });
+        if let Some(pipe) = &mut self.requests {
+            // A worker that has died shows it in the reply.
+            let _ = send(pipe, request, payloads, &mut self.outbox, is_model);
+        }
+        let reply = receive(&mut self.replies, &mut self.inbox, false);
         let is_late = self.watch.set(None);
-        drop(sent);
         match reply {
             Ok(reply) => Ok(reply),
             _ if is_late => Err(End::Late(limit)),

@@ -17,7 +17,7 @@ use crate::device::{Device, Optimizer, Runtime};
 use crate::error::ExecError;
 use crate::executor::Options;
 
-use super::shared::{Place, Shared, map};
+use super::shared::{Inbox, Outbox, Place};
 
 /// What the program asks of a worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -148,45 +148,40 @@ struct Envelope<T> {
     payloads: Vec<Place>,
 }
 
-/// Sends a header and its payloads. The other side must have received it before the result is dropped.
+/// Sends a header and its payloads. What the outbox held before is overwritten. A model needs memory that does not change.
 pub(super) fn send(
     to: &mut impl Write,
     header: &impl Serialize,
     payloads: &[Bytes],
-) -> io::Result<Vec<Shared>> {
-    let mut shared = Vec::new();
-    let mut places = Vec::new();
-    for payload in payloads {
-        places.push(match Shared::of(payload) {
-            Some(memory) => {
-                let place = memory.place();
-                shared.push(memory);
-                place
-            }
-            None => Place::Pipe { length: payload.len() },
-        });
-    }
-    let text = serde_json::to_vec(&Envelope { header, payloads: places.clone() })?;
+    outbox: &mut Outbox,
+    is_model: bool,
+) -> io::Result<()> {
+    let places = outbox.place(payloads, is_model);
+    let envelope = Envelope { header, payloads: places };
+    let text = serde_json::to_vec(&envelope)?;
     to.write_all(&(text.len() as u64).to_le_bytes())?;
     to.write_all(&text)?;
-    for (payload, place) in payloads.iter().zip(&places) {
+    for (payload, place) in payloads.iter().zip(&envelope.payloads) {
         if matches!(place, Place::Pipe { .. }) {
             to.write_all(payload)?;
         }
     }
-    to.flush()?;
-    Ok(shared)
+    to.flush()
 }
 
-/// Receives what [`send`] sent.
-pub(super) fn receive<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<(T, Vec<Bytes>)> {
+/// Receives what [`send`] sent. With `is_lent` the payloads are valid until the next message only.
+pub(super) fn receive<T: DeserializeOwned>(
+    from: &mut impl Read,
+    inbox: &mut Inbox,
+    is_lent: bool,
+) -> io::Result<(T, Vec<Bytes>)> {
     let mut length = [0; 8];
     from.read_exact(&mut length)?;
     let text = read(from, usize::try_from(u64::from_le_bytes(length)).map_err(io::Error::other)?)?;
     let Envelope { header, payloads } = serde_json::from_slice(&text)?;
     let payload = |place: Place| match place {
         Place::Pipe { length } => read(from, length),
-        Place::Shared { process, descriptor } => map(process, descriptor),
+        place => inbox.open(&place, is_lent),
     };
     let payloads = payloads.into_iter().map(payload).collect::<io::Result<_>>()?;
     Ok((header, payloads))
@@ -214,22 +209,32 @@ mod tests {
             ("text".to_owned(), Tensor::from_proto(strings, None).expect("ok")),
         ]);
         let (inputs, payloads) = split(&tensors);
-        let mut pipe = Vec::new();
-        let kept = send(&mut pipe, &Request::Run { inputs }, &payloads).expect("sent");
-        drop(send(&mut pipe, &Request::Close, &[]).expect("sent"));
-        let mut pipe = pipe.as_slice();
-        let (request, payloads) = receive(&mut pipe).expect("received");
-        drop(kept);
-        let Request::Run { inputs } = request else { panic!("another request: {request:?}") };
-        let found = join(inputs, payloads).expect("whole");
+        let (mut pipe, mut outbox, mut inbox) = (Vec::new(), Outbox::default(), Inbox::default());
+        for is_model in [false, true, false] {
+            let request = Request::Run { inputs: split(&tensors).0 };
+            send(&mut pipe, &request, &payloads, &mut outbox, is_model).expect("sent");
+            let (request, payloads) =
+                receive(&mut pipe.as_slice(), &mut inbox, false).expect("received");
+            pipe.clear();
+            let Request::Run { inputs } = request else { panic!("another request: {request:?}") };
+            let found = join(inputs, payloads).expect("whole");
+            same(&found, &tensors);
+        }
+        send(&mut pipe, &Request::Run { inputs }, &payloads[1..], &mut outbox, false).expect("ok");
+        send(&mut pipe, &Request::Close, &[], &mut outbox, false).expect("sent");
+        let mut whole = pipe.as_slice();
+        assert!(receive::<Request>(&mut whole, &mut inbox, true).is_ok());
+        let cut = &whole[..whole.len() - 1];
+        assert!(receive::<Request>(&mut &*cut, &mut inbox, true).is_err(), "a cut message");
+        assert!(matches!(receive(&mut whole, &mut inbox, true), Ok((Request::Close, _))));
+    }
+
+    fn same(found: &IndexMap<String, Tensor>, tensors: &IndexMap<String, Tensor>) {
         assert_eq!(found.keys().collect::<Vec<_>>(), tensors.keys().collect::<Vec<_>>());
-        for (name, tensor) in &tensors {
+        for (name, tensor) in tensors {
             assert_eq!(found[name].dims(), tensor.dims());
             assert_eq!(found[name].bytes(), tensor.bytes());
             assert_eq!(found[name].strings(), tensor.strings());
         }
-        let cut = &pipe[..pipe.len() - 1];
-        assert!(receive::<Request>(&mut &*cut).is_err(), "a cut message");
-        assert!(matches!(receive(&mut pipe), Ok((Request::Close, _))));
     }
 }

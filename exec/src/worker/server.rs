@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use bytes::Bytes;
 
 use super::protocol::{Opened, Reply, Request, join, receive, send, split};
+use super::shared::{Inbox, Outbox};
 use crate::error::ExecError;
 use crate::executor::{Executor, ModelSource};
 use crate::open::open;
@@ -24,7 +25,9 @@ pub fn serve(memory: Option<&str>) -> ExitCode {
     // This thread notices the end of the program that asks, also while a model runs.
     std::thread::spawn(move || {
         let mut stdin = io::stdin().lock();
-        while let Ok(request) = receive::<Request>(&mut stdin) {
+        let mut inbox = Inbox::default();
+        // The next request comes after the reply, so what it shares can be read in place until then.
+        while let Ok(request) = receive::<Request>(&mut stdin, &mut inbox, true) {
             if requests.send(request).is_err() {
                 break;
             }
@@ -32,15 +35,12 @@ pub fn serve(memory: Option<&str>) -> ExitCode {
         std::process::exit(0);
     });
     let mut executor = None;
-    // What the last reply shares, until the next request shows that it has arrived.
-    let mut shared = Vec::new();
+    let mut outbox = Outbox::default();
     while let Ok((request, payloads)) = received.recv() {
-        shared.clear();
         let (reply, payloads) = answer(&mut executor, request, payloads)
             .unwrap_or_else(|error| (Reply::Failed(error), Vec::new()));
-        match send(&mut replies, &reply, &payloads) {
-            Ok(memory) => shared = memory,
-            Err(_) => break,
+        if send(&mut replies, &reply, &payloads, &mut outbox, false).is_err() {
+            break;
         }
     }
     ExitCode::SUCCESS

@@ -34,7 +34,7 @@ pub use settle::{
 };
 pub use site::{Fitted, Layer, Site, layers, outer_layers, site, sites};
 pub use statistics::{Statistics, calibration_model, set_statistics};
-pub use substitute::{fit_part, part_between, stand_in, substitute};
+pub use substitute::{fit_part, frontier, part_between, stand_in, substitute};
 pub use thin::thin_map;
 
 use updp_ir::{DataType, Model, Node, NodeId};

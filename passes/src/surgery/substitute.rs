@@ -1,5 +1,7 @@
 //! Puts fitted operators in the place of branches, and cuts a network between values given by name.
 
+use std::collections::BTreeSet;
+
 use ndarray::{ArrayD, IxDyn};
 use updp_ir::{ConvGeometry, IrError, Model, Node, NodeId, ValueId};
 
@@ -197,4 +199,33 @@ pub fn part_between(model: &Model, inputs: &[&str], outputs: &[&str]) -> Result<
             if inputs.is_empty() { cx.graph.required_inputs().collect() } else { ids(inputs)? };
         Ok(model.extract(cx.shapes, &inputs, &outputs)?)
     })
+}
+
+/// The values from which everything behind is computed once the values `done` and everything before them are known. Among
+/// them are the outputs that are known by then.
+///
+/// # Errors
+/// I0303 when a name does not exist.
+pub fn frontier(model: &Model, done: &[&str], outputs: &[&str]) -> Result<Vec<String>, PassError> {
+    let graph = &model.graph;
+    let find = |name: &&str| graph.find(name).ok_or(IrError::StaleId);
+    let mut open = done.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    let outputs = outputs.iter().map(find).collect::<Result<BTreeSet<_>, _>>()?;
+    let mut nodes = BTreeSet::new();
+    while let Some(value) = open.pop() {
+        if let Some((node, _)) = graph.producer(value)
+            && nodes.insert(node)
+        {
+            open.extend(graph.operands(node).into_iter().flatten());
+            open.extend(graph.captures(node));
+        }
+    }
+    let is_read_behind = |value: ValueId| {
+        let users = graph.users(value).into_iter().map(|user| user.node);
+        users.chain(graph.capturing_nodes(value)).any(|node| !nodes.contains(&node))
+    };
+    let results = nodes.iter().flat_map(|node| graph.results(*node)).flatten();
+    let values = graph.required_inputs().chain(results);
+    let found = values.filter(|value| outputs.contains(value) || is_read_behind(*value));
+    Ok(found.map(|value| graph.value(value).name().to_owned()).collect())
 }

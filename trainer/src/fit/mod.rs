@@ -150,8 +150,8 @@ pub struct Fit<'a> {
     pub original: &'a Model,
     /// The network pruned so far. Its values keep their names.
     pub current: &'a Model,
-    /// The value at which the images are given; `None` = at the inputs of the networks.
-    pub cut: Option<&'a str>,
+    /// The values at which the images are given; none = at the inputs of the networks.
+    pub cut: &'a [String],
     /// The images.
     pub calibration: Flow<'a>,
     /// The settings of the fit.
