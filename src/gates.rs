@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use updp_exec::{
-    Budget, Executor, ModelSource, Optimizer, RuntimeOptions, batch_plan, input_specs, measure,
+    Budget, ModelSource, Optimizer, RuntimeOptions, batch_plan, combined, input_specs, measure,
     sample_inputs,
 };
-use updp_ir::{DataPlacement, Graph};
+use updp_ir::DataPlacement;
 
 use crate::api::shapes::fix_shapes;
 use crate::error::CliError;
@@ -15,6 +15,8 @@ use crate::model_file::{ModelFile, Source};
 
 /// Time for measuring both models together, in seconds.
 const SECONDS: f64 = 4.0;
+/// Sessions of each model.
+const SESSIONS: usize = 6;
 
 /// The gates for a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -96,7 +98,7 @@ impl Gates {
 }
 
 /// The speedup of the written model over the input. Both models run in turns on the same random inputs, with the
-/// optimizer of the runtime on. The result is the median of pairs.
+/// optimizer of the runtime on, in several sessions (`updp_exec::sessions`).
 ///
 /// # Errors
 /// C0009 if an input has no known shape, X codes if a model cannot be run.
@@ -107,30 +109,25 @@ pub fn speedup(
     batch: usize,
     runtime: &RuntimeOptions,
 ) -> Result<f64, CliError> {
-    let mut before = if shapes.is_empty() {
-        runtime.open(input.for_runtime(), Optimizer::All)?
+    let fixed = if shapes.is_empty() {
+        None
     } else {
         let mut model = input.again()?;
         fix_shapes(shapes, &mut model)?;
-        let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
-        runtime.open(ModelSource::Bytes(&bytes), Optimizer::All)?
+        Some(model.encode(&DataPlacement::Inline)?.model_to_bytes())
     };
-    let mut after = runtime.open(written.source.for_runtime(), Optimizer::All)?;
-    in_turns(&mut *before, &mut *after, &written.model.graph, batch)
-}
-
-fn in_turns(
-    before: &mut dyn Executor,
-    after: &mut dyn Executor,
-    graph: &Graph,
-    batch: usize,
-) -> Result<f64, CliError> {
-    let specs = input_specs(graph)
+    let before = fixed.as_ref().map_or_else(|| input.for_runtime(), ModelSource::Bytes);
+    let specs = input_specs(&written.model.graph)
         .ok_or_else(|| CliError::Unverifiable { detail: "an input has no known shape".into() })?;
     let inputs = sample_inputs(&specs, 0, &batch_plan(&specs, batch))?;
-    let budget = Budget::Time(Duration::from_secs_f64(SECONDS));
-    let result = measure(&mut [before, after], &inputs, 3, budget)?;
-    Ok(result.speedups.get(1).copied().unwrap_or(f64::NAN))
+    let budget = Budget::Time(Duration::from_secs_f64(SECONDS / SESSIONS as f64));
+    let mut measured = Vec::new();
+    for _ in 0..SESSIONS {
+        let mut before = runtime.open_fresh(before, Optimizer::All)?;
+        let mut after = runtime.open_fresh(written.source.for_runtime(), Optimizer::All)?;
+        measured.push(measure(&mut [before.as_mut(), after.as_mut()], &inputs, 3, budget)?);
+    }
+    Ok(combined(&measured).speedups.get(1).copied().unwrap_or(f64::NAN))
 }
 
 #[cfg(test)]

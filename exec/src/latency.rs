@@ -173,8 +173,8 @@ const MOST_RUNS: usize = 100;
 
 /// Runs the executors in turns, in the order A B, B A, A B …, after `warm_up` rounds that are not measured.
 ///
-/// With [`Budget::Runs`] a turn is one run. Otherwise a turn takes 2 ms or longer: a short model runs several times, and
-/// the median of these runs counts in the ratios. Where several models take turns, the first run of a turn does not
+/// With [`Budget::Runs`] a turn is one run. Otherwise each model runs so often that the turn of the shortest one takes 2 ms
+/// or longer, and the median of these runs counts in the ratios. Where several models take turns, the first run of a turn does not
 /// count: it finds the caches full of another model's weights.
 ///
 /// The time of a run includes passing the inputs and copying the outputs. If every executor computes on the calling
@@ -199,8 +199,9 @@ pub fn measure(
         }
     }
     let is_single = matches!(budget, Budget::Runs(_));
-    let repeats: Vec<usize> =
-        shortest.iter().map(|ms| if is_single { 1 } else { repeats(*ms) }).collect();
+    // Equal numbers for all: the later a run comes in its turn, the warmer are its caches.
+    let most = shortest.iter().map(|ms| repeats(*ms)).max().unwrap_or(1);
+    let repeats = if is_single { 1 } else { most };
     let cold = usize::from(!is_single && executors.len() > 1);
     let mut turns: Vec<Vec<f64>> = vec![Vec::new(); executors.len()];
     let mut runs = turns.clone();
@@ -210,7 +211,7 @@ pub fn measure(
         for turn in 0..executors.len() {
             // Every second round runs backwards, so that no executor always comes first.
             let slot = if rounds % 2 == 0 { turn } else { executors.len() - 1 - turn };
-            let times = executors[slot].time(inputs, cold + repeats[slot], clock)?;
+            let times = executors[slot].time(inputs, cold + repeats, clock)?;
             runs[slot].extend_from_slice(&times[cold..]);
             turns[slot].push(median(times[cold..].to_vec()));
         }
