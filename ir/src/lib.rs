@@ -16,6 +16,7 @@ mod geometry;
 mod graph;
 mod id;
 pub mod infer;
+mod inline;
 mod names;
 mod node;
 pub mod order;

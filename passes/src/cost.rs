@@ -27,6 +27,41 @@ const NOMINAL_EDGE: usize = 28;
 /// Assumed number of rows (tokens) of a fully connected operator with an unknown input.
 const NOMINAL_ROWS: f64 = 196.0;
 
+/// Largest share of the old time that a merged operator with more multiplications may take. Where the model sees
+/// a smaller gain, the clock often sees none (GhostNet: a depthwise Conv and the 1×1 Conv after it).
+const MARGIN: f64 = 0.8;
+
+/// The work of some operators.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Estimated time in nanoseconds.
+    pub ns: f64,
+    /// Multiply-adds; a mean over a window counts as a depthwise convolution.
+    pub macs: f64,
+}
+
+impl Work {
+    /// Whether `merged` may replace these operators: it is not slower, and clearly faster if it multiplies more.
+    #[must_use]
+    pub fn allows(&self, merged: &Self) -> bool {
+        // Sums of the same numbers in another order differ in the last bits.
+        let multiplies_more = merged.macs > self.macs * (1.0 + 1e-9);
+        merged.ns <= if multiplies_more { self.ns * MARGIN } else { self.ns }
+    }
+
+    /// Why [`Self::allows`] says no, as the end of a sentence.
+    #[must_use]
+    pub fn comparison(&self, merged: &Self) -> String {
+        let (before, after) = (self.ns / 1e3, merged.ns / 1e3);
+        let mut text = format!("take {before:.1} µs, merged they would take {after:.1} µs");
+        if merged.ns <= self.ns {
+            let times = merged.macs / self.macs.max(1.0);
+            text.push_str(&format!(" with {times:.1} times as many multiplications"));
+        }
+        text + " (cost model)"
+    }
+}
+
 /// The sizes of an affine map without its weights. The cost of an operator depends on these sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapShape {
@@ -125,6 +160,19 @@ impl MapShape {
         let traffic = self.in_channels as f64 * positions_in + result + weights;
         let own = LAUNCH_NS + (macs / rate).max(traffic * ELEMENT_BYTES / BYTES_PER_NS);
         if self.has_border { own + elementwise_ns(result, 2) } else { own }
+    }
+
+    /// The work on such an input.
+    #[must_use]
+    pub fn work(&self, input: Option<&[usize]>) -> Work {
+        let nominal = vec![NOMINAL_EDGE; self.geometry.rank()];
+        let size = input.unwrap_or(&nominal);
+        let positions = if self.geometry.rank() == 0 {
+            size.first().map_or(NOMINAL_ROWS, |rows| *rows as f64)
+        } else {
+            product(&self.output_size(size))
+        };
+        Work { ns: self.cost_ns(input), macs: self.macs_per_output() * positions }
     }
 
     /// Spatial dims of the result.

@@ -5,7 +5,9 @@ pub mod blocks;
 pub mod cost;
 mod driver;
 mod error;
+mod evaluator;
 pub mod kernel;
+mod left;
 pub mod lift;
 mod options;
 mod patch;
@@ -17,6 +19,7 @@ pub mod surgery;
 
 pub use driver::{Log, Observer, PROVENANCE_KEY, Phase, Refusal, Rewrite, run};
 pub use error::{Declined, PassError, Stop};
+pub use evaluator::{ConstantEvaluator, Evaluator};
 pub use options::Options;
 pub use patch::{Applied, Operand, Out, Patch};
 pub use rule::{AnyRule, Context, Outcome, Rule, describe};

@@ -2,6 +2,8 @@
 
 use indexmap::IndexSet;
 
+use crate::evaluator::Evaluator;
+
 /// Options for one run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -21,6 +23,8 @@ pub struct Options {
     pub border_bytes: usize,
     /// Bytes of the model's initializers, the base of `border_share`.
     pub model_bytes: usize,
+    /// Computes constant expressions that need a runtime; `None` leaves them as they are.
+    pub evaluator: Option<Evaluator>,
 }
 
 impl Default for Options {
@@ -34,6 +38,7 @@ impl Default for Options {
             border_share: 0.05,
             border_bytes: 1 << 20,
             model_bytes: 0,
+            evaluator: None,
         }
     }
 }

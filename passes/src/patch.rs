@@ -59,6 +59,7 @@ pub struct Patch {
     operand_changes: Vec<(NodeId, usize, Operand)>,
     redirects: Vec<(ValueId, Operand)>,
     removed: Vec<NodeId>,
+    inlined: Vec<(NodeId, usize)>,
     dead: Vec<ValueId>,
     warnings: Vec<String>,
 }
@@ -124,6 +125,12 @@ impl Patch {
         self.removed.extend(nodes);
     }
 
+    /// Plans that the nodes of body number `body` of `node` stand in place of the node (see
+    /// [`Graph::can_inline_body`]).
+    pub fn inline_body(&mut self, node: NodeId, body: usize) {
+        self.inlined.push((node, body));
+    }
+
     /// Plans the removal of an initializer that nothing reads.
     pub fn remove_initializer(&mut self, value: ValueId) {
         self.dead.push(value);
@@ -153,6 +160,10 @@ impl Patch {
     pub(crate) fn apply(self, graph: &mut Graph) -> Result<Applied, IrError> {
         let mut applied = Applied::default();
         let mut loose: Vec<ValueId> = self.dead;
+        for (node, body) in self.inlined {
+            loose.extend(graph.operands(node).into_iter().flatten().chain(graph.captures(node)));
+            applied.made.extend(graph.inline_body(node, body)?);
+        }
         for node in &self.removed {
             loose.extend(graph.operands(*node).into_iter().flatten());
         }

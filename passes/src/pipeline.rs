@@ -4,6 +4,7 @@ use updp_ir::Model;
 
 use crate::driver::{self, Log, Observer, Phase};
 use crate::error::PassError;
+use crate::left;
 use crate::options::Options;
 use crate::rewrite;
 use crate::rule::AnyRule;
@@ -19,7 +20,11 @@ pub fn phases() -> Vec<Phase> {
             rules: vec![
                 boxed(rewrite::EliminateDead),
                 boxed(rewrite::FoldConstants),
+                boxed(rewrite::EvaluateConstants),
+                boxed(rewrite::ChooseBranch),
                 boxed(rewrite::EliminateIdentity),
+                boxed(rewrite::MergeReshapes),
+                boxed(rewrite::DropEmptyOperands),
             ],
         },
         // Affines fold into the operators that make their operand before any merge. Every merge then sees
@@ -27,7 +32,12 @@ pub fn phases() -> Vec<Phase> {
         // layout search passes through as few of them as possible.
         Phase {
             name: "fold",
-            rules: vec![boxed(rewrite::MergeTransposes), boxed(rewrite::FoldChannelAffine)],
+            rules: vec![
+                boxed(rewrite::MergeTransposes),
+                boxed(rewrite::WriteSumAsProduct),
+                boxed(rewrite::FoldChannelAffine),
+                boxed(rewrite::FoldThroughConcat),
+            ],
         },
         // Affines that could not fold backward are merged before they fold forward: two affines before a
         // padded Conv would leave two border maps. Border maps that merges left in a row are added up here, in
@@ -53,7 +63,11 @@ pub fn phases() -> Vec<Phase> {
         // granted only together with the sum (1x1-AvgPool of DBB).
         Phase {
             name: "merge",
-            rules: vec![boxed(rewrite::MergeParallel), boxed(rewrite::MergeChain)],
+            rules: vec![
+                boxed(rewrite::MergeParallel),
+                boxed(rewrite::MergeChain),
+                boxed(rewrite::FoldSpaceToDepth),
+            ],
         },
     ]
 }
@@ -91,7 +105,8 @@ pub fn rule_names() -> Vec<(&'static str, &'static str)> {
         .collect()
 }
 
-/// Runs the whole pipeline on a model.
+/// Runs the whole pipeline on a model. The log names a reason for every BatchNormalization, every affine beside
+/// a weighted operator and every two weighted operators in a row that are left.
 ///
 /// # Errors
 /// P0003 if a rule name does not exist; otherwise see [`driver::run`].
@@ -106,5 +121,7 @@ pub fn compile(
             return Err(PassError::UnknownRule { name: name.clone() });
         }
     }
-    driver::run(model, &phases(), options, observer)
+    let mut log = driver::run(model, &phases(), options, observer)?;
+    left::explain(model, options, &mut log);
+    Ok(log)
 }

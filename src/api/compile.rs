@@ -280,7 +280,8 @@ impl Job<'_> {
         max_rewrites: Option<usize>,
         observer: &mut dyn Observer,
     ) -> Result<Log, Error> {
-        let mut passes = self.options.rules.passes(self.source.total_bytes());
+        let mut passes =
+            self.options.rules.passes(self.source.total_bytes(), &self.options.runtime);
         passes.max_rewrites = max_rewrites.or(self.options.max_rewrites);
         let wanted = self.options.dump_after.as_deref();
         let log = pipeline::compile(model, &passes, &mut |phase, graph| {

@@ -81,7 +81,7 @@ pub fn inspect<'a>(
     observer: &mut dyn Observer,
 ) -> Result<InspectReport, Error> {
     let file = model.into().open()?;
-    let passes = options.rules.passes(file.total_bytes());
+    let passes = options.rules.passes(file.total_bytes(), &options.runtime);
     let blocks = blocks(observer, &file, options, &passes)?;
     check_cancelled(observer)?;
     let has_data = !file.source.data_files.is_empty();

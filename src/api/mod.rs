@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod compile;
+mod constants;
 pub mod error;
 pub mod evaluate;
 pub mod finetune;
@@ -16,7 +17,8 @@ pub mod source;
 mod verification;
 pub mod verify;
 
-use updp_passes::Options;
+use updp_exec::RuntimeOptions;
+use updp_passes::{Evaluator, Options};
 pub use updp_prune::{Goal, Observer, Silent, TrainingEvent};
 
 pub use bench::{
@@ -24,6 +26,7 @@ pub use bench::{
     bench_blocks,
 };
 pub use compile::{BlockCount, CompileOptions, CompileReport, VerificationStatus, compile};
+use constants::RuntimeEvaluator;
 pub use error::Error;
 pub use evaluate::{
     ClassScore, EvaluateOptions, EvaluateReport, FlippedImage, ModelScore, evaluate,
@@ -51,9 +54,10 @@ pub struct RuleOptions {
 }
 
 impl RuleOptions {
-    /// The options of the passes for a model of this size.
-    pub(crate) fn passes(&self, model_bytes: u64) -> Options {
+    /// The options of the passes for a model of this size; `runtime` computes its constant expressions.
+    pub(crate) fn passes(&self, model_bytes: u64, runtime: &RuntimeOptions) -> Options {
         Options {
+            evaluator: Some(Evaluator::new(RuntimeEvaluator::new(runtime))),
             merge_all: self.merge_all,
             skip: self.skip.iter().cloned().collect(),
             only: self.only.iter().cloned().collect(),

@@ -81,7 +81,7 @@ impl PruneOptions {
 
     fn config(&self, model_bytes: u64) -> PruneConfig {
         PruneConfig {
-            passes: self.compile.rules.passes(model_bytes),
+            passes: self.compile.rules.passes(model_bytes, &self.compile.runtime),
             runtime: self.compile.runtime.clone(),
             ..self.config.clone()
         }
@@ -214,7 +214,7 @@ impl Input {
 /// The configuration with the rules and the runtime of the compilation.
 fn merged(config: &StructureConfig, options: &CompileOptions, model_bytes: u64) -> StructureConfig {
     StructureConfig {
-        passes: options.rules.passes(model_bytes),
+        passes: options.rules.passes(model_bytes, &options.runtime),
         runtime: options.runtime.clone(),
         ..config.clone()
     }

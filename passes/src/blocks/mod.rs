@@ -205,7 +205,8 @@ fn refusal(cx: &Context<'_>, flow: &Flow, block: &Block) -> Option<Declined> {
         .iter()
         .any(|element| matches!(element, Element::Activation(_) | Element::Norm(_)));
     if !is_nonlinear {
-        let detail = "nothing in it is nonlinear: exact compilation merges it".to_owned();
+        let detail =
+            "nothing in it is nonlinear: exact compilation decides whether it is merged".to_owned();
         return Some(Declined::new("already-linear", detail));
     }
     None

@@ -1,7 +1,7 @@
 //! One per-channel scale and shift: `y = a·x + c` along one axis, or with one number for all elements.
 
 use updp_ir::view::{BatchNorm, Binary, BinaryOp};
-use updp_ir::{NodeId, Tensor, ValueId};
+use updp_ir::{Node, NodeId, Tensor, ValueId};
 
 use crate::kernel::batch_norm_affine;
 use crate::rule::Context;
@@ -26,13 +26,19 @@ pub struct ChannelAffine {
 }
 
 impl ChannelAffine {
-    /// Reads a BatchNormalization (inference), or an Add, Sub, Mul or Div with a constant that
-    /// varies along at most one axis and does not widen the result.
+    /// The operators that may be one.
+    pub const OPERATORS: &'static [&'static str] =
+        &["BatchNormalization", "Add", "Sub", "Mul", "Div", "Neg", "Sum", "Mean"];
+
+    /// Reads a BatchNormalization (inference), a Neg, an Add, Sub, Mul or Div with a constant, or a Sum or
+    /// Mean of one value and constants. The constants vary along at most one axis and do not widen the result.
     #[must_use]
     pub fn at(cx: &Context<'_>, node: NodeId) -> Option<Self> {
         match cx.graph.get_node(node)?.op_type() {
             "BatchNormalization" => Self::batch_norm(cx, node),
             "Add" | "Sub" | "Mul" | "Div" => Self::binary(cx, node),
+            "Neg" => Self::negation(cx, node),
+            "Sum" | "Mean" => Self::sum(cx, node),
             _ => None,
         }
     }
@@ -88,6 +94,48 @@ impl ChannelAffine {
         Some(Self { node, x, y: view.y, axis: axis.axis(), scale, shift, is_batch_norm: false })
     }
 
+    fn negation(cx: &Context<'_>, node: NodeId) -> Option<Self> {
+        plain(cx, node)?;
+        let x = cx.graph.operand(node, 0)?;
+        cx.shapes.dtype(x).filter(|dtype| dtype.is_foldable_float())?;
+        let y = cx.graph.sole_result(node)?;
+        let (scale, shift) = (vec![-1.0], vec![-0.0]);
+        Some(Self { node, x, y, axis: None, scale, shift, is_batch_norm: false })
+    }
+
+    /// A Sum or Mean with one operand that is no constant.
+    fn sum(cx: &Context<'_>, node: NodeId) -> Option<Self> {
+        let known = plain(cx, node).filter(|_| cx.opset >= 8)?;
+        let operands: Vec<ValueId> = cx.graph.operands(node).into_iter().collect::<Option<_>>()?;
+        let count = operands.len() as f64;
+        let (constants, data): (Vec<_>, Vec<_>) = operands
+            .into_iter()
+            .map(|value| (value, cx.constant(value)))
+            .partition(|o| o.1.is_some());
+        let &[(x, _)] = data.as_slice() else { return None };
+        let mut axis = None;
+        let mut shift = vec![-0.0];
+        for tensor in constants.into_iter().filter_map(|(_, tensor)| tensor) {
+            if !tensor.dtype().is_foldable_float() {
+                return None;
+            }
+            let own = channel_axis(cx, x, &tensor)?.axis();
+            if axis.is_some() && own.is_some() && axis != own {
+                return None;
+            }
+            let values = tensor.to_f64()?;
+            let channels = shift.len().max(values.len());
+            let (sum, values) = (spread(axis, &shift, channels)?, spread(own, &values, channels)?);
+            shift = sum.iter().zip(values).map(|(sum, value)| sum + value).collect();
+            axis = axis.or(own);
+        }
+        let divisor = if known.is("Mean") { count } else { 1.0 };
+        let shift: Vec<f64> = shift.iter().map(|c| c / divisor).collect();
+        let scale = vec![1.0 / divisor; shift.len()];
+        let y = cx.graph.sole_result(node)?;
+        Some(Self { node, x, y, axis, scale, shift, is_batch_norm: false })
+    }
+
     /// Whether the node changes nothing, not even the sign of a zero.
     #[must_use]
     pub fn is_identity(&self) -> bool {
@@ -106,6 +154,12 @@ impl ChannelAffine {
         let scale = spread(self.axis, &self.scale, channels)?;
         Some((scale, summands(self.axis, &self.shift, channels)?))
     }
+}
+
+/// The node, if it is of the default domain with plain attributes.
+fn plain<'a>(cx: &'a Context<'_>, node: NodeId) -> Option<&'a Node> {
+    let known = cx.graph.get_node(node)?;
+    (known.domain().is_empty() && !known.has_reference_attribute()).then_some(known)
 }
 
 /// Whether adding `c` changes no number. That holds for −0 only: `−0 + (+0)` is +0.

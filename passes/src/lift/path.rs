@@ -4,7 +4,7 @@ use updp_ir::view::{AveragePool, Pad, Slice};
 use updp_ir::{ConvGeometry, NodeId, ValueId};
 
 use super::{ChannelAffine, Form, Linear};
-use crate::cost::{MapShape, elements, elementwise_ns};
+use crate::cost::{MapShape, Work, elements, elementwise_ns};
 use crate::kernel::{AffineMap, Obstacle};
 use crate::rule::Context;
 
@@ -327,21 +327,26 @@ impl Path {
         Some(whole)
     }
 
-    /// Estimated time of the operators as they stand, in nanoseconds.
+    /// The work of the operators as they stand.
     #[must_use]
-    pub fn cost_ns(&self, domain: Domain, channels: usize, input: Option<&[usize]>) -> f64 {
+    pub fn work(&self, domain: Domain, channels: usize, input: Option<&[usize]>) -> Work {
         let rank = if let Domain::Spatial(rank) = domain { rank } else { 0 };
         let mut size = input.map(<[usize]>::to_vec);
         let mut channels_now = channels;
-        let mut total = 0.0;
+        let mut total = Work::default();
         for step in &self.steps {
             if let Some(shape) = step.shape(domain, channels_now) {
-                total += match step {
+                match step {
                     Step::Affine(_) | Step::Pad(_) | Step::Selection(_) => {
-                        elementwise_ns(elements(channels_now, size.as_deref(), rank), 1)
+                        let made = elements(channels_now, size.as_deref(), rank);
+                        total.ns += elementwise_ns(made, 1);
                     }
-                    _ => shape.cost_ns(size.as_deref()),
-                };
+                    _ => {
+                        let own = shape.work(size.as_deref());
+                        total.ns += own.ns;
+                        total.macs += own.macs;
+                    }
+                }
                 if rank > 0 {
                     size = size.map(|size| shape.output_size(&size));
                 }

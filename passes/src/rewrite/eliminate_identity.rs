@@ -3,20 +3,28 @@
 //! Before: `y = f(x)`, where `f` is the identity
 //! After:  readers of `y` read `x`
 //!
-//! `f` is an Identity, a Dropout in inference form, an Add or Sub of zeros, a Mul or Div by ones, a Pad of
-//! nothing, a Transpose that moves nothing, a Cast to the present dtype, or a Sum or Concat of one operand.
+//! `f` is an Identity, a Dropout in inference form, an Add or Sub of zeros, a Mul or Div by ones, a Transpose
+//! that moves nothing, a Cast to the present dtype, or one of these where shapes and constants prove that
+//! nothing changes:
 //!
-//! 1. `zero-sign`: `x + 0` turns −0 into +0, so it goes only where no node sees the sign of a zero. `x − 0` and
-//!    `x + (−0)` change nothing.
-//! 2. `boundary`: `y` is no graph output, no body reads it and no annotation names it; otherwise
+//! - Reshape, Flatten, Squeeze, Unsqueeze (also several in a row), Expand, Tile, Slice, Gather, Split, Concat
+//!   with empty parts, Where, Pad in any mode, DepthToSpace and SpaceToDepth of blocks of one;
+//! - Resize and Upsample by 1, pools with a window of one, means and other reductions over axes of one element;
+//! - Clip between infinities, LeakyRelu and PRelu of slope 1, the power 1, two Neg in a row, and Sum, Mean, Max
+//!   and Min of one operand.
+//!
+//! 1. `zero-sign`: `x + 0` turns −0 into +0, and so may a sum or mean of one element; it goes only where no node
+//!    sees the sign of a zero. `x − 0` and `x + (−0)` change nothing.
+//! 2. `infinities`: a Clip of floats without bounds turns infinities into the largest finite number, so it stays.
+//! 3. `boundary`: `y` is no graph output, no body reads it and no annotation names it; otherwise
 //!    the node that makes `x` can make `y` instead.
 //!
 //! Measure: one node fewer.
 
-use updp_ir::view::{self, Pad, Transpose};
+use updp_ir::view::{self, Transpose};
 use updp_ir::{DataType, NodeId, Origin, ValueId};
 
-use super::zero_sign;
+use super::{unchanged, zero_sign};
 use crate::error::{Declined, Stop};
 use crate::lift::ChannelAffine;
 use crate::patch::{Operand, Out, Patch};
@@ -34,25 +42,15 @@ pub struct Match {
     y: ValueId,
     /// Whether it turns −0 into +0.
     drops_zero_sign: bool,
+    /// Whether it turns infinities into finite numbers.
+    clips_infinities: bool,
 }
 
 impl Rule for EliminateIdentity {
     type Match = Match;
     const NAME: &'static str = "eliminate-identity";
-    const SUMMARY: &'static str = "bypasses Identity, inference Dropout, + 0, x 1, empty Pad, and other nodes that change nothing";
-    const ROOTS: &'static [&'static str] = &[
-        "Identity",
-        "Dropout",
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pad",
-        "Transpose",
-        "Cast",
-        "Sum",
-        "Concat",
-    ];
+    const SUMMARY: &'static str = "bypasses nodes that change nothing: Identity, + 0, x 1, and Reshape, Resize, Pad, Slice and others that keep all";
+    const ROOTS: &'static [&'static str] = &[];
 
     fn find(&self, cx: &Context<'_>, root: NodeId) -> Option<Match> {
         let node = cx.graph.get_node(root)?;
@@ -60,16 +58,12 @@ impl Rule for EliminateIdentity {
             return None;
         }
         let mut drops_zero_sign = false;
+        let mut clips_infinities = false;
         let x = match node.op_type() {
             "Identity" => cx.graph.operand(root, 0)?,
             "Dropout" => {
                 let data = cx.graph.operand(root, 0)?;
                 view::is_inference_dropout(cx.graph, root, cx.opset).then_some(data)?
-            }
-            "Pad" => {
-                let rank = cx.rank(cx.graph.operand(root, 0)?);
-                let pad = Pad::of(cx.graph, root, cx.opset, rank)?;
-                pad.begin.iter().chain(&pad.end).all(|p| *p == 0).then_some(pad.x)?
             }
             "Transpose" => {
                 let rank = cx.rank(cx.graph.operand(root, 0)?);
@@ -81,24 +75,39 @@ impl Rule for EliminateIdentity {
                 let to = DataType::from_code(i32::try_from(node.int("to")?).ok()?);
                 (cx.shapes.of(x)?.dtype == to).then_some(x)?
             }
-            "Sum" | "Concat" => {
-                let operands = cx.graph.operands(root);
-                (operands.len() == 1).then(|| operands[0]).flatten()?
-            }
-            _ => {
+            "Add" | "Sub" | "Mul" | "Div" => {
                 let affine = ChannelAffine::at(cx, root)?;
                 drops_zero_sign = !affine.is_identity();
                 affine.is_addition_of_zero().then_some(affine.x)?
             }
+            op if unchanged::OPERATORS.contains(&op) => {
+                let unchanged = unchanged::unchanged(cx, root)?;
+                drops_zero_sign = unchanged.drops_zero_sign;
+                clips_infinities = unchanged.clips_infinities;
+                unchanged.x
+            }
+            _ => return None,
         };
-        Some(Match { node: root, x, y: cx.graph.result(root, 0)?, drops_zero_sign })
+        Some(Match {
+            node: root,
+            x,
+            y: cx.graph.result(root, 0)?,
+            drops_zero_sign,
+            clips_infinities,
+        })
     }
 
     fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
-        let Match { node, x, y, drops_zero_sign } = matched;
+        let Match { node, x, y, drops_zero_sign, clips_infinities } = matched;
         if drops_zero_sign && !zero_sign::is_unseen(cx, y) {
-            let detail = format!("{:?} adds 0, and that turns -0 into +0", cx.describe(node));
+            let detail = format!("{:?} may turn -0 into +0 as it adds 0", cx.describe(node));
             return Err(Declined::new("zero-sign", detail).into());
+        }
+        if clips_infinities {
+            let name = cx.describe(node);
+            let detail =
+                format!("{name:?} has no bounds, so its bounds are the largest finite numbers");
+            return Err(Declined::new("infinities", detail).into());
         }
         let mut patch = Patch::new();
         patch.remove(node);

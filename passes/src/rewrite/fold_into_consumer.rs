@@ -1,7 +1,8 @@
 //! Folds a per-channel scale and shift into the weighted operators that read it.
 //!
-//! Before: `y = W·(a ⊙ x + c) + b`, for one or several readers W, through Transposes before each reader
-//! After:  `y = (W ⊙ aᵀ)·x + (b + W·c)`
+//! Before: `y = W·f(a ⊙ x + c) + b`, for one or several readers W, through carriers `f` before each reader (see
+//! `lift::Carrier`: Transpose, Reshape, Squeeze, pools, nearest Resize, …)
+//! After:  `y = (W ⊙ aᵀ)·f(x) + (b + W·c)`
 //!
 //! a, c `[I]`; W [O, I/g, k…] (Conv), [I, O/g, k…] (ConvTranspose), [O, I] or [I, O] (Gemm, MatMul).
 //! Behind zero padding, `W·c` depends on the position. There the bias becomes an Add of a constant
@@ -16,18 +17,18 @@
 //! 7. `no-gain`: the rule adds no more Adds than it removes affines. It adds fewer unless the affine is a
 //!    BatchNormalization (more expensive than an Add) or moves behind a bare MatMul once.
 //! 8. `old-opset`: Add broadcasts as needed here from opset 7 on.
-//! 9. `overflow`: no weight leaves the range of its dtype.
+//! 9. `negative-scale`, `padded-mean`: a pool in between lets the affine pass.
+//! 10. `overflow`: no weight leaves the range of its dtype.
 //!
 //! Source: papers.md L4(c), L7 (BN → conv), L8, L9. Measure: affine nodes before weighted operators.
 
-use updp_ir::view::Transpose;
 use updp_ir::{NodeId, Use, ValueId};
 
 use super::budget;
 use super::composite::Composite;
 use crate::error::{Declined, Stop};
 use crate::kernel::{AffineMap, Obstacle};
-use crate::lift::{ChannelAffine, Form, Linear, layouts_below};
+use crate::lift::{Carrier, ChannelAffine, Form, Layout, Linear};
 use crate::patch::{Operand, Out, Patch};
 use crate::rule::{Context, Rule};
 
@@ -79,6 +80,9 @@ impl Match {
                 let detail = format!("{:?} makes no constant of a constant", name());
                 return Err(Declined::new("transposed-shift", detail));
             }
+            if let Some(layout) = &branch.layout {
+                layout.check(cx, &scale, &shift)?;
+            }
             Ok(Numbers { branch, scale, shift })
         });
         numbers.collect()
@@ -88,8 +92,8 @@ impl Match {
 /// A weighted operator and the path to it.
 #[derive(Debug)]
 struct Branch {
-    /// The first Transpose on the path.
-    layout: Option<NodeId>,
+    /// The carriers on the path.
+    layout: Option<Layout>,
     /// The axis of the channels where the operator reads.
     axis: Option<usize>,
     unit: Linear,
@@ -113,13 +117,15 @@ impl Rule for FoldIntoConsumer {
     type Match = Match;
     const NAME: &'static str = "fold-into-consumer";
     const SUMMARY: &'static str = "folds BatchNormalization, Mul, Add, Sub, Div into the Conv, ConvTranspose, Gemm or MatMul after it";
-    const ROOTS: &'static [&'static str] = &["BatchNormalization", "Add", "Sub", "Mul", "Div"];
+    const ROOTS: &'static [&'static str] = ChannelAffine::OPERATORS;
 
     fn find(&self, cx: &Context<'_>, root: NodeId) -> Option<Match> {
         let affine = ChannelAffine::at(cx, root)?;
         let users = cx.graph.users(affine.y);
-        let branches: Vec<Branch> =
-            users.iter().filter_map(|user| branch(cx, &affine, *user)).collect();
+        let to = |axis| -> Vec<Branch> {
+            users.iter().filter_map(|user| branch(cx, affine.y, axis, *user)).collect()
+        };
+        let branches = to(affine.axis);
         if branches.is_empty() {
             return None;
         }
@@ -130,8 +136,11 @@ impl Rule for FoldIntoConsumer {
         let needs_border =
             branches.iter().any(|b| b.unit.geometry.is_padded()) && !composite.is_pure_scale();
         if needs_border && let Some((above, both)) = pair(cx, &affine) {
-            return Some(Match {
-                affines: vec![above, affine],
+            let branches = to(both.axis);
+            let is_shared = is_shared || branches.len() != users.len();
+            let affines = vec![above, affine];
+            return (!branches.is_empty()).then_some(Match {
+                affines,
                 composite: both,
                 branches,
                 is_shared,
@@ -153,8 +162,10 @@ impl Rule for FoldIntoConsumer {
             let out = Out::Value(unit.y);
             let x: Operand = match layout {
                 None => matched.x().into(),
-                Some(transpose) => {
-                    patch.set_operand(*transpose, 0, matched.x());
+                Some(layout) => {
+                    if let Some(first) = layout.nodes.first() {
+                        patch.set_operand(*first, 0, matched.x());
+                    }
                     unit.x.into()
                 }
             };
@@ -173,20 +184,16 @@ impl Rule for FoldIntoConsumer {
     }
 }
 
-/// The weighted operator at the end of this reading of the affine, through Transposes.
-fn branch(cx: &Context<'_>, affine: &ChannelAffine, user: Use) -> Option<Branch> {
-    if let Some(unit) = Linear::reading(cx, affine.y, user.node) {
-        return Some(Branch { layout: None, axis: affine.axis, unit });
+/// The weighted operator at the end of this reading of `value`, through carriers.
+fn branch(cx: &Context<'_>, value: ValueId, axis: Option<usize>, user: Use) -> Option<Branch> {
+    if let Some(unit) = Linear::reading(cx, value, user.node) {
+        return Some(Branch { layout: None, axis, unit });
     }
-    let transpose = Transpose::of(cx.graph, user.node, cx.rank(affine.y))?;
-    let axis = match affine.axis {
-        None => None,
-        Some(axis) => Some(transpose.result_axis(axis)?),
-    };
-    let below = layouts_below(cx, transpose.y, axis)?;
-    let reader = cx.graph.sole_use(below.value)?;
-    let unit = Linear::reading(cx, below.value, reader.node)?;
-    Some(Branch { layout: Some(user.node), axis: below.axis, unit })
+    let first = Carrier::below(cx, user.node, axis).filter(|_| user.slot == 0)?;
+    let layout = Layout::from(cx, &first)?;
+    let reader = cx.graph.sole_use(layout.value)?;
+    let unit = Linear::reading(cx, layout.value, reader.node)?;
+    Some(Branch { axis: layout.axis, layout: Some(layout), unit })
 }
 
 /// A bare shift with the affine above it, if nothing else reads the value between them.

@@ -46,7 +46,7 @@ impl Rule for MergeAffinePair {
     const NAME: &'static str = "merge-affine-pair";
     const SUMMARY: &'static str =
         "merges two BatchNormalization, Mul, Add, Sub or Div in a row into one";
-    const ROOTS: &'static [&'static str] = &["BatchNormalization", "Add", "Sub", "Mul", "Div"];
+    const ROOTS: &'static [&'static str] = ChannelAffine::OPERATORS;
 
     fn find(&self, cx: &Context<'_>, root: NodeId) -> Option<Match> {
         let second = ChannelAffine::at(cx, root)?;

@@ -11,7 +11,7 @@
 //! 1. `read-twice`: nothing else reads a value inside the run.
 //! 2. the conditions L1–L5, L15 of the algebra, by the names of `kernel::Obstacle`.
 //! 3. `dtype`: all operators store their weights in one dtype.
-//! 4. `slower`: the merged operator is not slower than the run (cost model).
+//! 4. `slower`: the merged operator is not slower than the run, and clearly faster if it multiplies more (cost model).
 //! 5. `border-too-large`: a border map stays within the budget of the options.
 //! 6. `overflow`: no weight leaves the range of its dtype.
 //! 7. `border-inside`: a border map does not stop the weighted operator after the run.
@@ -22,6 +22,7 @@
 use updp_ir::NodeId;
 
 use super::{budget, quantization};
+use crate::cost::Work;
 use crate::error::{Declined, Stop};
 use crate::kernel::AffineMap;
 use crate::lift::{Domain, Linear, Path, input_size};
@@ -43,8 +44,8 @@ struct Run {
     path: Path,
     domain: Domain,
     channels: usize,
-    before_ns: f64,
-    after_ns: f64,
+    before: Work,
+    after: Work,
 }
 
 impl Rule for MergeChain {
@@ -66,15 +67,15 @@ impl Rule for MergeChain {
                 let domain = path.domain()?;
                 let channels = path.in_channels()?;
                 let input = input_size(cx, path.source, domain);
-                let before_ns = path.cost_ns(domain, channels, input.as_deref());
-                let after_ns = path.shape(domain, channels)?.cost_ns(input.as_deref());
-                Some(Run { path, domain, channels, before_ns, after_ns })
+                let before = path.work(domain, channels, input.as_deref());
+                let after = path.shape(domain, channels)?.work(input.as_deref());
+                Some(Run { path, domain, channels, before, after })
             })
             .collect();
         if runs.is_empty() {
             return None;
         }
-        let saved = |run: &Run| run.before_ns - run.after_ns;
+        let saved = |run: &Run| run.before.ns - run.after.ns;
         runs.sort_by(|a, b| saved(b).total_cmp(&saved(a)));
         if cx.options.merge_all {
             runs.sort_by_key(|run| std::cmp::Reverse(run.path.steps.len()));
@@ -108,18 +109,12 @@ fn is_continued(cx: &Context<'_>, unit: &Linear) -> bool {
 impl Run {
     /// Declines a run whose merged operator would be slower, unless the user asked to merge all runs.
     fn check_cost(&self, cx: &Context<'_>) -> Result<(), Declined> {
-        if cx.options.merge_all || self.after_ns <= self.before_ns {
+        if cx.options.merge_all || self.before.allows(&self.after) {
             return Ok(());
         }
         let count = self.path.units().count();
-        Err(Declined::new(
-            "slower",
-            format!(
-                "{count} operators in a row take {:.1} µs, merged they would take {:.1} µs (cost model)",
-                self.before_ns / 1e3,
-                self.after_ns / 1e3
-            ),
-        ))
+        let detail = self.before.comparison(&self.after);
+        Err(Declined::new("slower", format!("{count} operators in a row {detail}")))
     }
 
     fn plan(&self, cx: &Context<'_>) -> Result<Patch, Declined> {

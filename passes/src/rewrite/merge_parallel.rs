@@ -4,16 +4,19 @@
 //! After:  `y = (±W₁ ± W₂ ± …)·x + (±b₁ ± b₂ ± …) ± r`
 //!
 //! W [O, I/g, k…]. Kernels are aligned at the tap that the paddings give; an identity is the tap `P`.
-//! The sum may be a tree of Add, Sub and Sum in any shape; `r` is the part that does not come from `x`.
+//! The sum may be a tree of Add, Sub and Sum in any shape; `r` is the part that does not come from `x`. A Mean of n
+//! such summands is their sum divided by n.
 //! Covers RepVGG, MobileOne, ACNet, DBB, RepMixer, and a convolution with its skip connection.
 //!
 //! 1. `read-twice`: nothing else reads a branch.
 //! 2. the conditions L10, L11 of the algebra, by the names of `kernel::Obstacle`.
 //! 3. `dtype`: all branches store their weights in one dtype.
-//! 4. `slower`: the merged operator is not slower than the branches (cost model).
+//! 4. `slower`: the merged operator is not slower than the branches, and clearly faster if it multiplies more
+//!    (cost model).
 //! 5. `border-too-large`: a border map stays within the budget of the options.
 //! 6. `overflow`: no weight leaves the range of its dtype.
-//! 7. `old-opset`: a Sum that keeps the rest of the summands broadcasts as needed (opset 8 on).
+//! 7. `mean-rest`: nothing but the merged branches goes into a Mean.
+//! 8. `old-opset`: a Sum that keeps the rest of the summands broadcasts as needed (opset 8 on).
 //!
 //! What is left of a Sum with many summands stays one Sum, so the number of nodes never grows.
 //!
@@ -24,7 +27,7 @@ use updp_ir::view::{Binary, BinaryOp};
 use updp_ir::{ConvAxis, Node, NodeId, ValueId};
 
 use super::{budget, quantization};
-use crate::cost::{MapShape, elements, elementwise_ns};
+use crate::cost::{MapShape, Work, elements, elementwise_ns};
 use crate::error::{Declined, Stop};
 use crate::kernel::{AffineMap, Obstacle};
 use crate::lift::{Domain, Linear, Path, input_size};
@@ -52,6 +55,8 @@ pub struct Match {
     /// The nodes that add, in the direction of data flow.
     adders: Vec<NodeId>,
     terms: Vec<Term>,
+    /// The factor of the sum: one divided by the number of operands if the root is a Mean.
+    factor: f64,
     /// The groups, in order of preference.
     groups: Vec<Group>,
 }
@@ -70,7 +75,7 @@ impl Rule for MergeParallel {
     const NAME: &'static str = "merge-parallel";
     const SUMMARY: &'static str =
         "merges added branches on one input (RepVGG, MobileOne, ACNet, DBB, RepMixer, conv + skip)";
-    const ROOTS: &'static [&'static str] = &["Add", "Sub", "Sum"];
+    const ROOTS: &'static [&'static str] = &["Add", "Sub", "Sum", "Mean"];
 
     fn find(&self, cx: &Context<'_>, root: NodeId) -> Option<Match> {
         let result = cx.graph.sole_result(root)?;
@@ -79,12 +84,18 @@ impl Rule for MergeParallel {
         }
         let mut adders = Vec::new();
         let mut terms = Vec::new();
-        flatten(cx, root, false, &mut adders, &mut terms)?;
+        let factor = mean_factor(cx, root);
+        if factor.is_some() {
+            collect(cx, root, false, &mut adders, &mut terms)?;
+        } else {
+            flatten(cx, root, false, &mut adders, &mut terms)?;
+        }
+        let factor = factor.unwrap_or(1.0);
         adders.reverse();
         let paths: Vec<Vec<Path>> =
             terms.iter().map(|term: &Term| Path::ending_in(cx, term.value)).collect();
         let groups = groups(&paths);
-        (!groups.is_empty()).then_some(Match { result, adders, terms, groups })
+        (!groups.is_empty()).then_some(Match { result, adders, terms, factor, groups })
     }
 
     fn plan(&self, cx: &Context<'_>, matched: Match) -> Result<Patch, Stop> {
@@ -116,19 +127,12 @@ impl Group {
         {
             return Err(Declined::new("dtype", format!("branches store {first} and {other}")));
         }
-        let (before, after) = self.costs_ns(cx);
-        if cx.options.merge_all || after <= before {
+        let (before, after) = self.works(cx);
+        if cx.options.merge_all || before.allows(&after) {
             return Ok(());
         }
-        Err(Declined::new(
-            "slower",
-            format!(
-                "{} branches take {:.1} µs, merged they would take {:.1} µs (cost model)",
-                self.branches.len(),
-                before / 1e3,
-                after / 1e3
-            ),
-        ))
+        let detail = format!("{} branches {}", self.branches.len(), before.comparison(&after));
+        Err(Declined::new("slower", detail))
     }
 
     fn merged(&self, cx: &Context<'_>, terms: &[Term]) -> Result<AffineMap, Declined> {
@@ -149,28 +153,30 @@ impl Group {
         sum.ok_or_else(|| Declined::new("no-branch", "nothing is added"))
     }
 
-    /// Estimated time of the branches with their additions, and of the merged operator.
-    fn costs_ns(&self, cx: &Context<'_>) -> (f64, f64) {
+    /// The work of the branches with their additions, and of the merged operator.
+    fn works(&self, cx: &Context<'_>) -> (Work, Work) {
         let input = input_size(cx, self.source(), self.domain);
         let rank = if let Domain::Spatial(rank) = self.domain { rank } else { 0 };
-        let mut before = 0.0;
+        let mut before = Work::default();
         let mut merged: Option<MapShape> = None;
         for (_, path) in &self.branches {
-            before += path.cost_ns(self.domain, self.channels, input.as_deref());
+            let own = path.work(self.domain, self.channels, input.as_deref());
+            before.ns += own.ns;
+            before.macs += own.macs;
             let Some(shape) = path.shape(self.domain, self.channels) else { continue };
             merged = Some(match merged {
                 None => shape,
                 Some(sum) => cover(&sum, &shape),
             });
         }
-        let Some(merged) = merged else { return (0.0, 0.0) };
+        let Some(merged) = merged else { return (Work::default(), Work::default()) };
         let output = match (&input, rank) {
             (Some(input), 1..) => Some(merged.output_size(input)),
             _ => input.clone(),
         };
         let added = elementwise_ns(elements(merged.out_channels, output.as_deref(), rank), 2);
-        before += added * (self.branches.len() - 1) as f64;
-        (before, merged.cost_ns(input.as_deref()))
+        before.ns += added * (self.branches.len() - 1) as f64;
+        (before, merged.work(input.as_deref()))
     }
 }
 
@@ -187,6 +193,12 @@ impl Match {
         let rest: Vec<Term> =
             (0..self.terms.len()).filter(|at| !is_merged(*at)).map(|at| self.terms[at]).collect();
         self.check_sum(cx, &rest)?;
+        if self.factor != 1.0 && !rest.is_empty() {
+            return Err(Declined::new("mean-rest", "other values go into the mean too"));
+        }
+        let map = map
+            .scale_rows(&vec![self.factor; map.out_channels()])
+            .map_err(|obstacle| Declined::new(obstacle.reason(), obstacle.to_string()))?;
         let is_negative = self.is_subtracted(&rest);
         let map = if is_negative { map.negated() } else { map };
         let mut patch = Patch::new();
@@ -343,6 +355,15 @@ fn is_adder(cx: &Context<'_>, node: NodeId) -> bool {
             .all(|operand| operand.is_some_and(|value| cx.constant(value).is_none()))
 }
 
+/// One divided by the number of operands of a Mean of values, none of them a constant; `None` for other nodes.
+fn mean_factor(cx: &Context<'_>, node: NodeId) -> Option<f64> {
+    let operands = cx.graph.operands(node);
+    let is_mean = cx.opset >= 8
+        && cx.graph.node(node).is("Mean")
+        && operands.iter().all(|own| own.is_some_and(|value| cx.constant(value).is_none()));
+    is_mean.then(|| 1.0 / operands.len() as f64)
+}
+
 /// Collects the summands of the sum tree rooted at `node`.
 fn flatten(
     cx: &Context<'_>,
@@ -351,9 +372,17 @@ fn flatten(
     adders: &mut Vec<NodeId>,
     terms: &mut Vec<Term>,
 ) -> Option<()> {
-    if !is_adder(cx, node) {
-        return None;
-    }
+    if is_adder(cx, node) { collect(cx, node, is_negative, adders, terms) } else { None }
+}
+
+/// Collects the summands of one node.
+fn collect(
+    cx: &Context<'_>,
+    node: NodeId,
+    is_negative: bool,
+    adders: &mut Vec<NodeId>,
+    terms: &mut Vec<Term>,
+) -> Option<()> {
     adders.push(node);
     let is_difference =
         Binary::of(cx.graph, node, cx.opset).is_some_and(|binary| binary.op == BinaryOp::Sub);

@@ -8,5 +8,6 @@ mod form;
 mod kept;
 mod names;
 mod parallel;
+mod peers;
 mod stay;
 mod token;

@@ -1,12 +1,16 @@
 //! Tests of rules that are too long for the rule's own file. Each test runs one rule alone, proves the
 //! result by execution, and runs the rule again to see that nothing is left to do.
 
+mod carriers;
+mod constants;
 mod convert_token_linear;
 mod fold_into_consumer;
 mod fuse_pad;
 mod merge_affine_pair;
 mod merge_transposes;
+mod space_to_depth;
 mod swap_transpose_affine;
+mod unchanged;
 
 use updp_ir::Model;
 use updp_testkit::{Micro, ops, prove_rewrite};
