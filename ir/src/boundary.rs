@@ -42,6 +42,22 @@ impl Graph {
         Ok(())
     }
 
+    /// Makes a constant of an input with a default: callers cannot replace the tensor any more.
+    ///
+    /// # Errors
+    /// I0303 when the value is not a graph input with a default.
+    pub fn freeze_default(&mut self, value: ValueId) -> Result<(), IrError> {
+        let known = self.get_value(value).ok_or(IrError::StaleId)?;
+        let is_listed = self.inputs.iter().any(|(id, _)| *id == value);
+        if known.origin != (Origin::Initializer { overridable: true }) || !is_listed {
+            return Err(IrError::StaleId);
+        }
+        self.inputs.retain(|(id, _)| *id != value);
+        self.value_mut(value).origin = Origin::Initializer { overridable: false };
+        self.edited = true;
+        Ok(())
+    }
+
     /// Removes a graph input that nothing reads.
     ///
     /// # Errors

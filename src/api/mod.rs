@@ -15,6 +15,7 @@ pub mod shapes;
 pub mod source;
 mod verification;
 pub mod verify;
+pub mod weights;
 
 use updp_passes::Options;
 pub use updp_prune::{Goal, Observer, Silent, TrainingEvent};
@@ -38,6 +39,7 @@ pub use prune::{
 };
 pub use source::Source;
 pub use verify::{VerifyOptions, VerifyReport, verify};
+pub use weights::{FreezeWeights, overridable_notice, overridable_weights};
 
 /// Which rules of exact compilation run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
