@@ -39,7 +39,7 @@ pub use prune::{
 };
 pub use source::Source;
 pub use verify::{VerifyOptions, VerifyReport, verify};
-pub use weights::{FreezeWeights, overridable_notice, overridable_weights};
+pub use weights::{FreezeWeights, freeze_weights, overridable_notice, overridable_weights};
 
 /// Which rules of exact compilation run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -35,7 +35,7 @@ pub fn overridable_weights(model: &Model) -> usize {
 ///
 /// # Errors
 /// C0001 if the model has no weight of a given name.
-pub(crate) fn freeze_weights(chosen: &FreezeWeights, model: &mut Model) -> Result<usize, Error> {
+pub fn freeze_weights(chosen: &FreezeWeights, model: &mut Model) -> Result<usize, Error> {
     let all = replaceable(model);
     let chosen = match chosen {
         FreezeWeights::None => Vec::new(),

@@ -69,7 +69,9 @@ fn plans(graph: &Graph, specs: &[InputSpec]) -> Vec<Vec<SymbolSizes>> {
     plans.extend(batches.iter().map(|batch| vec![batch_plan(specs, *batch)]));
     for size in OTHER_SIZES {
         plans.push(sized(&usual, size, &[1, 3]));
-        plans.extend(batches.iter().map(|batch| sized(&[batch_plan(specs, *batch)], size, &[*batch])));
+        plans.extend(
+            batches.iter().map(|batch| sized(&[batch_plan(specs, *batch)], size, &[*batch])),
+        );
     }
     plans
 }

@@ -13,6 +13,7 @@ pub mod oracle;
 pub mod parts;
 pub mod regions;
 mod slices;
+mod verdict;
 
 pub use error::VerifyError;
 pub use oracle::{Oracle, OutputResult, Run, Verification};

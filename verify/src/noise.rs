@@ -4,7 +4,8 @@ use indexmap::IndexMap;
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::Rng;
 use updp_exec::{ExecError, Executor, compare_tensors};
-use updp_ir::Tensor;
+use updp_ir::proto::TensorProto;
+use updp_ir::{DataType, Tensor};
 
 /// Relative change of the inputs: eight units in the last place of f32, about what rounding adds up to in a deep network.
 pub const INPUT_CHANGE: f64 = 1e-6;
@@ -77,6 +78,53 @@ pub(crate) fn changed_tensor(tensor: &Tensor, random: &mut Pcg64Mcg, size: f64) 
         *value *= if random.next_u32() & 1 == 0 { 1.0 + size } else { 1.0 - size };
     }
     Tensor::from_f64(tensor.dtype(), tensor.dims().to_vec(), &values).ok()
+}
+
+/// One unit in the last place.
+fn unit(dtype: DataType) -> f64 {
+    match dtype {
+        DataType::Double => f64::EPSILON,
+        DataType::Float16 => 9.8e-4,
+        DataType::Bfloat16 => 7.9e-3,
+        _ => f64::from(f32::EPSILON),
+    }
+}
+
+/// A float tensor with its elements in random order.
+pub(crate) fn shuffled_tensor(tensor: &Tensor, random: &mut Pcg64Mcg) -> Tensor {
+    let width = tensor.dtype().byte_len(1).unwrap_or(0);
+    if !tensor.dtype().is_foldable_float() || width == 0 {
+        return tensor.clone();
+    }
+    let mut order: Vec<usize> = (0..tensor.len()).collect();
+    for at in (1..order.len()).rev() {
+        order.swap(at, random.next_u32() as usize % (at + 1));
+    }
+    let old = tensor.bytes();
+    let bytes: Vec<u8> =
+        order.iter().flat_map(|at| &old[at * width..(at + 1) * width]).copied().collect();
+    Tensor::new(tensor.dtype(), tensor.dims().to_vec(), bytes.into())
+        .unwrap_or_else(|_| tensor.clone())
+}
+
+/// The tensor, changed in its last bit where there is a generator.
+pub(crate) fn jittered(tensor: &Tensor, random: &mut Option<Pcg64Mcg>) -> Tensor {
+    let changed = random
+        .as_mut()
+        .filter(|_| tensor.dtype().is_foldable_float())
+        .and_then(|random| changed_tensor(tensor, random, unit(tensor.dtype())));
+    changed.unwrap_or_else(|| tensor.clone())
+}
+
+pub(crate) fn jittered_constant(proto: &TensorProto, random: &mut Option<Pcg64Mcg>) -> TensorProto {
+    if random.is_none() {
+        return proto.clone();
+    }
+    let tensor = Tensor::from_proto(proto.clone(), None);
+    match tensor.map(|tensor| jittered(&tensor, random)) {
+        Ok(tensor) => TensorProto { name: proto.name.clone(), ..tensor.proto().clone() },
+        Err(_) => proto.clone(),
+    }
 }
 
 #[cfg(test)]

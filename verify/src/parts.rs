@@ -12,25 +12,20 @@
 use indexmap::{IndexMap, IndexSet};
 use rand_pcg::Pcg64Mcg;
 use updp_exec::{ModelSource, open};
-use updp_ir::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use updp_ir::{DataPlacement, DataType, Dim, Model, Tensor, TensorType, no_external_data};
+use updp_ir::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use updp_ir::{DataPlacement, Dim, Model, Tensor, TensorType, no_external_data};
 
 use crate::error::VerifyError;
-use crate::noise;
+use crate::noise::{SEEDS, jittered, jittered_constant, shuffled_tensor};
 use crate::oracle::Oracle;
 use crate::regions::{IR_VERSIONS, Region, Side, reads, regions, results};
-use crate::slices::{Measured, Pair, raise};
+use crate::slices::{Pair, raise};
+use crate::verdict::{Outcome, Verdict, outcomes, verdict};
 
 /// Most times that parts grow.
 const MOST_ROUNDS: usize = 16;
 /// Most bytes of inner values that are kept; parts beyond are not compared.
 const MOST_BYTES: usize = 2 << 30;
-/// Above this difference the value between two parts means something else, or the end of the network shows the fault.
-const GROSS: f64 = 1e-2;
-/// A part whose own noise is above this share of a channel decides nothing.
-const MOST_NOISE: f64 = 1e-2;
-/// A difference of up to this multiple of the noise of a part counts as rounding.
-const NOISE_FACTOR: f64 = 8.0;
 /// Operators that give other values in each run.
 const RANDOM: [&str; 7] = [
     "Bernoulli",
@@ -65,16 +60,6 @@ impl Parts {
     }
 }
 
-/// Limit of one channel of one part: 32 units in the last place of f32, and as little for other types.
-fn limit(dtype: DataType) -> f64 {
-    match dtype {
-        DataType::Double => 1e-13,
-        DataType::Float16 => 1e-2,
-        DataType::Bfloat16 => 8e-2,
-        _ => 4e-6,
-    }
-}
-
 /// Compares the changed parts of `after` with those of `before`, which is the reference of the oracle, on its first input.
 ///
 /// # Errors
@@ -94,11 +79,13 @@ fn unverifiable(detail: &str) -> VerifyError {
     VerifyError::Unverifiable { detail: detail.to_owned() }
 }
 
+type Values = IndexMap<String, Tensor>;
+
 struct Check<'a, 'o> {
     sides: [Side<'a>; 2],
     oracle: &'a Oracle<'o>,
     /// Values of the reference, by name.
-    values: IndexMap<String, Tensor>,
+    values: Values,
     /// Results of unchanged nodes that became members of parts.
     absorbed: IndexSet<String>,
 }
@@ -110,25 +97,13 @@ struct Part {
     outputs: IndexSet<String>,
 }
 
-/// The outcome of one part.
-enum Verdict {
-    Equal {
-        worst: f64,
-        is_noisy: bool,
-    },
-    /// The values of these names may differ without harm.
-    Grow(Vec<String>),
-    Fault(String),
-    LeftOut,
-}
-
 impl Check<'_, '_> {
     fn run(&mut self) -> Result<Parts, VerifyError> {
         let mut found = Parts::default();
         for round in 0..=MOST_ROUNDS {
             let (parts, left_out) = self.parts()?;
             found = Parts { left_out, ..Parts::default() };
-            let verdicts = self.judge(&parts)?;
+            let verdicts = self.judge(&parts, &self.values)?;
             let mut grown = IndexSet::new();
             for (part, verdict) in parts.iter().zip(verdicts) {
                 match verdict {
@@ -148,6 +123,9 @@ impl Check<'_, '_> {
                 }
             }
             if grown.is_empty() {
+                if found.fault.is_none() {
+                    found.fault = self.fault_on_shuffled(&parts);
+                }
                 return Ok(found);
             }
             // A part behind one that grows gets the wrong values, so its fault means nothing yet.
@@ -158,6 +136,35 @@ impl Check<'_, '_> {
             }
         }
         Ok(found)
+    }
+
+    /// The part that differs where its inputs are the reference's values in random order, in words. This excites channels
+    /// that the reference leaves at zero, and keeps the range of the values: those behind a ReLU stay positive.
+    fn fault_on_shuffled(&self, parts: &[Part]) -> Option<String> {
+        let mut random = Pcg64Mcg::new(0x2545_f491_4f6c_dd1d);
+        let names = parts.iter().flat_map(|part| &part.inputs).collect::<IndexSet<_>>();
+        let shuffled = names.iter().map(|name| (*name).clone());
+        let mut values: Values = shuffled
+            .map(|name| (name.clone(), shuffled_tensor(&self.values[&name], &mut random)))
+            .collect();
+        for name in parts.iter().flat_map(|part| &part.outputs) {
+            values.insert(name.clone(), self.values[name].clone());
+        }
+        let all: Vec<&Part> = parts.iter().collect();
+        let (graph, inputs) = self.model(&all, 0, &values, &mut None);
+        values.extend(self.execute(&self.sides[0], graph, &inputs).ok()?);
+        let verdicts = self.judge(parts, &values).ok()?;
+        parts.iter().zip(verdicts).find_map(|(part, verdict)| {
+            let detail = match verdict {
+                Verdict::Fault(detail) => detail,
+                Verdict::Grow(names) => format!("{:?} differ", names.join(", ")),
+                Verdict::Equal { .. } | Verdict::LeftOut => return None,
+            };
+            let place = part.region.name(&self.sides);
+            Some(format!(
+                "the part around {place:?}, run on values of the original in random order: {detail}"
+            ))
+        })
     }
 
     /// Makes the readers of these values members of the parts; whether there was a new one.
@@ -305,6 +312,7 @@ impl Check<'_, '_> {
         &self,
         parts: &[&Part],
         side: usize,
+        values: &Values,
         random: &mut Option<Pcg64Mcg>,
     ) -> (GraphProto, IndexMap<String, Tensor>) {
         let own = &self.sides[side];
@@ -316,13 +324,13 @@ impl Check<'_, '_> {
         let read: IndexSet<&str> =
             nodes.iter().flat_map(|at| reads(&own.graph.node[*at])).collect();
         for name in parts.iter().flat_map(|part| &part.inputs).collect::<IndexSet<_>>() {
-            let tensor = &self.values[name];
+            let tensor = &values[name];
             let ty = TensorType::fixed(tensor.dtype(), tensor.dims());
             graph.input.push(ty.to_value_info(name));
             inputs.insert(name.clone(), jittered(tensor, random));
         }
         for name in parts.iter().flat_map(|part| &part.outputs) {
-            let ty = TensorType { dtype: self.values[name].dtype(), shape: None };
+            let ty = TensorType { dtype: values[name].dtype(), shape: None };
             graph.output.push(ty.to_value_info(name));
         }
         let constants = read.iter().filter_map(|name| own.constant(name));
@@ -330,147 +338,45 @@ impl Check<'_, '_> {
         (graph, inputs)
     }
 
-    fn judge(&self, parts: &[Part]) -> Result<Vec<Verdict>, VerifyError> {
+    fn judge(&self, parts: &[Part], values: &Values) -> Result<Vec<Verdict>, VerifyError> {
         if parts.is_empty() {
             return Ok(Vec::new());
         }
         let all: Vec<&Part> = parts.iter().collect();
-        let (graph, inputs) = self.model(&all, 1, &mut None);
+        let (graph, inputs) = self.model(&all, 1, values, &mut None);
         let found = self.execute(&self.sides[1], graph, &inputs)?;
+        let is_output = |name: &str| self.sides[0].graph.output.iter().any(|it| it.name() == name);
         let outcomes: Vec<Vec<Outcome>> =
-            parts.iter().map(|part| self.outcomes(part, &found)).collect();
+            parts.iter().map(|part| outcomes(&part.outputs, values, &found)).collect();
         let doubtful: Vec<&Part> = parts
             .iter()
             .zip(&outcomes)
             .filter(|(_, all)| all.iter().any(Outcome::is_doubtful))
             .map(|(part, _)| part)
             .collect();
-        let noise = if doubtful.is_empty() { IndexMap::new() } else { self.noise(&doubtful)? };
-        Ok(outcomes.iter().map(|all| self.verdict(all, &noise)).collect())
-    }
-
-    /// How each output of a part compares.
-    fn outcomes(&self, part: &Part, found: &IndexMap<String, Tensor>) -> Vec<Outcome> {
-        let outcome = |name: &String| {
-            let expected = &self.values[name];
-            let kind = match found.get(name) {
-                None => Kind::Unknown,
-                Some(result) if result == expected => Kind::Equal,
-                Some(result) => match Pair::of(expected, result) {
-                    Some(pair) => Kind::Floats {
-                        measured: pair.measured(),
-                        pair,
-                        limit: limit(result.dtype()),
-                    },
-                    None if expected.dims() == result.dims() => Kind::Unknown,
-                    None => Kind::Reshaped,
-                },
-            };
-            Outcome { name: name.clone(), kind }
-        };
-        part.outputs.iter().map(outcome).collect()
+        let noise =
+            if doubtful.is_empty() { IndexMap::new() } else { self.noise(&doubtful, values)? };
+        Ok(outcomes.iter().map(|all| verdict(all, &noise, is_output)).collect())
     }
 
     /// Largest change of every channel when inputs and weights change in their last bits.
-    fn noise(&self, parts: &[&Part]) -> Result<IndexMap<String, Vec<Vec<f64>>>, VerifyError> {
+    fn noise(
+        &self,
+        parts: &[&Part],
+        values: &Values,
+    ) -> Result<IndexMap<String, Vec<Vec<f64>>>, VerifyError> {
         let mut noise: IndexMap<String, Vec<Vec<f64>>> = IndexMap::new();
-        for seed in 0..noise::SEEDS {
+        for seed in 0..SEEDS {
             let mut random = Some(Pcg64Mcg::new(u128::from(seed) << 64 | 0x5851_f42d));
-            let (graph, inputs) = self.model(parts, 0, &mut random);
+            let (graph, inputs) = self.model(parts, 0, values, &mut random);
             for (name, found) in self.execute(&self.sides[0], graph, &inputs)? {
-                if let Some(pair) = Pair::of(&self.values[&name], &found) {
+                if let Some(pair) = Pair::of(&values[&name], &found) {
                     raise(noise.entry(name).or_default(), pair.deltas());
                 }
             }
         }
         Ok(noise)
     }
-
-    fn verdict(&self, outcomes: &[Outcome], noise: &IndexMap<String, Vec<Vec<f64>>>) -> Verdict {
-        let (mut worst, mut is_noisy) = (0.0_f64, false);
-        let mut grow = Vec::new();
-        for Outcome { name, kind } in outcomes {
-            let is_last = self.sides[0].graph.output.iter().any(|output| output.name() == name);
-            let (measured, pair, limit) = match kind {
-                Kind::Equal => continue,
-                Kind::Reshaped if !is_last => {
-                    grow.push(name.clone());
-                    continue;
-                }
-                // The outputs of the whole network decide integers.
-                Kind::Unknown | Kind::Reshaped => return Verdict::LeftOut,
-                Kind::Floats { measured, pair, limit } => (measured, pair, *limit),
-            };
-            let ratio = measured.ratio();
-            let own = noise.get(name).map_or(&[][..], Vec::as_slice);
-            match rounding(measured, own, limit) {
-                Rounding::Within => {
-                    worst = worst.max(ratio);
-                    is_noisy |= ratio > limit;
-                }
-                Rounding::Undecided => return Verdict::LeftOut,
-                Rounding::Beyond if !is_last && (ratio > GROSS || pair.is_affine(limit)) => {
-                    grow.push(name.clone());
-                }
-                Rounding::Beyond => {
-                    return Verdict::Fault(format!(
-                        "{name:?} differs: max|Δ|/max|ref| of a channel = {ratio:.2e} (limit {limit:e})"
-                    ));
-                }
-            }
-        }
-        if grow.is_empty() { Verdict::Equal { worst, is_noisy } } else { Verdict::Grow(grow) }
-    }
-}
-
-/// How one output of a part compares.
-struct Outcome {
-    name: String,
-    kind: Kind,
-}
-
-enum Kind {
-    /// The same bits.
-    Equal,
-    Floats {
-        measured: Measured,
-        pair: Pair,
-        limit: f64,
-    },
-    /// Other dims or another dtype.
-    Reshaped,
-    /// Integers that differ, or nothing to compare.
-    Unknown,
-}
-
-impl Outcome {
-    fn is_doubtful(&self) -> bool {
-        matches!(&self.kind, Kind::Floats { measured, limit, .. } if measured.ratio() > *limit)
-    }
-}
-
-/// Whether rounding explains a difference.
-enum Rounding {
-    Within,
-    /// The noise is so large that it would hide a fault.
-    Undecided,
-    Beyond,
-}
-
-fn rounding(measured: &Measured, noise: &[Vec<f64>], limit: f64) -> Rounding {
-    let noise = noise.iter().flatten().copied().chain(std::iter::repeat(0.0));
-    let mut rounding = Rounding::Within;
-    for ((delta, scale), noise) in measured.slices().zip(noise) {
-        if delta > limit * scale {
-            if delta > NOISE_FACTOR * noise {
-                return Rounding::Beyond;
-            }
-            if noise > MOST_NOISE * scale {
-                rounding = Rounding::Undecided;
-            }
-        }
-    }
-    rounding
 }
 
 /// Whether a node, or one in its bodies, gives other values in each run.
@@ -482,34 +388,4 @@ fn is_random(node: &NodeProto) -> bool {
             .iter()
             .flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
             .any(|body| body.node.iter().any(is_random))
-}
-
-/// One unit in the last place.
-fn unit(dtype: DataType) -> f64 {
-    match dtype {
-        DataType::Double => f64::EPSILON,
-        DataType::Float16 => 9.8e-4,
-        DataType::Bfloat16 => 7.9e-3,
-        _ => f64::from(f32::EPSILON),
-    }
-}
-
-/// The tensor, changed in its last bit where there is a generator.
-fn jittered(tensor: &Tensor, random: &mut Option<Pcg64Mcg>) -> Tensor {
-    let changed = random
-        .as_mut()
-        .filter(|_| tensor.dtype().is_foldable_float())
-        .and_then(|random| noise::changed_tensor(tensor, random, unit(tensor.dtype())));
-    changed.unwrap_or_else(|| tensor.clone())
-}
-
-fn jittered_constant(proto: &TensorProto, random: &mut Option<Pcg64Mcg>) -> TensorProto {
-    if random.is_none() {
-        return proto.clone();
-    }
-    let tensor = Tensor::from_proto(proto.clone(), None);
-    match tensor.map(|tensor| jittered(&tensor, random)) {
-        Ok(tensor) => TensorProto { name: proto.name.clone(), ..tensor.proto().clone() },
-        Err(_) => proto.clone(),
-    }
 }
