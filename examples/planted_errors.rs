@@ -124,7 +124,9 @@ fn main() {
         eprintln!("usage: planted_errors SEEDS MODEL...");
         std::process::exit(2);
     };
-    println!("model | weight | tap | channels | bias (each: in the outputs, found, below rounding, planted)");
+    println!(
+        "model | weight | tap | channels | bias (each: in the outputs, found, below rounding, planted)"
+    );
     for model in models {
         let path = Path::new(model);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -137,7 +139,13 @@ fn main() {
                 println!("{name} | {}{alarm}", line(&outcome));
                 for trial in outcome.trials.iter().filter(|trial| !trial.is_found) {
                     let (output, part) = trial.differences;
-                    let verdict = if trial.is_undecided { "undecided" } else if trial.is_below_rounding { "below rounding" } else { "NOT FOUND" };
+                    let verdict = if trial.is_undecided {
+                        "undecided"
+                    } else if trial.is_below_rounding {
+                        "below rounding"
+                    } else {
+                        "NOT FOUND"
+                    };
                     println!(
                         "    {verdict}: {:?} {}: output {output:.1e}, part {part:.1e}",
                         trial.fault, trial.place

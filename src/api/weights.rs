@@ -44,7 +44,8 @@ pub fn freeze_weights(chosen: &FreezeWeights, model: &mut Model) -> Result<usize
             for name in names {
                 refuse_unknown(name, model)?;
             }
-            let is_named = |id: &ValueId| names.iter().any(|it| it == model.graph.value(*id).name());
+            let is_named =
+                |id: &ValueId| names.iter().any(|it| it == model.graph.value(*id).name());
             all.into_iter().filter(is_named).collect()
         }
     };

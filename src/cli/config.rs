@@ -168,7 +168,9 @@ fn of(option: &Arg, name: &str, value: &DeValue<'_>) -> Result<Vec<OsString>, &'
     match (option.get_action(), value) {
         (ArgAction::SetTrue, DeValue::Boolean(true)) => Ok(vec![format!("--{name}").into()]),
         (ArgAction::SetTrue, DeValue::Boolean(false)) => Ok(Vec::new()),
-        (_, DeValue::Boolean(true)) if needs_no_value(option) => Ok(vec![format!("--{name}").into()]),
+        (_, DeValue::Boolean(true)) if needs_no_value(option) => {
+            Ok(vec![format!("--{name}").into()])
+        }
         (_, DeValue::Boolean(false)) if needs_no_value(option) => Ok(Vec::new()),
         (ArgAction::SetTrue, _) => Err("true or false"),
         (ArgAction::Append, DeValue::Array(values)) => {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::percent;
-use super::{FormChoice, MergePolicy, RuleArgs, RuntimeArgs, ShrinkChoice, TargetChoice, WeightArgs};
+use super::{
+    FormChoice, MergePolicy, RuleArgs, RuntimeArgs, ShrinkChoice, TargetChoice, WeightArgs,
+};
 
 /// Arguments of `inspect`.
 #[derive(Args, Debug)]

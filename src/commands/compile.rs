@@ -6,9 +6,7 @@ use updp_exec::InputData;
 use updp_passes::pipeline;
 use updp_prune::Pruned;
 
-use crate::api::{
-    self, CompileOptions, CompileReport, VerificationStatus, overridable_notice,
-};
+use crate::api::{self, CompileOptions, CompileReport, VerificationStatus, overridable_notice};
 use crate::block_report;
 use crate::cli::{CompileArgs, TargetChoice};
 use crate::data;

@@ -3,8 +3,10 @@
 use updp_compile::{
     CompileOptions, CompileReport, Silent, VerificationStatus, VerifyOptions, compile, verify,
 };
+use updp_exec::{InputData, ModelSource, RuntimeOptions};
 use updp_ir::{DataType, Dim, Model, Node, Tensor};
-use updp_testkit::{Bytes, Micro, conv, encode, model_of, seeded};
+use updp_testkit::{Bytes, Fault, Micro, conv, encode, model_of, plant, seeded};
+use updp_verify::{Oracle, Parts, parts};
 
 /// A Conv with BN whose result is multiplied by `factor` and goes through a sine. The sine of a large number depends on
 /// the last digits of that number.
@@ -83,16 +85,60 @@ fn with_wrong_weight(model: &Model) -> Model {
     model_of(proto).expect("still a model")
 }
 
+/// What saturates hides what is in front of it; the part in front is compared by itself.
+#[test]
+fn an_error_in_front_of_a_saturating_operator_is_found() {
+    let clip = Node::new("Clip");
+    for (node, bounds) in [
+        (Node::new("Sigmoid"), None),
+        (Node::new("Tanh"), None),
+        (Node::new("HardSigmoid"), None),
+        (Node::new("Softmax").with("axis", 1_i64), None),
+        (clip, Some([-1e-3_f32, 1e-3])),
+    ] {
+        let name = node.op_type().to_owned();
+        let mut m = Micro::new(512);
+        let x = m.input("x", &[3, 8, 8]);
+        let weights: Vec<f64> = seeded(7, 108).iter().map(|weight| 1e5 * weight).collect();
+        m.weight("w", &[4, 3, 3, 3], &weights);
+        let y = m.conv_with(&x, &conv(4).kernel(3).pad(1), "w", None);
+        let y = m.bn(&y);
+        let mut operands = vec![y.name.clone()];
+        for (at, bound) in bounds.iter().flatten().enumerate() {
+            let bound = Tensor::from_f32(vec![], &[*bound]).expect("one");
+            operands.push(m.constant(&format!("bound{at}"), &bound));
+        }
+        let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
+        let y = m.node(node, &operands);
+        m.raw().output(&y, DataType::Float, None);
+        let before = m.build();
+        let mut after = m.build();
+        crate::compile::compile(&mut after);
+        let fault = (0..).find_map(|seed| plant(&after, Fault::Weight, seed)).expect("a weight");
+        let clean = parts_of(&before, &after);
+        assert!(clean.is_proof() && clean.equal == 1, "{name}: {clean:?}");
+        let wrong = parts_of(&before, &fault.model);
+        assert!(wrong.fault.is_some(), "{name}, {}: {wrong:?}", fault.place);
+    }
+}
+
+fn parts_of(before: &Model, after: &Model) -> Parts {
+    let (bytes, options): (Bytes, _) = (encode(before), RuntimeOptions::default());
+    let source = ModelSource::Bytes(&bytes);
+    let oracle = Oracle::new(source, &before.graph, &InputData::default(), 1, &options);
+    let oracle = oracle.expect("a runtime runs it");
+    parts::compare(before, after, &oracle).expect("it has parts")
+}
+
 /// A model with an open batch that a reshape fits to one image.
 #[test]
 fn a_model_that_takes_one_image_only_is_verified_with_one() {
     let mut m = Micro::new(511);
-    m.raw().input("x", DataType::Float, &[
-        Dim::Symbol("batch".into()),
-        Dim::Known(3),
-        Dim::Known(8),
-        Dim::Known(8),
-    ]);
+    m.raw().input(
+        "x",
+        DataType::Float,
+        &[Dim::Symbol("batch".into()), Dim::Known(3), Dim::Known(8), Dim::Known(8)],
+    );
     m.weight("w", &[4, 3, 3, 3], &seeded(1, 108));
     m.weight("scale", &[4], &seeded(2, 4));
     m.weight("bias", &[4], &seeded(3, 4));

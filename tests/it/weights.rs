@@ -36,7 +36,8 @@ fn scene() -> tempfile::TempDir {
 fn weights_that_are_inputs_are_said_and_left() {
     let scene = scene();
     let report = ["--report", "r.json"];
-    let (ran, told) = run(scene.path(), &[&["compile", "in.onnx", "out.onnx"], &report[..]].concat());
+    let (ran, told) =
+        run(scene.path(), &[&["compile", "in.onnx", "out.onnx"], &report[..]].concat());
     assert!(ran.status.success() && told.contains("weights are also inputs"), "{told}");
     assert!(told.contains("--freeze-weights"), "{told}");
     let out = read_model(&scene.path().join("out.onnx"));
@@ -71,11 +72,8 @@ fn frozen_weights_are_merged_and_no_longer_inputs() {
 fn named_weights_are_frozen_and_unknown_names_are_refused() {
     let scene = scene();
     let model = micro().build();
-    let names: Vec<String> = model
-        .graph
-        .initializers()
-        .map(|id| model.graph.value(id).name().to_owned())
-        .collect();
+    let names: Vec<String> =
+        model.graph.initializers().map(|id| model.graph.value(id).name().to_owned()).collect();
     let some = format!("--freeze-weights={},{}", names[0], names[1]);
     let (ran, told) = run(scene.path(), &["compile", "in.onnx", "out.onnx", &some]);
     assert!(ran.status.success() && told.contains("weights made constants: 2"), "{told}");
@@ -100,6 +98,7 @@ fn the_configuration_file_knows_the_option() {
 #[test]
 fn pruning_asks_for_the_option_by_name() {
     let scene = scene();
-    let (_, told) = run(scene.path(), &["prune", "in.onnx", "out.onnx", "--blocks", "1", "--recover", "none"]);
+    let (_, told) =
+        run(scene.path(), &["prune", "in.onnx", "out.onnx", "--blocks", "1", "--recover", "none"]);
     assert!(told.contains("--freeze-weights"), "{told}");
 }
