@@ -90,21 +90,31 @@ fn unit(dtype: DataType) -> f64 {
     }
 }
 
-/// A float tensor with its elements in random order.
-pub(crate) fn shuffled_tensor(tensor: &Tensor, random: &mut Pcg64Mcg) -> Tensor {
+/// A float tensor with its elements in another order: steps of a golden section of its length, so that every channel
+/// gets elements of all channels.
+pub(crate) fn shuffled_tensor(tensor: &Tensor) -> Tensor {
     let width = tensor.dtype().byte_len(1).unwrap_or(0);
-    if !tensor.dtype().is_foldable_float() || width == 0 {
+    let count = tensor.len();
+    if !tensor.dtype().is_foldable_float() || width == 0 || count < 3 {
         return tensor.clone();
     }
-    let mut order: Vec<usize> = (0..tensor.len()).collect();
-    for at in (1..order.len()).rev() {
-        order.swap(at, random.next_u32() as usize % (at + 1));
+    let mut step = (count as f64 * 0.618) as usize;
+    while greatest_common_divisor(step, count) != 1 {
+        step -= 1;
     }
     let old = tensor.bytes();
-    let bytes: Vec<u8> =
-        order.iter().flat_map(|at| &old[at * width..(at + 1) * width]).copied().collect();
-    Tensor::new(tensor.dtype(), tensor.dims().to_vec(), bytes.into())
-        .unwrap_or_else(|_| tensor.clone())
+    let mut bytes = Vec::with_capacity(old.len());
+    let mut at = count / 3;
+    for _ in 0..count {
+        bytes.extend_from_slice(&old[at * width..(at + 1) * width]);
+        at = (at + step) % count;
+    }
+    let shuffled = Tensor::new(tensor.dtype(), tensor.dims().to_vec(), bytes.into());
+    shuffled.unwrap_or_else(|_| tensor.clone())
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 /// The tensor, changed in its last bit where there is a generator.
@@ -135,6 +145,19 @@ mod tests {
     fn noise_excuses_a_multiple_of_itself_up_to_the_ceiling() {
         assert!((allowance(1e-3) - 4e-3).abs() < 1e-12 && !is_chaotic(1e-3));
         assert!((allowance(0.5) - CEILING).abs() < 1e-12 && is_chaotic(0.5));
+    }
+
+    #[test]
+    fn another_order_has_the_same_elements() {
+        for count in [3_u16, 4, 7, 64, 100] {
+            let values: Vec<f32> = (0..count).map(f32::from).collect();
+            let tensor = Tensor::from_f32(vec![1, count.into()], &values).expect("ok");
+            let shuffled = shuffled_tensor(&tensor);
+            assert_ne!(shuffled, tensor);
+            let mut found = shuffled.to_f64().expect("floats");
+            found.sort_by(f64::total_cmp);
+            assert_eq!(found, tensor.to_f64().expect("floats"));
+        }
     }
 
     #[test]

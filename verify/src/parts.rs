@@ -13,7 +13,7 @@ use indexmap::{IndexMap, IndexSet};
 use rand_pcg::Pcg64Mcg;
 use updp_exec::{ModelSource, open};
 use updp_ir::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
-use updp_ir::{DataPlacement, Dim, Model, Tensor, TensorType, no_external_data};
+use updp_ir::{DataPlacement, DataType, Dim, Model, Tensor, TensorType, no_external_data};
 
 use crate::error::VerifyError;
 use crate::noise::{SEEDS, jittered, jittered_constant, shuffled_tensor};
@@ -141,12 +141,10 @@ impl Check<'_, '_> {
     /// The part that differs where its inputs are the reference's values in random order, in words. This excites channels
     /// that the reference leaves at zero, and keeps the range of the values: those behind a ReLU stay positive.
     fn fault_on_shuffled(&self, parts: &[Part]) -> Option<String> {
-        let mut random = Pcg64Mcg::new(0x2545_f491_4f6c_dd1d);
         let names = parts.iter().flat_map(|part| &part.inputs).collect::<IndexSet<_>>();
         let shuffled = names.iter().map(|name| (*name).clone());
-        let mut values: Values = shuffled
-            .map(|name| (name.clone(), shuffled_tensor(&self.values[&name], &mut random)))
-            .collect();
+        let mut values: Values =
+            shuffled.map(|name| (name.clone(), shuffled_tensor(&self.values[&name]))).collect();
         for name in parts.iter().flat_map(|part| &part.outputs) {
             values.insert(name.clone(), self.values[name].clone());
         }
@@ -162,7 +160,7 @@ impl Check<'_, '_> {
             };
             let place = part.region.name(&self.sides);
             Some(format!(
-                "the part around {place:?}, run on values of the original in random order: {detail}"
+                "the part around {place:?}, run on values of the original in another order: {detail}"
             ))
         })
     }
@@ -251,10 +249,11 @@ impl Check<'_, '_> {
         is_cut.then_some(Part { region, inputs, outputs })
     }
 
-    /// Type of a value of the reference.
+    /// Type of a value of the reference; `None` if its dtype is not known.
     fn declared(&self, name: &str) -> Option<&TensorType> {
         let side = &self.sides[0];
-        side.shapes.of(side.model.graph.find(name)?)
+        let known = side.shapes.of(side.model.graph.find(name)?);
+        known.filter(|ty| ty.dtype == DataType::String || ty.dtype.bits().is_some())
     }
 
     /// Size of a value, as far as it is known; open dims count as in the first input.
