@@ -10,6 +10,22 @@ use updp_passes::{Options, pipeline};
 use updp_testkit::{Bytes, Fault, decode, plant};
 use updp_verify::{Oracle, Verification, VerifyError, parts};
 
+/// What verification says of a planted error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// An output of the whole network differs.
+    InOutputs,
+    /// A changed part differs, run by itself.
+    InParts,
+    /// The error changes the result of its own layer by no more than rounding does, so that no run shows it: the weight
+    /// is next to nothing, or its channel is zero on all inputs.
+    BelowRounding,
+    /// Verification gives up on the model instead of calling it equal.
+    Undecided,
+    /// Verification calls the model equal, and the error is larger than rounding.
+    Missed,
+}
+
 /// What became of one planted error.
 #[derive(Debug)]
 pub struct Trial {
@@ -17,17 +33,18 @@ pub struct Trial {
     pub fault: Fault,
     /// The layer, and what was changed.
     pub place: String,
-    /// Whether the outputs of the whole network show it.
-    pub is_in_outputs: bool,
-    /// Whether verification finds it: in the outputs or in a part.
-    pub is_found: bool,
-    /// Whether verification gives up on the model instead of calling it equal.
-    pub is_undecided: bool,
-    /// Whether the error changes the result of its own layer by no more than rounding does, so that no run shows it: the
-    /// weight is next to nothing, or its channel is zero on all inputs.
-    pub is_below_rounding: bool,
+    /// What verification says.
+    pub finding: Finding,
     /// Largest relative difference of an output, and of a channel of a part.
     pub differences: (f64, f64),
+}
+
+impl Trial {
+    /// Whether verification refuses the model because of the error.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        matches!(self.finding, Finding::InOutputs | Finding::InParts)
+    }
 }
 
 /// What became of one model.
@@ -62,9 +79,9 @@ pub fn run(model: &Path, seeds: u64) -> Result<Outcome, Error> {
             let Some(planted) = plant(&after, fault, seed) else { continue };
             let result = verified(&oracle, &before, &planted.model);
             let mut trial = trial(fault, planted.place, result)?;
-            if !trial.is_found {
-                let parts = parts::compare(&after, &planted.model, &alone)?;
-                trial.is_below_rounding = parts.is_proof();
+            let is_silent = matches!(trial.finding, Finding::Undecided | Finding::Missed);
+            if is_silent && parts::compare(&after, &planted.model, &alone)?.is_proof() {
+                trial.finding = Finding::BelowRounding;
             }
             trials.push(trial);
         }
@@ -82,16 +99,15 @@ fn trial(
         other => other?,
     };
     let is_in_outputs = result.outputs.iter().any(|output| output.failure.is_some());
+    let finding = match () {
+        () if result.outputs.is_empty() => Finding::InOutputs,
+        () if result.is_chaotic() => Finding::Undecided,
+        () if is_in_outputs => Finding::InOutputs,
+        () if !result.is_passed() => Finding::InParts,
+        () => Finding::Missed,
+    };
     let part = result.local.as_ref().map_or(0.0, |parts| parts.worst);
-    Ok(Trial {
-        fault,
-        place,
-        is_in_outputs,
-        is_found: result.outputs.is_empty() || (!result.is_passed() && !result.is_chaotic()),
-        is_undecided: result.is_chaotic(),
-        is_below_rounding: false,
-        differences: (result.worst(), part),
-    })
+    Ok(Trial { fault, place, finding, differences: (result.worst(), part) })
 }
 
 fn verified(
@@ -109,9 +125,10 @@ fn verified(
 fn line(outcome: &Outcome) -> String {
     let counts = Fault::ALL.map(|fault| {
         let all = || outcome.trials.iter().filter(|trial| trial.fault == fault);
-        let outputs = all().filter(|trial| trial.is_in_outputs).count();
-        let found = all().filter(|trial| trial.is_found).count();
-        let below = all().filter(|trial| trial.is_below_rounding).count();
+        let count = |finding| all().filter(|trial| trial.finding == finding).count();
+        let outputs = count(Finding::InOutputs);
+        let found = outputs + count(Finding::InParts);
+        let below = count(Finding::BelowRounding);
         format!("{outputs} {found} {below} {}", all().count())
     });
     counts.join(" | ")
@@ -137,18 +154,11 @@ fn main() {
                     .failure()
                     .map_or(String::new(), |it| format!(" FALSE ALARM: {it}"));
                 println!("{name} | {}{alarm}", line(&outcome));
-                for trial in outcome.trials.iter().filter(|trial| !trial.is_found) {
+                for trial in outcome.trials.iter().filter(|trial| !trial.is_found()) {
                     let (output, part) = trial.differences;
-                    let verdict = if trial.is_undecided {
-                        "undecided"
-                    } else if trial.is_below_rounding {
-                        "below rounding"
-                    } else {
-                        "NOT FOUND"
-                    };
                     println!(
-                        "    {verdict}: {:?} {}: output {output:.1e}, part {part:.1e}",
-                        trial.fault, trial.place
+                        "    {:?}: {:?} {}: output {output:.1e}, part {part:.1e}",
+                        trial.finding, trial.fault, trial.place
                     );
                 }
             }

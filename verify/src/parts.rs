@@ -5,7 +5,7 @@
 //! itself on them, and its results are held against those of the reference, channel by channel. Nodes and constants that
 //! are the same on both sides need no comparison.
 //!
-//! A rewrite may change a value between two parts without harm: the scale of a normalization moves through a ReLU into
+//! A rewrite may change a value between two parts without harm: the scale of a normalization moves through a `ReLU` into
 //! the next layer. Such a part grows by the nodes that read the value, until nothing differs. Outputs of the graph never
 //! differ without harm.
 
@@ -139,7 +139,7 @@ impl Check<'_, '_> {
     }
 
     /// The part that differs where its inputs are the reference's values in random order, in words. This excites channels
-    /// that the reference leaves at zero, and keeps the range of the values: those behind a ReLU stay positive.
+    /// that the reference leaves at zero, and keeps the range of the values: those behind a `ReLU` stay positive.
     fn fault_on_shuffled(&self, parts: &[Part]) -> Option<String> {
         let names = parts.iter().flat_map(|part| &part.inputs).collect::<IndexSet<_>>();
         let shuffled = names.iter().map(|name| (*name).clone());
