@@ -25,7 +25,7 @@ use crate::verdict::{Outcome, Verdict, outcomes, verdict};
 /// Most times that parts grow.
 const MOST_ROUNDS: usize = 16;
 /// Most bytes of inner values that are kept; parts beyond are not compared.
-const MOST_BYTES: usize = 2 << 30;
+const MOST_BYTES: usize = 1 << 30;
 /// Operators that give other values in each run.
 const RANDOM: [&str; 7] = [
     "Bernoulli",
