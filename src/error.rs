@@ -36,6 +36,8 @@ pub enum CliError {
     Different { detail: String },
     #[error("the result cannot be verified: {detail}")]
     Unverifiable { detail: String },
+    #[error("values cannot verify this model: {detail}")]
+    Chaotic { detail: String },
     #[error("{target} refuses {count} of the findings above; the model is written all the same")]
     TargetRefuses { target: &'static str, count: usize },
     #[error("the goal is missed: {detail}; the result is written all the same")]
@@ -89,6 +91,7 @@ impl From<VerifyError> for CliError {
             VerifyError::Ir(error) => Self::Ir(error),
             VerifyError::Exec(error) => Self::Exec(error),
             VerifyError::Unverifiable { detail } => Self::Unverifiable { detail },
+            VerifyError::Chaotic { detail } => Self::Chaotic { detail },
             other => Self::Unverifiable { detail: other.to_string() },
         }
     }
@@ -114,6 +117,7 @@ impl CliError {
             Self::DifferentSignature { .. } => "C0007",
             Self::VerificationFailed { .. } | Self::Different { .. } => "C0008",
             Self::Unverifiable { .. } => "C0009",
+            Self::Chaotic { .. } => "C0021",
             Self::UnknownCode { .. } => "C0010",
             Self::TargetRefuses { .. } => "C0012",
             Self::GoalMissed { .. } => "C0017",
@@ -158,7 +162,7 @@ impl CliError {
             Self::GoalMissed { .. } => 7,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
-            Self::Unverifiable { .. } | Self::Exec(_) => 8,
+            Self::Unverifiable { .. } | Self::Chaotic { .. } | Self::Exec(_) => 8,
         }
     }
 
@@ -176,6 +180,9 @@ impl CliError {
             }
             Self::Unverifiable { .. } => {
                 "give fitting inputs with --input-data, install ONNX Runtime if it is missing (pip install 'onnxruntime>=1.24'), or compile with --no-verify".into()
+            }
+            Self::Chaotic { .. } => {
+                "give inputs like those of the training with --input-data, --skip RULE leaves a rule out, --no-verify writes the result without running it".into()
             }
             Self::VerificationFailed { .. } => {
                 "nothing was written; --skip RULE leaves a rule out; please report the model".into()

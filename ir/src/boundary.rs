@@ -42,6 +42,22 @@ impl Graph {
         Ok(())
     }
 
+    /// Makes a constant of an input with a default: callers cannot replace the tensor any more.
+    ///
+    /// # Errors
+    /// I0303 when the value is not a graph input with a default.
+    pub fn freeze_default(&mut self, value: ValueId) -> Result<(), IrError> {
+        let known = self.get_value(value).ok_or(IrError::StaleId)?;
+        let is_listed = self.inputs.iter().any(|(id, _)| *id == value);
+        if known.origin != (Origin::Initializer { overridable: true }) || !is_listed {
+            return Err(IrError::StaleId);
+        }
+        self.inputs.retain(|(id, _)| *id != value);
+        self.value_mut(value).origin = Origin::Initializer { overridable: false };
+        self.edited = true;
+        Ok(())
+    }
+
     /// Removes a graph input that nothing reads.
     ///
     /// # Errors
@@ -202,5 +218,35 @@ impl Graph {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::ModelBuilder;
+    use crate::dtype::DataType;
+    use crate::node::Node;
+    use crate::tensor::Tensor;
+    use crate::types::Dim;
+    use crate::value::Origin;
+
+    #[test]
+    fn a_frozen_default_is_a_constant_and_no_input() {
+        let mut builder = ModelBuilder::new(17);
+        builder.input("x", DataType::Float, &[Dim::Known(1)]);
+        builder.input("w", DataType::Float, &[Dim::Known(1)]);
+        builder.node(Node::new("Mul"), &["x", "w"], &["y"]);
+        builder.output("y", DataType::Float, None);
+        let mut model = builder.build().expect("well formed");
+        let graph = &mut model.graph;
+        let (x, w) = (graph.find("x").expect("x"), graph.find("w").expect("w"));
+        graph.freeze_default(w).expect_err("it has no default");
+        let one = Tensor::from_f32(vec![1], &[1.0]).expect("one");
+        graph.set_default(w, one).expect("of its type");
+        assert_eq!(graph.value(w).origin(), Origin::Initializer { overridable: true });
+        graph.freeze_default(w).expect("it has a default");
+        assert_eq!(graph.value(w).origin(), Origin::Initializer { overridable: false });
+        assert_eq!(graph.inputs().collect::<Vec<_>>(), [x]);
+        graph.freeze_default(w).expect_err("it is a constant already");
     }
 }

@@ -10,6 +10,7 @@ use updp_verify::Verification;
 
 use super::error::check_cancelled;
 use super::shapes::fix_shapes;
+use super::weights::{FreezeWeights, freeze_weights, overridable_weights};
 use super::{Error, Observer, RuleOptions, Source};
 use crate::deploy::{self, DeployTarget, Finding};
 use crate::gates::{self, GateOptions, Gates};
@@ -31,6 +32,8 @@ pub struct CompileOptions {
     pub max_rewrites: Option<usize>,
     /// Input shapes to fix: `NAME:1,3,224,224`.
     pub input_shapes: Vec<String>,
+    /// The weights that are also inputs and become constants.
+    pub freeze_weights: FreezeWeights,
     /// Whether the result is compared with the input model, by running both, before it gets its name.
     pub is_verified: bool,
     /// Number of random inputs for the verification.
@@ -61,6 +64,7 @@ impl Default for CompileOptions {
             rules: RuleOptions::default(),
             max_rewrites: None,
             input_shapes: Vec::new(),
+            freeze_weights: FreezeWeights::None,
             is_verified: true,
             inputs: 3,
             input_data: InputData::default(),
@@ -124,6 +128,10 @@ pub struct CompileReport {
     pub after: ModelSummary,
     /// IR version and opset of both models.
     pub versions: Versions,
+    /// Number of weights of the result that are also inputs, so that a caller may replace them.
+    pub overridable_weights: usize,
+    /// Number of such weights that became constants.
+    pub frozen_weights: usize,
     /// Rewrites, refusals, warnings and times.
     pub log: Log,
     /// Whether the result equals the input exactly.
@@ -190,7 +198,7 @@ impl Job<'_> {
             self.refuse_own_data(output, output)?;
         }
         let versions = Versions::of(&model);
-        fix_shapes(&options.input_shapes, &mut model)?;
+        let frozen_weights = self.adjust(&mut model)?;
         let log = self.compile(&mut model, None, observer)?;
         check_cancelled(observer)?;
         let is_unchanged = !model.graph.is_edited();
@@ -204,6 +212,8 @@ impl Job<'_> {
             path: None,
             after: ModelSummary::of(&written.model, written.total_bytes()),
             versions,
+            overridable_weights: overridable_weights(&written.model),
+            frozen_weights,
             log,
             is_unchanged,
             verification,
@@ -296,8 +306,18 @@ impl Job<'_> {
     /// The reference, read again, with the requested shapes.
     pub(super) fn reference(&self) -> Result<Model, Error> {
         let mut model = self.source.again()?;
-        fix_shapes(&self.options.input_shapes, &mut model)?;
+        self.adjust(&mut model)?;
         Ok(model)
+    }
+
+    /// Fixes the requested shapes and makes constants of the requested weights; returns the number of these. A pruned
+    /// network has constant weights already.
+    fn adjust(&self, model: &mut Model) -> Result<usize, Error> {
+        fix_shapes(&self.options.input_shapes, model)?;
+        match self.input {
+            Some(_) => Ok(0),
+            None => freeze_weights(&self.options.freeze_weights, model),
+        }
     }
 
     /// How the result compares with the requested gates.

@@ -17,6 +17,7 @@ use updp_verify::{Oracle, Verification};
 
 use super::input_check::{Checked, InputCheckOptions, refuse_unknown_frozen};
 use super::shapes::fix_shapes;
+use super::weights::{freeze_weights, tell_overridable};
 use super::{CompileOptions, CompileReport, Error, Observer, Source, compile};
 use crate::model_file::{self, ModelFile};
 
@@ -111,7 +112,7 @@ pub fn prune<'a>(
     options: &PruneOptions,
     observer: &mut dyn Observer,
 ) -> Result<Option<PruneReport>, Error> {
-    let Input { source, model, before } = Input::open(model.into(), &options.compile)?;
+    let Input { source, model, before } = Input::open(model.into(), &options.compile, observer)?;
     let config = options.config(source.total_bytes());
     let stages = PruneStages::of(&config);
     stages.start(PruneStage::ScoreInput, observer);
@@ -135,7 +136,7 @@ pub fn estimate<'a>(
     options: &PruneOptions,
     observer: &mut dyn Observer,
 ) -> Result<Estimate, Error> {
-    let Input { source, model, before } = Input::open(model.into(), &options.compile)?;
+    let Input { source, model, before } = Input::open(model.into(), &options.compile, observer)?;
     let config = options.config(source.total_bytes());
     let (images, _) = options.images(&model, &before, observer)?;
     Ok(updp_prune::estimate::estimate(model, &images, &config, observer)?)
@@ -152,7 +153,7 @@ pub fn prune_structure<'a>(
     options: &CompileOptions,
     observer: &mut dyn Observer,
 ) -> Result<PruneReport, Error> {
-    let Input { source, model, before } = Input::open(model.into(), options)?;
+    let Input { source, model, before } = Input::open(model.into(), options, observer)?;
     let config = merged(config, options, source.total_bytes());
     let pruned = structure::prune(model, &config, &options.input_data, observer)?;
     merge(&source, before, pruned, options, observer)
@@ -184,7 +185,7 @@ pub fn expand<'a>(
     options: &CompileOptions,
     observer: &mut dyn Observer,
 ) -> Result<ExpandReport, Error> {
-    let Input { source, model, before } = Input::open(model.into(), options)?;
+    let Input { source, model, before } = Input::open(model.into(), options, observer)?;
     let config = merged(config, options, source.total_bytes());
     let pruned = structure::expand(model, &config, observer)?;
     let bytes = encode(&pruned.model)?;
@@ -203,10 +204,16 @@ struct Input {
 }
 
 impl Input {
-    fn open(model: Source<'_>, options: &CompileOptions) -> Result<Self, Error> {
+    fn open(
+        model: Source<'_>,
+        options: &CompileOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
         let ModelFile { source, mut model } = model.open()?;
         let before = ModelSummary::of(&model, source.total_bytes());
         fix_shapes(&options.input_shapes, &mut model)?;
+        freeze_weights(&options.freeze_weights, &mut model)?;
+        tell_overridable(&model, observer);
         Ok(Self { source, model, before })
     }
 }
@@ -246,6 +253,7 @@ fn verify_at_zero(
     let bytes = encode(&baseline)?;
     let mut reference = source.again()?;
     fix_shapes(&options.input_shapes, &mut reference)?;
+    freeze_weights(&options.freeze_weights, &mut reference)?;
     let data: &InputData = &options.input_data;
     let oracle = Oracle::new(
         source.for_runtime(),

@@ -19,7 +19,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 
 pub use compile::{
     BareArgs, CommonArgs, CompileArgs, CompileCommand, DataArgs, DebugArgs, MergePolicy,
-    PruneCommand, PruningArgs, RuleArgs, TargetChoice,
+    PruneCommand, PruningArgs, RuleArgs, TargetChoice, WeightArgs,
 };
 pub use help::command;
 pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
