@@ -38,6 +38,8 @@ pub enum CliError {
     Unverifiable { detail: String },
     #[error("values cannot verify this model: {detail}")]
     Chaotic { detail: String },
+    #[error("the score command {command:?} gives no score of {}: {detail}", .model.display())]
+    ScoreCommand { command: String, model: PathBuf, detail: String },
     #[error("{target} refuses {count} of the findings above; the model is written all the same")]
     TargetRefuses { target: &'static str, count: usize },
     #[error("the goal is missed: {detail}; the result is written all the same")]
@@ -118,6 +120,7 @@ impl CliError {
             Self::VerificationFailed { .. } | Self::Different { .. } => "C0008",
             Self::Unverifiable { .. } => "C0009",
             Self::Chaotic { .. } => "C0021",
+            Self::ScoreCommand { .. } => "C0022",
             Self::UnknownCode { .. } => "C0010",
             Self::TargetRefuses { .. } => "C0012",
             Self::GoalMissed { .. } => "C0017",
@@ -144,6 +147,7 @@ impl CliError {
             | Self::InputShape { .. }
             | Self::InputData { .. }
             | Self::UnknownCode { .. }
+            | Self::ScoreCommand { .. }
             | Self::Config { .. }
             | Self::Trainer(_)
             | Self::Pass(PassError::UnknownRule { .. } | PassError::AlreadyExpanded)
@@ -189,6 +193,10 @@ impl CliError {
             }
             Self::Different { .. } => {
                 "--limit X allows a larger difference; a pruned or trained model is another function: updp-compile evaluate A B --data PATH compares what both say of images".into()
+            }
+            Self::ScoreCommand { .. } => {
+                "it must print a number last, such as: python eval.py {model}; higher is better"
+                    .into()
             }
             Self::UnknownCode { .. } => "updp-compile errors lists them all".into(),
             Self::TargetRefuses { .. } => "every finding says its cure and its source".into(),

@@ -12,6 +12,7 @@ use updp_ir::DataPlacement;
 use crate::api::shapes::fix_shapes;
 use crate::error::CliError;
 use crate::model_file::{ModelFile, Source};
+use crate::score_command::{ScoreCommand, ScorePair};
 
 /// Time for measuring both models together, in seconds.
 const SECONDS: f64 = 4.0;
@@ -19,12 +20,14 @@ const SECONDS: f64 = 4.0;
 const SESSIONS: usize = 6;
 
 /// The gates for a result.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct GateOptions {
     /// The speedup over the input model that the result must reach; below 1 the result may be slower.
     pub min_speedup: Option<f64>,
     /// The size that the result may have, in bytes, including external data.
     pub max_bytes: Option<u64>,
+    /// A command that scores the input model and the result.
+    pub score: Option<ScoreCommand>,
 }
 
 /// How a result compares with its gates.
@@ -34,6 +37,8 @@ pub struct Gates {
     pub speedup: Option<(f64, f64)>,
     /// The allowed size and the actual size, in bytes.
     pub bytes: Option<(u64, u64)>,
+    /// The scores of the user's command.
+    pub score: Option<ScorePair>,
 }
 
 impl Gates {
@@ -45,12 +50,14 @@ impl Gates {
         options: &GateOptions,
         bytes: u64,
         speedup: impl FnOnce() -> Result<f64, CliError>,
+        score: impl FnOnce(&ScoreCommand) -> Result<ScorePair, CliError>,
     ) -> Result<Self, CliError> {
+        let score = options.score.as_ref().map(score).transpose()?;
         let speedup = match options.min_speedup {
             Some(least) => Some((least, speedup()?)),
             None => None,
         };
-        Ok(Self { speedup, bytes: options.max_bytes.map(|most| (most, bytes)) })
+        Ok(Self { speedup, bytes: options.max_bytes.map(|most| (most, bytes)), score })
     }
 
     /// The missed gates, in words.
@@ -66,6 +73,10 @@ impl Gates {
         if let Some((most, found)) = self.bytes.filter(|(most, found)| found > most) {
             missed.push(format!("{found} bytes instead of {most}"));
         }
+        if let Some(score) = self.score.as_ref().filter(|score| score.is_missed()) {
+            let most = score.max_drop.unwrap_or_default();
+            missed.push(format!("{}, at most {most} may be lost", score.words()));
+        }
         missed
     }
 
@@ -80,6 +91,12 @@ impl Gates {
             "speedup": self.speedup.map(|it| it.1),
             "max_bytes": self.bytes.map(|it| it.0),
             "bytes": self.bytes.map(|it| it.1),
+            "score": self.score.as_ref().map(|it| json!({
+                "command": it.command,
+                "before": it.before,
+                "after": it.after,
+                "max_drop": it.max_drop,
+            })),
             "missed": self.missed(),
         }))
     }
@@ -93,7 +110,8 @@ impl Gates {
         });
         let size = self.bytes.filter(|(most, found)| found <= most);
         let size = size.map(|(most, found)| format!("{found} bytes, at most {most} allowed"));
-        speed.into_iter().chain(size).collect()
+        let score = self.score.as_ref().filter(|score| !score.is_missed()).map(ScorePair::words);
+        speed.into_iter().chain(size).chain(score).collect()
     }
 }
 
@@ -136,14 +154,14 @@ mod tests {
 
     #[test]
     fn gates_hold_at_their_bounds_and_not_beyond_them() {
-        let at = Gates { speedup: Some((1.5, 1.5)), bytes: Some((10, 10)) };
+        let at = Gates { speedup: Some((1.5, 1.5)), bytes: Some((10, 10)), score: None };
         assert!(at.missed().is_empty() && at.held().len() == 2);
-        let beyond = Gates { speedup: Some((1.5, 1.499)), bytes: Some((10, 11)) };
+        let beyond = Gates { speedup: Some((1.5, 1.499)), bytes: Some((10, 11)), score: None };
         let missed = beyond.missed();
         assert_eq!(missed[0], "1.499 times as fast as the input model instead of 1.5");
         assert_eq!(missed[1], "11 bytes instead of 10");
         assert!(beyond.held().is_empty());
-        let unknown = Gates { speedup: Some((0.5, f64::NAN)), bytes: None };
+        let unknown = Gates { speedup: Some((0.5, f64::NAN)), ..Gates::default() };
         assert_eq!((unknown.missed().len(), unknown.held().len()), (1, 0));
         assert!(Gates::default().json().is_none());
     }

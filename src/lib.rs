@@ -37,6 +37,7 @@ pub mod deploy;
 #[doc(hidden)]
 pub mod interrupt;
 #[doc(hidden)]
+mod score_command;
 pub mod terminal;
 
 mod block_map;
@@ -66,6 +67,7 @@ pub use api::{
 pub use deploy::{DeployTarget, Finding, Severity};
 pub use gates::{GateOptions, Gates};
 pub use report::Versions;
+pub use score_command::{ScoreCommand, ScorePair};
 
 /// Runs the command line and returns the exit code.
 #[must_use]

@@ -355,7 +355,8 @@ fn loss_warning(
     gentler: impl FnOnce() -> Vec<Gentler>,
 ) -> Option<String> {
     let lost = 100.0 * outcome.before.answer_loss(&outcome.after);
-    if cx.config.drop_limit().is_some() || lost <= MUCH_LOST {
+    let has_bound = cx.config.drop_limit().is_some() || cx.config.score.is_some();
+    if has_bound || lost <= MUCH_LOST {
         return None;
     }
     let own = outcome.networks.iter().find(|network| network.is_chosen);

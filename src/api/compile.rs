@@ -16,6 +16,7 @@ use crate::deploy::{self, DeployTarget, Finding};
 use crate::gates::{self, GateOptions, Gates};
 use crate::model_file::{self, ModelFile, folder_of};
 use crate::report::Versions;
+use crate::score_command::ScorePair;
 use crate::test_vectors::{self, StagedVectors};
 use crate::write::{self, Staged};
 
@@ -165,7 +166,8 @@ pub fn compile<'a>(
         options.runtime.prepare();
     }
     let before = ModelSummary::of(&model, source.total_bytes());
-    Job { options, source: &source, input: None, before }.run(model, observer)
+    let score = input_score(&source, options, observer)?;
+    Job { options, source: &source, input: None, before, score }.run(model, observer)
 }
 
 /// One compilation.
@@ -177,6 +179,28 @@ pub(crate) struct Job<'a> {
     pub(crate) input: Option<&'a model_file::Source>,
     /// Sizes of the input model.
     pub(crate) before: ModelSummary,
+    /// Score of the input model, if a command scores models.
+    pub(crate) score: Option<f64>,
+}
+
+/// The score of the input model, if a command scores models.
+///
+/// # Errors
+/// C0022 when the command gives none; C0004 when the model is not a file.
+pub(crate) fn input_score(
+    source: &model_file::Source,
+    options: &CompileOptions,
+    observer: &mut dyn Observer,
+) -> Result<Option<f64>, Error> {
+    let Some(command) = &options.gates.score else { return Ok(None) };
+    if model_file::is_pipe(&source.path) || options.output.is_none() {
+        return Err(Error::Pipe);
+    }
+    check_cancelled(observer)?;
+    observer.progress("scoring the input model", 0, 0);
+    let score = command.score(&source.path)?;
+    observer.message(&format!("score of the input model: {score}"));
+    Ok(Some(score))
 }
 
 impl Job<'_> {
@@ -323,11 +347,21 @@ impl Job<'_> {
     /// How the result compares with the requested gates.
     fn gates(&self, written: &ModelFile, observer: &mut dyn Observer) -> Result<Gates, Error> {
         let CompileOptions { gates, batch, runtime, input_shapes, .. } = self.options;
-        Gates::measure(gates, written.total_bytes(), || {
-            observer.progress("measuring the result", 0, 0);
-            let input = self.input.unwrap_or(self.source);
-            gates::speedup(input, input_shapes, written, *batch, runtime)
-        })
+        Gates::measure(
+            gates,
+            written.total_bytes(),
+            || {
+                observer.progress("measuring the result", 0, 0);
+                let input = self.input.unwrap_or(self.source);
+                gates::speedup(input, input_shapes, written, *batch, runtime)
+            },
+            |command| {
+                let before = self.score.unwrap_or(f64::NAN);
+                let after = command.score(&written.source.path)?;
+                let (command, max_drop) = (command.command.clone(), command.max_drop);
+                Ok(ScorePair { command, before, after, max_drop })
+            },
+        )
     }
 
     fn findings(&self, written: &ModelFile) -> Option<Vec<Finding>> {

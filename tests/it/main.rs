@@ -20,6 +20,7 @@ mod nothing_lost;
 mod planted;
 mod prune;
 mod schemas;
+mod score_command;
 mod second_reader;
 mod steps;
 mod subcommands;
