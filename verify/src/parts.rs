@@ -25,7 +25,7 @@ use crate::verdict::{Outcome, Verdict, outcomes, verdict};
 /// Most times that parts grow.
 const MOST_ROUNDS: usize = 16;
 /// Most bytes of inner values that are kept; parts beyond are not compared.
-const MOST_BYTES: usize = 1 << 30;
+const MOST_BYTES: usize = 2 << 30;
 /// Operators that give other values in each run.
 const RANDOM: [&str; 7] = [
     "Bernoulli",
@@ -123,7 +123,11 @@ impl Check<'_, '_> {
                 }
             }
             if grown.is_empty() {
-                if found.fault.is_none() {
+                // A part that cannot be cut out may hand other values to the part that differs.
+                if left_out > 0 && found.fault.take().is_some() {
+                    found.left_out += 1;
+                }
+                if found.fault.is_none() && left_out == 0 {
                     found.fault = self.fault_on_shuffled(&parts);
                 }
                 return Ok(found);
