@@ -144,6 +144,43 @@ impl Graph {
         Ok(())
     }
 
+    /// Fixes one dim of a graph input whose size is open; a symbol becomes that number everywhere in this graph's
+    /// declarations. A dim with a size keeps it. Declared types of inner values are forgotten.
+    ///
+    /// # Errors
+    /// I0303 when the value is not a graph input, I0305 when it has no such dim.
+    pub fn fix_input_dim(
+        &mut self,
+        value: ValueId,
+        axis: usize,
+        size: usize,
+    ) -> Result<(), IrError> {
+        let place = self.inputs.iter().position(|(id, _)| *id == value).ok_or(IrError::StaleId)?;
+        let mut declared = self.value(value).declared.clone();
+        let dim = declared.as_mut().and_then(|ty| ty.shape.as_mut()?.get_mut(axis));
+        let Some(dim) = dim else {
+            let detail = format!("the input has no dim {axis}");
+            return Err(IrError::Broken { number: 1, detail });
+        };
+        match std::mem::replace(dim, Dim::Known(size)) {
+            Dim::Known(_) => return Ok(()),
+            Dim::Symbol(name) => self.fix_symbols(&[(name.to_string(), size)]),
+            Dim::Unknown => {}
+        }
+        let inner: Vec<ValueId> =
+            self.nodes().into_iter().flat_map(|node| self.results(node)).flatten().collect();
+        self.forget_types(&inner)?;
+        if let Some(type_proto::Value::TensorType(tensor)) =
+            self.inputs[place].1.r#type.as_mut().and_then(|ty| ty.value.as_mut())
+            && let Some(dim) = tensor.shape.as_mut().and_then(|shape| shape.dim.get_mut(axis))
+        {
+            dim.value = Some(dimension::Value::DimValue(size as i64));
+        }
+        self.value_mut(value).declared = declared;
+        self.edited = true;
+        Ok(())
+    }
+
     /// Opens axis 0 of a graph input with a fixed size. The axis becomes `symbol` there and on every graph output
     /// that starts with the same size; declared types of inner values are forgotten. Returns the old size.
     ///

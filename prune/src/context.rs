@@ -73,6 +73,8 @@ pub struct Context<'a> {
     pub prepared: Model,
     /// The same network with an open batch, if an open batch gives the same results.
     pub original: Model,
+    /// Height and width of the images, where the model takes images of any size and [`Self::original`] those of one.
+    pub image_size: Option<(usize, usize)>,
     /// Whether the batch of [`Self::original`] is open.
     pub is_batch_open: bool,
     /// The images.
@@ -121,6 +123,7 @@ impl<'a> Context<'a> {
         observer.progress("reading data", 0, 0);
         let (original, is_batch_open) =
             with_open_batch(&model, &runner, &sets.images, &sets.preprocess)?;
+        let (original, image_size) = of_image_size(original, sets)?;
         let images = divide(&original, sets, config)?;
         let (checkpoint, job) = checkpoint(&original, &images, sets, config, observer)?;
         let held_out = CachedBatches::of(&images.held_out)?;
@@ -145,6 +148,7 @@ impl<'a> Context<'a> {
             prepared: model,
             original,
             is_batch_open,
+            image_size,
             images,
             preprocess: sets.preprocess.clone(),
             evaluator,
@@ -276,6 +280,26 @@ pub fn with_open_batch(
         return Ok((opened, true));
     }
     Ok((model.clone(), false))
+}
+
+/// The network for images of one size: where the model leaves height or width open, they become those of the images, so
+/// that latencies and multiply-adds are those of these images. The model that is written leaves them open.
+fn of_image_size(mut original: Model, sets: &ImageSets) -> Result<(Model, Option<(usize, usize)>)> {
+    let images = Images::new(&original, sets.images.clone(), &sets.preprocess)?;
+    let spec = *images.spec();
+    let Some(input) = original.graph.find(images.input()) else { return Ok((original, None)) };
+    let declared = original.graph.value(input).declared();
+    let dims = declared.and_then(|ty| ty.shape.clone()).unwrap_or_default();
+    let sizes = spec.row_dims().into_iter().enumerate().map(|(at, size)| (at + 1, size));
+    let is_open = |axis: usize| dims.get(axis).is_some_and(|dim| dim.known().is_none());
+    let open: Vec<(usize, usize)> = sizes.filter(|(axis, _)| is_open(*axis)).collect();
+    if open.is_empty() {
+        return Ok((original, None));
+    }
+    for (axis, size) in open {
+        original.graph.fix_input_dim(input, axis, size)?;
+    }
+    Ok((original, Some((spec.height, spec.width))))
 }
 
 fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<DividedImages> {

@@ -233,6 +233,11 @@ fn data_warnings(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
             100.0 * accuracy
         ));
     }
+    if let Some((height, width)) = cx.image_size {
+        told.push(format!(
+            "the model takes images of any size; latencies and multiply-adds of blocks are those of {height}x{width} pixels"
+        ));
+    }
     if !cx.is_batch_open {
         told.push("the batch of the model is fixed, and it is run so".to_owned());
     }

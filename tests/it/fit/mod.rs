@@ -2,6 +2,7 @@
 
 mod command;
 mod front;
+mod inputs;
 mod split;
 mod supernet;
 mod train;
