@@ -6,8 +6,8 @@ use updp_ir::infer::Shapes;
 use updp_ir::{IrError, Model};
 use updp_passes::blocks::Block;
 use updp_passes::cost::MapShape;
-use updp_passes::surgery::{self, Form, Shrink};
-use updp_passes::{ModelSummary, Options, PassError, cost, pipeline};
+use updp_passes::surgery::{self, Form, Shrink, Site};
+use updp_passes::{Declined, ModelSummary, Options, PassError, cost, pipeline};
 use updp_trainer::observer::Observer;
 
 use crate::error::Result;
@@ -239,6 +239,22 @@ impl Profiler<'_> {
         Ok(profiles)
     }
 
+    /// The sites of some forms of a block, in the whole network: in a part, other blocks may be found.
+    fn sites<'b>(
+        &self,
+        block: &Block,
+        forms: impl Iterator<Item = &'b Form>,
+    ) -> IndexMap<Form, std::result::Result<Site, Declined>> {
+        let forms: Vec<Form> = forms.copied().collect();
+        if forms.is_empty() {
+            return IndexMap::new();
+        }
+        surgery::with_context(self.model, |cx| {
+            let site = |form: &Form| (*form, surgery::site(cx, block, *form, self.shrink));
+            forms.iter().map(site).collect()
+        })
+    }
+
     fn variants(
         &self,
         mut part: Model,
@@ -249,8 +265,10 @@ impl Profiler<'_> {
         let mut models: Vec<(Form, Model)> = Vec::new();
         let mut variants = IndexMap::new();
         let effort = composing_effort(block);
+        let is_fitted = self.is_fitted || block.fit_only.is_some();
+        let mut sites = self.sites(block, forms.iter().filter(|_| is_fitted));
         for form in forms {
-            if effort > self.effort {
+            if effort > self.effort && !is_fitted {
                 let reason = format!(
                     "composing its weights takes {effort:.0e} multiplications; --latency does"
                 );
@@ -258,10 +276,10 @@ impl Profiler<'_> {
                 continue;
             }
             let mut model = surgery::part_of(self.model, block)?;
-            let made = if self.is_fitted {
-                surgery::fit_part(&mut model, *form, self.shrink, self.options)
-            } else {
-                surgery::prune_part(&mut model, *form, self.shrink, self.options)
+            let made = match sites.swap_remove(form) {
+                Some(Ok(site)) => surgery::fit_part(&mut model, &site, self.options),
+                Some(Err(declined)) => Err(block.refused(declined)),
+                None => surgery::prune_part(&mut model, *form, self.shrink, self.options),
             };
             match made {
                 Ok(()) => {

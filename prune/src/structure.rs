@@ -5,8 +5,8 @@ use indexmap::IndexMap;
 use updp_exec::{InputData, RuntimeOptions, batch_plan, input_specs, sample_inputs};
 use updp_ir::{Model, Tensor};
 use updp_passes::blocks::Block;
-use updp_passes::surgery::{self, Choice, Form};
-use updp_passes::{Options, pipeline};
+use updp_passes::surgery::{self, Choice, Form, Shrink};
+use updp_passes::{Declined, Options, pipeline};
 use updp_trainer::observer::Observer;
 
 use crate::config::{BlockSelection, FormConfig, LatencyConfig};
@@ -141,6 +141,28 @@ pub fn wanted_forms(block: &Block, asked: Option<Form>) -> Vec<Form> {
     }
 }
 
+/// The forms of each block of a prepared model that an overview shows: [`wanted_forms`]; of a block that is only fitted,
+/// the requested form or all forms that drop operators.
+#[must_use]
+pub fn shown_forms(
+    model: &Model,
+    blocks: &[Block],
+    asked: Option<Form>,
+    shrink: Shrink,
+) -> Vec<Vec<Form>> {
+    surgery::with_context(model, |cx| {
+        let fitted = |block: &Block| {
+            let sites = surgery::sites(cx, block, shrink).into_iter().map(|(form, _)| form);
+            sites.filter(|form| asked.map_or(form.is_depth(), |asked| asked == *form)).collect()
+        };
+        let of = |block: &Block| match block.fit_only {
+            Some(_) => fitted(block),
+            None => wanted_forms(block, asked),
+        };
+        blocks.iter().map(of).collect()
+    })
+}
+
 /// Prepares the model and chooses the blocks in it.
 fn choose(
     mut model: Model,
@@ -201,6 +223,10 @@ fn decide(
 ) -> std::result::Result<Form, String> {
     if let Some(refusal) = &profile.block.refusal {
         return Err(format!("{} ({})", refusal.detail, refusal.reason));
+    }
+    if let Some(fit_only) = &profile.block.fit_only {
+        let Declined { reason, detail } = fit_only;
+        return Err(format!("{detail} ({reason}), so it can only be fitted to images: --data"));
     }
     if let Some(Err(reason)) = asked.and_then(|form| profile.forms.get(&form)) {
         return Err(reason.clone());

@@ -12,6 +12,7 @@ use updp_passes::{Options, pipeline, surgery};
 use super::{Error, Observer, Source, error::check_cancelled};
 use updp_prune::latency_table::{Conditions, LatencyTable};
 use updp_prune::profile::{BlockProfile, Profiler};
+use updp_prune::structure::shown_forms;
 
 /// How latencies are measured.
 #[derive(Clone, Debug)]
@@ -159,9 +160,17 @@ pub fn bench_blocks<'a>(
         is_fitted: false,
         effort: f64::INFINITY,
     };
+    let blocks = surgery::blocks_of(&model)?;
+    let forms: Vec<_> = blocks
+        .iter()
+        .map(|block| match block.fit_only {
+            Some(_) => shown_forms(&model, std::slice::from_ref(block), None, profiler.shrink),
+            None => vec![surgery::forms(block)],
+        })
+        .collect();
     let blocks = profiler.profiles(
-        surgery::blocks_of(&model)?,
-        surgery::forms,
+        blocks,
+        |block| forms[block.index].concat(),
         Some(&mut table),
         observer,
     )?;

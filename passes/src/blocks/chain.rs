@@ -203,6 +203,7 @@ fn block(cx: &Context<'_>, flow: &Flow, kind: BlockKind, links: &[Link]) -> Bloc
         attention: None,
         nodes,
         refusal: None,
+        fit_only: None,
         branch,
         shortcut: None,
     }

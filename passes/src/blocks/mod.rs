@@ -47,7 +47,7 @@ pub enum BlockKind {
     Residual,
     /// Convolutions in a row (VGG).
     Chain,
-    /// A region of another structure; it stays as it is.
+    /// A region of another structure; it is fitted or dropped as a whole.
     Other,
 }
 
@@ -107,6 +107,9 @@ pub struct Block {
     pub nodes: Vec<NodeId>,
     /// The reason why it cannot be pruned; `None` if it can.
     pub refusal: Option<Declined>,
+    /// The reason why exact surgery does not open it: it can be replaced by a fitted operator or dropped, and cannot be
+    /// expanded, faded or merged. `None` if exact surgery opens it.
+    pub fit_only: Option<Declined>,
 }
 
 impl Block {
@@ -167,18 +170,33 @@ pub fn find(cx: &Context<'_>) -> Result<Vec<Block>, IrError> {
         if block.refusal.is_none() {
             block.refusal = refusal(cx, &flow, block);
         }
+        if block.fit_only.is_none() {
+            block.fit_only = fit_only(cx, block);
+        }
         block.name = names::of(cx, block);
     }
     Ok(blocks)
 }
 
-/// The reason why a block of a known family cannot be pruned.
+/// The reason why a block cannot be pruned.
 fn refusal(cx: &Context<'_>, flow: &Flow, block: &Block) -> Option<Declined> {
     let ends = [block.source, block.result];
     if let Some(value) = ends.into_iter().find(|value| cx.shapes.of(*value).is_none()) {
         let name = cx.graph.value(value).name();
         return Some(Declined::new("unknown-type", format!("the type of {name:?} is not known")));
     }
+    if let Some(value) = flow.leak(cx, &block.nodes, block.result) {
+        let name = cx.graph.value(value).name();
+        return Some(Declined::new("read-outside", format!("{name:?} is read outside the block")));
+    }
+    let mut dtypes = block.linears().map(Linear::dtype);
+    let first = dtypes.next()?;
+    let other = dtypes.find(|dtype| *dtype != first)?;
+    Some(Declined::new("dtype", format!("its weights are {first} and {other}")))
+}
+
+/// The reason why exact surgery does not open a block.
+fn fit_only(cx: &Context<'_>, block: &Block) -> Option<Declined> {
     let closed = block.branch.iter().find_map(|element| match element {
         Element::Closed(closed) => Some(closed),
         _ => None,
@@ -191,21 +209,10 @@ fn refusal(cx: &Context<'_>, flow: &Flow, block: &Block) -> Option<Declined> {
         let name = cx.graph.value(element.y()).name();
         return Some(Declined::new("shortcut", format!("the shortcut is not linear at {name:?}")));
     }
-    if let Some(value) = flow.leak(cx, &block.nodes, block.result) {
-        let name = cx.graph.value(value).name();
-        return Some(Declined::new("read-outside", format!("{name:?} is read outside the block")));
-    }
-    let mut dtypes = block.linears().map(Linear::dtype);
-    let first = dtypes.next()?;
-    if let Some(other) = dtypes.find(|dtype| *dtype != first) {
-        return Some(Declined::new("dtype", format!("its weights are {first} and {other}")));
-    }
-    let is_nonlinear = block
-        .branch
-        .iter()
-        .any(|element| matches!(element, Element::Activation(_) | Element::Norm(_)));
-    if !is_nonlinear {
-        let detail = "nothing in it is nonlinear: exact compilation merges it".to_owned();
+    let is_nonlinear =
+        |element: &Element| matches!(element, Element::Activation(_) | Element::Norm(_));
+    if !block.branch.iter().any(is_nonlinear) {
+        let detail = "nothing in it is nonlinear, so exact compilation merges all that gains by it";
         return Some(Declined::new("already-linear", detail));
     }
     None

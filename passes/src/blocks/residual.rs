@@ -87,7 +87,7 @@ fn classify(cx: &Context<'_>, flow: &Flow, sum: Sum) -> Region {
     let result = end.as_ref().map_or(sum.result, |end| end.y);
     nodes.extend(end.iter().flat_map(|end| end.nodes.iter().copied()));
     let is_block = kind != BlockKind::Other && attention.is_none();
-    let refusal = (!is_block).then(|| {
+    let fit_only = (!is_block).then(|| {
         let closed = sum.branch.iter().chain(&sum.shortcut).find_map(|element| match element {
             Element::Closed(Closed { what, .. }) => Some(what.clone()),
             _ => None,
@@ -105,7 +105,8 @@ fn classify(cx: &Context<'_>, flow: &Flow, sum: Sum) -> Region {
         end,
         attention: None,
         nodes,
-        refusal,
+        refusal: None,
+        fit_only,
         branch: sum.branch,
         shortcut: Some(sum.shortcut),
     };

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use updp_ir::{ConvGeometry, IrError, NodeId, ValueId, order};
 
 use super::geometry::{Shrink, moved};
+use super::opaque::{Opening, is_droppable};
 use super::thin::{self, Segment};
 use super::{Form, forms};
 use crate::blocks::{ActivationKind, Block, BlockKind, Element};
@@ -57,6 +58,12 @@ pub struct Site {
 }
 
 impl Site {
+    /// The value that takes the place of the block when it is dropped: the shortcut, or what the block reads.
+    #[must_use]
+    pub fn bypass(&self) -> &str {
+        self.shortcut.as_deref().unwrap_or(&self.source)
+    }
+
     /// Number of channels in the middle of its low-rank form.
     #[must_use]
     pub fn rank(&self) -> usize {
@@ -83,14 +90,21 @@ pub enum Fitted {
 
 /// The forms that a block can be fitted in, each with its site or the reason why there is none.
 ///
-/// These are [`forms`], plus `drop` if there is a shortcut, and `low-rank` if `conv` is offered. The thin forms come last,
-/// if the block has hidden channels.
+/// These are [`forms`], plus `drop` if there is a shortcut or if the block makes what it reads in the same sizes, and
+/// `low-rank` if `conv` is offered. A block that is only fitted offers the forms that give the same sizes. The thin forms
+/// come last, if the block has hidden channels.
 #[must_use]
 pub fn sites(
     cx: &Context<'_>,
     block: &Block,
     shrink: Shrink,
 ) -> Vec<(Form, Result<Site, Declined>)> {
+    if block.refusal.is_some() {
+        return Vec::new();
+    }
+    if is_opaque(block) {
+        return opaque_sites(cx, block, shrink);
+    }
     let mut wanted = forms(block);
     if wanted.is_empty() {
         return Vec::new();
@@ -98,13 +112,49 @@ pub fn sites(
     if wanted.contains(&Form::Conv) {
         wanted.push(Form::LowRank);
     }
-    if block.shortcut.is_some() && !wanted.contains(&Form::Drop) {
+    let can_drop = block.shortcut.is_some() || is_droppable(cx, block);
+    if can_drop && !wanted.contains(&Form::Drop) {
         wanted.push(Form::Drop);
     }
     if let Ok((_, segment)) = segment(cx, block) {
         wanted.extend(thin::widths(segment.hidden()).into_iter().map(|(e, _)| Form::Thin(e)));
     }
     wanted.into_iter().map(|form| (form, site(cx, block, form, shrink))).collect()
+}
+
+/// Whether the branch is replaced as a whole, because the geometry of its operators cannot be moved.
+fn is_opaque(block: &Block) -> bool {
+    let is_known = |element: &Element| {
+        matches!(
+            element,
+            Element::Linear(_)
+                | Element::Affine(_)
+                | Element::Activation(_)
+                | Element::Norm(_)
+                | Element::Transpose(_)
+        )
+    };
+    block.fit_only.is_some() || !block.branch.iter().all(is_known)
+}
+
+/// The sites of a block whose branch is replaced as a whole.
+fn opaque_sites(
+    cx: &Context<'_>,
+    block: &Block,
+    shrink: Shrink,
+) -> Vec<(Form, Result<Site, Declined>)> {
+    let mut found = match Opening::of(cx, block) {
+        Ok(opening) => {
+            let forms = opening.forms(cx, block).into_iter();
+            forms.map(|form| (form, opening.site(cx, block, form))).collect()
+        }
+        Err(declined) => vec![(Form::Conv, Err(declined))],
+    };
+    if let Ok((_, segment)) = segment(cx, block) {
+        let widths = thin::widths(segment.hidden()).into_iter().map(|(e, _)| Form::Thin(e));
+        found.extend(widths.map(|form| (form, site(cx, block, form, shrink))));
+    }
+    found
 }
 
 /// The span of a block's last operator, and the segment with the hidden channels.
@@ -142,24 +192,13 @@ fn place(
 /// The site of one form.
 ///
 /// # Errors
-/// `not-affine` when the branch holds an operator that no fitted operator can replace. For a thin form: the refusals of
+/// For a block that exact surgery does not open: `no-branch`, `no-weights`, `geometry`. For a thin form: the refusals of
 /// finding the hidden channels, `too-narrow` when this share of them is none that is offered. For any form: `layout` when the channels
 /// change their axis between `features` and `output`, `unknown-channels`, and the refusals of moving the
 /// geometry.
 pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Result<Site, Declined> {
-    let is_known = |element: &Element| {
-        matches!(
-            element,
-            Element::Linear(_)
-                | Element::Affine(_)
-                | Element::Activation(_)
-                | Element::Norm(_)
-                | Element::Transpose(_)
-        )
-    };
-    if !matches!(form, Form::Drop | Form::Thin(_)) && !block.branch.iter().all(is_known) {
-        let detail = "the branch holds more than weighted operators, norms and activations";
-        return Err(Declined::new("not-affine", detail));
+    if is_opaque(block) && !form.is_thin() {
+        return Opening::of(cx, block)?.site(cx, block, form);
     }
     let (span, window, kept) = place(cx, block, form, shrink)?;
     let name = |value: ValueId| cx.graph.value(value).name().to_owned();

@@ -351,9 +351,11 @@ fn groups(sites: &[Site]) -> Vec<Group<'_>> {
             let first = group.sites[0];
             let is_centre = site.form == Form::Pointwise
                 && group.window.centre().as_ref() == Some(&site.window);
-            site.form == Form::Drop
+            // Without a shortcut, a dropped block has rows of its own: those of what takes its place.
+            (site.form == Form::Drop && site.shortcut.is_some())
                 || (first.features == site.features
                     && first.output == site.output
+                    && (first.form == Form::Drop) == (site.form == Form::Drop)
                     && (*group.window == site.window || is_centre))
         });
         match joined {
