@@ -265,10 +265,11 @@ impl Profiler<'_> {
         let mut models: Vec<(Form, Model)> = Vec::new();
         let mut variants = IndexMap::new();
         let effort = composing_effort(block);
-        let is_fitted = self.is_fitted || block.fit_only.is_some();
-        let mut sites = self.sites(block, forms.iter().filter(|_| is_fitted));
+        let own = surgery::forms(block);
+        let is_fitted = |form: &&Form| self.is_fitted || !own.contains(*form);
+        let mut sites = self.sites(block, forms.iter().filter(is_fitted));
         for form in forms {
-            if effort > self.effort && !is_fitted {
+            if effort > self.effort && !is_fitted(&form) {
                 let reason = format!(
                     "composing its weights takes {effort:.0e} multiplications; --latency does"
                 );

@@ -63,7 +63,8 @@ fn unfitted(
         None if !is_wanted => (Vec::new(), Some("not among the blocks asked for".to_owned())),
         None if needs_surgery(cx) && profile.block.fit_only.is_some() => {
             let why = profile.block.fit_only.as_ref().map_or("", |it| it.detail.as_str());
-            let text = "it is only fitted, and training by λ opens it; --method fit and blend do not";
+            let text =
+                "it is only fitted, and training by λ opens it; --method fit and blend do not";
             (Vec::new(), Some(format!("{text}: {why}")))
         }
         None => {

@@ -141,8 +141,8 @@ pub fn wanted_forms(block: &Block, asked: Option<Form>) -> Vec<Form> {
     }
 }
 
-/// The forms of each block of a prepared model that an overview shows: [`wanted_forms`]; of a block that is only fitted,
-/// the requested form or all forms that drop operators.
+/// The forms of each block of a prepared model that an overview shows: [`wanted_forms`], and leaving out a block without a
+/// shortcut; of a block that is only fitted, the requested form or all forms that drop operators.
 #[must_use]
 pub fn shown_forms(
     model: &Model,
@@ -151,13 +151,19 @@ pub fn shown_forms(
     shrink: Shrink,
 ) -> Vec<Vec<Form>> {
     surgery::with_context(model, |cx| {
-        let fitted = |block: &Block| {
+        let fitted = |block: &Block| -> Vec<Form> {
             let sites = surgery::sites(cx, block, shrink).into_iter().map(|(form, _)| form);
             sites.filter(|form| asked.map_or(form.is_depth(), |asked| asked == *form)).collect()
         };
-        let of = |block: &Block| match block.fit_only {
-            Some(_) => fitted(block),
-            None => wanted_forms(block, asked),
+        let of = |block: &Block| {
+            let mut forms = fitted(block);
+            if block.fit_only.is_none() {
+                let own = wanted_forms(block, asked);
+                let is_left_out = |form: Form| form == Form::Drop && block.shortcut.is_none();
+                forms.retain(|form| is_left_out(*form) && !own.contains(form));
+                forms.splice(0..0, own);
+            }
+            forms
         };
         blocks.iter().map(of).collect()
     })

@@ -161,16 +161,13 @@ pub fn bench_blocks<'a>(
         effort: f64::INFINITY,
     };
     let blocks = surgery::blocks_of(&model)?;
-    let forms: Vec<_> = blocks
-        .iter()
-        .map(|block| match block.fit_only {
-            Some(_) => shown_forms(&model, std::slice::from_ref(block), None, profiler.shrink),
-            None => vec![surgery::forms(block)],
-        })
-        .collect();
+    let fitted = shown_forms(&model, &blocks, None, profiler.shrink);
     let blocks = profiler.profiles(
         blocks,
-        |block| forms[block.index].concat(),
+        |block| match block.fit_only {
+            Some(_) => fitted[block.index].clone(),
+            None => surgery::forms(block),
+        },
         Some(&mut table),
         observer,
     )?;

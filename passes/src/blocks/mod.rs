@@ -2,7 +2,7 @@
 //!
 //! The search uses structure only, never names. Every sum of two data values closes a region that opens at
 //! the value dominating both (`residual.rs`). Convolutions between these regions form chains and blocks without
-//! a shortcut (`chain.rs`). `pipeline::prepare` must prepare the graph first, so that constants are constants
+//! a shortcut (`chain.rs`). What is left between a fork and a join is a region of no family (`region.rs`). `pipeline::prepare` must prepare the graph first, so that constants are constants
 //! and every dialect of a network looks alike.
 
 mod activation;
@@ -11,6 +11,7 @@ mod element;
 mod flow;
 mod names;
 mod norm;
+mod region;
 mod residual;
 #[cfg(test)]
 mod tests;
@@ -161,9 +162,12 @@ impl Block {
 pub fn find(cx: &Context<'_>) -> Result<Vec<Block>, IrError> {
     let flow = Flow::of(cx)?;
     let mut blocks = residual::find(cx, &flow);
-    let claimed: BTreeSet<NodeId> =
-        blocks.iter().flat_map(|block| block.nodes.iter().copied()).collect();
-    blocks.extend(chain::find(cx, &flow, &claimed));
+    let claimed = |blocks: &[Block]| -> BTreeSet<NodeId> {
+        blocks.iter().flat_map(|block| block.nodes.iter().copied()).collect()
+    };
+    blocks.extend(chain::find(cx, &flow, &claimed(&blocks)));
+    blocks.extend(region::find(cx, &flow, &claimed(&blocks)));
+    blocks.extend(chain::find_over_pools(cx, &flow, &claimed(&blocks)));
     blocks.sort_by_key(|block| block.nodes.iter().map(|node| flow.place(*node)).max());
     for (index, block) in blocks.iter_mut().enumerate() {
         block.index = index;

@@ -51,7 +51,12 @@ impl Opening {
     ///
     /// # Errors
     /// `no-such-form` for a form that does not fit, `unknown-channels`.
-    pub(super) fn site(&self, cx: &Context<'_>, block: &Block, form: Form) -> Result<Site, Declined> {
+    pub(super) fn site(
+        &self,
+        cx: &Context<'_>,
+        block: &Block,
+        form: Form,
+    ) -> Result<Site, Declined> {
         let name = |value: ValueId| cx.graph.value(value).name().to_owned();
         if !self.forms(cx, block).contains(&form) {
             let detail = format!("it has no form {:?}", form.name());
@@ -118,8 +123,12 @@ fn channel_axis(cx: &Context<'_>, block: &Block) -> Result<usize, Declined> {
                 return Err(layout("its axes are moved before its first convolution"));
             }
             "Conv" | "FusedConv" | "ConvTranspose" => return Ok(1),
-            "MatMul" | "Gemm" | "FusedMatMul" | "FusedGemm" | "Attention" | "MultiHeadAttention" => {
-                return rank.checked_sub(1).filter(|axis| *axis > 0).ok_or_else(|| layout("it has one axis"));
+            "MatMul" | "Gemm" | "FusedMatMul" | "FusedGemm" | "Attention"
+            | "MultiHeadAttention" => {
+                return rank
+                    .checked_sub(1)
+                    .filter(|axis| *axis > 0)
+                    .ok_or_else(|| layout("it has one axis"));
             }
             "Transpose" | "Reshape" => is_moved = true,
             _ => {}

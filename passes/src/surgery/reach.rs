@@ -98,7 +98,11 @@ impl Reach {
 
     fn joined(&self, other: &Self) -> Option<Self> {
         let is_same = self.stride == other.stride
-            && self.sizes.iter().zip(&other.sizes).all(|(a, b)| a.1 == b.1 || a.1.or(b.1).is_none());
+            && self
+                .sizes
+                .iter()
+                .zip(&other.sizes)
+                .all(|(a, b)| a.1 == b.1 || a.1.or(b.1).is_none());
         let (low, high) = (self.low.min(other.low), self.high.max(other.high));
         is_same.then(|| Self { low, high, ..self.clone() })
     }
@@ -178,7 +182,8 @@ pub(super) fn windows(
     let Some(State::Local(reaches)) = walk.states.get(&result) else { return Err(unknown()) };
     if axis != 1 {
         let is_same = |reach: &Reach| {
-            reach.stride == 1 && reach.sizes.iter().all(|(input, size)| size.is_none_or(|size| size == *input))
+            reach.stride == 1
+                && reach.sizes.iter().all(|(input, size)| size.is_none_or(|size| size == *input))
         };
         let same = Windows { wide: ConvGeometry::default(), narrow: None };
         return reaches.iter().all(is_same).then_some(same).ok_or_else(unknown);
@@ -267,7 +272,9 @@ impl Walk<'_> {
             "LayerNormalization" => self.axis + 1 == self.rank && axis(-1) == Some(self.axis),
             "MatMul" => {
                 self.axis + 1 == self.rank
-                    && graph.operand(node, 1).is_some_and(|weight| self.cx.constant(weight).is_some())
+                    && graph
+                        .operand(node, 1)
+                        .is_some_and(|weight| self.cx.constant(weight).is_some())
             }
             "Slice" => {
                 let axes = graph.operand(node, 3).and_then(|axes| self.cx.constant(axes)?.to_i64());
@@ -307,7 +314,9 @@ impl Walk<'_> {
         let pads = match known.string("auto_pad") {
             None | Some("NOTSET" | "") => sizes("pads", 0, 2 * spatial)?,
             Some("VALID") => vec![0; 2 * spatial],
-            Some(mode) => same_pads(mode == "SAME_UPPER", &cx.spatial(x), &kernel, &stride, &dilation)?,
+            Some(mode) => {
+                same_pads(mode == "SAME_UPPER", &cx.spatial(x), &kernel, &stride, &dilation)?
+            }
         };
         let is_whole = [&kernel, &stride, &dilation].iter().all(|list| list.len() == spatial)
             && pads.len() == 2 * spatial
@@ -413,7 +422,8 @@ fn same_pads(
 ) -> Option<Vec<usize>> {
     let (mut begin, mut end) = (Vec::new(), Vec::new());
     for (axis, kernel) in kernel.iter().enumerate() {
-        let (stride, reach) = (*stride.get(axis)?, dilation.get(axis)? * kernel.checked_sub(1)? + 1);
+        let (stride, reach) =
+            (*stride.get(axis)?, dilation.get(axis)? * kernel.checked_sub(1)? + 1);
         let total = if stride == 1 {
             reach - 1
         } else {

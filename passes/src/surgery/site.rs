@@ -200,6 +200,19 @@ pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Resu
     if is_opaque(block) && !form.is_thin() {
         return Opening::of(cx, block)?.site(cx, block, form);
     }
+    let own = own_site(cx, block, form, shrink);
+    match own {
+        Err(declined) if matches!(declined.reason, "padding" | "output-size") => {
+            // Where the geometry of the operators cannot be moved, one window may still see the same.
+            let opening = Opening::of(cx, block).and_then(|it| it.site(cx, block, form));
+            opening.map_err(|_| declined)
+        }
+        own => own,
+    }
+}
+
+/// The site of a form of a family.
+fn own_site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Result<Site, Declined> {
     let (span, window, kept) = place(cx, block, form, shrink)?;
     let name = |value: ValueId| cx.graph.value(value).name().to_owned();
     let end = block.branch.last().map(Element::y);
