@@ -139,6 +139,8 @@ pub struct Profiler<'a> {
     pub options: &'a Options,
     /// Whether the forms are fitted to data; otherwise they are the forms of the paper.
     pub is_fitted: bool,
+    /// Whether a form of the paper that is refused is shown as it is fitted.
+    pub shows_fitted: bool,
     /// Upper limit on the multiplications for composing one block's weights. A block above the limit is not tried.
     pub effort: f64,
 }
@@ -255,6 +257,15 @@ impl Profiler<'_> {
         })
     }
 
+    /// Makes a part of a block in one form as it is fitted; `None` if it cannot be fitted in this form either.
+    fn fitted_part(&self, model: &mut Model, block: &Block, form: Form) -> Option<()> {
+        let site = self.sites(block, std::iter::once(&form)).swap_remove(&form)?.ok()?;
+        let mut part = surgery::part_of(self.model, block).ok()?;
+        surgery::fit_part(&mut part, &site, self.options).ok()?;
+        *model = part;
+        Some(())
+    }
+
     fn variants(
         &self,
         mut part: Model,
@@ -281,6 +292,12 @@ impl Profiler<'_> {
                 Some(Ok(site)) => surgery::fit_part(&mut model, &site, self.options),
                 Some(Err(declined)) => Err(block.refused(declined)),
                 None => surgery::prune_part(&mut model, *form, self.shrink, self.options),
+            };
+            let made = match made {
+                Err(PassError::Refused { .. }) if self.shows_fitted && !is_fitted(&form) => {
+                    self.fitted_part(&mut model, block, *form).map_or(made, Ok)
+                }
+                made => made,
             };
             match made {
                 Ok(()) => {

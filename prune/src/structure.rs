@@ -186,6 +186,7 @@ fn choose(
         shrink: config.forms.shrink,
         options: &config.passes,
         is_fitted: false,
+        shows_fitted: false,
         effort: f64::INFINITY,
     };
     let is_guarded = config.forms.is_guarded(&config.passes);

@@ -158,6 +158,7 @@ pub fn bench_blocks<'a>(
         shrink: surgery::Shrink::Auto,
         options: &passes,
         is_fitted: false,
+        shows_fitted: false,
         effort: f64::INFINITY,
     };
     let blocks = surgery::blocks_of(&model)?;

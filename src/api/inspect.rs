@@ -116,6 +116,7 @@ fn blocks(
         options.is_measured.then(|| LatencyTable::open(path, conditions)).transpose()?;
     let profiler = Profiler {
         is_fitted: false,
+        shows_fitted: true,
         model: &model,
         shrink: options.shrink,
         options: passes,

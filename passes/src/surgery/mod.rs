@@ -15,6 +15,8 @@ mod geometry;
 mod low_rank;
 mod mix;
 mod opaque;
+#[cfg(test)]
+mod opaque_tests;
 mod open_batch;
 mod reach;
 mod settle;

@@ -56,7 +56,7 @@ fn prove_thin(model: &Model) -> Vec<usize> {
         assert_eq!(next.is_empty(), site.kept == Some(4), "{next:?}");
         assert!(next.iter().all(|next| Some(next.in_channels) == site.kept));
         let mut part = part_of(model, &block).expect("it can be cut out");
-        fit_part(&mut part, site.form, Shrink::Auto, &Options::default()).expect("it is offered");
+        fit_part(&mut part, site, &Options::default()).expect("it is offered");
         part.validate().expect("well formed");
     }
     sites.iter().filter_map(|site| site.kept).collect()
