@@ -92,6 +92,7 @@ impl Opening {
             in_channels: channels(source)?,
             out_channels: channels(output)?,
             kept: None,
+            is_gated: false,
         })
     }
 }

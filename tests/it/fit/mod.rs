@@ -2,6 +2,7 @@
 
 mod command;
 mod front;
+mod regions;
 mod split;
 mod supernet;
 mod train;
