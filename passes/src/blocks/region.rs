@@ -2,7 +2,7 @@
 //!
 //! A region opens at the last value that every path to the join passes (its dominator), and nothing inside is read
 //! outside. The weighted operator in front of the fork belongs to it, and the one behind the join, if no other fork
-//! follows it. So the stages of Inception, SqueezeNet, CSP networks and spatial pyramids are regions.
+//! follows it. So the stages of Inception, `SqueezeNet`, CSP networks and spatial pyramids are regions.
 
 use std::collections::BTreeSet;
 

@@ -18,7 +18,7 @@ use crate::rule::Context;
 #[derive(Debug)]
 pub(super) enum Edit {
     /// A weighted operator loses rows, columns or both.
-    Linear { unit: Linear, rows: bool, columns: bool },
+    Linear { unit: Box<Linear>, rows: bool, columns: bool },
     /// A scale and shift loses the constants of channels.
     Affine(ChannelAffine),
     /// A `PRelu` loses slopes.
@@ -48,7 +48,7 @@ pub(super) fn edits(cx: &Context<'_>, gate: &Closed, hidden: usize) -> Result<Ve
                 return Err(Declined::new("grouped", "a gate has an operator with groups"));
             }
             if rows || columns {
-                edits.push(Edit::Linear { unit, rows, columns });
+                edits.push(Edit::Linear { unit: Box::new(unit), rows, columns });
             }
             continue;
         }
@@ -163,11 +163,20 @@ impl Walk<'_> {
             | "Swish" | "Softplus" | "Sqrt" | "Abs" | "Neg" | "Exp" | "Erf" => Ok(None),
             _ => match ChannelAffine::at(self.cx, node) {
                 Some(affine) => Ok(Some(Edit::Affine(affine))),
-                None if Binary::of(graph, node, self.cx.opset).is_some() => Ok(None),
-                None if matches!(known.op_type(), "Min" | "Max" | "Pow") => Ok(None),
+                None if self.is_by_element(node) => Ok(None),
                 None => Err(unknown()),
             },
         }
+    }
+
+    /// Whether a node works on each element alone, with scalars as its only constants.
+    fn is_by_element(&self, node: NodeId) -> bool {
+        let graph = self.cx.graph;
+        let is_known = Binary::of(graph, node, self.cx.opset).is_some()
+            || matches!(graph.node(node).op_type(), "Min" | "Max" | "Pow");
+        let constants = graph.operands(node).into_iter().flatten();
+        is_known
+            && constants.filter_map(|value| self.cx.constant(value)).all(|tensor| tensor.len() == 1)
     }
 
     /// The dim of a `Reshape` that is the number of hidden channels.

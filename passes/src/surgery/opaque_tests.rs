@@ -233,7 +233,7 @@ fn a_chain_that_keeps_its_size_can_be_left_out() {
     assert!(found[0].2.contains(&"drop"), "{found:?}");
 }
 
-/// A stage whose ways part and join again: Inception, SqueezeNet, CSP.
+/// A stage whose ways part and join again: Inception, `SqueezeNet`, CSP.
 fn forked(opset: i64, stride: usize, splits: bool) -> Micro {
     let mut m = Micro::new(7).opset(opset);
     let x = m.input("x", &[8, 13, 10]);

@@ -233,8 +233,9 @@ impl Walk<'_> {
         if is_by_element(op) || self.keeps_positions(node, result) {
             return joined(known);
         }
+        let is_conv = matches!(op, "Conv" | "FusedConv");
         if matches!(op, "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool")
-            || self.is_mean_over_all(result)
+            || !is_conv && self.is_mean_over_all(result)
         {
             return State::Global;
         }
@@ -314,9 +315,13 @@ impl Walk<'_> {
         let pads = match known.string("auto_pad") {
             None | Some("NOTSET" | "") => sizes("pads", 0, 2 * spatial)?,
             Some("VALID") => vec![0; 2 * spatial],
-            Some(mode) => {
-                same_pads(mode == "SAME_UPPER", &cx.spatial(x), &kernel, &stride, &dilation)?
-            }
+            Some(mode) => same_pads(
+                mode == "SAME_UPPER",
+                cx.spatial(x).as_deref(),
+                &kernel,
+                &stride,
+                &dilation,
+            )?,
         };
         let is_whole = [&kernel, &stride, &dilation].iter().all(|list| list.len() == spatial)
             && pads.len() == 2 * spatial
@@ -330,16 +335,15 @@ impl Walk<'_> {
     fn padded(&self, node: NodeId, reaches: &[Reach]) -> Option<Vec<Reach>> {
         let pad = Pad::of(self.cx.graph, node, self.cx.opset, Some(self.rank));
         // Any mode moves the positions alike, and the older view reads constant padding only.
-        let (begin, end) = match pad {
-            Some(pad) => (pad.begin, pad.end),
-            None => {
-                let pads = match self.cx.graph.operand(node, 1) {
-                    Some(pads) => self.cx.constant(pads)?.to_i64()?,
-                    None => self.cx.graph.node(node).ints("pads")?.to_vec(),
-                };
-                let half = pads.len() / 2;
-                (pads[..half].to_vec(), pads[half..].to_vec())
-            }
+        let (begin, end) = if let Some(pad) = pad {
+            (pad.begin, pad.end)
+        } else {
+            let pads = match self.cx.graph.operand(node, 1) {
+                Some(pads) => self.cx.constant(pads)?.to_i64()?,
+                None => self.cx.graph.node(node).ints("pads")?.to_vec(),
+            };
+            let half = pads.len() / 2;
+            (pads[..half].to_vec(), pads[half..].to_vec())
         };
         let axes = (1..self.rank).filter(|at| *at != self.axis);
         let each = axes.zip(reaches);
@@ -415,7 +419,7 @@ fn joined(known: &[State]) -> State {
 /// The padding of `auto_pad`.
 fn same_pads(
     is_upper: bool,
-    input: &Option<Vec<usize>>,
+    input: Option<&[usize]>,
     kernel: &[usize],
     stride: &[usize],
     dilation: &[usize],
@@ -427,7 +431,7 @@ fn same_pads(
         let total = if stride == 1 {
             reach - 1
         } else {
-            let size = *input.as_ref()?.get(axis)?;
+            let size = *input?.get(axis)?;
             ((size.div_ceil(stride).checked_sub(1)?) * stride + reach).saturating_sub(size)
         };
         let (small, large) = (total / 2, total - total / 2);

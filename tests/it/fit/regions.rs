@@ -73,16 +73,8 @@ fn pruned(m: &Micro, count: usize) -> (Value, usize, usize) {
     let report = folder.path().join("r.json");
     let (report_text, count_text) = (report.display().to_string(), count.to_string());
     let data = data();
-    let more = [
-        "--prune",
-        &count_text,
-        "--force",
-        "--allow-low-accuracy",
-        "--report",
-        &report_text,
-        "--images",
-        "120",
-    ];
+    let more =
+        ["--prune", &count_text, "--force", "--allow-low-accuracy", "--report", &report_text];
     let text = succeeds(&arguments(&input, &output, &data, &more));
     assert!(text.contains(&format!("{count} of ")), "{text}");
     let convs = |path: &str| {
