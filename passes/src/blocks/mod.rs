@@ -177,9 +177,26 @@ pub fn find(cx: &Context<'_>) -> Result<Vec<Block>, IrError> {
         if block.fit_only.is_none() {
             block.fit_only = fit_only(cx, block);
         }
+        as_one(cx, block);
         block.name = names::of(cx, block);
     }
     Ok(blocks)
+}
+
+/// Makes both ways of a block one, if the shortcut has weighted operators behind something that is not linear: then there
+/// is no shortcut that costs little, and the block is replaced with it.
+fn as_one(cx: &Context<'_>, block: &mut Block) {
+    let nonlinear = block.shortcut.iter().flatten().any(|element| !element.is_affine());
+    let mut nodes = block.shortcut.iter().flatten().flat_map(Element::nodes);
+    if !nonlinear || !nodes.any(|node| region::is_weighted(cx, node)) {
+        return;
+    }
+    let of_end = block.end.as_ref().map_or(&[][..], |end| &end.nodes);
+    let nodes = block.nodes.iter().copied().filter(|node| !of_end.contains(node)).collect();
+    let what = "two ways with weighted operators".to_owned();
+    let (x, y) = (block.source, block.sum());
+    block.branch = vec![Element::Closed(Closed { x, y, nodes, what, is_gate: false })];
+    (block.kind, block.shortcut) = (BlockKind::Other, None);
 }
 
 /// The reason why a block cannot be pruned.

@@ -94,7 +94,7 @@ fn every_block_whose_kernels_fade_settles_and_merges_alone() {
             continue;
         }
         let model = super::prepared(name);
-        for block in surgery::blocks_of(&model).expect("no cycle") {
+        for block in super::opened(&model) {
             let part = surgery::part_of(&model, &block).expect("it can be cut out");
             let proof = Proof { runs: 2, one_runtime: true, ..Proof::default() };
             let place = format!("{name}, block {}", block.index);

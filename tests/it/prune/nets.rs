@@ -445,7 +445,10 @@ fn values_read_outside_stop_a_block() {
     let z = n.add(&y, &other);
     n.output(&z);
     let blocks = surgery::blocks_of(&prepared(&n)).expect("no cycle");
-    assert!(blocks.iter().all(|block| block.refusal.is_some()), "{blocks:?}");
+    // Both ways together make one region, which is only fitted.
+    assert!(blocks.iter().all(|block| surgery::forms(block).is_empty()));
+    assert_eq!(blocks.iter().map(|block| block.kind).collect::<Vec<_>>(), [BlockKind::Other]);
+    assert!(blocks[0].shortcut.is_none());
 }
 
 #[test]
