@@ -12,6 +12,7 @@ use updp_passes::{Options, pipeline, surgery};
 use super::{Error, Observer, Source, error::check_cancelled};
 use updp_prune::latency_table::{Conditions, LatencyTable};
 use updp_prune::profile::{BlockProfile, Profiler};
+use updp_prune::structure::shown_forms;
 
 /// Most sessions of a model, and the least time that they share with those of another model, in seconds.
 const MOST_SESSIONS: usize = 8;
@@ -177,11 +178,17 @@ pub fn bench_blocks<'a>(
         shrink: surgery::Shrink::Auto,
         options: &passes,
         is_fitted: false,
+        shows_fitted: false,
         effort: f64::INFINITY,
     };
+    let blocks = surgery::blocks_of(&model)?;
+    let fitted = shown_forms(&model, &blocks, None, profiler.shrink);
     let blocks = profiler.profiles(
-        surgery::blocks_of(&model)?,
-        surgery::forms,
+        blocks,
+        |block| match block.fit_only {
+            Some(_) => fitted[block.index].clone(),
+            None => surgery::forms(block),
+        },
         Some(&mut table),
         observer,
     )?;

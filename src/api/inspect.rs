@@ -13,7 +13,7 @@ use crate::deploy::{self, DeployTarget, Finding};
 use crate::model_file::ModelFile;
 use updp_prune::latency_table::{Conditions, LatencyTable};
 use updp_prune::profile::{BlockProfile, Profiler, SHORT_EFFORT};
-use updp_prune::structure::wanted_forms;
+use updp_prune::structure::shown_forms;
 
 /// Time for measuring each form of a block, in seconds.
 const PROBE_SECONDS: f64 = 0.25;
@@ -126,18 +126,16 @@ fn blocks(
         options.is_measured.then(|| LatencyTable::open(path, conditions)).transpose()?;
     let profiler = Profiler {
         is_fitted: false,
+        shows_fitted: true,
         model: &model,
         shrink: options.shrink,
         options: passes,
         effort: if options.is_measured { f64::INFINITY } else { SHORT_EFFORT },
     };
     let blocks = surgery::blocks_of(&model)?;
-    let profiles = profiler.profiles(
-        blocks,
-        |block| wanted_forms(block, options.form),
-        table.as_mut(),
-        observer,
-    )?;
+    let forms = shown_forms(&model, &blocks, options.form, options.shrink);
+    let profiles =
+        profiler.profiles(blocks, |block| forms[block.index].clone(), table.as_mut(), observer)?;
     if let Some(table) = &table {
         table.save()?;
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use ndarray::{ArrayD, IxDyn};
 use updp_ir::{ConvGeometry, IrError, Model, Node, NodeId, ValueId};
 
-use super::geometry::{Shrink, apply, with_context};
+use super::geometry::{apply, with_context};
 use super::thin::thinned;
-use super::{Fitted, Form, Site, site};
+use super::{Fitted, Form, Site};
 use crate::blocks::ActivationKind;
 use crate::error::{Declined, PassError};
 use crate::kernel::AffineMap;
@@ -33,22 +33,14 @@ pub fn substitute(model: &mut Model, site: &Site, fitted: &Fitted) -> Result<(),
     Ok(model.graph.forget_types(&changed)?)
 }
 
-/// Prunes the only block of a part (see [`super::part_of`]) to a fitted form with placeholder weights, and merges it.
-/// The result shows the cost of the form.
+/// Prunes the block of a part (see [`super::part_of`]) at a site of the whole network to a fitted form with placeholder
+/// weights, and merges it. The result shows the cost of the form.
 ///
 /// # Errors
-/// P0004 when the block does not offer the form; otherwise as [`substitute`] and the pipeline.
-pub fn fit_part(
-    part: &mut Model,
-    form: Form,
-    shrink: Shrink,
-    options: &Options,
-) -> Result<(), PassError> {
-    let block = super::only_block(part)?;
-    let site = with_context(part, |cx| site(cx, &block, form, shrink));
-    let site = site.map_err(|declined| block.refused(declined))?;
-    let stand_in = stand_in(&site)?;
-    substitute(part, &site, &stand_in)?;
+/// As [`substitute`] and the pipeline.
+pub fn fit_part(part: &mut Model, site: &Site, options: &Options) -> Result<(), PassError> {
+    let stand_in = stand_in(site)?;
+    substitute(part, site, &stand_in)?;
     pipeline::compile(part, options, &mut |_, _| {})?;
     Ok(())
 }
@@ -98,11 +90,8 @@ pub(super) fn find(cx: &Context<'_>, name: &str) -> Result<ValueId, PassError> {
 
 fn dropped(cx: &Context<'_>, site: &Site) -> Result<Patch, PassError> {
     let mut patch = Patch::new();
-    let Some(shortcut) = &site.shortcut else {
-        let declined = Declined::new("no-shortcut", "there is no shortcut to leave");
-        return Err(refused(site, declined));
-    };
-    let shortcut = find(cx, shortcut)?;
+    // Without a shortcut, what the block reads takes its place.
+    let shortcut = find(cx, site.bypass())?;
     // max(max(x, 0), 0) = max(x, 0), so the end activation is removed too.
     let is_relu = |value: ValueId| {
         cx.graph.producer(value).is_some_and(|(node, _)| cx.graph.node(node).is("Relu"))

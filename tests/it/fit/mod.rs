@@ -3,6 +3,7 @@
 mod command;
 mod front;
 mod inputs;
+mod regions;
 mod split;
 mod supernet;
 mod train;
