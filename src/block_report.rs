@@ -53,6 +53,8 @@ pub fn table(rows: &[BlockProfile]) -> String {
             let _ = write!(out, "  not prunable: {} ({})", refusal.detail, refusal.reason);
         } else if let Some(slower) = row.slower() {
             let _ = write!(out, "  {slower}");
+        } else if let Some(fit_only) = block.fit_only.as_ref().filter(|_| best.is_some()) {
+            let _ = write!(out, "  only with images ({}): {}", fit_only.detail, offered(row));
         } else if best.is_none() {
             let reason = row.forms.values().find_map(|v| v.as_ref().err());
             let _ = write!(out, "  {}", reason.map_or("does not have this form", String::as_str));
@@ -62,6 +64,12 @@ pub fn table(rows: &[BlockProfile]) -> String {
         }
     }
     out
+}
+
+/// The forms that a block offers.
+fn offered(row: &BlockProfile) -> String {
+    let known = row.forms.iter().filter(|(_, variant)| variant.is_ok());
+    known.map(|(form, _)| form.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// Latencies of every block and of each of its forms, with the gain of each form.
@@ -153,6 +161,7 @@ pub fn json(rows: &[BlockProfile]) -> Value {
             "prunable": refusal.is_none(),
             "reason": refusal.map(|r| r.reason),
             "detail": refusal.map(|r| r.detail.clone()),
+            "fit_only": row.block.fit_only.as_ref().map(|it| it.detail.clone()),
             "slower": row.slower(),
             "unmeasured": row.unmeasured,
             "baseline": variant(&row.baseline),

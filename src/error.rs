@@ -36,6 +36,10 @@ pub enum CliError {
     Different { detail: String },
     #[error("the result cannot be verified: {detail}")]
     Unverifiable { detail: String },
+    #[error("values cannot verify this model: {detail}")]
+    Chaotic { detail: String },
+    #[error("the score command {command:?} gives no score of {}: {detail}", .model.display())]
+    ScoreCommand { command: String, model: PathBuf, detail: String },
     #[error("{target} refuses {count} of the findings above; the model is written all the same")]
     TargetRefuses { target: &'static str, count: usize },
     #[error("the goal is missed: {detail}; the result is written all the same")]
@@ -89,6 +93,7 @@ impl From<VerifyError> for CliError {
             VerifyError::Ir(error) => Self::Ir(error),
             VerifyError::Exec(error) => Self::Exec(error),
             VerifyError::Unverifiable { detail } => Self::Unverifiable { detail },
+            VerifyError::Chaotic { detail } => Self::Chaotic { detail },
             other => Self::Unverifiable { detail: other.to_string() },
         }
     }
@@ -114,6 +119,8 @@ impl CliError {
             Self::DifferentSignature { .. } => "C0007",
             Self::VerificationFailed { .. } | Self::Different { .. } => "C0008",
             Self::Unverifiable { .. } => "C0009",
+            Self::Chaotic { .. } => "C0021",
+            Self::ScoreCommand { .. } => "C0022",
             Self::UnknownCode { .. } => "C0010",
             Self::TargetRefuses { .. } => "C0012",
             Self::GoalMissed { .. } => "C0017",
@@ -140,6 +147,7 @@ impl CliError {
             | Self::InputShape { .. }
             | Self::InputData { .. }
             | Self::UnknownCode { .. }
+            | Self::ScoreCommand { .. }
             | Self::Config { .. }
             | Self::Trainer(_)
             | Self::Pass(PassError::UnknownRule { .. } | PassError::AlreadyExpanded)
@@ -158,7 +166,7 @@ impl CliError {
             Self::GoalMissed { .. } => 7,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
-            Self::Unverifiable { .. } | Self::Exec(_) => 8,
+            Self::Unverifiable { .. } | Self::Chaotic { .. } | Self::Exec(_) => 8,
         }
     }
 
@@ -177,11 +185,18 @@ impl CliError {
             Self::Unverifiable { .. } => {
                 "give fitting inputs with --input-data, install ONNX Runtime if it is missing (pip install 'onnxruntime>=1.24'), or compile with --no-verify".into()
             }
+            Self::Chaotic { .. } => {
+                "give inputs like those of the training with --input-data, --skip RULE leaves a rule out, --no-verify writes the result without running it".into()
+            }
             Self::VerificationFailed { .. } => {
                 "nothing was written; --skip RULE leaves a rule out; please report the model".into()
             }
             Self::Different { .. } => {
                 "--limit X allows a larger difference; a pruned or trained model is another function: updp-compile evaluate A B --data PATH compares what both say of images".into()
+            }
+            Self::ScoreCommand { .. } => {
+                "it must print a number last, such as: python eval.py {model}; higher is better"
+                    .into()
             }
             Self::UnknownCode { .. } => "updp-compile errors lists them all".into(),
             Self::TargetRefuses { .. } => "every finding says its cure and its source".into(),

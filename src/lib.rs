@@ -37,6 +37,7 @@ pub mod deploy;
 #[doc(hidden)]
 pub mod interrupt;
 #[doc(hidden)]
+mod score_command;
 pub mod terminal;
 
 mod block_map;
@@ -56,15 +57,17 @@ mod write;
 pub use api::{
     BenchOptions, BenchReport, BenchedModel, BlockBenchOptions, BlockBenchReport, BlockCount,
     ClassScore, CompileOptions, CompileReport, Error, EvaluateOptions, EvaluateReport,
-    ExpandReport, FinetuneEstimate, FinetuneOptions, FinetuneReport, FlippedImage, Goal,
-    InputCheckOptions, InspectOptions, InspectReport, ModelScore, Observer, PruneOptions,
+    ExpandReport, FinetuneEstimate, FinetuneOptions, FinetuneReport, FlippedImage, FreezeWeights,
+    Goal, InputCheckOptions, InspectOptions, InspectReport, ModelScore, Observer, PruneOptions,
     PruneReport, RuleOptions, Silent, Source, TrainingEvent, VerificationStatus, VerifyOptions,
     VerifyReport, bench, bench_blocks, compile, estimate, estimate_finetune, evaluate, expand,
-    finetune, inspect, prune, prune_structure, training_step, verify,
+    finetune, freeze_weights, inspect, overridable_weights, prune, prune_structure, training_step,
+    verify,
 };
 pub use deploy::{DeployTarget, Finding, Severity};
 pub use gates::{GateOptions, Gates};
 pub use report::Versions;
+pub use score_command::{ScoreCommand, ScorePair};
 
 /// Runs the command line and returns the exit code.
 #[must_use]

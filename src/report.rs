@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use updp_ir::Model;
 use updp_passes::{Log, ModelSummary};
 
-use updp_verify::Verification;
+use updp_verify::{Parts, Verification};
 
 /// The format versions of a model; compiling does not change them.
 #[derive(Clone, Copy, Debug)]
@@ -145,9 +145,19 @@ pub fn verification(result: &Verification) -> String {
                 output.undecided
             );
         }
+        if let Some(noise) = output.noise {
+            let _ = write!(
+                out,
+                "\n    above the limit {:e}; the original itself differs by {noise:.2e} when its inputs change by 1e-6",
+                output.limit
+            );
+        }
         if let Some(failure) = &output.failure {
             let _ = write!(out, "\n    {failure} (limit {:e})", output.limit);
         }
+    }
+    if let Some(local) = &result.local {
+        let _ = write!(out, "\n  {}", parts(local));
     }
     for name in &result.random {
         let _ = write!(
@@ -157,6 +167,24 @@ pub fn verification(result: &Verification) -> String {
     }
     if let Some((a, b)) = result.top1 {
         let _ = write!(out, "\n  top-1 on the labels: {:.2} % and {:.2} %", a * 100.0, b * 100.0);
+    }
+    out
+}
+
+/// The comparison of the changed parts as a line.
+fn parts(local: &Parts) -> String {
+    let mut out = format!(
+        "{} changed parts equal on the values that the original has there, worst channel {:.2e}",
+        local.equal, local.worst
+    );
+    if local.noisy > 0 {
+        let _ = write!(out, ", {} of them within their rounding", local.noisy);
+    }
+    if local.left_out > 0 {
+        let _ = write!(out, "; {} not compared by themselves", local.left_out);
+    }
+    if let Some(fault) = &local.fault {
+        let _ = write!(out, "\n    {fault}");
     }
     out
 }
@@ -185,7 +213,7 @@ pub fn json(
             json!({
                 "name": o.name, "relative": o.relative, "rms": o.rms, "cosine": o.cosine,
                 "top1_agreement": o.top1_agreement, "limit": o.limit, "undecided": o.undecided,
-                "telling": o.is_telling,
+                "noise": o.noise, "telling": o.is_telling,
             })
         })
         .collect();
@@ -216,6 +244,10 @@ pub fn json(
             "runtime": verified.map(|v| v.runtime.clone()),
             "runs": verified.map_or(0, |v| v.runs),
             "parts": verified.and_then(|v| v.parts),
+            "changed_parts": verified.and_then(|v| v.local.as_ref()).map(|parts| json!({
+                "equal": parts.equal, "left_out": parts.left_out, "noisy": parts.noisy,
+                "worst": parts.worst,
+            })),
             "outputs": outputs,
             "random_outputs": verified.map_or_else(Vec::new, |v| v.random.clone()),
         },

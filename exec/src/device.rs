@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Whether the runtime may rewrite the graph.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Optimizer {
     /// No graph rewriting; verification uses this.
     #[default]
@@ -13,7 +13,7 @@ pub enum Optimizer {
 }
 
 /// The device that computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Device {
     /// The processor.
     #[default]
@@ -38,7 +38,7 @@ impl fmt::Display for Device {
 }
 
 /// The runtime that runs a model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Runtime {
     /// ONNX Runtime if its library is found and loads the model, otherwise tract.
     #[default]

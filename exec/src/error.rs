@@ -2,37 +2,64 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use updp_ir::DataType;
 
 use crate::device::Device;
 use crate::operators;
+use crate::worker::{self, wire};
 
 /// A runtime that is not available, or a model that the runtime cannot load or run.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
 pub enum ExecError {
     #[error("no ONNX Runtime library found; looked at {}", list_paths(.searched))]
-    LibraryNotFound { searched: Vec<PathBuf> },
+    LibraryNotFound {
+        #[serde(with = "wire::paths")]
+        searched: Vec<PathBuf>,
+    },
     #[error("{} is not a usable ONNX Runtime library: {detail}", .path.display())]
-    LibraryUnusable { path: PathBuf, detail: String },
+    LibraryUnusable {
+        #[serde(with = "wire::path")]
+        path: PathBuf,
+        detail: String,
+    },
     #[error("{} is ONNX Runtime {found}, at least {needed} is needed", .path.display())]
-    LibraryTooOld { path: PathBuf, found: String, needed: String },
+    LibraryTooOld {
+        #[serde(with = "wire::path")]
+        path: PathBuf,
+        found: String,
+        needed: String,
+    },
     #[error(
         "ONNX Runtime is already loaded from {}, {} cannot be loaded as well",
         .loaded.display(),
         .asked.display()
     )]
-    LibraryAlreadyLoaded { loaded: PathBuf, asked: PathBuf },
+    LibraryAlreadyLoaded {
+        #[serde(with = "wire::path")]
+        loaded: PathBuf,
+        #[serde(with = "wire::path")]
+        asked: PathBuf,
+    },
     #[error("ONNX Runtime from {} does not start: {detail}", .path.display())]
-    RuntimeStart { path: PathBuf, detail: String },
+    RuntimeStart {
+        #[serde(with = "wire::path")]
+        path: PathBuf,
+        detail: String,
+    },
 
     #[error("{runtime} does not load the model: {detail}")]
     ModelRejected { runtime: String, detail: String },
     #[error("{runtime} has no operator {op}: {detail}")]
     OperatorUnsupported { runtime: String, op: String, detail: String },
     #[error("{} cannot be read: {detail}", .path.display())]
-    ModelFile { path: PathBuf, detail: String },
+    ModelFile {
+        #[serde(with = "wire::path")]
+        path: PathBuf,
+        detail: String,
+    },
     #[error("no runtime loads the model; ONNX Runtime: {ort}; tract: {tract}")]
     NoRuntimeLoads { ort: Box<ExecError>, tract: Box<ExecError> },
 
@@ -46,7 +73,12 @@ pub enum ExecError {
     #[error("input {name:?} is declared {expected}, given {found}")]
     InputMismatch { name: String, expected: String, found: String },
     #[error("{runtime} takes no tensors of dtype {dtype} (value {name:?})")]
-    DtypeUnsupported { runtime: String, name: String, dtype: DataType },
+    DtypeUnsupported {
+        runtime: String,
+        name: String,
+        #[serde(with = "wire::dtype")]
+        dtype: DataType,
+    },
     #[error("value {name:?} is of type {kind}, only tensors are supported")]
     NotATensor { name: String, kind: String },
     #[error("string {index} of {name:?} is not text: {detail}")]
@@ -65,8 +97,27 @@ pub enum ExecError {
     #[error("an operator of a training step does not fit its operands: {detail}")]
     OperatorUnfit { runtime: String, detail: String },
 
+    #[error("the process that {did} {model} died: {how}")]
+    WorkerDied { did: String, model: String, how: String },
+    #[error("{model} was not {did} within {seconds} s")]
+    WorkerTime { did: String, model: String, seconds: u64 },
+    #[error("{model} needs more than the {mib} MiB of memory that it may use")]
+    WorkerMemory { model: String, mib: u64 },
+    #[error("{} cannot be started to run models: {detail}", .program.display())]
+    WorkerStart {
+        #[serde(with = "wire::path")]
+        program: PathBuf,
+        detail: String,
+    },
+    #[error("the process that runs models does not answer: {detail}")]
+    WorkerBroken { detail: String },
+
     #[error("no samples can be drawn for input {name:?}: dtype {dtype}")]
-    SampleDtype { name: String, dtype: DataType },
+    SampleDtype {
+        name: String,
+        #[serde(with = "wire::dtype")]
+        dtype: DataType,
+    },
     #[error("no samples can be drawn for input {name:?}: dims {dims:?} are too large")]
     SampleSize { name: String, dims: Vec<usize> },
 }
@@ -84,7 +135,7 @@ impl ExecError {
     pub const CODES: &[&str] = &[
         "X0001", "X0002", "X0003", "X0004", "X0005", "X0101", "X0102", "X0103", "X0104", "X0201",
         "X0301", "X0302", "X0303", "X0304", "X0305", "X0306", "X0307", "X0308", "X0309", "X0401",
-        "X0402", "X0403", "X0501", "X0502",
+        "X0402", "X0403", "X0404", "X0405", "X0406", "X0407", "X0408", "X0501", "X0502",
     ];
 
     /// The stable code shown to users.
@@ -113,6 +164,11 @@ impl ExecError {
             Self::RunFailed { .. } => "X0401",
             Self::Panicked { .. } => "X0402",
             Self::OperatorUnfit { .. } => "X0403",
+            Self::WorkerDied { .. } => "X0404",
+            Self::WorkerTime { .. } => "X0405",
+            Self::WorkerMemory { .. } => "X0406",
+            Self::WorkerStart { .. } => "X0407",
+            Self::WorkerBroken { .. } => "X0408",
             Self::SampleDtype { .. } => "X0501",
             Self::SampleSize { .. } => "X0502",
         }
@@ -166,6 +222,20 @@ impl ExecError {
         }
     }
 
+    /// This error, or [`Self::WorkerMemory`] if a runtime says that it got no memory under a limit of so many bytes.
+    pub(crate) fn or_memory(self, limit: u64, model: &str) -> Self {
+        let (Self::RunFailed { detail, .. }
+        | Self::ModelRejected { detail, .. }
+        | Self::Panicked { detail, .. }) = &self
+        else {
+            return self;
+        };
+        if limit > 0 && worker::says_no_memory(detail) {
+            return Self::WorkerMemory { model: model.to_owned(), mib: limit >> 20 };
+        }
+        self
+    }
+
     /// Advice for the user, in lower case and without a full stop; `None` when the error text is enough.
     #[must_use]
     pub fn help(&self) -> Option<String> {
@@ -207,6 +277,14 @@ impl ExecError {
                 "give the sizes with --input-shape".to_owned()
             }
             Self::SampleDtype { .. } => "give the inputs with --input-data".to_owned(),
+            Self::WorkerDied { .. } => {
+                "this is a fault of the runtime; another version (--ort-lib) or runtime (--runtime) may run the model"
+                    .to_owned()
+            }
+            Self::WorkerTime { .. } => "give more time with --run-timeout".to_owned(),
+            Self::WorkerMemory { .. } => {
+                "give more with --run-memory, or use smaller sizes or a smaller --batch".to_owned()
+            }
             _ => return None,
         })
     }

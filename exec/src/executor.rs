@@ -8,8 +8,10 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use updp_ir::{DataType, Tensor};
 
+use crate::clock::Clock;
 use crate::device::{Device, Optimizer};
 use crate::error::ExecError;
+use crate::worker::WorkerOptions;
 
 /// A loaded model that can be run.
 pub trait Executor: Send {
@@ -26,11 +28,25 @@ pub trait Executor: Send {
     ///
     /// # Errors
     /// X0301–X0306 for inputs or outputs that do not fit, X0401 when the runtime fails, X0402 when
-    /// it panics. tract makes a plan at the first run of a shape, so X0101 and X0104 are possible too.
+    /// it panics, X0404–X0408 when its process ends. tract makes a plan at the first run of a shape, so X0101 and X0104 are possible too.
     fn run(
         &mut self,
         inputs: &IndexMap<String, Tensor>,
     ) -> Result<IndexMap<String, Tensor>, ExecError>;
+
+    /// Runs the model this often and returns the time of each run in milliseconds. A time includes passing the inputs
+    /// and copying the outputs.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    fn time(
+        &mut self,
+        inputs: &IndexMap<String, Tensor>,
+        runs: usize,
+        clock: Clock,
+    ) -> Result<Vec<f64>, ExecError> {
+        (0..runs).map(|_| clock.timed(|| self.run(inputs))).collect()
+    }
 
     /// Whether the calling thread computes everything: the processor, with one thread. Then the processor time of this
     /// thread is the latency, also on a machine that other processes keep busy.
@@ -69,6 +85,8 @@ pub struct Options {
     /// Start of the name of the file to which ONNX Runtime writes the time of each node when the session ends; `None`
     /// writes no file.
     pub profile: Option<PathBuf>,
+    /// Runs the model in a worker process; with `None` it runs in this process.
+    pub worker: Option<WorkerOptions>,
 }
 
 /// The declaration of one input in the model; `None` means unknown and fits every tensor.

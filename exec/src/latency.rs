@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 use updp_ir::Tensor;
 
+use crate::clock::Clock;
 use crate::error::ExecError;
 use crate::executor::Executor;
 
@@ -165,16 +166,16 @@ pub struct Measurement {
     pub noise: Vec<Interval>,
 }
 
-/// A turn of a short model takes at least this long. After the turn of another model the first runs find cold caches,
-/// and a model that is used runs in warm ones.
+/// The runs of a turn that count take at least this long.
 const TURN: Duration = Duration::from_millis(2);
 /// Most runs of one turn.
 const MOST_RUNS: usize = 100;
 
 /// Runs the executors in turns, in the order A B, B A, A B …, after `warm_up` rounds that are not measured.
 ///
-/// With [`Budget::Runs`] a turn is one run. Otherwise a turn takes 2 ms or longer: a short model runs several times, and
-/// the median of these runs counts in the ratios.
+/// With [`Budget::Runs`] a turn is one run. Otherwise each model runs so often that the turn of the shortest one takes 2 ms
+/// or longer, and the median of these runs counts in the ratios. Where several models take turns, the first run of a turn does not
+/// count: it finds the caches full of another model's weights.
 ///
 /// The time of a run includes passing the inputs and copying the outputs. If every executor computes on the calling
 /// thread ([`Executor::computes_on_calling_thread`]), it is the processor time of this thread. So the times while other
@@ -193,12 +194,15 @@ pub fn measure(
     let mut shortest = vec![f64::INFINITY; executors.len()];
     for _ in 0..warm_up {
         for (executor, shortest) in executors.iter_mut().zip(&mut shortest) {
-            *shortest = shortest.min(clock.timed(*executor, inputs)?);
+            let times = executor.time(inputs, 1, clock)?;
+            *shortest = times.into_iter().fold(*shortest, f64::min);
         }
     }
     let is_single = matches!(budget, Budget::Runs(_));
-    let repeats: Vec<usize> =
-        shortest.iter().map(|ms| if is_single { 1 } else { repeats(*ms) }).collect();
+    // Equal numbers for all: the later a run comes in its turn, the warmer are its caches.
+    let most = shortest.iter().map(|ms| repeats(*ms)).max().unwrap_or(1);
+    let repeats = if is_single { 1 } else { most };
+    let cold = usize::from(!is_single && executors.len() > 1);
     let mut turns: Vec<Vec<f64>> = vec![Vec::new(); executors.len()];
     let mut runs = turns.clone();
     let start = Instant::now();
@@ -207,55 +211,14 @@ pub fn measure(
         for turn in 0..executors.len() {
             // Every second round runs backwards, so that no executor always comes first.
             let slot = if rounds % 2 == 0 { turn } else { executors.len() - 1 - turn };
-            let first = runs[slot].len();
-            for _ in 0..repeats[slot] {
-                runs[slot].push(clock.timed(executors[slot], inputs)?);
-            }
-            turns[slot].push(median(runs[slot][first..].to_vec()));
+            let times = executors[slot].time(inputs, cold + repeats, clock)?;
+            runs[slot].extend_from_slice(&times[cold..]);
+            turns[slot].push(median(times[cold..].to_vec()));
         }
         rounds += 1;
     }
     let latencies = runs.into_iter().map(summary).collect();
     Ok(Measurement { latencies, ..Measurement::of(turns) })
-}
-
-/// The clock of a measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Clock {
-    /// The time that passes.
-    Wall,
-    /// The processor time of the calling thread.
-    Thread,
-}
-
-impl Clock {
-    /// Time of one run, in milliseconds.
-    fn timed(
-        self,
-        executor: &mut dyn Executor,
-        inputs: &IndexMap<String, Tensor>,
-    ) -> Result<f64, ExecError> {
-        let (begin, processor) = (Instant::now(), thread_time());
-        executor.run(inputs)?;
-        let wall = begin.elapsed();
-        let own = match (self, processor, thread_time()) {
-            (Self::Thread, Some(from), Some(to)) => to.saturating_sub(from),
-            _ => wall,
-        };
-        Ok(own.as_secs_f64() * 1e3)
-    }
-}
-
-/// The processor time that the calling thread has used; `None` where the system does not tell.
-fn thread_time() -> Option<Duration> {
-    #[cfg(unix)]
-    {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        let (seconds, nanos) = (time.tv_sec.try_into().ok()?, time.tv_nsec.try_into().ok()?);
-        Some(Duration::new(seconds, nanos))
-    }
-    #[cfg(not(unix))]
-    None
 }
 
 /// Number of runs of this many milliseconds in a turn; one without a known time.

@@ -5,6 +5,7 @@
 //! our mistakes. This is the only crate that knows `ort` and `tract`. It prints nothing. Call
 //! [`disable_telemetry`] at the top of `main`.
 
+pub mod clock;
 pub mod compare;
 pub mod device;
 pub mod error;
@@ -19,13 +20,16 @@ mod ort_value;
 mod quiet;
 pub mod runtime_options;
 pub mod samples;
+pub mod sessions;
 pub mod step;
 pub mod tract;
 mod tract_value;
+pub mod worker;
 
 #[cfg(test)]
 mod tests;
 
+pub use clock::Clock;
 pub use compare::{
     Comparison, Difference, HALF_LIMIT, ONE_REWRITE_LIMIT, WHOLE_NETWORK_LIMIT, compare,
     compare_tensors, whole_network_limit,
@@ -42,5 +46,7 @@ pub use open::open;
 pub use ort::OrtExecutor;
 pub use runtime_options::RuntimeOptions;
 pub use samples::{sample_inputs, sample_inputs_in};
+pub use sessions::combined;
 pub use step::{StateSpec, StepSession};
 pub use tract::TractExecutor;
+pub use worker::WorkerOptions;

@@ -6,8 +6,9 @@ use crate::executor::{Executor, ModelSource, Options};
 use crate::library;
 use crate::ort::OrtExecutor;
 use crate::tract::TractExecutor;
+use crate::worker::WorkerExecutor;
 
-/// Loads a model in the chosen runtime.
+/// Loads a model in the chosen runtime, in a worker process where the options say so.
 ///
 /// [`Runtime::Auto`] never hides its choice: [`Executor::name`] names the runtime, and
 /// [`Executor::fallback_reason`] says why ONNX Runtime was not used. It never falls back to tract
@@ -15,12 +16,15 @@ use crate::tract::TractExecutor;
 /// processor.
 ///
 /// # Errors
-/// X0001–X0005 for the library, X0101–X0104 for the model, X0201 for the device.
+/// X0001–X0005 for the library, X0101–X0104 for the model, X0201 for the device, X0404–X0408 for the worker.
 pub fn open(
     source: ModelSource<'_>,
     runtime: Runtime,
     options: &Options,
 ) -> Result<Box<dyn Executor>, ExecError> {
+    if let Some(worker) = &options.worker {
+        return Ok(Box::new(WorkerExecutor::open(source, runtime, options, worker)?));
+    }
     match runtime {
         Runtime::Ort => Ok(Box::new(OrtExecutor::open(source, options)?)),
         Runtime::Tract => Ok(Box::new(TractExecutor::open(source, options)?)),

@@ -10,6 +10,7 @@ use crate::error::ExecError;
 use crate::executor::{Executor, ModelSource, Options};
 use crate::open::open;
 use crate::ort;
+use crate::worker::{self, WorkerOptions};
 
 /// Runtime, device, threads and library. The graph optimizer is not included: verification turns it off, and
 /// measurements turn it on.
@@ -23,6 +24,9 @@ pub struct RuntimeOptions {
     pub library: Option<PathBuf>,
     /// Threads inside an operator; `None` means as many as the process may use.
     pub threads: Option<NonZeroUsize>,
+    /// Runs models in worker processes; with `None` they run in this process. It changes no result.
+    #[serde(skip)]
+    pub worker: Option<WorkerOptions>,
 }
 
 impl RuntimeOptions {
@@ -35,6 +39,7 @@ impl RuntimeOptions {
             device: self.device,
             library: self.library.clone(),
             profile: None,
+            worker: self.worker.clone(),
         }
     }
 
@@ -48,6 +53,26 @@ impl RuntimeOptions {
         optimizer: Optimizer,
     ) -> Result<Box<dyn Executor>, ExecError> {
         open(source, self.runtime, &self.session(optimizer))
+    }
+
+    /// Starts a worker in the background if models run in workers, so that the first model waits less.
+    pub fn prepare(&self) {
+        worker::prepare(&self.session(Optimizer::Off));
+    }
+
+    /// Loads a model in a process of its own, if models run in worker processes: where the system puts a process in
+    /// memory changes its speed by several percent.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open_fresh(
+        &self,
+        source: ModelSource<'_>,
+        optimizer: Optimizer,
+    ) -> Result<Box<dyn Executor>, ExecError> {
+        let mut options = self.session(optimizer);
+        options.worker = options.worker.map(|worker| WorkerOptions { is_fresh: true, ..worker });
+        open(source, self.runtime, &options)
     }
 
     /// Number of threads that a session really gets; 0 where it is not known.

@@ -42,6 +42,22 @@ impl Graph {
         Ok(())
     }
 
+    /// Makes a constant of an input with a default: callers cannot replace the tensor any more.
+    ///
+    /// # Errors
+    /// I0303 when the value is not a graph input with a default.
+    pub fn freeze_default(&mut self, value: ValueId) -> Result<(), IrError> {
+        let known = self.get_value(value).ok_or(IrError::StaleId)?;
+        let is_listed = self.inputs.iter().any(|(id, _)| *id == value);
+        if known.origin != (Origin::Initializer { overridable: true }) || !is_listed {
+            return Err(IrError::StaleId);
+        }
+        self.inputs.retain(|(id, _)| *id != value);
+        self.value_mut(value).origin = Origin::Initializer { overridable: false };
+        self.edited = true;
+        Ok(())
+    }
+
     /// Removes a graph input that nothing reads.
     ///
     /// # Errors
@@ -128,6 +144,43 @@ impl Graph {
         Ok(())
     }
 
+    /// Fixes one dim of a graph input whose size is open; a symbol becomes that number everywhere in this graph's
+    /// declarations. A dim with a size keeps it. Declared types of inner values are forgotten.
+    ///
+    /// # Errors
+    /// I0303 when the value is not a graph input, I0305 when it has no such dim.
+    pub fn fix_input_dim(
+        &mut self,
+        value: ValueId,
+        axis: usize,
+        size: usize,
+    ) -> Result<(), IrError> {
+        let place = self.inputs.iter().position(|(id, _)| *id == value).ok_or(IrError::StaleId)?;
+        let mut declared = self.value(value).declared.clone();
+        let dim = declared.as_mut().and_then(|ty| ty.shape.as_mut()?.get_mut(axis));
+        let Some(dim) = dim else {
+            let detail = format!("the input has no dim {axis}");
+            return Err(IrError::Broken { number: 1, detail });
+        };
+        match std::mem::replace(dim, Dim::Known(size)) {
+            Dim::Known(_) => return Ok(()),
+            Dim::Symbol(name) => self.fix_symbols(&[(name.to_string(), size)]),
+            Dim::Unknown => {}
+        }
+        let inner: Vec<ValueId> =
+            self.nodes().into_iter().flat_map(|node| self.results(node)).flatten().collect();
+        self.forget_types(&inner)?;
+        if let Some(type_proto::Value::TensorType(tensor)) =
+            self.inputs[place].1.r#type.as_mut().and_then(|ty| ty.value.as_mut())
+            && let Some(dim) = tensor.shape.as_mut().and_then(|shape| shape.dim.get_mut(axis))
+        {
+            dim.value = Some(dimension::Value::DimValue(size as i64));
+        }
+        self.value_mut(value).declared = declared;
+        self.edited = true;
+        Ok(())
+    }
+
     /// Opens axis 0 of a graph input with a fixed size. The axis becomes `symbol` there and on every graph output
     /// that starts with the same size; declared types of inner values are forgotten. Returns the old size.
     ///
@@ -202,5 +255,35 @@ impl Graph {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::ModelBuilder;
+    use crate::dtype::DataType;
+    use crate::node::Node;
+    use crate::tensor::Tensor;
+    use crate::types::Dim;
+    use crate::value::Origin;
+
+    #[test]
+    fn a_frozen_default_is_a_constant_and_no_input() {
+        let mut builder = ModelBuilder::new(17);
+        builder.input("x", DataType::Float, &[Dim::Known(1)]);
+        builder.input("w", DataType::Float, &[Dim::Known(1)]);
+        builder.node(Node::new("Mul"), &["x", "w"], &["y"]);
+        builder.output("y", DataType::Float, None);
+        let mut model = builder.build().expect("well formed");
+        let graph = &mut model.graph;
+        let (x, w) = (graph.find("x").expect("x"), graph.find("w").expect("w"));
+        graph.freeze_default(w).expect_err("it has no default");
+        let one = Tensor::from_f32(vec![1], &[1.0]).expect("one");
+        graph.set_default(w, one).expect("of its type");
+        assert_eq!(graph.value(w).origin(), Origin::Initializer { overridable: true });
+        graph.freeze_default(w).expect("it has a default");
+        assert_eq!(graph.value(w).origin(), Origin::Initializer { overridable: false });
+        assert_eq!(graph.inputs().collect::<Vec<_>>(), [x]);
+        graph.freeze_default(w).expect_err("it is a constant already");
     }
 }

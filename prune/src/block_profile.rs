@@ -6,8 +6,8 @@ use updp_ir::infer::Shapes;
 use updp_ir::{IrError, Model};
 use updp_passes::blocks::Block;
 use updp_passes::cost::MapShape;
-use updp_passes::surgery::{self, Form, Shrink};
-use updp_passes::{ModelSummary, Options, PassError, cost, pipeline};
+use updp_passes::surgery::{self, Form, Shrink, Site};
+use updp_passes::{Declined, ModelSummary, Options, PassError, cost, pipeline};
 use updp_trainer::observer::Observer;
 
 use crate::error::Result;
@@ -139,6 +139,8 @@ pub struct Profiler<'a> {
     pub options: &'a Options,
     /// Whether the forms are fitted to data; otherwise they are the forms of the paper.
     pub is_fitted: bool,
+    /// Whether a form of the paper that is refused is shown as it is fitted.
+    pub shows_fitted: bool,
     /// Upper limit on the multiplications for composing one block's weights. A block above the limit is not tried.
     pub effort: f64,
 }
@@ -239,6 +241,31 @@ impl Profiler<'_> {
         Ok(profiles)
     }
 
+    /// The sites of some forms of a block, in the whole network: in a part, other blocks may be found.
+    fn sites<'b>(
+        &self,
+        block: &Block,
+        forms: impl Iterator<Item = &'b Form>,
+    ) -> IndexMap<Form, std::result::Result<Site, Declined>> {
+        let forms: Vec<Form> = forms.copied().collect();
+        if forms.is_empty() {
+            return IndexMap::new();
+        }
+        surgery::with_context(self.model, |cx| {
+            let site = |form: &Form| (*form, surgery::site(cx, block, *form, self.shrink));
+            forms.iter().map(site).collect()
+        })
+    }
+
+    /// Makes a part of a block in one form as it is fitted; `None` if it cannot be fitted in this form either.
+    fn fitted_part(&self, model: &mut Model, block: &Block, form: Form) -> Option<()> {
+        let site = self.sites(block, std::iter::once(&form)).swap_remove(&form)?.ok()?;
+        let mut part = surgery::part_of(self.model, block).ok()?;
+        surgery::fit_part(&mut part, &site, self.options).ok()?;
+        *model = part;
+        Some(())
+    }
+
     fn variants(
         &self,
         mut part: Model,
@@ -249,8 +276,11 @@ impl Profiler<'_> {
         let mut models: Vec<(Form, Model)> = Vec::new();
         let mut variants = IndexMap::new();
         let effort = composing_effort(block);
+        let own = surgery::forms(block);
+        let is_fitted = |form: &&Form| self.is_fitted || !own.contains(*form);
+        let mut sites = self.sites(block, forms.iter().filter(is_fitted));
         for form in forms {
-            if effort > self.effort {
+            if effort > self.effort && !is_fitted(&form) {
                 let reason = format!(
                     "composing its weights takes {effort:.0e} multiplications; --latency does"
                 );
@@ -258,10 +288,16 @@ impl Profiler<'_> {
                 continue;
             }
             let mut model = surgery::part_of(self.model, block)?;
-            let made = if self.is_fitted {
-                surgery::fit_part(&mut model, *form, self.shrink, self.options)
-            } else {
-                surgery::prune_part(&mut model, *form, self.shrink, self.options)
+            let made = match sites.swap_remove(form) {
+                Some(Ok(site)) => surgery::fit_part(&mut model, &site, self.options),
+                Some(Err(declined)) => Err(block.refused(declined)),
+                None => surgery::prune_part(&mut model, *form, self.shrink, self.options),
+            };
+            let made = match made {
+                Err(PassError::Refused { .. }) if self.shows_fitted && !is_fitted(&form) => {
+                    self.fitted_part(&mut model, block, *form).map_or(made, Ok)
+                }
+                made => made,
             };
             match made {
                 Ok(()) => {

@@ -1,8 +1,10 @@
 //! The configuration of a pruning run, as plain data.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use updp_exec::RuntimeOptions;
+use updp_ir::Model;
 use updp_passes::Options;
 use updp_passes::surgery::{Form, Shrink};
 use updp_trainer::finetune::TrainingConfig;
@@ -91,6 +93,24 @@ impl BlockSelection {
     }
 }
 
+/// A score of networks by the user's own measure; higher is better.
+#[derive(Clone)]
+pub struct NetworkScore {
+    /// Score of the input model.
+    pub before: f64,
+    /// Scores a network with the input model's signature; an error says why it cannot.
+    pub of: Arc<ScoreFunction>,
+}
+
+/// Scores a network.
+pub type ScoreFunction = dyn Fn(&Model) -> std::result::Result<f64, String> + Send + Sync;
+
+impl std::fmt::Debug for NetworkScore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NetworkScore").field("before", &self.before).finish_non_exhaustive()
+    }
+}
+
 /// All settings of pruning with images, except the model and the images.
 #[derive(Clone, Debug)]
 pub struct PruneConfig {
@@ -113,6 +133,8 @@ pub struct PruneConfig {
     /// The supernet in which sets of blocks are evaluated. `None` = they are evaluated with the blocks as they were
     /// fitted alone.
     pub supernet: Option<SupernetConfig>,
+    /// The user's own measure, which decides for [`Goal::MaxDrop`] instead of answers. `None` = answers decide.
+    pub score: Option<NetworkScore>,
     /// Training after the fit. `None` = the network is fitted only.
     pub finetune: Option<FinetuneConfig>,
     /// Options of the exact merge.
@@ -139,6 +161,7 @@ impl PruneConfig {
             front: None,
             picked: None,
             supernet: None,
+            score: None,
             finetune: None,
             passes: Options::default(),
             runtime: RuntimeOptions::default(),
@@ -147,9 +170,18 @@ impl PruneConfig {
         }
     }
 
-    /// Largest allowed degradation in points: either the gate or the goal itself.
+    /// Largest allowed degradation in points: either the gate or the goal itself. `None` if the user's measure judges.
     #[must_use]
     pub fn drop_limit(&self) -> Option<f64> {
+        if self.score.is_some() {
+            return None;
+        }
+        self.asked_drop()
+    }
+
+    /// The drop that the caller allows: in points, or in the unit of [`Self::score`].
+    #[must_use]
+    pub fn asked_drop(&self) -> Option<f64> {
         match self.goal {
             Goal::MaxDrop(points) => Some(self.max_drop.unwrap_or(points)),
             _ => self.max_drop,

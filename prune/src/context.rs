@@ -18,6 +18,7 @@ use updp_trainer::hash::Fnv;
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::observer::Observer;
 use updp_trainer::run::{BatchSource, CachedBatches, Runner};
+use updp_trainer::stored_batches::StoredBatches;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Goal, PruneConfig};
@@ -72,6 +73,8 @@ pub struct Context<'a> {
     pub prepared: Model,
     /// The same network with an open batch, if an open batch gives the same results.
     pub original: Model,
+    /// Height and width of the images, where the model takes images of any size and [`Self::original`] those of one.
+    pub image_size: Option<(usize, usize)>,
     /// Whether the batch of [`Self::original`] is open.
     pub is_batch_open: bool,
     /// The images.
@@ -120,6 +123,7 @@ impl<'a> Context<'a> {
         observer.progress("reading data", 0, 0);
         let (original, is_batch_open) =
             with_open_batch(&model, &runner, &sets.images, &sets.preprocess)?;
+        let (original, image_size) = of_image_size(original, sets)?;
         let images = divide(&original, sets, config)?;
         let (checkpoint, job) = checkpoint(&original, &images, sets, config, observer)?;
         let held_out = CachedBatches::of(&images.held_out)?;
@@ -144,6 +148,7 @@ impl<'a> Context<'a> {
             prepared: model,
             original,
             is_batch_open,
+            image_size,
             images,
             preprocess: sets.preprocess.clone(),
             evaluator,
@@ -277,6 +282,26 @@ pub fn with_open_batch(
     Ok((model.clone(), false))
 }
 
+/// The network for images of one size: where the model leaves height or width open, they become those of the images, so
+/// that latencies and multiply-adds are those of these images. The model that is written leaves them open.
+fn of_image_size(mut original: Model, sets: &ImageSets) -> Result<(Model, Option<(usize, usize)>)> {
+    let images = Images::new(&original, sets.images.clone(), &sets.preprocess)?;
+    let spec = *images.spec();
+    let Some(input) = original.graph.find(images.input()) else { return Ok((original, None)) };
+    let declared = original.graph.value(input).declared();
+    let dims = declared.and_then(|ty| ty.shape.clone()).unwrap_or_default();
+    let sizes = spec.row_dims().into_iter().enumerate().map(|(at, size)| (at + 1, size));
+    let is_open = |axis: usize| dims.get(axis).is_some_and(|dim| dim.known().is_none());
+    let open: Vec<(usize, usize)> = sizes.filter(|(axis, _)| is_open(*axis)).collect();
+    if open.is_empty() {
+        return Ok((original, None));
+    }
+    for (axis, size) in open {
+        original.graph.fix_input_dim(input, axis, size)?;
+    }
+    Ok((original, Some((spec.height, spec.width))))
+}
+
 fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<DividedImages> {
     let data = &config.data;
     let (training, held_out) = sets.images.split(data.held_out_share, data.seed);
@@ -298,10 +323,11 @@ fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<Di
     Ok(DividedImages { calibration, held_out, validation, training, classes })
 }
 
-/// The original's outputs for the images, which are kept decoded if they fit in memory.
+/// The original's outputs for the images, which are kept decoded, in memory or in a file.
 fn evaluated(runner: &Runner, original: &Model, images: &Images) -> Result<Evaluator> {
-    Ok(match CachedBatches::within(images, 1, time_budget::MOST_IMAGE_BYTES)? {
-        Some(cached) => Evaluator::new(runner, original, cached)?,
+    let (memory, all) = (time_budget::MOST_IMAGE_BYTES, time_budget::MOST_STORED_BYTES);
+    Ok(match StoredBatches::of(images, memory, all)? {
+        Some(stored) => Evaluator::new(runner, original, stored)?,
         None => Evaluator::new(runner, original, images.clone())?,
     })
 }

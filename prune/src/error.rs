@@ -29,6 +29,8 @@ pub enum PruneError {
     NoFront { work: PathBuf, detail: String },
     #[error("there is no network {number}: the front has {count}")]
     NoSuchNetwork { number: usize, count: usize },
+    #[error("a network cannot be scored: {detail}")]
+    Score { detail: String },
     #[error("interrupted; what was trained is kept")]
     Interrupted,
     #[error("the result cannot be verified: an input has no known shape")]
@@ -82,6 +84,7 @@ impl PruneError {
             Self::Calibration { .. } => "C0016",
             Self::NoFront { .. } => "C0019",
             Self::NoSuchNetwork { .. } => "C0020",
+            Self::Score { .. } => "C0022",
             Self::Trainer(error) => error.code(),
             Self::Ir(error) => error.code(),
             Self::Pass(error) => error.code(),

@@ -6,7 +6,7 @@ use updp_trainer::activation_cache::ActivationCache;
 use updp_trainer::observer::Observer;
 
 use crate::candidates::{BlockCandidates, CandidateSet};
-use crate::config::{BlockSelection, FormSet, Goal};
+use crate::config::{BlockSelection, FormSet, Goal, Method};
 use crate::context::Context;
 use crate::error::{PruneError, Result};
 use crate::profile::{BlockProfile, Profile, Variant};
@@ -61,12 +61,24 @@ fn unfitted(
     let (kept, reason) = match &profile.block.refusal {
         Some(refusal) => (Vec::new(), Some(format!("{} ({})", refusal.detail, refusal.reason))),
         None if !is_wanted => (Vec::new(), Some("not among the blocks asked for".to_owned())),
+        None if needs_surgery(cx) && profile.block.fit_only.is_some() => {
+            let why = profile.block.fit_only.as_ref().map_or("", |it| it.detail.as_str());
+            let text =
+                "it is only fitted, and training by λ opens it; --method fit and blend do not";
+            (Vec::new(), Some(format!("{text}: {why}")))
+        }
         None => {
             let is_auto = cx.config.forms.forms == FormSet::Auto;
             faster_sites(&profile, sites, cx.config.is_guarded(), is_auto)
         }
     };
     BlockCandidates { profile, sites: kept, fitted: Vec::new(), reason }
+}
+
+/// Whether the training mixes both flows of a block inside it.
+fn needs_surgery(cx: &Context<'_>) -> bool {
+    let method = cx.config.finetune.as_ref().map(|it| it.method);
+    matches!(method, Some(Method::Progressive | Method::Direct))
 }
 
 /// The sites of the forms that are worth fitting, or the reason why there are none.

@@ -272,10 +272,10 @@ impl LatencyTable {
             let pair = |number: usize| {
                 // Every second pair is opened in the other order.
                 if number.is_multiple_of(2) {
-                    return Ok([open(&runtime, original)?, open(&runtime, network)?]);
+                    return Ok([open_fresh(&runtime, original)?, open_fresh(&runtime, network)?]);
                 }
-                let second = open(&runtime, network)?;
-                Ok([open(&runtime, original)?, second])
+                let second = open_fresh(&runtime, network)?;
+                Ok([open_fresh(&runtime, original)?, second])
             };
             over_sessions(precision, pair, |both, one| self.in_turns(original, both, one))?
         };
@@ -362,6 +362,11 @@ impl LatencyTable {
 fn open(runtime: &RuntimeOptions, model: &Model) -> Result<Box<dyn Executor>> {
     let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
     Ok(runtime.open(ModelSource::Bytes(&bytes), Optimizer::All)?)
+}
+
+fn open_fresh(runtime: &RuntimeOptions, model: &Model) -> Result<Box<dyn Executor>> {
+    let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
+    Ok(runtime.open_fresh(ModelSource::Bytes(&bytes), Optimizer::All)?)
 }
 
 /// A short hash of a model's computation without its weights and names.

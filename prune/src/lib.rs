@@ -51,7 +51,7 @@ mod time_budget;
 pub mod words;
 pub mod work_folder;
 
-pub use config::{BlockSelection, Goal, PruneConfig};
+pub use config::{BlockSelection, Goal, NetworkScore, PruneConfig};
 pub use context::ImageSets;
 pub use error::PruneError;
 pub use run::{Pruned, prune};

@@ -73,6 +73,7 @@ pub(crate) fn profiler<'a>(cx: &'a Context<'_>, effort: f64) -> Profiler<'a> {
         shrink: cx.config.forms.shrink,
         options: &cx.config.passes,
         is_fitted: true,
+        shows_fitted: false,
         effort,
     }
 }

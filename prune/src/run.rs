@@ -233,6 +233,11 @@ fn data_warnings(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
             100.0 * accuracy
         ));
     }
+    if let Some((height, width)) = cx.image_size {
+        told.push(format!(
+            "the model takes images of any size; latencies and multiply-adds of blocks are those of {height}x{width} pixels"
+        ));
+    }
     if !cx.is_batch_open {
         told.push("the batch of the model is fixed, and it is run so".to_owned());
     }
@@ -355,7 +360,8 @@ fn loss_warning(
     gentler: impl FnOnce() -> Vec<Gentler>,
 ) -> Option<String> {
     let lost = 100.0 * outcome.before.answer_loss(&outcome.after);
-    if cx.config.drop_limit().is_some() || lost <= MUCH_LOST {
+    let has_bound = cx.config.drop_limit().is_some() || cx.config.score.is_some();
+    if has_bound || lost <= MUCH_LOST {
         return None;
     }
     let own = outcome.networks.iter().find(|network| network.is_chosen);

@@ -5,8 +5,8 @@ use indexmap::IndexMap;
 use updp_exec::{InputData, RuntimeOptions, batch_plan, input_specs, sample_inputs};
 use updp_ir::{Model, Tensor};
 use updp_passes::blocks::Block;
-use updp_passes::surgery::{self, Choice, Form};
-use updp_passes::{Options, pipeline};
+use updp_passes::surgery::{self, Choice, Form, Shrink};
+use updp_passes::{Declined, Options, pipeline};
 use updp_trainer::observer::Observer;
 
 use crate::config::{BlockSelection, FormConfig, LatencyConfig};
@@ -141,6 +141,34 @@ pub fn wanted_forms(block: &Block, asked: Option<Form>) -> Vec<Form> {
     }
 }
 
+/// The forms of each block of a prepared model that an overview shows: [`wanted_forms`], and leaving out a block without a
+/// shortcut; of a block that is only fitted, the requested form or all forms that drop operators.
+#[must_use]
+pub fn shown_forms(
+    model: &Model,
+    blocks: &[Block],
+    asked: Option<Form>,
+    shrink: Shrink,
+) -> Vec<Vec<Form>> {
+    surgery::with_context(model, |cx| {
+        let fitted = |block: &Block| -> Vec<Form> {
+            let sites = surgery::sites(cx, block, shrink).into_iter().map(|(form, _)| form);
+            sites.filter(|form| asked.map_or(form.is_depth(), |asked| asked == *form)).collect()
+        };
+        let of = |block: &Block| {
+            let mut forms = fitted(block);
+            if block.fit_only.is_none() {
+                let own = wanted_forms(block, asked);
+                let is_left_out = |form: Form| form == Form::Drop && block.shortcut.is_none();
+                forms.retain(|form| is_left_out(*form) && !own.contains(form));
+                forms.splice(0..0, own);
+            }
+            forms
+        };
+        blocks.iter().map(of).collect()
+    })
+}
+
 /// Prepares the model and chooses the blocks in it.
 fn choose(
     mut model: Model,
@@ -158,6 +186,7 @@ fn choose(
         shrink: config.forms.shrink,
         options: &config.passes,
         is_fitted: false,
+        shows_fitted: false,
         effort: f64::INFINITY,
     };
     let is_guarded = config.forms.is_guarded(&config.passes);
@@ -201,6 +230,10 @@ fn decide(
 ) -> std::result::Result<Form, String> {
     if let Some(refusal) = &profile.block.refusal {
         return Err(format!("{} ({})", refusal.detail, refusal.reason));
+    }
+    if let Some(fit_only) = &profile.block.fit_only {
+        let Declined { reason, detail } = fit_only;
+        return Err(format!("{detail} ({reason}), so it can only be fitted to images: --data"));
     }
     if let Some(Err(reason)) = asked.and_then(|form| profile.forms.get(&form)) {
         return Err(reason.clone());

@@ -34,8 +34,11 @@ const LEAST_IMAGES: usize = 96;
 /// A comparison of forms needs fewer rows than the final fit.
 const COMPARING_ROWS_PER_UNKNOWN: usize = 15;
 
-/// If the prepared images take more bytes than this, they are read and decoded again each time they are needed.
+/// If the prepared images take more bytes than this, the rest of them is kept in a file.
 pub(crate) const MOST_IMAGE_BYTES: usize = 512 << 20;
+
+/// If they take more than this, they are read and decoded again each time they are needed.
+pub(crate) const MOST_STORED_BYTES: usize = 16 << 30;
 
 /// The calibration images that score a form, of a network with this many blocks.
 pub(crate) fn scoring_share(

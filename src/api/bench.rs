@@ -4,14 +4,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use updp_exec::{
-    Budget, Executor, Latency, Optimizer, RuntimeOptions, batch_plan, input_specs, measure,
-    sample_inputs,
+    Budget, Executor, Interval, Latency, Optimizer, RuntimeOptions, batch_plan, combined,
+    input_specs, measure, sample_inputs,
 };
 use updp_passes::{Options, pipeline, surgery};
 
 use super::{Error, Observer, Source, error::check_cancelled};
 use updp_prune::latency_table::{Conditions, LatencyTable};
 use updp_prune::profile::{BlockProfile, Profiler};
+use updp_prune::structure::shown_forms;
+
+/// Most sessions of a model, and the least time that they share with those of another model, in seconds.
+const MOST_SESSIONS: usize = 8;
+const LEAST_SECONDS: f64 = 0.5;
 
 /// How latencies are measured.
 #[derive(Clone, Debug)]
@@ -48,11 +53,14 @@ pub struct BenchedModel {
     pub runtime: String,
     /// Its times.
     pub latency: Latency,
-    /// Its speedup over the first model (median of pairs).
+    /// Its speedup over the first model: the geometric mean over the sessions, of medians of pairs.
     pub speedup: f64,
+    /// The 95 % confidence interval of the speedup.
+    pub interval: Interval,
 }
 
-/// Measures the latency of a model, in turns with `other` if that is given.
+/// Measures the latency of a model, in turns with `other` if that is given, in several sessions of each
+/// (`updp_exec::sessions`).
 ///
 /// # Errors
 /// C0009 if an input has no known shape, X codes if a model cannot be run, and the errors of reading a model.
@@ -66,32 +74,45 @@ pub fn bench<'a>(
     if let Some(other) = other {
         files.push(other.open()?);
     }
-    let mut executors: Vec<Box<dyn Executor>> = Vec::new();
-    for file in &files {
-        executors.push(options.runtime.open(file.source.for_runtime(), Optimizer::All)?);
-    }
     let specs = input_specs(&files[0].model.graph)
         .ok_or_else(|| Error::Unverifiable { detail: "an input has no known shape".into() })?;
     let inputs = sample_inputs(&specs, 0, &batch_plan(&specs, options.batch))?;
-    let names: Vec<String> = executors.iter().map(|executor| executor.name()).collect();
-    let mut turns: Vec<&mut dyn Executor> = Vec::new();
-    for executor in &mut executors {
-        turns.push(executor.as_mut());
-    }
     check_cancelled(observer)?;
     observer.progress("measuring", 0, 0);
-    let budget = Budget::Time(Duration::from_secs_f64(options.seconds.clamp(0.05, 3600.0)));
-    let result = measure(&mut turns, &inputs, 3, budget)?;
-    let measured = result.latencies.into_iter().zip(result.speedups).zip(names).zip(files);
+    let seconds = options.seconds.clamp(0.05, 3600.0);
+    let sessions = ((seconds / LEAST_SECONDS) as usize).clamp(1, MOST_SESSIONS);
+    let budget = Budget::Time(Duration::from_secs_f64(seconds / sessions as f64));
+    let (mut names, mut measured) = (Vec::new(), Vec::new());
+    for _ in 0..sessions {
+        check_cancelled(observer)?;
+        let mut executors: Vec<Box<dyn Executor>> = Vec::new();
+        for file in &files {
+            let source = file.source.for_runtime();
+            executors.push(options.runtime.open_fresh(source, Optimizer::All)?);
+        }
+        names = executors.iter().map(|executor| executor.name()).collect();
+        let mut turns: Vec<&mut dyn Executor> = Vec::new();
+        for executor in &mut executors {
+            turns.push(executor.as_mut());
+        }
+        measured.push(measure(&mut turns, &inputs, 3, budget)?);
+    }
+    let result = match &measured[..] {
+        [one] => one.clone(),
+        many => combined(many),
+    };
+    let figures = result.latencies.into_iter().zip(result.speedups).zip(result.intervals);
+    let measured = figures.zip(names).zip(files);
     Ok(BenchReport {
         // A fixed batch stays unchanged.
         batch: inputs.values().next().and_then(|t| t.dims().first().copied()).unwrap_or(1),
         models: measured
-            .map(|(((latency, speedup), runtime), file)| BenchedModel {
+            .map(|((((latency, speedup), interval), runtime), file)| BenchedModel {
                 path: file.source.path,
                 runtime,
                 latency,
                 speedup,
+                interval,
             })
             .collect(),
     })
@@ -157,11 +178,17 @@ pub fn bench_blocks<'a>(
         shrink: surgery::Shrink::Auto,
         options: &passes,
         is_fitted: false,
+        shows_fitted: false,
         effort: f64::INFINITY,
     };
+    let blocks = surgery::blocks_of(&model)?;
+    let fitted = shown_forms(&model, &blocks, None, profiler.shrink);
     let blocks = profiler.profiles(
-        surgery::blocks_of(&model)?,
-        surgery::forms,
+        blocks,
+        |block| match block.fit_only {
+            Some(_) => fitted[block.index].clone(),
+            None => surgery::forms(block),
+        },
         Some(&mut table),
         observer,
     )?;

@@ -10,11 +10,13 @@ use updp_verify::Verification;
 
 use super::error::check_cancelled;
 use super::shapes::fix_shapes;
+use super::weights::{FreezeWeights, freeze_weights, overridable_weights};
 use super::{Error, Observer, RuleOptions, Source};
 use crate::deploy::{self, DeployTarget, Finding};
 use crate::gates::{self, GateOptions, Gates};
 use crate::model_file::{self, ModelFile, folder_of};
 use crate::report::Versions;
+use crate::score_command::ScorePair;
 use crate::test_vectors::{self, StagedVectors};
 use crate::write::{self, Staged};
 
@@ -31,6 +33,8 @@ pub struct CompileOptions {
     pub max_rewrites: Option<usize>,
     /// Input shapes to fix: `NAME:1,3,224,224`.
     pub input_shapes: Vec<String>,
+    /// The weights that are also inputs and become constants.
+    pub freeze_weights: FreezeWeights,
     /// Whether the result is compared with the input model, by running both, before it gets its name.
     pub is_verified: bool,
     /// Number of random inputs for the verification.
@@ -61,6 +65,7 @@ impl Default for CompileOptions {
             rules: RuleOptions::default(),
             max_rewrites: None,
             input_shapes: Vec::new(),
+            freeze_weights: FreezeWeights::None,
             is_verified: true,
             inputs: 3,
             input_data: InputData::default(),
@@ -124,6 +129,10 @@ pub struct CompileReport {
     pub after: ModelSummary,
     /// IR version and opset of both models.
     pub versions: Versions,
+    /// Number of weights of the result that are also inputs, so that a caller may replace them.
+    pub overridable_weights: usize,
+    /// Number of such weights that became constants.
+    pub frozen_weights: usize,
     /// Rewrites, refusals, warnings and times.
     pub log: Log,
     /// Whether the result equals the input exactly.
@@ -153,8 +162,12 @@ pub fn compile<'a>(
     observer: &mut dyn Observer,
 ) -> Result<CompileReport, Error> {
     let ModelFile { source, model } = model.into().open()?;
+    if options.is_verified {
+        options.runtime.prepare();
+    }
     let before = ModelSummary::of(&model, source.total_bytes());
-    Job { options, source: &source, input: None, before }.run(model, observer)
+    let score = input_score(&source, options, observer)?;
+    Job { options, source: &source, input: None, before, score }.run(model, observer)
 }
 
 /// One compilation.
@@ -166,6 +179,28 @@ pub(crate) struct Job<'a> {
     pub(crate) input: Option<&'a model_file::Source>,
     /// Sizes of the input model.
     pub(crate) before: ModelSummary,
+    /// Score of the input model, if a command scores models.
+    pub(crate) score: Option<f64>,
+}
+
+/// The score of the input model, if a command scores models.
+///
+/// # Errors
+/// C0022 when the command gives none; C0004 when the model is not a file.
+pub(crate) fn input_score(
+    source: &model_file::Source,
+    options: &CompileOptions,
+    observer: &mut dyn Observer,
+) -> Result<Option<f64>, Error> {
+    let Some(command) = &options.gates.score else { return Ok(None) };
+    if model_file::is_pipe(&source.path) || options.output.is_none() {
+        return Err(Error::Pipe);
+    }
+    check_cancelled(observer)?;
+    observer.progress("scoring the input model", 0, 0);
+    let score = command.score(&source.path)?;
+    observer.message(&format!("score of the input model: {score}"));
+    Ok(Some(score))
 }
 
 impl Job<'_> {
@@ -187,7 +222,7 @@ impl Job<'_> {
             self.refuse_own_data(output, output)?;
         }
         let versions = Versions::of(&model);
-        fix_shapes(&options.input_shapes, &mut model)?;
+        let frozen_weights = self.adjust(&mut model)?;
         let log = self.compile(&mut model, None, observer)?;
         check_cancelled(observer)?;
         let is_unchanged = !model.graph.is_edited();
@@ -201,6 +236,8 @@ impl Job<'_> {
             path: None,
             after: ModelSummary::of(&written.model, written.total_bytes()),
             versions,
+            overridable_weights: overridable_weights(&written.model),
+            frozen_weights,
             log,
             is_unchanged,
             verification,
@@ -293,18 +330,38 @@ impl Job<'_> {
     /// The reference, read again, with the requested shapes.
     pub(super) fn reference(&self) -> Result<Model, Error> {
         let mut model = self.source.again()?;
-        fix_shapes(&self.options.input_shapes, &mut model)?;
+        self.adjust(&mut model)?;
         Ok(model)
+    }
+
+    /// Fixes the requested shapes and makes constants of the requested weights; returns the number of these. A pruned
+    /// network has constant weights already.
+    fn adjust(&self, model: &mut Model) -> Result<usize, Error> {
+        fix_shapes(&self.options.input_shapes, model)?;
+        match self.input {
+            Some(_) => Ok(0),
+            None => freeze_weights(&self.options.freeze_weights, model),
+        }
     }
 
     /// How the result compares with the requested gates.
     fn gates(&self, written: &ModelFile, observer: &mut dyn Observer) -> Result<Gates, Error> {
         let CompileOptions { gates, batch, runtime, input_shapes, .. } = self.options;
-        Gates::measure(gates, written.total_bytes(), || {
-            observer.progress("measuring the result", 0, 0);
-            let input = self.input.unwrap_or(self.source);
-            gates::speedup(input, input_shapes, written, *batch, runtime)
-        })
+        Gates::measure(
+            gates,
+            written.total_bytes(),
+            || {
+                observer.progress("measuring the result", 0, 0);
+                let input = self.input.unwrap_or(self.source);
+                gates::speedup(input, input_shapes, written, *batch, runtime)
+            },
+            |command| {
+                let before = self.score.unwrap_or(f64::NAN);
+                let after = command.score(&written.source.path)?;
+                let (command, max_drop) = (command.command.clone(), command.max_drop);
+                Ok(ScorePair { command, before, after, max_drop })
+            },
+        )
     }
 
     fn findings(&self, written: &ModelFile) -> Option<Vec<Finding>> {

@@ -24,6 +24,7 @@ use updp_trainer::train::End;
 use super::input_check::{Checked, InputCheckOptions, refuse_unknown_frozen};
 use super::prune::encode;
 use super::shapes::fix_shapes;
+use super::weights::{FreezeWeights, freeze_weights, tell_overridable};
 use super::{Error, Observer, Source};
 use crate::model_file::{self, ModelFile};
 use crate::write;
@@ -52,6 +53,8 @@ pub struct FinetuneOptions {
     pub training: TrainingConfig,
     /// Input shapes to fix: `NAME:1,3,224,224`.
     pub input_shapes: Vec<String>,
+    /// The weights that are also inputs and become constants; others are not trained.
+    pub freeze_weights: FreezeWeights,
     /// Folder for checkpoints, so that the same call can resume; `None` = nothing is kept.
     pub work: Option<PathBuf>,
     /// How models are run; training needs ONNX Runtime.
@@ -72,6 +75,7 @@ impl FinetuneOptions {
             epochs: 10,
             training: TrainingConfig::default(),
             input_shapes: Vec::new(),
+            freeze_weights: FreezeWeights::None,
             work: None,
             runtime: RuntimeOptions::default(),
         }
@@ -223,6 +227,8 @@ impl Setup {
     ) -> Result<Self, Error> {
         let ModelFile { source: model_file::Source { path, .. }, mut model } = model.open()?;
         fix_shapes(&options.input_shapes, &mut model)?;
+        freeze_weights(&options.freeze_weights, &mut model)?;
+        tell_overridable(&model, observer);
         let has_lambda = model.graph.find(surgery::LAMBDA_INPUT).is_some();
         let seed = options.use_of_data.seed;
         let Data { preprocess, dataset, validation } = Data::open(&model, options, observer)?;

@@ -7,12 +7,13 @@ use updp_ir::Model;
 use updp_passes::surgery::{self, Form, Shrink};
 use updp_passes::{Log, ModelSummary, Options, pipeline};
 
+use super::weights::{FreezeWeights, freeze_weights, overridable_weights};
 use super::{Error, Observer, RuleOptions, Source, error::check_cancelled};
 use crate::deploy::{self, DeployTarget, Finding};
 use crate::model_file::ModelFile;
 use updp_prune::latency_table::{Conditions, LatencyTable};
 use updp_prune::profile::{BlockProfile, Profiler, SHORT_EFFORT};
-use updp_prune::structure::wanted_forms;
+use updp_prune::structure::shown_forms;
 
 /// Time for measuring each form of a block, in seconds.
 const PROBE_SECONDS: f64 = 0.25;
@@ -34,6 +35,8 @@ pub struct InspectOptions {
     pub batch: usize,
     /// A file that keeps measured latencies for the next run.
     pub latency_table: Option<PathBuf>,
+    /// The weights that are also inputs and count as constants.
+    pub freeze_weights: FreezeWeights,
     /// A target that the unchanged model is checked against.
     pub target: Option<DeployTarget>,
     /// How models are run.
@@ -50,6 +53,7 @@ impl Default for InspectOptions {
             is_measured: false,
             batch: 1,
             latency_table: None,
+            freeze_weights: FreezeWeights::None,
             target: None,
             runtime: RuntimeOptions::default(),
         }
@@ -61,6 +65,9 @@ impl Default for InspectOptions {
 pub struct InspectReport {
     /// The model as read.
     pub model: Model,
+    /// Number of its weights that are also inputs, so that a caller may replace them; without those that
+    /// [`InspectOptions::freeze_weights`] names.
+    pub overridable_weights: usize,
     /// Its summary.
     pub before: ModelSummary,
     /// The blocks that pruning can change.
@@ -87,14 +94,16 @@ pub fn inspect<'a>(
     let has_data = !file.source.data_files.is_empty();
     let findings = options.target.map(|target| deploy::check(&file.model, has_data, target));
     let before = ModelSummary::of(&file.model, file.total_bytes());
+    let mut model = file.source.again()?;
+    freeze_weights(&options.freeze_weights, &mut model)?;
+    let overridable_weights = overridable_weights(&model);
     let compiled = if options.is_compiled {
-        let mut model = file.source.again()?;
         let log = pipeline::compile(&mut model, &passes, &mut |_, _| {})?;
         Some((log, ModelSummary::of(&model, before.bytes)))
     } else {
         None
     };
-    Ok(InspectReport { model: file.model, before, blocks, compiled, findings })
+    Ok(InspectReport { model: file.model, overridable_weights, before, blocks, compiled, findings })
 }
 
 /// The blocks with the requested forms, measured if that is requested.
@@ -105,6 +114,7 @@ fn blocks(
     passes: &Options,
 ) -> Result<Vec<BlockProfile>, Error> {
     let mut model = file.source.again()?;
+    freeze_weights(&options.freeze_weights, &mut model)?;
     pipeline::prepare(&mut model)?;
     let conditions = Conditions {
         runtime: options.runtime.clone(),
@@ -116,18 +126,16 @@ fn blocks(
         options.is_measured.then(|| LatencyTable::open(path, conditions)).transpose()?;
     let profiler = Profiler {
         is_fitted: false,
+        shows_fitted: true,
         model: &model,
         shrink: options.shrink,
         options: passes,
         effort: if options.is_measured { f64::INFINITY } else { SHORT_EFFORT },
     };
     let blocks = surgery::blocks_of(&model)?;
-    let profiles = profiler.profiles(
-        blocks,
-        |block| wanted_forms(block, options.form),
-        table.as_mut(),
-        observer,
-    )?;
+    let forms = shown_forms(&model, &blocks, options.form, options.shrink);
+    let profiles =
+        profiler.profiles(blocks, |block| forms[block.index].clone(), table.as_mut(), observer)?;
     if let Some(table) = &table {
         table.save()?;
     }

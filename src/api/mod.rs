@@ -16,6 +16,7 @@ pub mod shapes;
 pub mod source;
 mod verification;
 pub mod verify;
+pub mod weights;
 
 use updp_exec::RuntimeOptions;
 use updp_passes::{Evaluator, Options};
@@ -41,6 +42,7 @@ pub use prune::{
 };
 pub use source::Source;
 pub use verify::{VerifyOptions, VerifyReport, verify};
+pub use weights::{FreezeWeights, freeze_weights, overridable_notice, overridable_weights};
 
 /// Which rules of exact compilation run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

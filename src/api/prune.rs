@@ -1,6 +1,7 @@
 //! Pruning, with images or of the structure alone. Exact compilation then merges the pruned blocks.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use updp_exec::{InputData, ModelSource};
@@ -10,15 +11,17 @@ use updp_prune::config::PruneConfig;
 use updp_prune::estimate::Estimate;
 use updp_prune::stages::{PruneStage, PruneStages};
 use updp_prune::structure::{self, StructureConfig};
-use updp_prune::{Goal, ImageSets, Pruned};
+use updp_prune::{Goal, ImageSets, NetworkScore, Pruned};
 use updp_trainer::data::Dataset;
 use updp_trainer::input_check::CheckedInput;
 use updp_verify::{Oracle, Verification};
 
 use super::input_check::{Checked, InputCheckOptions, refuse_unknown_frozen};
 use super::shapes::fix_shapes;
+use super::weights::{freeze_weights, tell_overridable};
 use super::{CompileOptions, CompileReport, Error, Observer, Source, compile};
 use crate::model_file::{self, ModelFile};
+use crate::score_command::ScoreCommand;
 
 /// How a model is pruned with images.
 #[derive(Clone, Debug)]
@@ -111,10 +114,13 @@ pub fn prune<'a>(
     options: &PruneOptions,
     observer: &mut dyn Observer,
 ) -> Result<Option<PruneReport>, Error> {
-    let Input { source, model, before } = Input::open(model.into(), &options.compile)?;
+    let Input { source, model, before } = Input::open(model.into(), &options.compile, observer)?;
     let config = options.config(source.total_bytes());
     let stages = PruneStages::of(&config);
     stages.start(PruneStage::ScoreInput, observer);
+    let score = compile::input_score(&source, &options.compile, observer)?;
+    let mut config = config;
+    config.score = options.compile.gates.score.as_ref().zip(score).map(network_score);
     let (images, checked) = options.images(&model, &before, observer)?;
     let Some(mut pruned) = updp_prune::prune(model, &images, &config, observer)? else {
         return Ok(None);
@@ -123,7 +129,24 @@ pub fn prune<'a>(
         outcome.input = Some(checked);
     }
     stages.start(PruneStage::Verify, observer);
-    merge(&source, before, pruned, &options.compile, observer).map(Some)
+    let mut compile = options.compile.clone();
+    if let Some(command) = &mut compile.gates.score {
+        command.max_drop = command.max_drop.or(config.asked_drop());
+    }
+    merge((&source, score), before, pruned, &compile, observer).map(Some)
+}
+
+/// The command of the user as a score of networks.
+fn network_score((command, before): (&ScoreCommand, f64)) -> NetworkScore {
+    let command = command.clone();
+    let of = move |network: &Model| -> Result<f64, String> {
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let path = folder.path().join("network.onnx");
+        let bytes = encode(network).map_err(|error| error.to_string())?;
+        std::fs::write(&path, &bytes).map_err(|error| error.to_string())?;
+        command.score(&path).map_err(|error| error.to_string())
+    };
+    NetworkScore { before, of: Arc::new(of) }
 }
 
 /// Estimates the work and the duration of [`prune`] from a few measured images and steps. Writes nothing.
@@ -135,7 +158,7 @@ pub fn estimate<'a>(
     options: &PruneOptions,
     observer: &mut dyn Observer,
 ) -> Result<Estimate, Error> {
-    let Input { source, model, before } = Input::open(model.into(), &options.compile)?;
+    let Input { source, model, before } = Input::open(model.into(), &options.compile, observer)?;
     let config = options.config(source.total_bytes());
     let (images, _) = options.images(&model, &before, observer)?;
     Ok(updp_prune::estimate::estimate(model, &images, &config, observer)?)
@@ -152,10 +175,11 @@ pub fn prune_structure<'a>(
     options: &CompileOptions,
     observer: &mut dyn Observer,
 ) -> Result<PruneReport, Error> {
-    let Input { source, model, before } = Input::open(model.into(), options)?;
+    let Input { source, model, before } = Input::open(model.into(), options, observer)?;
     let config = merged(config, options, source.total_bytes());
+    let score = compile::input_score(&source, options, observer)?;
     let pruned = structure::prune(model, &config, &options.input_data, observer)?;
-    merge(&source, before, pruned, options, observer)
+    merge((&source, score), before, pruned, options, observer)
 }
 
 /// An expanded network.
@@ -184,7 +208,7 @@ pub fn expand<'a>(
     options: &CompileOptions,
     observer: &mut dyn Observer,
 ) -> Result<ExpandReport, Error> {
-    let Input { source, model, before } = Input::open(model.into(), options)?;
+    let Input { source, model, before } = Input::open(model.into(), options, observer)?;
     let config = merged(config, options, source.total_bytes());
     let pruned = structure::expand(model, &config, observer)?;
     let bytes = encode(&pruned.model)?;
@@ -203,10 +227,16 @@ struct Input {
 }
 
 impl Input {
-    fn open(model: Source<'_>, options: &CompileOptions) -> Result<Self, Error> {
+    fn open(
+        model: Source<'_>,
+        options: &CompileOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
         let ModelFile { source, mut model } = model.open()?;
         let before = ModelSummary::of(&model, source.total_bytes());
         fix_shapes(&options.input_shapes, &mut model)?;
+        freeze_weights(&options.freeze_weights, &mut model)?;
+        tell_overridable(&model, observer);
         Ok(Self { source, model, before })
     }
 }
@@ -222,7 +252,7 @@ fn merged(config: &StructureConfig, options: &CompileOptions, model_bytes: u64) 
 
 /// Merges the pruned blocks: exact compilation with the pruned network as its reference.
 fn merge(
-    input: &model_file::Source,
+    (input, score): (&model_file::Source, Option<f64>),
     before: ModelSummary,
     pruned: Pruned,
     options: &CompileOptions,
@@ -231,7 +261,7 @@ fn merge(
     let place = options.output.as_deref().unwrap_or(Path::new("-"));
     let ModelFile { source, model } = ModelFile::read(place, encode(&pruned.model)?)?;
     let source = model_file::Source { path: input.path.clone(), ..source };
-    let job = compile::Job { options, source: &source, input: Some(input), before };
+    let job = compile::Job { options, source: &source, input: Some(input), before, score };
     let compiled = job.run(model, observer)?;
     Ok(PruneReport { pruned, compiled })
 }
@@ -246,6 +276,7 @@ fn verify_at_zero(
     let bytes = encode(&baseline)?;
     let mut reference = source.again()?;
     fix_shapes(&options.input_shapes, &mut reference)?;
+    freeze_weights(&options.freeze_weights, &mut reference)?;
     let data: &InputData = &options.input_data;
     let oracle = Oracle::new(
         source.for_runtime(),

@@ -3,7 +3,7 @@
 use updp_exec::ModelSource;
 use updp_ir::DataPlacement;
 use updp_passes::Log;
-use updp_verify::{Oracle, Verification, VerifyError, regions};
+use updp_verify::{Oracle, Parts, Verification, VerifyError, parts, regions};
 
 use super::compile::{Job, VerificationStatus};
 use super::{Error, Observer, Silent};
@@ -25,7 +25,7 @@ impl Job<'_> {
             return Ok((None, VerificationStatus::Unchanged));
         }
         observer.progress("verifying the result", 0, 0);
-        match self.verify(written.source.for_runtime(), rewrites) {
+        match self.verify(written, rewrites) {
             // If the user gave input data, the verification must use it; it does not fall back to another comparison.
             Err(Error::Unverifiable { detail }) if self.options.input_data.arrays.is_empty() => {
                 let (before, after) = (self.reference()?, &written.model);
@@ -38,7 +38,10 @@ impl Job<'_> {
                     other => Ok((Some(other?), VerificationStatus::Local)),
                 }
             }
-            other => Ok((Some(other?), VerificationStatus::Passed)),
+            other => {
+                let (verification, status) = other?;
+                Ok((Some(verification), status))
+            }
         }
     }
 
@@ -49,18 +52,31 @@ impl Job<'_> {
         Ok(Oracle::new(source, &model.graph, data, count, &self.options.runtime)?)
     }
 
-    /// Compares the result with the reference by running both.
-    fn verify(&self, result: ModelSource<'_>, rewrites: usize) -> Result<Verification, Error> {
+    /// Compares the result with the reference: the outputs of both, and every changed part by itself.
+    fn verify(
+        &self,
+        written: &ModelFile,
+        rewrites: usize,
+    ) -> Result<(Verification, VerificationStatus), Error> {
         let oracle = self.oracle()?;
-        let verification = oracle.compare(result)?;
-        let Some(failure) = verification.failure() else { return Ok(verification) };
-        let detail = match self.bisect(&oracle, rewrites) {
-            Some(name) => {
-                format!("{failure}; the first rewrite that makes the difference is {name}")
+        let mut verification = oracle.compare(written.source.for_runtime())?;
+        // A part that no runtime can cut out is no fault of the result.
+        verification.local = parts::compare(&self.reference()?, &written.model, &oracle).ok();
+        let is_proved = verification.local.as_ref().is_some_and(Parts::is_proof);
+        let status = match verification.failure() {
+            None => VerificationStatus::Passed,
+            Some(_) if verification.is_chaotic() && is_proved => VerificationStatus::Local,
+            Some(detail) if verification.is_chaotic() => {
+                return Err(Error::Chaotic { detail });
             }
-            None => failure,
+            Some(detail) => {
+                let place = self.bisect(&oracle, rewrites).map_or_else(String::new, |name| {
+                    format!("; the first rewrite that makes the difference is {name}")
+                });
+                return Err(Error::VerificationFailed { detail: format!("{detail}{place}") });
+            }
         };
-        Err(Error::VerificationFailed { detail })
+        Ok((verification, status))
     }
 
     /// The first rewrite after which the outputs differ, found by bisection.
@@ -69,9 +85,11 @@ impl Job<'_> {
             let mut model = self.reference().ok()?;
             let log = self.compile(&mut model, Some(count), &mut Silent).ok()?;
             let bytes = model.encode(&DataPlacement::Inline).ok()?.model_to_bytes();
-            let is_passed =
-                oracle.compare(ModelSource::Bytes(&bytes)).is_ok_and(|result| result.is_passed());
-            Some((!is_passed, log))
+            let mut result = oracle.compare(ModelSource::Bytes(&bytes)).ok();
+            if let Some(result) = &mut result {
+                result.local = parts::compare(&self.reference().ok()?, &model, oracle).ok();
+            }
+            Some((result.is_none_or(|result| !result.is_passed()), log))
         };
         let (mut good, mut bad) = (0, rewrites);
         while bad - good > 1 {

@@ -9,7 +9,7 @@ use super::prune::{GateArgs, PruneArgs, Recovery};
 use super::runtime::RuntimeArgs;
 use super::train::{Method, RampForm, ShrinkAt, TrainingArgs};
 use super::values::{at_least_one, percent, share, shrink_at};
-use crate::api::RuleOptions;
+use crate::api::{FreezeWeights, RuleOptions};
 use crate::deploy::DeployTarget;
 use crate::terminal::Verbosity;
 
@@ -23,6 +23,26 @@ pub enum MergePolicy {
     Auto,
     /// Wherever a merge is exact
     All,
+}
+
+/// Weights that are also inputs.
+#[derive(Args, Clone, Debug)]
+pub struct WeightArgs {
+    /// Makes constants of weights that are also inputs of the graph, so that they can be merged, pruned and trained: all of them, or those named
+    #[arg(long, value_name = "NAMES", num_args = 0.., require_equals = true, value_delimiter = ',')]
+    pub freeze_weights: Option<Vec<String>>,
+}
+
+impl WeightArgs {
+    /// As the library takes it.
+    #[must_use]
+    pub fn options(&self) -> FreezeWeights {
+        match &self.freeze_weights {
+            None => FreezeWeights::None,
+            Some(names) if names.is_empty() => FreezeWeights::All,
+            Some(names) => FreezeWeights::Named(names.clone()),
+        }
+    }
 }
 
 /// Rules that run.
@@ -119,6 +139,9 @@ pub struct CommonArgs {
     /// Fixes the shape of an input in the model: NAME:1,3,224,224 (also with x between the dims, or in brackets)
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,
+    /// Weights that are also inputs
+    #[command(flatten)]
+    pub weights: WeightArgs,
     /// Writes a report as JSON or, after pruning with data, as a page; can be given twice
     #[arg(long, value_name = "FILE.json|FILE.html")]
     pub report: Vec<PathBuf>,
@@ -275,6 +298,7 @@ pub struct CompileArgs {
     pub shrink_at: Option<ShrinkAt>,
     pub training: TrainingArgs,
     pub input_shape: Vec<String>,
+    pub weights: WeightArgs,
     pub input_data: Vec<String>,
     pub external_data: bool,
     pub no_verify: bool,
@@ -311,6 +335,7 @@ impl CompileArgs {
             shrink_at: pruning.shrink_at,
             training: pruning.training,
             input_shape: common.input_shape,
+            weights: common.weights,
             input_data: common.input_data,
             external_data: common.external_data,
             no_verify: common.no_verify,

@@ -168,12 +168,21 @@ fn of(option: &Arg, name: &str, value: &DeValue<'_>) -> Result<Vec<OsString>, &'
     match (option.get_action(), value) {
         (ArgAction::SetTrue, DeValue::Boolean(true)) => Ok(vec![format!("--{name}").into()]),
         (ArgAction::SetTrue, DeValue::Boolean(false)) => Ok(Vec::new()),
+        (_, DeValue::Boolean(true)) if needs_no_value(option) => {
+            Ok(vec![format!("--{name}").into()])
+        }
+        (_, DeValue::Boolean(false)) if needs_no_value(option) => Ok(Vec::new()),
         (ArgAction::SetTrue, _) => Err("true or false"),
         (ArgAction::Append, DeValue::Array(values)) => {
             values.iter().map(|value| word(value.get_ref())).collect()
         }
         _ => Ok(vec![word(value)?]),
     }
+}
+
+/// Whether an option may stand without a value.
+fn needs_no_value(option: &Arg) -> bool {
+    option.get_num_args().is_some_and(|count| count.min_values() == 0)
 }
 
 /// A number or a text as it would be typed.

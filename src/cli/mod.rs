@@ -19,12 +19,12 @@ use clap::{FromArgMatches, Parser, Subcommand};
 
 pub use compile::{
     BareArgs, CommonArgs, CompileArgs, CompileCommand, DataArgs, DebugArgs, MergePolicy,
-    PruneCommand, PruningArgs, RuleArgs, TargetChoice,
+    PruneCommand, PruningArgs, RuleArgs, TargetChoice, WeightArgs,
 };
 pub use help::command;
 pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
 pub use reference::{Shell, completions, man_page};
-pub use runtime::{DeviceChoice, RuntimeArgs, RuntimeChoice};
+pub use runtime::{DeviceChoice, RuntimeArgs, RuntimeChoice, use_workers};
 pub use search::{SearchArgs, SearchChoice, StartChoice};
 pub use tools::{BenchArgs, EvaluateArgs, InspectArgs, VerifyArgs};
 pub use train::{

@@ -1,13 +1,15 @@
 //! Arguments of pruning.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::search::SearchArgs;
 use super::values::{BlockList, FormList, above_one, block_list, form_list, positive, share, size};
 use crate::gates::GateOptions;
+use crate::score_command::{self, ScoreCommand};
 
 /// What a pruned block becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -148,6 +150,33 @@ pub struct GateArgs {
     /// Exits with 7 if the result takes more bytes than this, external data included: 500000, 10MB, 1.5GiB
     #[arg(long, value_name = "N", value_parser = size)]
     pub max_bytes: Option<u64>,
+    /// Command that prints a score of {model} as its last word, higher is better: 'python eval.py {model}'. It scores the
+    /// input model and the result, and --max-drop is in its unit
+    #[arg(long, value_name = "COMMAND", value_parser = score_command)]
+    pub score_command: Option<String>,
+    /// Exits with 7 if the score of --score-command falls by more than this
+    #[arg(long, value_name = "D", value_parser = not_negative, requires = "score_command")]
+    pub max_score_drop: Option<f64>,
+    /// Most seconds for one run of --score-command
+    #[arg(long, value_name = "S", default_value = "3600", requires = "score_command")]
+    pub score_timeout: NonZeroU32,
+}
+
+/// A command that names the model.
+fn score_command(text: &str) -> Result<String, String> {
+    if text.contains(score_command::PLACE) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("it must contain {}, the place of the model", score_command::PLACE))
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "it is no number".to_owned())?;
+    if number >= 0.0 && number.is_finite() {
+        Ok(number)
+    } else {
+        Err("it must be 0 or more".to_owned())
+    }
 }
 
 impl GateArgs {
@@ -160,6 +189,14 @@ impl GateArgs {
     /// As the library takes it.
     #[must_use]
     pub fn options(&self) -> GateOptions {
-        GateOptions { min_speedup: self.min_speedup, max_bytes: self.max_bytes }
+        GateOptions {
+            min_speedup: self.min_speedup,
+            max_bytes: self.max_bytes,
+            score: self.score_command.as_ref().map(|command| ScoreCommand {
+                command: command.clone(),
+                timeout: Duration::from_secs(self.score_timeout.get().into()),
+                max_drop: self.max_score_drop,
+            }),
+        }
     }
 }

@@ -117,7 +117,12 @@ Long options can stand in a file: [options in a file](config-file.md).
         }
         let long = arg.get_long().map(|long| {
             let has_value = arg.get_action().takes_values();
-            if has_value { format!("`--{long} {value}`") } else { format!("`--{long}`") }
+            let is_optional = arg.get_num_args().is_some_and(|count| count.min_values() == 0);
+            match (has_value, is_optional) {
+                (true, true) => format!("`--{long}[={value}]`"),
+                (true, false) => format!("`--{long} {value}`"),
+                (false, _) => format!("`--{long}`"),
+            }
         });
         let short = arg.get_short().map(|short| format!("`-{short}`"));
         cell(&short.into_iter().chain(long).collect::<Vec<_>>().join(", "))

@@ -1,10 +1,22 @@
 //! Arguments that say how models are run.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use updp_exec::{Device, Runtime, RuntimeOptions};
+use updp_exec::{Device, Runtime, RuntimeOptions, WorkerOptions};
+
+/// The program that serves as a worker.
+static WORKER: OnceLock<PathBuf> = OnceLock::new();
+
+/// Lets commands run models in processes of `program`, which calls [`updp_exec::worker::serve`] when its first argument
+/// is [`updp_exec::worker::ARGUMENT`]. Without this call they run in the process of the command.
+pub fn use_workers(program: PathBuf) {
+    // A second call changes nothing.
+    let _ = WORKER.set(program);
+}
 
 /// Which runtime runs models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,6 +58,15 @@ pub struct RuntimeArgs {
     /// Threads inside an operator [default: the cores that this process may use]
     #[arg(long, help_heading = "Runtime", value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Most seconds for loading a model, and for each run of it
+    #[arg(long, help_heading = "Runtime", value_name = "SECONDS", default_value = "600")]
+    pub run_timeout: NonZeroU32,
+    /// Most memory for running a model, in MiB [default: what is free]
+    #[arg(long, help_heading = "Runtime", value_name = "MIB")]
+    pub run_memory: Option<NonZeroU32>,
+    /// Run models in this process, not in worker processes: a crash of a runtime ends the program
+    #[arg(long, help_heading = "Runtime", conflicts_with_all = ["run_timeout", "run_memory"])]
+    pub in_process: bool,
 }
 
 impl RuntimeArgs {
@@ -66,6 +87,17 @@ impl RuntimeArgs {
             },
             library: self.ort_lib.clone(),
             threads: self.threads,
+            worker: self.worker(),
         }
+    }
+
+    fn worker(&self) -> Option<WorkerOptions> {
+        let program = WORKER.get().filter(|_| !self.in_process)?;
+        Some(WorkerOptions {
+            program: program.clone(),
+            memory: self.run_memory.map(|mib| u64::from(mib.get()) << 20),
+            time: Duration::from_secs(self.run_timeout.get().into()),
+            is_fresh: false,
+        })
     }
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::percent;
-use super::{FormChoice, MergePolicy, RuleArgs, RuntimeArgs, ShrinkChoice, TargetChoice};
+use super::{
+    FormChoice, MergePolicy, RuleArgs, RuntimeArgs, ShrinkChoice, TargetChoice, WeightArgs,
+};
 
 /// Arguments of `inspect`.
 #[derive(Args, Debug)]
@@ -47,6 +49,9 @@ pub struct InspectArgs {
     /// File that keeps measured latencies for the next run
     #[arg(long, value_name = "FILE.json", requires = "latency")]
     pub latency_table: Option<PathBuf>,
+    /// Weights that are also inputs
+    #[command(flatten)]
+    pub weights: WeightArgs,
     /// Rules that would run
     #[command(flatten)]
     pub rules: RuleArgs,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::values::{not_negative, part, positive, share};
-use super::{DataArgs, RuntimeArgs};
+use super::{DataArgs, RuntimeArgs, WeightArgs};
 use crate::terminal::Verbosity;
 
 /// Which rule turns gradients into weights.
@@ -157,6 +157,9 @@ pub struct TrainArgs {
     /// Fixes the shape of an input in the model: NAME:1,3,224,224
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,
+    /// Weights that are also inputs
+    #[command(flatten)]
+    pub weights: WeightArgs,
     /// Writes a report as JSON
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,

@@ -38,8 +38,11 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
         ));
     }
     if let Some(second) = report.models.get(1) {
-        let speedup = second.speedup;
-        say(&format!("the second is {speedup:.2}x as fast as the first (median of pairs)"));
+        let (speedup, interval) = (second.speedup, second.interval);
+        say(&format!(
+            "the second is {speedup:.2}x as fast as the first ({:.2}-{:.2})",
+            interval.low, interval.high
+        ));
     }
     Ok(())
 }
@@ -64,6 +67,8 @@ fn json(arguments: &BenchArgs, report: &BenchReport) -> Value {
             "min_ms": latency.min_ms,
             "runs": latency.runs,
             "speedup": model.speedup,
+            "low": model.interval.low,
+            "high": model.interval.high,
         })
     });
     json!({

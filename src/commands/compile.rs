@@ -6,7 +6,7 @@ use updp_exec::InputData;
 use updp_passes::pipeline;
 use updp_prune::Pruned;
 
-use crate::api::{self, CompileOptions, CompileReport, VerificationStatus};
+use crate::api::{self, CompileOptions, CompileReport, VerificationStatus, overridable_notice};
 use crate::block_report;
 use crate::cli::{CompileArgs, TargetChoice};
 use crate::data;
@@ -102,6 +102,7 @@ impl Output<'_> {
             rules: arguments.rules.options(),
             max_rewrites: arguments.stop_after,
             input_shapes: arguments.input_shape.clone(),
+            freeze_weights: arguments.weights.options(),
             is_verified: !arguments.no_verify,
             inputs: arguments.check.get(),
             input_data,
@@ -179,6 +180,8 @@ impl Output<'_> {
         let verified = report.verification.as_ref();
         let status = report.status.name();
         let mut json = report::json(&report.versions, input, output, &report.log, verified, status);
+        json["overridable_weights"] = report.overridable_weights.into();
+        json["frozen_weights"] = report.frozen_weights.into();
         if let (Some(target), Some(findings)) = (self.arguments.target, &report.findings) {
             json["deploy"] = deploy::json(target.target(), findings);
         }
@@ -269,7 +272,7 @@ impl Output<'_> {
         } else if report.is_unchanged {
             self.print("nothing to merge: the model is written as it came");
         } else if log.rewrites.is_empty() {
-            self.print("nothing to merge: only the shapes asked for are fixed");
+            self.print("nothing to merge: only the shapes and weights asked for are fixed");
         } else {
             self.print(&report::table(&report.before, &report.after));
             for (rule, count) in report::by_rule(log) {
@@ -280,6 +283,12 @@ impl Output<'_> {
             for rewrite in &log.rewrites {
                 self.print(&format!("  {} at {:?}", rewrite.rule, rewrite.node));
             }
+        }
+        if report.frozen_weights > 0 {
+            self.print(&format!("weights made constants: {}", report.frozen_weights));
+        }
+        if let Some(notice) = overridable_notice(report.overridable_weights) {
+            self.print(&format!("warning: {notice}"));
         }
         for warning in &log.warnings {
             self.print(&format!("warning: {warning}"));

@@ -38,6 +38,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         epochs: arguments.epochs.get(),
         training: arguments.training.config(),
         input_shapes: arguments.input_shape.clone(),
+        freeze_weights: arguments.weights.options(),
         work: work.clone(),
         runtime: arguments.runtime.options(),
     };

@@ -31,6 +31,7 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
         is_measured: arguments.latency,
         batch: arguments.batch.get(),
         latency_table: arguments.latency_table.clone(),
+        freeze_weights: arguments.weights.options(),
         target: arguments.target.map(TargetChoice::target),
         runtime: arguments.runtime.options(),
     };
@@ -41,6 +42,7 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     }
     if arguments.json {
         let mut value = text::to_json(&report.model);
+        value["overridable_weights"] = report.overridable_weights.into();
         value["blocks"] = block_report::json(&report.blocks);
         if let (Some(target), Some(findings)) = (options.target, &report.findings) {
             value["deploy"] = deploy::json(target, findings);
@@ -62,6 +64,9 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
 /// The model, its blocks, and the effect of compiling.
 fn tell(arguments: &InspectArgs, report: &InspectReport) {
     tell_boundary(arguments, &report.model);
+    if let Some(notice) = api::overridable_notice(report.overridable_weights) {
+        say(&format!("  {notice}"));
+    }
     say(&block_report::table(&report.blocks));
     let Some((log, after)) = &report.compiled else { return };
     if log.rewrites.is_empty() {

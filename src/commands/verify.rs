@@ -19,6 +19,7 @@ pub(super) fn run(arguments: &VerifyArgs) -> Result<(), CliError> {
     say(&report::verification(&result));
     match result.failure() {
         None => Ok(()),
+        Some(detail) if result.is_chaotic() => Err(CliError::Chaotic { detail }),
         Some(detail) => Err(CliError::Different { detail }),
     }
 }

@@ -151,6 +151,7 @@ fn verified() -> Verification {
         top1_agreement: Some(1.0),
         limit: 1e-4,
         undecided: 0,
+        noise: None,
         is_telling: true,
         failure: None,
     };

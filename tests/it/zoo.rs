@@ -98,7 +98,8 @@ fn blocks(network: Network) -> (usize, BlockKind) {
         Network::MobileNetV2 | Network::MobileNetV2Timm100 | Network::MobileNetV2Timm140 => {
             (17, BlockKind::InvertedResidual)
         }
-        Network::Vgg11Bn => (3, BlockKind::Chain),
+        // The first one lies over a pool and is only fitted.
+        Network::Vgg11Bn => (4, BlockKind::Chain),
         Network::ConvNextTiny | Network::ConvNextTinyTimm => (18, BlockKind::ConvNext),
         Network::DeitTiny | Network::DeitSmall => (12, BlockKind::VitLayer),
         Network::RepVggA0 => (10, BlockKind::Chain),

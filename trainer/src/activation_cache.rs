@@ -1,19 +1,25 @@
 //! The activation cache: inner values of two networks for all images. It moves forward as the fit goes through the
 //! networks.
 //!
-//! A block is fitted to the outputs of the layers before it, and those layers do not change afterwards. So their values
-//! are kept at the block's entry, and only the layers up to the next block have to run.
+//! A block is fitted to the outputs of the layers before it, and those layers do not change afterwards. So the values
+//! are kept from which everything behind is computed, and only the layers up to the next block have to run. A network
+//! with several paths (the neck of a detector) has several such values.
 
 use indexmap::IndexMap;
 use updp_exec::Executor;
 use updp_ir::{Model, Tensor};
-use updp_passes::surgery::part_between;
+use updp_passes::surgery::{self, part_between};
 
 use crate::error::TrainerError;
-use crate::run::{Batch, BatchSource, CachedBatches, Runner};
+use crate::run::{Batch, BatchSource, Runner};
+use crate::stored_batches::StoredBatches;
 
-/// Maximum number of bytes of inner values that are kept per network and set of images.
-const MOST_KEPT: usize = 640 << 20;
+/// Maximum number of bytes of inner values that are kept in memory, per network and set of images; more are kept in a
+/// file.
+const MOST_IN_MEMORY: usize = 256 << 20;
+
+/// Maximum number of bytes that are kept at all.
+const MOST_KEPT: usize = 6 << 30;
 
 /// The images as inputs of the two networks.
 #[derive(Clone, Copy)]
@@ -38,36 +44,36 @@ pub struct Pair<'a> {
 /// The position up to which both networks have run.
 #[derive(Debug, Default)]
 pub struct ActivationCache {
-    /// The value's name and its data; `None` at the start.
-    cut: Option<(String, Values)>,
+    /// The names of the values; none at the start.
+    cut: Vec<String>,
+    values: Option<Values>,
 }
 
-/// One value of both networks for a set of images.
+/// The values of both networks for a set of images.
 #[derive(Debug)]
 struct Values {
-    original: CachedBatches,
-    /// `None` if it is the same as the original's.
-    current: Option<CachedBatches>,
+    original: StoredBatches,
+    /// `None` if they are the same as the original's.
+    current: Option<StoredBatches>,
 }
 
 impl ActivationCache {
-    /// The name of the kept value; `None` if networks run from their inputs.
+    /// The names of the kept values; none if networks run from their inputs.
     #[must_use]
-    pub fn cut(&self) -> Option<&str> {
-        self.cut.as_ref().map(|(name, _)| name.as_str())
+    pub fn cut(&self) -> &[String] {
+        &self.cut
     }
 
     /// The images at the cut; `inputs` if the networks have not run yet.
     #[must_use]
     pub fn flow<'a>(&'a self, inputs: &'a dyn BatchSource) -> Flow<'a> {
-        match &self.cut {
-            Some((_, values)) => values.flow(),
+        match &self.values {
+            Some(values) => values.flow(),
             None => Flow { original: inputs, current: None },
         }
     }
 
-    /// Runs both networks up to the value `name`. Changes nothing if this value is not the only path through the
-    /// network, or if it is too large to keep.
+    /// Runs both networks up to the value `name`. Changes nothing if that takes too much memory.
     ///
     /// # Errors
     /// Errors of cutting and running the networks.
@@ -78,11 +84,12 @@ impl ActivationCache {
         name: &str,
         inputs: &dyn BatchSource,
     ) -> Result<(), TrainerError> {
-        if self.cut() == Some(name) || !networks.are_closed_behind(name)? {
+        let Some(cut) = networks.frontier(&self.cut, name)?.filter(|cut| *cut != self.cut) else {
             return Ok(());
-        }
-        if let Some(values) = networks.run(runner, self.flow(inputs), self.cut(), name)? {
-            self.cut = Some((name.to_owned(), values));
+        };
+        if let Some(values) = networks.run(runner, self.flow(inputs), &self.cut, &cut)? {
+            self.cut = cut;
+            self.values = Some(values);
         }
         Ok(())
     }
@@ -96,99 +103,120 @@ impl Values {
 }
 
 impl Pair<'_> {
-    /// Whether everything after `name` is computed from `name` alone.
-    fn are_closed_behind(&self, name: &str) -> Result<bool, TrainerError> {
+    /// The values to keep once both networks have run up to `name`; `None` if they would be the images themselves, or if
+    /// one of the networks lacks such a value.
+    fn frontier(&self, cut: &[String], name: &str) -> Result<Option<Vec<String>>, TrainerError> {
+        let done: Vec<&str> = cut.iter().map(String::as_str).chain([name]).collect();
+        let found = surgery::frontier(self.original, &done, &borrowed(self.outputs))?;
+        let graph = &self.original.graph;
+        let is_input = |found: &String| {
+            graph.required_inputs().any(|input| graph.value(input).name() == found)
+        };
+        if found.iter().all(is_input) {
+            return Ok(None);
+        }
         for model in std::iter::once(self.original).chain(self.current) {
             let graph = &model.graph;
-            if graph.required_inputs().any(|input| graph.value(input).name() == name)
-                || !is_closed_behind(model, name, self.outputs)?
+            if found.iter().any(|name| graph.find(name).is_none())
+                || !is_closed_behind(model, &found, self.outputs)?
             {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        Ok(true)
+        Ok(Some(found))
     }
 
-    /// The value of both networks; `None` if it is too large.
+    /// Values of both networks; `None` if they are too large.
     fn run(
         &self,
         runner: &Runner,
         flow: Flow<'_>,
-        from: Option<&str>,
-        name: &str,
+        from: &[String],
+        names: &[String],
     ) -> Result<Option<Values>, TrainerError> {
-        let Some(original) = values(runner, self.original, flow.original, from, name)? else {
+        let Some(original) = values(runner, self.original, flow.original, from, names)? else {
             return Ok(None);
         };
         let Some(model) = self.current else {
             return Ok(Some(Values { original, current: None }));
         };
         let feed = flow.current.unwrap_or(flow.original);
-        let current = values(runner, model, feed, from, name)?;
+        let current = values(runner, model, feed, from, names)?;
         Ok(current.map(|current| Values { original, current: Some(current) }))
     }
 }
 
-/// Whether the outputs are computed from the value `name` alone.
-pub(crate) fn is_closed_behind(
+/// Whether the outputs are computed from these values alone.
+fn is_closed_behind(
     model: &Model,
-    name: &str,
+    names: &[String],
     outputs: &[String],
 ) -> Result<bool, TrainerError> {
-    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    Ok(part_between(model, &[name], &outputs)?.graph.required_inputs().count() == 1)
+    let behind = part_between(model, &borrowed(names), &borrowed(outputs))?;
+    let graph = &behind.graph;
+    Ok(graph
+        .required_inputs()
+        .all(|input| names.iter().any(|name| name == graph.value(input).name())))
 }
 
-/// One value of a network for all batches of a feed; `None` if it is too large.
+pub(crate) fn borrowed(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+/// Values of a network for all batches of a feed; `None` if they are too large.
 fn values(
     runner: &Runner,
     model: &Model,
     feed: &dyn BatchSource,
-    from: Option<&str>,
-    name: &str,
-) -> Result<Option<CachedBatches>, TrainerError> {
-    let mut part = Part::open(runner, model, from, &[name])?;
-    let mut held = CachedBatches::default();
-    let mut bytes = 0;
+    from: &[String],
+    names: &[String],
+) -> Result<Option<StoredBatches>, TrainerError> {
+    let mut part = Part::open(runner, model, from, &borrowed(names))?;
+    let mut stored = StoredBatches::within(MOST_IN_MEMORY, MOST_KEPT);
     for batch in feed.batches()? {
-        let mut made = part.run(&batch?.inputs)?;
-        let Some(value) = made.swap_remove(name) else { return Ok(None) };
-        bytes += value.bytes().len();
-        if bytes > MOST_KEPT {
+        let inputs = part.run(&batch?.inputs)?;
+        if inputs.len() < names.len() || !stored.push(Batch { inputs, labels: None }) {
             return Ok(None);
         }
-        let inputs = IndexMap::from([(name.to_owned(), value)]);
-        held.batches.push(Batch { inputs, labels: None });
     }
-    Ok(Some(held))
+    Ok(Some(stored))
 }
 
 /// A part of a network that ends at some values. It passes the values at its start through.
 pub(crate) struct Part {
     executor: Option<Box<dyn Executor>>,
+    /// The inputs of the executor.
+    reads: Vec<String>,
     names: Vec<String>,
 }
 
 impl Part {
-    /// The part that computes the values `names` from the value `from`, or from the inputs.
+    /// The part that computes the values `names` from the values `from`, or from the inputs if there are none.
     pub(crate) fn open(
         runner: &Runner,
         model: &Model,
-        from: Option<&str>,
+        from: &[String],
         names: &[&str],
     ) -> Result<Self, TrainerError> {
         let graph = &model.graph;
-        let is_given = |name: &str| match from {
-            Some(from) => name == from,
-            None => graph.required_inputs().any(|input| graph.value(input).name() == name),
+        let is_given = |name: &str| {
+            if from.is_empty() {
+                graph.required_inputs().any(|input| graph.value(input).name() == name)
+            } else {
+                from.iter().any(|given| given == name)
+            }
         };
         let made: Vec<&str> = names.iter().copied().filter(|name| !is_given(name)).collect();
         let executor = if made.is_empty() {
             None
         } else {
-            Some(runner.open(&part_between(model, from.as_slice(), &made)?)?)
+            // A model that is a part itself lacks the values that it does not need.
+            let known: Vec<&str> =
+                borrowed(from).into_iter().filter(|name| graph.find(name).is_some()).collect();
+            Some(runner.open(&part_between(model, &known, &made)?)?)
         };
-        Ok(Self { executor, names: names.iter().map(|name| (*name).to_owned()).collect() })
+        let reads = executor.as_ref().map(|it| it.input_names()).unwrap_or_default();
+        Ok(Self { executor, reads, names: names.iter().map(|name| (*name).to_owned()).collect() })
     }
 
     pub(crate) fn run(
@@ -196,7 +224,10 @@ impl Part {
         inputs: &IndexMap<String, Tensor>,
     ) -> Result<IndexMap<String, Tensor>, TrainerError> {
         let mut values = match &mut self.executor {
-            Some(executor) => executor.run(inputs)?,
+            Some(executor) => {
+                let own = |name: &String| Some((name.clone(), inputs.get(name)?.clone()));
+                executor.run(&self.reads.iter().filter_map(own).collect())?
+            }
             None => IndexMap::new(),
         };
         for name in &self.names {

@@ -6,7 +6,7 @@
 use updp_ir::Model;
 use updp_passes::surgery::{self, part_between};
 
-use crate::activation_cache::{ActivationCache, Part, is_closed_behind};
+use crate::activation_cache::{ActivationCache, Part, borrowed};
 use crate::error::TrainerError;
 use crate::evaluator::{Evaluator, Score};
 use crate::fit::FittedForm;
@@ -39,7 +39,7 @@ pub struct BlockEvaluator<'a> {
     block: Model,
     /// The values at which [`Self::block`] ends.
     ends: Vec<String>,
-    /// The layers behind the block. `None` = they belong to [`Self::block`], because they also read earlier values.
+    /// The layers behind the block; `None` if it is the end of the network.
     tail: Option<Part>,
 }
 
@@ -60,15 +60,17 @@ impl<'a> BlockEvaluator<'a> {
     ) -> Result<Self, TrainerError> {
         let outputs = evaluator.outputs();
         let is_output = outputs.iter().any(|output| output == result);
-        let (ends, tail) = if !is_output && is_closed_behind(network, result, outputs)? {
-            let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
-            let tail = Part::open(runner, network, Some(result), &names)?;
-            (vec![result.to_owned()], Some(tail))
-        } else {
+        let (ends, tail) = if is_output {
             (outputs.to_vec(), None)
+        } else {
+            let done: Vec<&str> = borrowed(cache.cut()).into_iter().chain([result]).collect();
+            let ends = surgery::frontier(network, &done, &borrowed(outputs))?;
+            let tail = Part::open(runner, network, &ends, &borrowed(outputs))?;
+            (ends, Some(tail))
         };
-        let names: Vec<&str> = ends.iter().map(String::as_str).collect();
-        let block = part_between(network, cache.cut().as_slice(), &names)?;
+        let is_made = |name: &&str| !cache.cut().iter().any(|given| given == name);
+        let made: Vec<&str> = borrowed(&ends).into_iter().filter(is_made).collect();
+        let block = part_between(network, &borrowed(cache.cut()), &made)?;
         Ok(Self { runner, evaluator, images, cache, block, ends, tail })
     }
 
@@ -86,8 +88,7 @@ impl<'a> BlockEvaluator<'a> {
         for fitted in if folds.is_empty() { &whole[..] } else { &folds } {
             let mut block = self.block.clone();
             surgery::substitute(&mut block, &form.site, fitted)?;
-            let names: Vec<&str> = self.ends.iter().map(String::as_str).collect();
-            parts.push(Part::open(self.runner, &block, self.cache.cut(), &names)?);
+            parts.push(Part::open(self.runner, &block, self.cache.cut(), &borrowed(&self.ends))?);
         }
         let mut tally = self.evaluator.tally();
         let flow = self.cache.flow(self.images);

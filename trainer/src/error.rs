@@ -13,7 +13,7 @@ use crate::train::TrainError;
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
 pub enum TrainerError {
-    #[error("data are read for models of one float image input; this one {found}")]
+    #[error("data are read for models of one image input (f32, f16, f64 or u8); this one {found}")]
     Inputs { found: String },
     #[error("{output:?} is not finite for the data: nothing can be compared")]
     NotFinite { output: String },

@@ -24,6 +24,8 @@ pub struct Images {
     preprocess: Preprocess,
     spec: InputSpec,
     input: String,
+    /// Type of the model's input.
+    dtype: DataType,
     batch: usize,
     /// Whether the model rejects smaller batches.
     is_fixed: bool,
@@ -47,7 +49,9 @@ impl Images {
             return Err(TrainerError::Inputs { found });
         };
         let value = model.graph.value(input);
-        let declared = value.declared().filter(|ty| ty.dtype == DataType::Float);
+        let takes = [DataType::Float, DataType::Float16, DataType::Double, DataType::Uint8];
+        let declared = value.declared().filter(|ty| takes.contains(&ty.dtype));
+        let dtype = declared.map_or(DataType::Float, |ty| ty.dtype);
         let dims = declared.and_then(|ty| ty.shape.as_ref());
         let dims = dims.ok_or_else(|| TrainerError::Inputs {
             found: format!(
@@ -64,6 +68,7 @@ impl Images {
             preprocess: preprocess.clone(),
             spec,
             input: value.name().to_owned(),
+            dtype,
             batch: fixed.unwrap_or((MOST_ELEMENTS / size).clamp(1, BATCH)),
             is_fixed: fixed.is_some(),
             skipped: Arc::default(),
@@ -131,13 +136,38 @@ impl Images {
     ///
     /// # Errors
     /// Errors of opening the data.
-    pub(crate) fn all(&self) -> Result<data::Batches, TrainerError> {
-        Ok(self.dataset.batches(&self.preprocess, &self.spec, self.batch)?)
+    pub(crate) fn all(&self) -> Result<AllImages, TrainerError> {
+        let batches = self.dataset.batches(&self.preprocess, &self.spec, self.batch)?;
+        Ok(AllImages { batches, dtype: self.dtype })
     }
 
     fn read(&self) -> Result<Reading, TrainerError> {
         let batches = self.dataset.batches(&self.preprocess, &self.spec, self.batch)?;
         Ok(Reading { batches, skipped: Arc::clone(&self.skipped) })
+    }
+}
+
+/// All images of a data set in batches, in the type of the model's input.
+pub(crate) struct AllImages {
+    batches: data::Batches,
+    dtype: DataType,
+}
+
+impl AllImages {
+    /// The images left out before the batches returned so far.
+    pub(crate) fn skipped(&self) -> &[data::Skipped] {
+        self.batches.skipped()
+    }
+}
+
+impl Iterator for AllImages {
+    type Item = Result<data::Batch, TrainerError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let typed = |batch: data::Batch| {
+            Ok(data::Batch { images: cast(batch.images, self.dtype)?, ..batch })
+        };
+        self.batches.next().map(|batch| batch.map_err(TrainerError::from).and_then(typed))
     }
 }
 
@@ -173,6 +203,7 @@ impl BatchSource for Images {
     fn batches(&self) -> Result<Batches<'_>, TrainerError> {
         let named = self.read()?.map(|batch| {
             let data::Batch { images, labels } = batch?;
+            let images = cast(images, self.dtype)?;
             Ok(Batch { inputs: IndexMap::from([(self.input.clone(), images)]), labels })
         });
         // A model with a fixed batch cannot process the remaining rows.
@@ -181,6 +212,35 @@ impl BatchSource for Images {
         };
         Ok(Box::new(named.filter(is_whole)))
     }
+}
+
+/// Images in the type of the model's input.
+///
+/// # Errors
+/// T0001 when values do not fit into 8 bits: the preprocessing is not that of the model.
+fn cast(images: Tensor, dtype: DataType) -> Result<Tensor, TrainerError> {
+    if dtype == images.dtype() {
+        return Ok(images);
+    }
+    let values = images.to_f64().unwrap_or_default();
+    if dtype != DataType::Uint8 {
+        return Ok(Tensor::from_f64(dtype, images.dims().to_vec(), &values)?);
+    }
+    let round = |value: &f64| {
+        let rounded = value.round();
+        // A value in this range is exact as u8.
+        (0.0..=255.0).contains(&rounded).then_some(rounded as u8)
+    };
+    let bytes: Option<Vec<u8>> = values.iter().map(round).collect();
+    // Pixels of 0 to 1 would all become 0 or 1.
+    let is_scaled = |bytes: &Vec<u8>| bytes.iter().all(|byte| *byte <= 1);
+    let Some(bytes) = bytes.filter(|bytes| !is_scaled(bytes)) else {
+        let found = "takes 8-bit pixels, and the preprocessing makes other values of them; \
+                     --preprocess none leaves pixels as they are"
+            .to_owned();
+        return Err(TrainerError::Inputs { found });
+    };
+    Ok(Tensor::new(dtype, images.dims().to_vec(), bytes.into())?)
 }
 
 /// Whether a network with an opened batch gives each image the same result as the network with the fixed batch.
@@ -224,4 +284,25 @@ fn joined(a: &Tensor, b: &Tensor) -> Option<Tensor> {
     dims[0] += rest[0];
     let bytes = [a.bytes().as_ref(), b.bytes().as_ref()].concat();
     Tensor::new(a.dtype(), dims, bytes.into()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_get_the_type_of_the_input() {
+        let images =
+            |values: &[f32]| Tensor::from_f32(vec![1, values.len()], values).expect("whole");
+        let pixels = cast(images(&[0.0, 254.6, 17.4]), DataType::Uint8).expect("they fit");
+        assert_eq!((pixels.dtype(), pixels.bytes().as_ref()), (DataType::Uint8, &[0, 255, 17][..]));
+        let halves = cast(images(&[0.5, -2.0]), DataType::Float16).expect("they fit");
+        assert_eq!(halves.to_f64(), Some(vec![0.5, -2.0]));
+        let same = images(&[0.5]);
+        assert_eq!(cast(same.clone(), DataType::Float).expect("ok").bytes(), same.bytes());
+        for wrong in [[0.2, 0.7], [-1.0, 20.0], [10.0, 300.0], [f32::NAN, 9.0]] {
+            let error = cast(images(&wrong), DataType::Uint8).expect_err("no pixels");
+            assert_eq!(error.code(), "T0001", "{wrong:?}");
+        }
+    }
 }

@@ -18,6 +18,7 @@ pub mod predictions;
 pub mod run;
 pub mod seed;
 mod similarity;
+pub mod stored_batches;
 pub mod train;
 
 /// Sets the number of threads for linear algebra and decoding. Without a number, they use every core.

@@ -1,4 +1,4 @@
-//! Errors of verification. Its own codes are C0008 and C0009 of the command line; errors of other crates pass through.
+//! Errors of verification. Its own codes are C0008, C0009 and C0021 of the command line; errors of other crates pass through.
 
 use updp_exec::ExecError;
 use updp_ir::IrError;
@@ -12,6 +12,8 @@ pub enum VerifyError {
     VerificationFailed { detail: String },
     #[error("the result cannot be verified: {detail}")]
     Unverifiable { detail: String },
+    #[error("values cannot verify this model: {detail}")]
+    Chaotic { detail: String },
     #[error(transparent)]
     Ir(#[from] IrError),
     #[error(transparent)]
@@ -25,6 +27,7 @@ impl VerifyError {
         match self {
             Self::VerificationFailed { .. } => "C0008",
             Self::Unverifiable { .. } => "C0009",
+            Self::Chaotic { .. } => "C0021",
             Self::Ir(error) => error.code(),
             Self::Exec(error) => error.code(),
         }

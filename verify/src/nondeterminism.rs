@@ -4,10 +4,10 @@
 //! This runs only after a comparison has failed, so that the common case costs nothing.
 
 use indexmap::IndexMap;
-use rand_pcg::Pcg64Mcg;
-use rand_pcg::rand_core::Rng;
 use updp_exec::{ExecError, Executor, compare_tensors};
 use updp_ir::Tensor;
+
+use crate::noise;
 
 /// Relative change of the float inputs, equal to the limit of one rewrite. An integer element counts
 /// as decided if it stays the same under this change.
@@ -54,7 +54,7 @@ pub fn split_differences(
     }
     let mut is_undecided = vec![false; expected.len()];
     for seed in 0..NUDGES {
-        let Some(inputs) = nudged(inputs, seed) else { return Ok(None) };
+        let Some(inputs) = noise::changed(inputs, seed, NUDGE) else { return Ok(None) };
         let outputs = executor.run(&inputs)?;
         let Some(values) = outputs.get(name).and_then(Tensor::to_i64) else { return Ok(None) };
         if values.len() != expected.len() {
@@ -69,26 +69,6 @@ pub fn split_differences(
         if is_undecided[at] { undecided += 1 } else { decided += 1 }
     }
     Ok(Some((decided, undecided)))
-}
-
-/// The float inputs times 1 ± [`NUDGE`], with a random sign per element; `None` without float inputs.
-fn nudged(inputs: &IndexMap<String, Tensor>, seed: u64) -> Option<IndexMap<String, Tensor>> {
-    let mut random = Pcg64Mcg::new(0x9e37_79b9_7f4a_7c15 << 64 | u128::from(seed));
-    let mut any = false;
-    let nudged = inputs.iter().map(|(name, tensor)| {
-        if !tensor.dtype().is_foldable_float() {
-            return Some((name.clone(), tensor.clone()));
-        }
-        any = true;
-        let mut values = tensor.to_f64()?;
-        for value in &mut values {
-            *value *= if random.next_u32() & 1 == 0 { 1.0 + NUDGE } else { 1.0 - NUDGE };
-        }
-        let tensor = Tensor::from_f64(tensor.dtype(), tensor.dims().to_vec(), &values).ok()?;
-        Some((name.clone(), tensor))
-    });
-    let nudged = nudged.collect::<Option<IndexMap<_, _>>>()?;
-    any.then_some(nudged)
 }
 
 #[cfg(test)]

@@ -1,23 +1,17 @@
 //! Verification: both models run in one runtime with its own optimizer off, and their outputs are compared.
 
-use std::ops::Range;
-
 use indexmap::IndexMap;
 use updp_exec::{
     Comparison, ExecError, Executor, InputData, InputSpec, ModelSource, Optimizer, Runtime,
-    RuntimeOptions, SymbolSizes, input_specs, open, sample_inputs_in, symbol_plans,
+    RuntimeOptions, compare_tensors, input_specs, open,
 };
 use updp_ir::{Dim, Graph, Tensor};
 
+use crate::drawn::drawn_runs;
 use crate::error::VerifyError;
-use crate::nondeterminism;
+use crate::parts::Parts;
+use crate::{noise, nondeterminism};
 
-/// Sizes to try for symbolic dims when the model refuses the usual ones.
-const OTHER_SIZES: [usize; 6] = [1, 2, 4, 16, 32, 224];
-/// Ranges of drawn integers: first indices, then values that also fit small tables, then no zeros.
-const INTEGER_RANGES: [Range<u8>; 4] = [0..3, 0..2, 0..1, 1..2];
-/// Maximum number of elements drawn for one run, for all inputs together: 1 GiB of f32.
-const MAX_DRAWN_ELEMENTS: usize = 1 << 28;
 /// Number of images per run when data are given and the batch is symbolic.
 const DATA_BATCH: usize = 100;
 
@@ -39,6 +33,9 @@ pub struct OutputResult {
     /// Number of integer elements that differ only where the reference does not decide them: the
     /// reference itself changes them when its inputs change by 1e-5.
     pub undecided: usize,
+    /// Relative difference that the reference itself shows when its inputs change by 1e-6; `None` unless the difference
+    /// exceeded the limit. A small multiple of it is accepted (see [`noise`]).
+    pub noise: Option<f64>,
     /// Whether the reference gave anything other than zeros, NaN and infinities. Otherwise an equality
     /// proves nothing.
     pub is_telling: bool,
@@ -61,13 +58,15 @@ pub struct Verification {
     pub top1: Option<(f64, f64)>,
     /// Number of parts that were compared, where no runtime could run the whole models.
     pub parts: Option<usize>,
+    /// Every changed part, compared on the values that the reference has there; `None` if that was not possible.
+    pub local: Option<Parts>,
 }
 
 impl Verification {
-    /// Whether every output is within its limit.
+    /// Whether every output is within its limit, and every changed part that was compared.
     #[must_use]
     pub fn is_passed(&self) -> bool {
-        self.outputs.iter().all(|output| output.failure.is_none())
+        self.failure().is_none()
     }
 
     /// The worst relative difference.
@@ -76,16 +75,36 @@ impl Verification {
         self.outputs.iter().map(|output| output.relative).fold(0.0, f64::max)
     }
 
-    /// The first failure in words.
+    /// Whether an output differs by more than its limit, and the noise of the reference is the reason.
+    #[must_use]
+    pub fn is_noisy(&self) -> bool {
+        self.outputs.iter().any(|output| output.noise.is_some())
+    }
+
+    /// Whether the noise of an output is so large that values decide nothing about a difference.
+    #[must_use]
+    pub fn is_chaotic(&self) -> bool {
+        let is_failing = |output: &&OutputResult| output.failure.is_some();
+        let mut failing = self.outputs.iter().filter(is_failing).peekable();
+        let has_faulty_part = self.local.as_ref().is_some_and(|parts| parts.fault.is_some());
+        !has_faulty_part
+            && failing.peek().is_some()
+            && failing.all(|it| it.noise.is_some_and(noise::is_chaotic))
+    }
+
+    /// The first failure in words: an output, else a part.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        let output = self.outputs.iter().find(|output| output.failure.is_some())?;
-        Some(format!(
-            "output {:?} differs: {} (limit {:e})",
-            output.name,
-            output.failure.as_deref().unwrap_or_default(),
-            output.limit
-        ))
+        let failing = self.outputs.iter().find(|output| output.failure.is_some());
+        match failing {
+            Some(output) => Some(format!(
+                "output {:?} differs: {} (limit {:e})",
+                output.name,
+                output.failure.as_deref().unwrap_or_default(),
+                output.limit
+            )),
+            None => self.local.as_ref().and_then(|parts| parts.fault.clone()),
+        }
     }
 
     fn add(&mut self, name: &str, comparison: &Comparison, limit: f64) {
@@ -104,6 +123,7 @@ impl Verification {
                 top1_agreement: None,
                 limit,
                 undecided: 0,
+                noise: None,
                 is_telling: false,
                 failure: None,
             });
@@ -158,11 +178,12 @@ impl<'a> Oracle<'a> {
     ) -> Result<Self, VerifyError> {
         let specs = input_specs(graph);
         let mut executor = options.open(source, Optimizer::Off).map_err(unverifiable)?;
-        let mut runs = reference_runs(executor.as_mut(), specs.as_deref(), data, count);
+        let mut runs = reference_runs(executor.as_mut(), graph, specs.as_deref(), data, count);
         if runs.is_err() && options.runtime == Runtime::Auto && !is_tract(&executor.name()) {
             // A runtime may load a model and still lack a kernel; its own error is shown.
             if let Ok(mut other) = open(source, Runtime::Tract, &options.session(Optimizer::Off))
-                && let Ok(others) = reference_runs(other.as_mut(), specs.as_deref(), data, count)
+                && let Ok(others) =
+                    reference_runs(other.as_mut(), graph, specs.as_deref(), data, count)
             {
                 (executor, runs) = (other, Ok(others));
             }
@@ -182,7 +203,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// The runtime that ran the reference; a fallback would hide that this runtime rejects a model.
-    fn runtime(&self) -> (Runtime, updp_exec::Options) {
+    pub(crate) fn runtime(&self) -> (Runtime, updp_exec::Options) {
         let runtime = match self.options.runtime {
             Runtime::Auto if is_tract(&self.runtime) => Runtime::Tract,
             Runtime::Auto => Runtime::Ort,
@@ -264,6 +285,7 @@ impl<'a> Oracle<'a> {
         let (runtime, options) = self.runtime();
         let mut executor = open(self.source, runtime, &options)?;
         let mut standing: IndexMap<&str, bool> = IndexMap::new();
+        let mut noises: IndexMap<usize, IndexMap<String, f64>> = IndexMap::new();
         for (run, name, result) in failing {
             let (inputs, outputs) = &self.runs[*run];
             let Some(reference) = outputs.get(name) else { continue };
@@ -273,6 +295,20 @@ impl<'a> Oracle<'a> {
             }
             if nondeterminism::is_random(executor.as_mut(), inputs, name, limit)? {
                 verification.random.push(name.clone());
+                continue;
+            }
+            if reference.dtype().is_foldable_float() {
+                if !noises.contains_key(run) {
+                    noises.insert(*run, noise::of_outputs(executor.as_mut(), inputs, outputs)?);
+                }
+                let noise = noises[run].get(name).copied().filter(|_| self.limit.is_none());
+                let relative = compare_tensors(reference, result).relative();
+                let is_noise = noise.is_some_and(|it| relative <= noise::allowance(it));
+                *standing.entry(name).or_insert(false) |= !is_noise;
+                let row = verification.outputs.iter_mut().find(|row| row.name == *name);
+                if let (Some(row), Some(noise)) = (row, noise) {
+                    row.noise = Some(row.noise.unwrap_or(0.0).max(noise));
+                }
                 continue;
             }
             let split = nondeterminism::split_differences(
@@ -292,7 +328,10 @@ impl<'a> Oracle<'a> {
         }
         for row in &mut verification.outputs {
             if standing.get(row.name.as_str()) == Some(&false) {
-                (row.failure, row.relative) = (None, 0.0);
+                row.failure = None;
+                if row.noise.is_none() {
+                    row.relative = 0.0;
+                }
             }
         }
         let random = verification.random.clone();
@@ -314,6 +353,7 @@ fn is_tract(name: &str) -> bool {
 /// Runs the reference on the given data, or on drawn inputs.
 fn reference_runs(
     executor: &mut dyn Executor,
+    graph: &Graph,
     specs: Option<&[InputSpec]>,
     data: &InputData,
     count: usize,
@@ -322,7 +362,7 @@ fn reference_runs(
         let specs = specs.ok_or_else(|| VerifyError::Unverifiable {
             detail: "an input has no known shape; give one with --input-data".into(),
         })?;
-        return drawn_runs(executor, specs, count);
+        return drawn_runs(executor, graph, specs, count);
     }
     let fixed = specs.and_then(|specs| match specs.first()?.dims.first()? {
         Dim::Known(size) => Some(*size),
@@ -346,76 +386,6 @@ fn unverifiable(error: ExecError) -> VerifyError {
         | ExecError::DeviceUnavailable { .. } => error.into(),
         _ => VerifyError::Unverifiable { detail: error.to_string() },
     }
-}
-
-/// Draws inputs that the reference accepts, and runs it on them. It tries sizes of open dims and
-/// ranges of integers until the reference accepts them.
-fn drawn_runs(
-    executor: &mut dyn Executor,
-    specs: &[InputSpec],
-    count: usize,
-) -> Result<Runs, VerifyError> {
-    let usual = symbol_plans(specs);
-    let has_open_dims = specs.iter().flat_map(|s| &s.dims).any(|d| !matches!(d, Dim::Known(_)));
-    let has_integers = specs.iter().any(|spec| spec.dtype.is_integer());
-    let sizes: &[usize] = if has_open_dims { &OTHER_SIZES } else { &[] };
-    let ranges = if has_integers { &INTEGER_RANGES[..] } else { &INTEGER_RANGES[..1] };
-    let mut first_error = None;
-    for plans in std::iter::once(usual.clone()).chain(sizes.iter().map(|s| sized(&usual, *s))) {
-        for range in ranges {
-            match run_plans(executor, specs, &plans, count.max(plans.len()), range) {
-                Ok(runs) => return Ok(runs),
-                Err(error) => _ = first_error.get_or_insert(error),
-            }
-        }
-    }
-    let detail = first_error.map_or_else(String::new, |error| error.to_string());
-    Err(VerifyError::Unverifiable {
-        detail: format!("the model does not run on drawn inputs: {detail}"),
-    })
-}
-
-/// Refuses inputs that have more than [`MAX_DRAWN_ELEMENTS`] elements in total.
-fn check_size(specs: &[InputSpec], plan: &SymbolSizes) -> Result<(), ExecError> {
-    let mut total = 0_usize;
-    for spec in specs {
-        let dims: Vec<usize> = (0..spec.dims.len()).map(|axis| plan.size_of(spec, axis)).collect();
-        total = total.saturating_add(dims.iter().copied().fold(1, usize::saturating_mul));
-        if total > MAX_DRAWN_ELEMENTS {
-            return Err(ExecError::SampleSize { name: spec.name.clone(), dims });
-        }
-    }
-    Ok(())
-}
-
-/// The same plans with every size set to `size`, except the batch.
-fn sized(plans: &[SymbolSizes], size: usize) -> Vec<SymbolSizes> {
-    let fixed = |v: &usize| if *v == 1 || *v == 3 { *v } else { size };
-    plans
-        .iter()
-        .map(|plan| SymbolSizes {
-            symbols: plan.symbols.iter().map(|(k, v)| (k.clone(), fixed(v))).collect(),
-            unknown: plan.unknown.iter().map(|(k, v)| (k.clone(), fixed(v))).collect(),
-        })
-        .collect()
-}
-
-fn run_plans(
-    executor: &mut dyn Executor,
-    specs: &[InputSpec],
-    plans: &[SymbolSizes],
-    count: usize,
-    integers: &Range<u8>,
-) -> Result<Runs, ExecError> {
-    let mut runs = Vec::with_capacity(count);
-    for seed in 0..count {
-        let plan = &plans[seed % plans.len()];
-        check_size(specs, plan)?;
-        let inputs = sample_inputs_in(specs, seed as u64, plan, integers.clone())?;
-        let outputs = executor.run(&inputs)?;
-        runs.push((inputs, outputs));
-    }
-    Ok(runs)
 }
 
 /// Counts the rows of the first output whose largest entry is the label: reference, model, rows.

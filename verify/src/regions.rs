@@ -16,7 +16,7 @@ use crate::error::VerifyError;
 use crate::oracle::{Oracle, Verification};
 
 /// IR versions that every supported runtime reads.
-const IR_VERSIONS: std::ops::RangeInclusive<i64> = 4..=10;
+pub(crate) const IR_VERSIONS: std::ops::RangeInclusive<i64> = 4..=10;
 
 /// Compares `after` with `before` region by region.
 ///
@@ -33,7 +33,7 @@ pub fn compare(
         return Err(unverifiable("the default of an input differs".into()));
     }
     let mut whole = Verification { parts: Some(0), ..Verification::default() };
-    for region in regions(&sides) {
+    for region in regions(&sides, &IndexSet::new()) {
         let Some([first, second]) = region.models(&sides)? else { continue };
         let model = Model::decode(first.clone(), &mut no_external_data)?;
         let (source, data) = (ModelSource::Bytes(&first), InputData::default());
@@ -58,21 +58,21 @@ fn unverifiable(detail: String) -> VerifyError {
 }
 
 /// One of the two models, indexed by name.
-struct Side<'a> {
-    model: &'a Model,
-    shapes: Shapes,
-    header: ModelProto,
-    graph: GraphProto,
+pub(crate) struct Side<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) shapes: Shapes,
+    pub(crate) header: ModelProto,
+    pub(crate) graph: GraphProto,
     /// Node that produces each value.
     producers: IndexMap<String, usize>,
     /// Nodes that read each value.
-    readers: IndexMap<String, Vec<usize>>,
+    pub(crate) readers: IndexMap<String, Vec<usize>>,
     /// Initializer of each name that cannot be overridden.
     constants: IndexMap<String, usize>,
 }
 
 impl<'a> Side<'a> {
-    fn of(model: &'a Model) -> Result<Self, VerifyError> {
+    pub(crate) fn of(model: &'a Model) -> Result<Self, VerifyError> {
         let mut header = model.to_proto()?;
         let graph = header.graph.take().unwrap_or_default();
         if !graph.sparse_initializer.is_empty() {
@@ -102,18 +102,18 @@ impl<'a> Side<'a> {
     }
 
     /// Whether a value is a graph output, or a node outside `inside` reads it.
-    fn is_read_outside(&self, name: &str, inside: &IndexSet<usize>) -> bool {
+    pub(crate) fn is_read_outside(&self, name: &str, inside: &IndexSet<usize>) -> bool {
         self.graph.output.iter().any(|output| output.name() == name)
             || self.readers.get(name).is_some_and(|all| all.iter().any(|at| !inside.contains(at)))
     }
 
     /// Initializers that a caller may override.
-    fn defaults(&self) -> Vec<&TensorProto> {
+    pub(crate) fn defaults(&self) -> Vec<&TensorProto> {
         let is_default = |tensor: &&TensorProto| !self.constants.contains_key(tensor.name());
         self.graph.initializer.iter().filter(is_default).collect()
     }
 
-    fn constant(&self, name: &str) -> Option<&TensorProto> {
+    pub(crate) fn constant(&self, name: &str) -> Option<&TensorProto> {
         self.constants.get(name).map(|at| &self.graph.initializer[*at])
     }
 
@@ -125,12 +125,12 @@ impl<'a> Side<'a> {
     }
 }
 
-fn results(node: &NodeProto) -> impl Iterator<Item = &str> {
+pub(crate) fn results(node: &NodeProto) -> impl Iterator<Item = &str> {
     node.output.iter().map(String::as_str).filter(|name| !name.is_empty())
 }
 
 /// Names that a node reads, including reads inside its bodies (names produced in a body do no harm here).
-fn reads(node: &NodeProto) -> IndexSet<&str> {
+pub(crate) fn reads(node: &NodeProto) -> IndexSet<&str> {
     fn collect<'a>(node: &'a NodeProto, names: &mut IndexSet<&'a str>) {
         names.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
         for body in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
@@ -145,17 +145,18 @@ fn reads(node: &NodeProto) -> IndexSet<&str> {
 
 /// Changed nodes that belong together, by side.
 #[derive(Debug, Default)]
-struct Region {
-    nodes: [Vec<usize>; 2],
+pub(crate) struct Region {
+    pub(crate) nodes: [Vec<usize>; 2],
 }
 
-/// Groups the changed nodes of both sides.
-fn regions(sides: &[Side<'_>; 2]) -> Vec<Region> {
+/// Groups the changed nodes of both sides. A node that makes one of the `absorbed` values counts as changed.
+pub(crate) fn regions(sides: &[Side<'_>; 2], absorbed: &IndexSet<String>) -> Vec<Region> {
     // Members are numbered consecutively: side 0, then side 1.
     let mut members: IndexMap<(usize, usize), usize> = IndexMap::new();
     for (side, other) in [(0, 1), (1, 0)] {
         for (at, node) in sides[side].graph.node.iter().enumerate() {
-            if !sides[other].has_same(node, &sides[side]) {
+            let is_absorbed = results(node).any(|name| absorbed.contains(name));
+            if is_absorbed || !sides[other].has_same(node, &sides[side]) {
                 let number = members.len();
                 members.insert((side, at), number);
             }
@@ -203,7 +204,7 @@ impl Groups {
 
 impl Region {
     /// Name of the node that messages mention.
-    fn name(&self, sides: &[Side<'_>; 2]) -> String {
+    pub(crate) fn name(&self, sides: &[Side<'_>; 2]) -> String {
         let side = usize::from(self.nodes[0].is_empty());
         let node = self.nodes[side].last().map(|at| &sides[side].graph.node[*at]);
         node.map_or_else(String::new, |node| {
@@ -217,7 +218,7 @@ impl Region {
     }
 
     /// Names that the region produces on one side.
-    fn made<'s>(&self, sides: &'s [Side<'_>; 2], side: usize) -> IndexSet<&'s str> {
+    pub(crate) fn made<'s>(&self, sides: &'s [Side<'_>; 2], side: usize) -> IndexSet<&'s str> {
         self.nodes[side].iter().flat_map(|at| results(&sides[side].graph.node[*at])).collect()
     }
 

@@ -8,6 +8,7 @@ use updp_ir::{NodeId, ValueId};
 use super::element::activation_after;
 use super::flow::{Flow, is_read_only_by};
 use super::{Activation, Block, BlockKind, Element};
+use crate::error::Declined;
 use crate::lift::Linear;
 use crate::rule::Context;
 
@@ -27,7 +28,7 @@ struct Link {
 /// Chains and inverted residuals from nodes that no block with a shortcut claims.
 pub(super) fn find(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) -> Vec<Block> {
     let mut blocks = Vec::new();
-    for run in runs(cx, flow, claimed) {
+    for run in runs(cx, flow, claimed, Between::Plain) {
         for (kind, links) in cut(run) {
             blocks.push(block(cx, flow, kind, &links));
         }
@@ -43,8 +44,47 @@ pub(super) fn find(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) ->
     blocks
 }
 
+/// Chains of the convolutions that are left, with pools or anything else between them. They are only fitted.
+pub(super) fn find_over_pools(
+    cx: &Context<'_>,
+    flow: &Flow,
+    claimed: &BTreeSet<NodeId>,
+) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for run in runs(cx, flow, claimed, Between::Any) {
+        for (kind, links) in pieces(run) {
+            let mut found = block(cx, flow, kind, &links);
+            let between = links[1..].iter().flat_map(|link| &link.before);
+            let what = between.filter_map(|element| match element {
+                Element::Pool(_) => Some("a pool"),
+                Element::Slice(_) => Some("a slice"),
+                Element::Pad(_) => Some("a padding"),
+                _ => None,
+            });
+            let detail = what.map(|what| format!("it holds {what}")).next();
+            found.fit_only = detail.map(|detail| Declined::new("not-affine", detail));
+            blocks.push(found);
+        }
+    }
+    blocks
+}
+
+/// What may lie between two convolutions of a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Between {
+    /// What exact surgery can make linear, and gates.
+    Plain,
+    /// Anything with one input and one output.
+    Any,
+}
+
 /// Maximal runs of unclaimed convolutions, with only elements of one reader between them.
-fn runs(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) -> Vec<Vec<Link>> {
+fn runs(
+    cx: &Context<'_>,
+    flow: &Flow,
+    claimed: &BTreeSet<NodeId>,
+    allowed: Between,
+) -> Vec<Vec<Link>> {
     let mut runs: Vec<Vec<Link>> = Vec::new();
     let mut ends: BTreeMap<ValueId, usize> = BTreeMap::new();
     for node in flow.order() {
@@ -52,7 +92,7 @@ fn runs(cx: &Context<'_>, flow: &Flow, claimed: &BTreeSet<NodeId>) -> Vec<Vec<Li
         if claimed.contains(node) || !flow.is_data(unit.x) {
             continue;
         }
-        let (start, before) = way_to_last(cx, flow, claimed, &unit);
+        let (start, before) = way_to_last(cx, flow, claimed, &unit, allowed);
         let y = unit.y;
         let at = start.and_then(|value| ends.remove(&value)).unwrap_or_else(|| {
             runs.push(Vec::new());
@@ -72,6 +112,7 @@ fn way_to_last(
     flow: &Flow,
     claimed: &BTreeSet<NodeId>,
     unit: &Linear,
+    allowed: Between,
 ) -> (Option<ValueId>, Vec<Element>) {
     let mut before = Vec::new();
     let mut at = unit.x;
@@ -89,13 +130,11 @@ fn way_to_last(
                 before.reverse();
                 return (Some(at), before);
             }
-            // A gate keeps the run together, so that the block is found and then refused by name.
-            Element::Closed(closed) if !closed.is_gate => {
-                return (None, Vec::new());
-            }
-            Element::Linear(_) | Element::Pool(_) | Element::Slice(_) | Element::Pad(_) => {
-                return (None, Vec::new());
-            }
+            Element::Linear(_) => return (None, Vec::new()),
+            _ if allowed == Between::Any => {}
+            // A gate keeps the run together.
+            Element::Closed(closed) if !closed.is_gate => return (None, Vec::new()),
+            Element::Pool(_) | Element::Slice(_) | Element::Pad(_) => return (None, Vec::new()),
             _ => {}
         }
         readers = element.nodes();
@@ -203,6 +242,7 @@ fn block(cx: &Context<'_>, flow: &Flow, kind: BlockKind, links: &[Link]) -> Bloc
         attention: None,
         nodes,
         refusal: None,
+        fit_only: None,
         branch,
         shortcut: None,
     }

@@ -201,7 +201,7 @@ pub fn activation_after(cx: &Context<'_>, flow: &Flow, value: ValueId) -> Option
 }
 
 /// Describes a group of nodes in a few words, and says whether it is a gate or a response normalization.
-fn describe(cx: &Context<'_>, nodes: &[NodeId]) -> (String, bool) {
+pub(super) fn describe(cx: &Context<'_>, nodes: &[NodeId]) -> (String, bool) {
     let has = |op: &str| nodes.iter().any(|node| cx.graph.node(*node).is(op));
     let pools = has("GlobalAveragePool") || has("ReduceMean");
     if has("Softmax") || has("Attention") {

@@ -2,7 +2,7 @@
 //!
 //! The search uses structure only, never names. Every sum of two data values closes a region that opens at
 //! the value dominating both (`residual.rs`). Convolutions between these regions form chains and blocks without
-//! a shortcut (`chain.rs`). `pipeline::prepare` must prepare the graph first, so that constants are constants
+//! a shortcut (`chain.rs`). What is left between a fork and a join is a region of no family (`region.rs`). `pipeline::prepare` must prepare the graph first, so that constants are constants
 //! and every dialect of a network looks alike.
 
 mod activation;
@@ -11,6 +11,7 @@ mod element;
 mod flow;
 mod names;
 mod norm;
+mod region;
 mod residual;
 #[cfg(test)]
 mod tests;
@@ -47,7 +48,7 @@ pub enum BlockKind {
     Residual,
     /// Convolutions in a row (VGG).
     Chain,
-    /// A region of another structure; it stays as it is.
+    /// A region of another structure; it is fitted or dropped as a whole.
     Other,
 }
 
@@ -107,6 +108,9 @@ pub struct Block {
     pub nodes: Vec<NodeId>,
     /// The reason why it cannot be pruned; `None` if it can.
     pub refusal: Option<Declined>,
+    /// The reason why exact surgery does not open it: it can be replaced by a fitted operator or dropped, and cannot be
+    /// expanded, faded or merged. `None` if exact surgery opens it.
+    pub fit_only: Option<Declined>,
 }
 
 impl Block {
@@ -158,27 +162,62 @@ impl Block {
 pub fn find(cx: &Context<'_>) -> Result<Vec<Block>, IrError> {
     let flow = Flow::of(cx)?;
     let mut blocks = residual::find(cx, &flow);
-    let claimed: BTreeSet<NodeId> =
-        blocks.iter().flat_map(|block| block.nodes.iter().copied()).collect();
-    blocks.extend(chain::find(cx, &flow, &claimed));
+    let claimed = |blocks: &[Block]| -> BTreeSet<NodeId> {
+        blocks.iter().flat_map(|block| block.nodes.iter().copied()).collect()
+    };
+    blocks.extend(chain::find(cx, &flow, &claimed(&blocks)));
+    blocks.extend(region::find(cx, &flow, &claimed(&blocks)));
+    blocks.extend(chain::find_over_pools(cx, &flow, &claimed(&blocks)));
     blocks.sort_by_key(|block| block.nodes.iter().map(|node| flow.place(*node)).max());
     for (index, block) in blocks.iter_mut().enumerate() {
         block.index = index;
         if block.refusal.is_none() {
             block.refusal = refusal(cx, &flow, block);
         }
+        if block.fit_only.is_none() {
+            block.fit_only = fit_only(cx, block);
+        }
+        as_one(cx, block);
         block.name = names::of(cx, block);
     }
     Ok(blocks)
 }
 
-/// The reason why a block of a known family cannot be pruned.
+/// Makes both ways of a block one, if the shortcut has weighted operators behind something that is not linear: then there
+/// is no shortcut that costs little, and the block is replaced with it.
+fn as_one(cx: &Context<'_>, block: &mut Block) {
+    let nonlinear = block.shortcut.iter().flatten().any(|element| !element.is_affine());
+    let mut nodes = block.shortcut.iter().flatten().flat_map(Element::nodes);
+    if !nonlinear || !nodes.any(|node| region::is_weighted(cx, node)) {
+        return;
+    }
+    let of_end = block.end.as_ref().map_or(&[][..], |end| &end.nodes);
+    let nodes = block.nodes.iter().copied().filter(|node| !of_end.contains(node)).collect();
+    let what = "two ways with weighted operators".to_owned();
+    let (x, y) = (block.source, block.sum());
+    block.branch = vec![Element::Closed(Closed { x, y, nodes, what, is_gate: false })];
+    (block.kind, block.shortcut) = (BlockKind::Other, None);
+}
+
+/// The reason why a block cannot be pruned.
 fn refusal(cx: &Context<'_>, flow: &Flow, block: &Block) -> Option<Declined> {
     let ends = [block.source, block.result];
     if let Some(value) = ends.into_iter().find(|value| cx.shapes.of(*value).is_none()) {
         let name = cx.graph.value(value).name();
         return Some(Declined::new("unknown-type", format!("the type of {name:?} is not known")));
     }
+    if let Some(value) = flow.leak(cx, &block.nodes, block.result) {
+        let name = cx.graph.value(value).name();
+        return Some(Declined::new("read-outside", format!("{name:?} is read outside the block")));
+    }
+    let mut dtypes = block.linears().map(Linear::dtype);
+    let first = dtypes.next()?;
+    let other = dtypes.find(|dtype| *dtype != first)?;
+    Some(Declined::new("dtype", format!("its weights are {first} and {other}")))
+}
+
+/// The reason why exact surgery does not open a block.
+fn fit_only(cx: &Context<'_>, block: &Block) -> Option<Declined> {
     let closed = block.branch.iter().find_map(|element| match element {
         Element::Closed(closed) => Some(closed),
         _ => None,
@@ -191,22 +230,10 @@ fn refusal(cx: &Context<'_>, flow: &Flow, block: &Block) -> Option<Declined> {
         let name = cx.graph.value(element.y()).name();
         return Some(Declined::new("shortcut", format!("the shortcut is not linear at {name:?}")));
     }
-    if let Some(value) = flow.leak(cx, &block.nodes, block.result) {
-        let name = cx.graph.value(value).name();
-        return Some(Declined::new("read-outside", format!("{name:?} is read outside the block")));
-    }
-    let mut dtypes = block.linears().map(Linear::dtype);
-    let first = dtypes.next()?;
-    if let Some(other) = dtypes.find(|dtype| *dtype != first) {
-        return Some(Declined::new("dtype", format!("its weights are {first} and {other}")));
-    }
-    let is_nonlinear = block
-        .branch
-        .iter()
-        .any(|element| matches!(element, Element::Activation(_) | Element::Norm(_)));
-    if !is_nonlinear {
-        let detail =
-            "nothing in it is nonlinear: exact compilation decides whether it is merged".to_owned();
+    let is_nonlinear =
+        |element: &Element| matches!(element, Element::Activation(_) | Element::Norm(_));
+    if !block.branch.iter().any(is_nonlinear) {
+        let detail = "nothing in it is nonlinear: exact compilation decides whether it is merged";
         return Some(Declined::new("already-linear", detail));
     }
     None

@@ -43,7 +43,7 @@ pub(super) fn find(cx: &Context<'_>, flow: &Flow) -> Vec<Block> {
             Region::Attention(_, block) | Region::Other(block) => (false, block),
         })
         .collect();
-    without_nested(cx, blocks)
+    without_nested(cx, flow, blocks)
 }
 
 /// The sum at a node, if two data values meet there.
@@ -87,7 +87,7 @@ fn classify(cx: &Context<'_>, flow: &Flow, sum: Sum) -> Region {
     let result = end.as_ref().map_or(sum.result, |end| end.y);
     nodes.extend(end.iter().flat_map(|end| end.nodes.iter().copied()));
     let is_block = kind != BlockKind::Other && attention.is_none();
-    let refusal = (!is_block).then(|| {
+    let fit_only = (!is_block).then(|| {
         let closed = sum.branch.iter().chain(&sum.shortcut).find_map(|element| match element {
             Element::Closed(Closed { what, .. }) => Some(what.clone()),
             _ => None,
@@ -105,7 +105,8 @@ fn classify(cx: &Context<'_>, flow: &Flow, sum: Sum) -> Region {
         end,
         attention: None,
         nodes,
-        refusal,
+        refusal: None,
+        fit_only,
         branch: sum.branch,
         shortcut: Some(sum.shortcut),
     };
@@ -214,9 +215,9 @@ fn pair_transformer_halves(regions: &mut Vec<Region>) {
 }
 
 /// For nested regions, keeps the outer region if a family describes it, otherwise the inner ones.
-/// A region of no family stays only if nothing else is known of its nodes, if its shortcut is linear, and if
-/// it holds weighted operators.
-fn without_nested(cx: &Context<'_>, blocks: Vec<(bool, Block)>) -> Vec<Block> {
+/// A region of no family stays only if nothing else is known of its nodes, if its shortcut is linear, if
+/// nothing inside is read outside, and if it holds weighted operators.
+fn without_nested(cx: &Context<'_>, flow: &Flow, blocks: Vec<(bool, Block)>) -> Vec<Block> {
     let mut kept: Vec<Block> = Vec::new();
     let mut claimed: BTreeSet<NodeId> = BTreeSet::new();
     let (known, other): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(is_known, _)| *is_known);
@@ -227,7 +228,9 @@ fn without_nested(cx: &Context<'_>, blocks: Vec<(bool, Block)>) -> Vec<Block> {
     other.sort_by_key(|block| block.nodes.len());
     for block in known.into_iter().chain(other) {
         let is_residual = block.kind != BlockKind::Other
-            || block.shortcut.iter().flatten().all(Element::is_affine) && block.layers(cx) > 0;
+            || block.shortcut.iter().flatten().all(Element::is_affine)
+                && block.layers(cx) > 0
+                && flow.leak(cx, &block.nodes, block.result).is_none();
         if is_residual && block.nodes.iter().all(|node| !claimed.contains(node)) {
             claimed.extend(block.nodes.iter().copied());
             kept.push(block);

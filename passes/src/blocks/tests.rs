@@ -73,7 +73,8 @@ fn a_single_conv_is_no_block_and_a_linear_one_is_left_to_exact_compilation() {
     let b = m.conv(&a, &conv(6).kernel(3).pad(1));
     m.output(&b);
     let found = blocks(&m);
-    assert_eq!(found[0].refusal.as_ref().map(|refusal| refusal.reason), Some("already-linear"));
+    assert_eq!(found[0].fit_only.as_ref().map(|it| it.reason), Some("already-linear"));
+    assert!(crate::surgery::forms(&found[0]).is_empty(), "exact surgery has nothing to do");
 }
 
 #[test]
@@ -93,9 +94,9 @@ fn a_branch_that_is_no_chain_is_of_no_family() {
     m.output(&y);
     let found = blocks(&m);
     assert_eq!(found.iter().map(|b| b.kind).collect::<Vec<_>>(), [BlockKind::Other]);
-    let refusal = found[0].refusal.as_ref().expect("refused");
-    assert_eq!(refusal.reason, "unknown-form");
-    assert!(refusal.detail.contains("Concat"), "{refusal:?}");
+    let fit_only = found[0].fit_only.as_ref().expect("exact surgery does not open it");
+    assert_eq!(fit_only.reason, "unknown-form");
+    assert!(fit_only.detail.contains("Concat"), "{fit_only:?}");
 }
 
 #[test]

@@ -49,20 +49,16 @@ fn plan(
     let refuse = |declined| refused(site, declined);
     let mut mixer =
         Mixer::new(cx, &mut patch, lambda, index, dtype, prefix, producer).map_err(refuse)?;
-    let new = match (fitted, &site.shortcut) {
-        (Fitted::Maps(maps), _) => {
+    let new = match fitted {
+        Fitted::Maps(maps) => {
             let out = Out::Fresh(format!("{}.fitted", site.output));
             operators(cx, &mut patch, site, maps, producer, &out)?
         }
-        (Fitted::Thin { .. }, _) => {
+        Fitted::Thin { .. } => {
             let detail = "a thin form cannot be blended in: its hidden channels leave at once";
             return Err(refuse(Declined::new("thin", detail)));
         }
-        (Fitted::Drop, Some(shortcut)) => find(cx, shortcut)?.into(),
-        (Fitted::Drop, None) => {
-            let detail = "there is no shortcut to leave";
-            return Err(refuse(Declined::new("no-shortcut", detail)));
-        }
+        Fitted::Drop => find(cx, site.bypass())?.into(),
     };
     let old = taken_over(cx, &mut patch, target).map_err(refuse)?;
     mixer.mix(cx, &mut patch, old, new, Out::Value(target));

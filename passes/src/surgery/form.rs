@@ -91,10 +91,11 @@ impl Form {
     }
 }
 
-/// The forms a block offers without fitting, the form of the paper first; empty if the block cannot be pruned.
+/// The forms a block offers without fitting, the form of the paper first; empty if the block cannot be pruned or is only
+/// fitted.
 #[must_use]
 pub fn forms(block: &Block) -> Vec<Form> {
-    if block.refusal.is_some() {
+    if block.refusal.is_some() || block.fit_only.is_some() {
         return Vec::new();
     }
     let mut forms = match block.kind {

@@ -11,10 +11,18 @@ mod blend;
 mod expand;
 mod fade;
 mod form;
+mod gate;
+#[cfg(test)]
+mod gate_tests;
 mod geometry;
+mod layers;
 mod low_rank;
 mod mix;
+mod opaque;
+#[cfg(test)]
+mod opaque_tests;
 mod open_batch;
+mod reach;
 mod settle;
 mod site;
 mod statistics;
@@ -28,13 +36,14 @@ pub use expand::{Expansion, InsertedNorm, LAMBDA_INPUT, expand};
 pub use fade::{SHRINK_INPUT, fade_kernels};
 pub use form::{Form, forms};
 pub use geometry::{Shrink, move_geometry, moved, with_context};
+pub use layers::{Layer, layers, outer_layers};
 pub use open_batch::{data_inputs, open_batch};
 pub use settle::{
     drop_baseline, entries as lambda_entries, fix_lambda, fix_shrink, settle, subnet,
 };
-pub use site::{Fitted, Layer, Site, layers, outer_layers, site, sites};
+pub use site::{Fitted, Site, site, sites};
 pub use statistics::{Statistics, calibration_model, set_statistics};
-pub use substitute::{fit_part, part_between, stand_in, substitute};
+pub use substitute::{fit_part, frontier, part_between, stand_in, substitute};
 pub use thin::thin_map;
 
 use updp_ir::{DataType, Model, Node, NodeId};

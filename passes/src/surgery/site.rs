@@ -4,11 +4,10 @@
 //! `output`; everything between them is removed. A site refers to values by name only, so a site found in one copy
 //! of a network holds in every other copy.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use updp_ir::{ConvGeometry, IrError, NodeId, ValueId, order};
+use updp_ir::{ConvGeometry, ValueId};
 
 use super::geometry::{Shrink, moved};
+use super::opaque::{Opening, is_droppable};
 use super::thin::{self, Segment};
 use super::{Form, forms};
 use crate::blocks::{ActivationKind, Block, BlockKind, Element};
@@ -54,9 +53,17 @@ pub struct Site {
     pub out_channels: usize,
     /// Number of channels of `features` that stay in a thin form; `None` for other forms.
     pub kept: Option<usize>,
+    /// Whether a gate lies on the channels that a thin form removes, so that fewer of them change the others.
+    pub is_gated: bool,
 }
 
 impl Site {
+    /// The value that takes the place of the block when it is dropped: the shortcut, or what the block reads.
+    #[must_use]
+    pub fn bypass(&self) -> &str {
+        self.shortcut.as_deref().unwrap_or(&self.source)
+    }
+
     /// Number of channels in the middle of its low-rank form.
     #[must_use]
     pub fn rank(&self) -> usize {
@@ -83,14 +90,21 @@ pub enum Fitted {
 
 /// The forms that a block can be fitted in, each with its site or the reason why there is none.
 ///
-/// These are [`forms`], plus `drop` if there is a shortcut, and `low-rank` if `conv` is offered. The thin forms come last,
-/// if the block has hidden channels.
+/// These are [`forms`], plus `drop` if there is a shortcut or if the block makes what it reads in the same sizes, and
+/// `low-rank` if `conv` is offered. A block that is only fitted offers the forms that give the same sizes. The thin forms
+/// come last, if the block has hidden channels.
 #[must_use]
 pub fn sites(
     cx: &Context<'_>,
     block: &Block,
     shrink: Shrink,
 ) -> Vec<(Form, Result<Site, Declined>)> {
+    if block.refusal.is_some() {
+        return Vec::new();
+    }
+    if is_opaque(block) {
+        return opaque_sites(cx, block, shrink);
+    }
     let mut wanted = forms(block);
     if wanted.is_empty() {
         return Vec::new();
@@ -98,13 +112,49 @@ pub fn sites(
     if wanted.contains(&Form::Conv) {
         wanted.push(Form::LowRank);
     }
-    if block.shortcut.is_some() && !wanted.contains(&Form::Drop) {
+    let can_drop = block.shortcut.is_some() || is_droppable(cx, block);
+    if can_drop && !wanted.contains(&Form::Drop) {
         wanted.push(Form::Drop);
     }
     if let Ok((_, segment)) = segment(cx, block) {
         wanted.extend(thin::widths(segment.hidden()).into_iter().map(|(e, _)| Form::Thin(e)));
     }
     wanted.into_iter().map(|form| (form, site(cx, block, form, shrink))).collect()
+}
+
+/// Whether the branch is replaced as a whole, because the geometry of its operators cannot be moved.
+fn is_opaque(block: &Block) -> bool {
+    let is_known = |element: &Element| {
+        matches!(
+            element,
+            Element::Linear(_)
+                | Element::Affine(_)
+                | Element::Activation(_)
+                | Element::Norm(_)
+                | Element::Transpose(_)
+        )
+    };
+    block.fit_only.is_some() || !block.branch.iter().all(is_known)
+}
+
+/// The sites of a block whose branch is replaced as a whole.
+fn opaque_sites(
+    cx: &Context<'_>,
+    block: &Block,
+    shrink: Shrink,
+) -> Vec<(Form, Result<Site, Declined>)> {
+    let mut found = match Opening::of(cx, block) {
+        Ok(opening) => {
+            let forms = opening.forms(cx, block).into_iter();
+            forms.map(|form| (form, opening.site(cx, block, form))).collect()
+        }
+        Err(declined) => vec![(Form::Conv, Err(declined))],
+    };
+    if let Ok((_, segment)) = segment(cx, block) {
+        let widths = thin::widths(segment.hidden()).into_iter().map(|(e, _)| Form::Thin(e));
+        found.extend(widths.map(|form| (form, site(cx, block, form, shrink))));
+    }
+    found
 }
 
 /// The span of a block's last operator, and the segment with the hidden channels.
@@ -142,25 +192,27 @@ fn place(
 /// The site of one form.
 ///
 /// # Errors
-/// `not-affine` when the branch holds an operator that no fitted operator can replace. For a thin form: the refusals of
+/// For a block that exact surgery does not open: `no-branch`, `no-weights`, `geometry`. For a thin form: the refusals of
 /// finding the hidden channels, `too-narrow` when this share of them is none that is offered. For any form: `layout` when the channels
 /// change their axis between `features` and `output`, `unknown-channels`, and the refusals of moving the
 /// geometry.
 pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Result<Site, Declined> {
-    let is_known = |element: &Element| {
-        matches!(
-            element,
-            Element::Linear(_)
-                | Element::Affine(_)
-                | Element::Activation(_)
-                | Element::Norm(_)
-                | Element::Transpose(_)
-        )
-    };
-    if !matches!(form, Form::Drop | Form::Thin(_)) && !block.branch.iter().all(is_known) {
-        let detail = "the branch holds more than weighted operators, norms and activations";
-        return Err(Declined::new("not-affine", detail));
+    if is_opaque(block) && !form.is_thin() {
+        return Opening::of(cx, block)?.site(cx, block, form);
     }
+    let own = own_site(cx, block, form, shrink);
+    match own {
+        Err(declined) if matches!(declined.reason, "padding" | "output-size") => {
+            // Where the geometry of the operators cannot be moved, one window may still see the same.
+            let opening = Opening::of(cx, block).and_then(|it| it.site(cx, block, form));
+            opening.map_err(|_| declined)
+        }
+        own => own,
+    }
+}
+
+/// The site of a form of a family.
+fn own_site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Result<Site, Declined> {
     let (span, window, kept) = place(cx, block, form, shrink)?;
     let name = |value: ValueId| cx.graph.value(value).name().to_owned();
     let end = block.branch.last().map(Element::y);
@@ -194,15 +246,16 @@ pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Resu
         in_channels: channels(span.features)?,
         out_channels: channels(span.output)?,
         kept,
+        is_gated: form.is_thin() && segment(cx, block).is_ok_and(|(_, segment)| segment.is_gated()),
     })
 }
 
 /// The part of a branch that is replaced.
-struct Span {
+pub(super) struct Span {
     features: ValueId,
-    output: ValueId,
+    pub(super) output: ValueId,
     axis: usize,
-    end_axis: usize,
+    pub(super) end_axis: usize,
     /// Whether the operator moves over spatial dims.
     is_spatial: bool,
 }
@@ -233,7 +286,7 @@ impl Span {
 
     /// The part from one element of the branch to another, and the transpositions that lead back to its first
     /// layout.
-    fn between(
+    pub(super) fn between(
         cx: &Context<'_>,
         block: &Block,
         first: usize,
@@ -344,102 +397,4 @@ fn composed(geometry: &[ConvGeometry], rank: usize) -> ConvGeometry {
         }
     }
     window
-}
-
-/// A weighted operator that stays, with weights that can be solved for anew.
-#[derive(Clone, Debug)]
-pub struct Layer {
-    /// Its site. `shortcut`, `sum` and `activation` are those of the block only for the last layer of its branch.
-    pub site: Site,
-    /// Its present weights.
-    pub map: AffineMap,
-}
-
-/// The layers of a block's branch with free weights (one group), in the direction of data flow.
-#[must_use]
-pub fn layers(cx: &Context<'_>, block: &Block) -> Vec<Layer> {
-    let name = |value: ValueId| cx.graph.value(value).name().to_owned();
-    let last = block.branch.iter().rposition(|element| element.linear().is_some());
-    let mut found = Vec::new();
-    for (at, element) in block.branch.iter().enumerate() {
-        let Some(layer) = element.linear().and_then(|unit| layer(cx, unit)) else { continue };
-        let Layer { mut site, map } = layer;
-        site.block = block.index;
-        site.name.clone_from(&block.name);
-        site.source = name(block.branch_source);
-        if Some(at) == last {
-            let Ok(span) = Span::between(cx, block, at, at) else { continue };
-            let Some(end) = block.branch.last().map(Element::y) else { continue };
-            let sum = block.sum();
-            site.shortcut = block.shortcut_end().map(name);
-            if (site.shortcut.is_none() && end != sum) || span.output != element.y() {
-                continue;
-            }
-            site.end = name(end);
-            site.end_axis = span.end_axis;
-            site.sum = name(sum);
-            site.result = name(block.result);
-            site.activation = block.end.as_ref().map(|end| end.kind);
-        } else {
-            site.activation = block.branch[at + 1].activation().map(|activation| activation.kind);
-        }
-        found.push(Layer { site, map });
-    }
-    found
-}
-
-/// The weighted operators with free weights that belong to no block, in the direction of data flow: between blocks, in
-/// front of the head, and the head. The number says how many of the blocks come before it.
-///
-/// # Errors
-/// I0105 when the graph has a cycle.
-pub fn outer_layers(cx: &Context<'_>, blocks: &[&Block]) -> Result<Vec<(usize, Layer)>, IrError> {
-    let places: BTreeMap<NodeId, usize> = order::topological(cx.graph)?
-        .into_iter()
-        .enumerate()
-        .map(|(place, node)| (node, place))
-        .collect();
-    let inside: BTreeSet<NodeId> =
-        blocks.iter().flat_map(|block| block.nodes.iter().copied()).collect();
-    let place = |value: ValueId| {
-        cx.graph.producer(value).and_then(|(node, _)| places.get(&node).copied()).unwrap_or(0)
-    };
-    let ends: Vec<usize> = blocks.iter().map(|block| place(block.result)).collect();
-    let mut found = Vec::new();
-    for (node, own) in &places {
-        if inside.contains(node) {
-            continue;
-        }
-        let Some(layer) = Linear::at(cx, *node).and_then(|unit| layer(cx, &unit)) else { continue };
-        found.push((*own, layer));
-    }
-    found.sort_by_key(|(place, _)| *place);
-    let before = |place: usize| ends.iter().filter(|end| **end < place).count();
-    Ok(found.into_iter().map(|(place, layer)| (before(place), layer)).collect())
-}
-
-fn layer(cx: &Context<'_>, unit: &Linear) -> Option<Layer> {
-    let map = unit.map().filter(|map| map.groups == 1)?;
-    let name = |value: ValueId| cx.graph.value(value).name().to_owned();
-    let axis = if unit.is_conv() { 1 } else { unit.channel_axis };
-    let site = Site {
-        block: 0,
-        name: name(unit.y),
-        form: Form::Conv,
-        source: name(unit.x),
-        features: name(unit.x),
-        output: name(unit.y),
-        channel_axis: axis,
-        end: name(unit.y),
-        end_axis: axis,
-        shortcut: None,
-        sum: name(unit.y),
-        result: name(unit.y),
-        activation: None,
-        window: map.geometry(),
-        in_channels: unit.in_channels,
-        out_channels: unit.out_channels,
-        kept: None,
-    };
-    Some(Layer { site, map })
 }

@@ -1,11 +1,13 @@
 //! Puts fitted operators in the place of branches, and cuts a network between values given by name.
 
+use std::collections::BTreeSet;
+
 use ndarray::{ArrayD, IxDyn};
 use updp_ir::{ConvGeometry, IrError, Model, Node, NodeId, ValueId};
 
-use super::geometry::{Shrink, apply, with_context};
+use super::geometry::{apply, with_context};
 use super::thin::thinned;
-use super::{Fitted, Form, Site, site};
+use super::{Fitted, Form, Site};
 use crate::blocks::ActivationKind;
 use crate::error::{Declined, PassError};
 use crate::kernel::AffineMap;
@@ -31,22 +33,14 @@ pub fn substitute(model: &mut Model, site: &Site, fitted: &Fitted) -> Result<(),
     Ok(model.graph.forget_types(&changed)?)
 }
 
-/// Prunes the only block of a part (see [`super::part_of`]) to a fitted form with placeholder weights, and merges it.
-/// The result shows the cost of the form.
+/// Prunes the block of a part (see [`super::part_of`]) at a site of the whole network to a fitted form with placeholder
+/// weights, and merges it. The result shows the cost of the form.
 ///
 /// # Errors
-/// P0004 when the block does not offer the form; otherwise as [`substitute`] and the pipeline.
-pub fn fit_part(
-    part: &mut Model,
-    form: Form,
-    shrink: Shrink,
-    options: &Options,
-) -> Result<(), PassError> {
-    let block = super::only_block(part)?;
-    let site = with_context(part, |cx| site(cx, &block, form, shrink));
-    let site = site.map_err(|declined| block.refused(declined))?;
-    let stand_in = stand_in(&site)?;
-    substitute(part, &site, &stand_in)?;
+/// As [`substitute`] and the pipeline.
+pub fn fit_part(part: &mut Model, site: &Site, options: &Options) -> Result<(), PassError> {
+    let stand_in = stand_in(site)?;
+    substitute(part, site, &stand_in)?;
     pipeline::compile(part, options, &mut |_, _| {})?;
     Ok(())
 }
@@ -96,11 +90,8 @@ pub(super) fn find(cx: &Context<'_>, name: &str) -> Result<ValueId, PassError> {
 
 fn dropped(cx: &Context<'_>, site: &Site) -> Result<Patch, PassError> {
     let mut patch = Patch::new();
-    let Some(shortcut) = &site.shortcut else {
-        let declined = Declined::new("no-shortcut", "there is no shortcut to leave");
-        return Err(refused(site, declined));
-    };
-    let shortcut = find(cx, shortcut)?;
+    // Without a shortcut, what the block reads takes its place.
+    let shortcut = find(cx, site.bypass())?;
     // max(max(x, 0), 0) = max(x, 0), so the end activation is removed too.
     let is_relu = |value: ValueId| {
         cx.graph.producer(value).is_some_and(|(node, _)| cx.graph.node(node).is("Relu"))
@@ -197,4 +188,33 @@ pub fn part_between(model: &Model, inputs: &[&str], outputs: &[&str]) -> Result<
             if inputs.is_empty() { cx.graph.required_inputs().collect() } else { ids(inputs)? };
         Ok(model.extract(cx.shapes, &inputs, &outputs)?)
     })
+}
+
+/// The values from which everything behind is computed once the values `done` and everything before them are known. Among
+/// them are the outputs that are known by then.
+///
+/// # Errors
+/// I0303 when a name does not exist.
+pub fn frontier(model: &Model, done: &[&str], outputs: &[&str]) -> Result<Vec<String>, PassError> {
+    let graph = &model.graph;
+    let find = |name: &&str| graph.find(name).ok_or(IrError::StaleId);
+    let mut open = done.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    let outputs = outputs.iter().map(find).collect::<Result<BTreeSet<_>, _>>()?;
+    let mut nodes = BTreeSet::new();
+    while let Some(value) = open.pop() {
+        if let Some((node, _)) = graph.producer(value)
+            && nodes.insert(node)
+        {
+            open.extend(graph.operands(node).into_iter().flatten());
+            open.extend(graph.captures(node));
+        }
+    }
+    let is_read_behind = |value: ValueId| {
+        let users = graph.users(value).into_iter().map(|user| user.node);
+        users.chain(graph.capturing_nodes(value)).any(|node| !nodes.contains(&node))
+    };
+    let results = nodes.iter().flat_map(|node| graph.results(*node)).flatten();
+    let values = graph.required_inputs().chain(results);
+    let found = values.filter(|value| outputs.contains(value) || is_read_behind(*value));
+    Ok(found.map(|value| graph.value(value).name().to_owned()).collect())
 }

@@ -56,7 +56,7 @@ fn prove_thin(model: &Model) -> Vec<usize> {
         assert_eq!(next.is_empty(), site.kept == Some(4), "{next:?}");
         assert!(next.iter().all(|next| Some(next.in_channels) == site.kept));
         let mut part = part_of(model, &block).expect("it can be cut out");
-        fit_part(&mut part, site.form, Shrink::Auto, &Options::default()).expect("it is offered");
+        fit_part(&mut part, site, &Options::default()).expect("it is offered");
         part.validate().expect("well formed");
     }
     sites.iter().filter_map(|site| site.kept).collect()
@@ -323,11 +323,11 @@ fn channels_that_others_read_or_mix_do_not_leave() {
     assert_eq!(refusal(&block(&norm, 1), 0), "norm");
     let gate = |m: &mut Micro, a: &Val| {
         let pooled = m.unary("GlobalAveragePool", a);
-        let gate = m.conv(&pooled, &conv(16));
+        let gate = m.conv(&pooled, &conv(16).groups(4));
         let gate = m.unary("Sigmoid", &gate);
         m.apply(Node::new("Mul"), &[a, &gate])
     };
-    assert_eq!(refusal(&block(&gate, 1), 0), "not-affine");
+    assert_eq!(refusal(&block(&gate, 1), 0), "grouped");
     let closed = |m: &mut Micro, a: &Val| m.apply(Node::new("Softmax").with("axis", 1_i64), &[a]);
     assert_eq!(refusal(&block(&closed, 1), 0), "not-affine");
 }

@@ -5,15 +5,17 @@
 //! `y = last(g(first(x)))`, `g(h)_c = g_c(h_c)`.
 //! A thin block keeps the channels K: the rows K of `first`, the constants `g_c` for c in K, and a new `last` that reads
 //! these channels only. Values outside the segment keep their shapes. If `last` gives every other channel the weight 0,
-//! the block without these channels computes the same function.
+//! the block without these channels computes the same function, unless a gate lies between: the gate then no longer sees
+//! the means of the other channels.
 
 use std::collections::BTreeSet;
 
 use updp_ir::{NodeId, Tensor, ValueId};
 
 use super::Site;
+use super::gate::{self, Edit};
 use super::substitute::{find, refused};
-use crate::blocks::{Element, Flow};
+use crate::blocks::{Closed, Element, Flow};
 use crate::error::{Declined, PassError};
 use crate::kernel::AffineMap;
 use crate::lift::{ChannelAffine, Form as Layout, Linear};
@@ -71,6 +73,10 @@ impl Segment {
         let mut axis = axis_of(first);
         let mut between = Vec::new();
         for element in &elements[start + 1..end] {
+            if let Element::Closed(gate) = element {
+                let edits = gate::edits(cx, gate, first.out_channels);
+                edits.and_then(|edits| if axis == 1 { Ok(edits) } else { Err(layout()) })?;
+            }
             between.push((element.clone(), axis));
             axis = axis_after(element, axis).ok_or_else(layout)?;
         }
@@ -82,6 +88,11 @@ impl Segment {
         segment.check_readers(cx)?;
         segment.map().ok_or_else(layout)?;
         Ok(segment)
+    }
+
+    /// Whether a gate lies on the hidden channels.
+    pub(super) fn is_gated(&self) -> bool {
+        self.between.iter().any(|(element, _)| matches!(element, Element::Closed(_)))
     }
 
     /// Number of hidden channels.
@@ -148,7 +159,7 @@ impl Segment {
     fn plan(&self, cx: &Context<'_>, kept: &[usize], map: &AffineMap) -> Result<Patch, Declined> {
         self.check(kept, map)?;
         let mut slicer = Slicer { cx, patch: Patch::new(), hidden: self.hidden(), kept };
-        slicer.dense(&self.first)?;
+        slicer.dense(&self.first, true, false)?;
         for (element, axis) in &self.between {
             match element {
                 Element::Linear(unit) => slicer.depthwise(unit)?,
@@ -158,6 +169,7 @@ impl Segment {
                         slicer.slopes(*node, *axis)?;
                     }
                 }
+                Element::Closed(gate) => slicer.gate(gate)?,
                 _ => {}
             }
         }
@@ -215,6 +227,7 @@ fn ends(elements: &[Element]) -> Result<(usize, usize), Declined> {
             Element::Norm(norm) => {
                 return Err(Declined::new("norm", format!("{} {between}", norm.kind.name())));
             }
+            Element::Closed(closed) if closed.is_gate => {}
             Element::Closed(closed) => {
                 return Err(Declined::new("not-affine", format!("{} {between}", closed.what)));
             }
@@ -288,28 +301,61 @@ impl Slicer<'_> {
 
     /// Gives a node the kept channels of one of its constants.
     fn narrow(&mut self, node: NodeId, value: ValueId, axis: usize) -> Result<(), Declined> {
-        let slots = self.cx.graph.operands(node).into_iter();
-        let slots: Vec<usize> = slots
-            .enumerate()
-            .filter(|(_, operand)| *operand == Some(value))
-            .map(|(slot, _)| slot)
-            .collect();
         let operand = self.sliced(value, axis)?;
-        for slot in slots {
-            self.patch.set_operand(node, slot, operand);
+        self.set(node, value, operand);
+        Ok(())
+    }
+
+    /// Gives a node `operand` wherever it reads `value`.
+    fn set(&mut self, node: NodeId, value: ValueId, operand: Operand) {
+        for (slot, own) in self.cx.graph.operands(node).into_iter().enumerate() {
+            if own == Some(value) {
+                self.patch.set_operand(node, slot, operand);
+            }
+        }
+    }
+
+    /// The operators of a gate with fewer channels.
+    fn gate(&mut self, gate: &Closed) -> Result<(), Declined> {
+        for edit in gate::edits(self.cx, gate, self.hidden)? {
+            match edit {
+                Edit::Linear { unit, rows, columns } => self.dense(&unit, rows, columns)?,
+                Edit::Affine(affine) => self.affine(&affine, 1)?,
+                Edit::Slopes(node) => self.slopes(node, 1)?,
+                Edit::Dims { node, place } => {
+                    let dims = self.cx.graph.operand(node, 1).ok_or_else(layout)?;
+                    let tensor = self.cx.constant(dims).ok_or_else(layout)?;
+                    let mut numbers = tensor.to_i64().ok_or_else(layout)?;
+                    numbers[place] = self.kept.len() as i64;
+                    let tensor = Tensor::from_i64(vec![numbers.len()], &numbers)
+                        .map_err(|error| Declined::new("malformed-weight", error.to_string()))?;
+                    let name = self.cx.graph.value(dims).name().to_owned();
+                    let operand = self.patch.constant(name, tensor, Some(dims));
+                    self.patch.set_operand(node, 1, operand);
+                }
+            }
         }
         Ok(())
     }
 
-    /// The rows of the operator that makes the hidden channels.
-    fn dense(&mut self, unit: &Linear) -> Result<(), Declined> {
-        let axis = match unit.form {
-            Layout::Conv | Layout::Gemm { trans_b: true } => 0,
-            Layout::Gemm { trans_b: false } | Layout::MatMul { .. } => 1,
+    /// A dense operator without the rows or columns of the other channels.
+    fn dense(&mut self, unit: &Linear, rows: bool, columns: bool) -> Result<(), Declined> {
+        let (row_axis, column_axis) = match unit.form {
+            Layout::Conv | Layout::Gemm { trans_b: true } => (0, 1),
+            Layout::Gemm { trans_b: false } | Layout::MatMul { .. } => (1, 0),
             Layout::ConvTranspose => return Err(layout()),
         };
-        self.narrow(unit.main(), unit.weight_value, axis)?;
-        let Some(bias) = unit.bias_value else { return Ok(()) };
+        let value = unit.weight_value;
+        let mut weight = self.cx.constant(value).ok_or_else(layout)?;
+        for (axis, is_cut) in [(row_axis, rows), (column_axis, columns)] {
+            if is_cut {
+                weight = taken(&weight, axis, self.kept)?;
+            }
+        }
+        let name = self.cx.graph.value(value).name().to_owned();
+        let operand = self.patch.constant(name, weight, Some(value));
+        self.set(unit.main(), value, operand);
+        let Some(bias) = unit.bias_value.filter(|_| rows) else { return Ok(()) };
         let dims = self.cx.constant(bias).ok_or_else(layout)?.dims().to_vec();
         let node = *unit.nodes.last().ok_or_else(layout)?;
         // One number may be the bias of all channels.

@@ -6,8 +6,9 @@ use updp_passes::ModelSummary;
 use updp_trainer::evaluator::Score;
 
 use super::{Selection, Selector};
+use crate::config::NetworkScore;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{PruneError, Result};
 use crate::search::{Bisection, Constraint, Genome, Solution, front, solve};
 use crate::starting_network::StartingNetwork;
 use crate::words::counted;
@@ -127,9 +128,12 @@ impl Selector<'_> {
         Ok(if is_pruned { found.genome } else { point.genome.clone() })
     }
 
-    /// Fits a set as a whole and returns the points that it loses. Keeps it if it holds and is faster than the best.
+    /// Fits a set as a whole and returns what it loses: points, or score of the user's measure. Keeps it if it holds and is faster than the best.
     fn look(&mut self, state: &mut Descent, genome: Genome, speedup: f64) -> Result<f64> {
         let start = self.start(&genome)?;
+        if let Some(score) = &self.cx.config.score {
+            return self.look_at_score(state, (genome, start), speedup, score);
+        }
         let calibration = state.scoring.score(self.cx, start.network())?;
         let lost = Lost {
             held_out: 100.0 * self.candidates.baseline.answer_loss(start.score()),
@@ -156,12 +160,41 @@ impl Selector<'_> {
         Ok(lost.points())
     }
 
+    /// As [`Self::look`], by the user's measure.
+    fn look_at_score(
+        &mut self,
+        state: &mut Descent,
+        (genome, start): (Genome, StartingNetwork),
+        speedup: f64,
+        score: &NetworkScore,
+    ) -> Result<f64> {
+        let network = start.model(&self.cx.prepared)?;
+        let after = (score.of)(&network).map_err(|detail| PruneError::Score { detail })?;
+        let lost = score.before - after;
+        let holds = lost <= state.most_lost;
+        let sentence = format!(
+            "{}, about {speedup:.2} times as fast: score {} -> {after}{}",
+            counted(start.pruned().len(), "block pruned", "blocks pruned"),
+            score.before,
+            if holds { "" } else { ": too much" }
+        );
+        self.observer.message(&sentence);
+        let kl = start.score().degradation();
+        state.selection.explanation.push(sentence);
+        state.selection.shortlist.push((genome.clone(), kl));
+        if holds {
+            state.best = Some((genome, start));
+        }
+        Ok(lost)
+    }
+
     /// The best set, or the unpruned network.
     fn finish(&mut self, state: Descent) -> Result<(Selection, StartingNetwork)> {
         let Descent { mut selection, best, most_lost, .. } = state;
         let images = self.cx.evaluator.images().max(1);
         let calibration = self.cx.calibration.images();
         let looks = selection.shortlist.len();
+        let has_score = self.cx.config.score.is_some();
         let metric = if self.cx.evaluator.has_labels() {
             "accuracy"
         } else if self.cx.evaluator.classes().is_some() {
@@ -169,12 +202,15 @@ impl Selector<'_> {
         } else {
             "overlap"
         };
-        selection.explanation.push(format!(
+        selection.explanation.push(if has_score {
+            let looks = counted(looks, "set was", "sets were");
+            format!("{looks} fitted for the bound of {most_lost} on the score of the command")
+        } else { format!(
             "{} fitted for the bound of {most_lost} points of {metric}; the larger of the two losses counts; one of the {images} held-out images is {:.1} points, one of the {calibration} calibration images {:.1}",
             counted(looks, "set was", "sets were"),
             100.0 / images as f64,
             100.0 / calibration.max(1) as f64
-        ));
+        ) });
         let (genome, start) = if let Some(best) = best {
             best
         } else {

@@ -2,6 +2,8 @@
 
 mod command;
 mod front;
+mod inputs;
+mod regions;
 mod split;
 mod supernet;
 mod train;
@@ -142,7 +144,7 @@ fn a_fitted_block_is_nearer_than_a_dropped_one_and_a_larger_form_nearer_than_a_s
             runner: &runner,
             original: &model,
             current: &model,
-            cut: None,
+            cut: &[],
             calibration: flow(&images),
             settings: &settings,
             fisher: None,
@@ -189,15 +191,15 @@ fn a_network_run_on_from_a_block_gives_what_it_gives_from_its_inputs() {
             let current = (block > 1).then_some(&pruned);
             let networks = Pair { original: &model, current, outputs: evaluator.outputs() };
             stage.advance(&runner, networks, &own[0].source, inputs).expect("it runs");
-            assert_eq!(stage.cut(), Some(own[0].source.as_str()), "{name}");
-            let solve = |cut: Option<&str>, calibration: Flow<'_>| {
+            assert_eq!(stage.cut(), [own[0].source.clone()], "{name}");
+            let solve = |cut: &[String], calibration: Flow<'_>| {
                 let (runner, settings, original) = (&runner, &settings, &model);
                 let current = &pruned;
                 let fit =
                     Fit { runner, original, current, cut, calibration, settings, fisher: None };
                 fit.block(&own).expect("solved").remove(0)
             };
-            let whole = solve(None, flow(inputs));
+            let whole = solve(&[], flow(inputs));
             let part = solve(stage.cut(), stage.flow(inputs));
             let difference = (whole.output_error - part.output_error).abs();
             assert!(difference < 1e-4, "{name}, block {block}: {difference}");
@@ -240,7 +242,7 @@ fn the_original_agrees_with_itself_and_equations_without_rows_are_an_error() {
         runner: &runner,
         original: &model,
         current: &model,
-        cut: None,
+        cut: &[],
         calibration: flow(&none),
         settings: &settings,
         fisher: None,

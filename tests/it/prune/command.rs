@@ -213,7 +213,7 @@ fn refuses_what_cannot_be_pruned() {
     ends(
         &[&plain, "-o", &output, "--blocks", "all", "--recover", "none"],
         6,
-        "no blocks of a known",
+        "can only be fitted to images",
     );
     let damaged = folder.path().join("table.json");
     std::fs::write(&damaged, "{\"schema\": \"something else\"}").expect("written");

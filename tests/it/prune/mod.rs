@@ -51,7 +51,7 @@ pub(crate) const FIXTURES: [(&str, usize, BlockKind); 26] = [
     ("tv_resnet18_mini.legacy17-eval", 8, BlockKind::Basic),
     ("tv_resnet18_mini.legacy17-preserve", 8, BlockKind::Basic),
     ("tv_resnet34_mini.legacy17-preserve", 16, BlockKind::Basic),
-    ("tv_vgg_mini.legacy13-preserve", 2, BlockKind::Chain),
+    ("tv_vgg_mini.legacy13-preserve", 3, BlockKind::Chain),
     ("fmnist_convnext.bn", 7, BlockKind::ConvNext),
     ("fmnist_deit.bn", 6, BlockKind::VitLayer),
     ("fmnist_mobilenetv2.bn", 8, BlockKind::InvertedResidual),
@@ -68,6 +68,14 @@ fn every_fixture_shows_its_blocks() {
         assert!(blocks.iter().all(|block| block.refusal.is_none()), "{name}");
         assert!(blocks.iter().enumerate().all(|(at, block)| block.index == at), "{name}");
     }
+}
+
+/// The blocks that exact surgery opens; all except the chain over a pool at the start of a VGG.
+pub(crate) fn opened(model: &Model) -> Vec<Block> {
+    let all = surgery::blocks_of(model).expect("no cycle");
+    let found: Vec<Block> = all.iter().filter(|it| it.fit_only.is_none()).cloned().collect();
+    assert!(found.len() + 1 >= all.len());
+    found
 }
 
 /// Whole networks held against each other, in one runtime.
@@ -125,7 +133,7 @@ fn pruned_part(model: &Model, block: &Block, form: Form, shrink: Shrink) -> (Mod
 fn every_block_alone_merges_to_one_operator() {
     for (name, ..) in FIXTURES {
         let model = prepared(name);
-        for block in surgery::blocks_of(&model).expect("no cycle") {
+        for block in opened(&model) {
             let (settled, merged) = pruned_part(&model, &block, Form::Conv, Shrink::Auto);
             let counts = op_counts(&merged.graph);
             let count = |op: &str| counts.get(op).copied().unwrap_or(0);

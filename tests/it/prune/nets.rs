@@ -396,7 +396,7 @@ fn clips_with_attributes_are_relu6_too() {
 }
 
 #[test]
-fn gates_are_named_and_left_alone() {
+fn gates_are_named_and_not_opened_by_exact_surgery() {
     let micro = around(91, 6, |m, x| {
         let a = m.conv(x, &conv(18));
         let a = m.unary("Relu", &a);
@@ -412,10 +412,11 @@ fn gates_are_named_and_left_alone() {
         m.add(&c, x)
     });
     assert_eq!(kinds(&micro), [BlockKind::InvertedResidual]);
-    assert_eq!(refusals(&micro), ["not-affine"]);
+    assert!(refusals(&micro).is_empty());
     let blocks = surgery::blocks_of(&prepared(&micro)).expect("no cycle");
-    let refusal = blocks[0].refusal.as_ref().expect("refused");
-    assert!(refusal.detail.contains("squeeze-and-excitation"), "{refusal:?}");
+    let fit_only = blocks[0].fit_only.as_ref().expect("only fitted");
+    assert_eq!(fit_only.reason, "not-affine");
+    assert!(fit_only.detail.contains("squeeze-and-excitation"), "{fit_only:?}");
     assert!(surgery::forms(&blocks[0]).is_empty());
 }
 
@@ -444,7 +445,10 @@ fn values_read_outside_stop_a_block() {
     let z = n.add(&y, &other);
     n.output(&z);
     let blocks = surgery::blocks_of(&prepared(&n)).expect("no cycle");
-    assert!(blocks.iter().all(|block| block.refusal.is_some()), "{blocks:?}");
+    // Both ways together make one region, which is only fitted.
+    assert!(blocks.iter().all(|block| surgery::forms(block).is_empty()));
+    assert_eq!(blocks.iter().map(|block| block.kind).collect::<Vec<_>>(), [BlockKind::Other]);
+    assert!(blocks[0].shortcut.is_none());
 }
 
 #[test]

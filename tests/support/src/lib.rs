@@ -17,6 +17,7 @@
 mod files;
 mod micro;
 mod numbers;
+mod planted;
 mod proof;
 mod run;
 mod spec;
@@ -30,6 +31,7 @@ pub use bytes::Bytes;
 pub use files::{decode, model_of, read_model};
 pub use micro::{Micro, Val, WeightForm};
 pub use numbers::{Random, known, seeded, seeded_between, symbol, tensor};
+pub use planted::{Fault, Planted, WEIGHT_ERROR, plant};
 pub use proof::{Limit, Proof, encode, prove, prove_network, prove_rewrite};
 pub use run::{Inputs, Outputs, Session, draw_inputs, find_ort, run, sessions, skip};
 pub use spec::{Broadcast, ConvSpec, GemmSpec, PoolSpec, conv, gemm, pool};

@@ -101,7 +101,8 @@ impl Preprocess {
     /// | `caffe` | as `imagenet`, channels BGR | 0 to 255 minus 123.68 116.779 103.939 (of R, G, B) |
     ///
     /// Words behind a preset change it, such as `symmetric,crop,bicubic`: `crop` is the size of `imagenet`, `squeeze`
-    /// that of `cifar`; `bgr` and `rgb` are the order of the channels; `bilinear` and `bicubic` the interpolation.
+    /// that of `cifar`; `bgr` and `rgb` are the order of the channels; `bilinear` and `bicubic` the interpolation;
+    /// `480x640` or `320` is the size for inputs that leave theirs open, height first.
     ///
     /// Our own keys, all optional:
     ///
@@ -120,6 +121,12 @@ impl Preprocess {
         let refused = |detail| DataError::Preprocess { text: text.to_owned(), detail };
         let mut words = text.split(',').map(str::trim);
         let Some(mut found) = words.next().and_then(Self::preset) else {
+            // A file may be followed by a size, as a preset may.
+            if let Some((file, word)) = text.rsplit_once(',')
+                && let Some(size) = size_of(word.trim())
+            {
+                return Self::read(file).map(|it| Self { size: Some(size), ..it }).map_err(refused);
+            }
             return Self::read(text).map_err(refused);
         };
         for word in words {
@@ -156,7 +163,15 @@ impl Preprocess {
             "rgb" => self.is_bgr = false,
             "bilinear" => self.interpolation = Interpolation::Bilinear,
             "bicubic" => self.interpolation = Interpolation::Bicubic,
-            _ => return Err(format!("{word:?} is none of {}", Self::CHANGES.join(", "))),
+            _ => {
+                let wrong = || {
+                    format!(
+                        "{word:?} is none of {}, and no size as 480x640",
+                        Self::CHANGES.join(", ")
+                    )
+                };
+                self.size = Some(size_of(word).ok_or_else(wrong)?);
+            }
         }
         Ok(())
     }
@@ -200,5 +215,13 @@ impl Preprocess {
     /// T0110 when the channels or the size do not fit.
     pub(super) fn plan(&self, input: &InputSpec) -> Result<Plan, DataError> {
         Plan::new(self, input)
+    }
+}
+/// Height and width: `480x640`, or one number for both.
+fn size_of(word: &str) -> Option<(usize, usize)> {
+    let side = |text: &str| text.parse().ok().filter(|side| *side > 0);
+    match word.split_once('x') {
+        Some((height, width)) => Some((side(height)?, side(width)?)),
+        None => side(word).map(|side| (side, side)),
     }
 }

@@ -41,7 +41,13 @@ impl Wanted<'_> {
     /// Values of the network pruned so far that rows are made of.
     fn current(&self) -> impl Iterator<Item = &str> {
         let features = (!self.is_drop()).then_some(self.site.features.as_str());
-        features.into_iter().chain(self.site.shortcut.as_deref())
+        features.into_iter().chain(self.bypass())
+    }
+
+    /// The value of the network pruned so far that the operator adds to: the shortcut, or what takes the place of a
+    /// dropped block.
+    fn bypass(&self) -> Option<&str> {
+        if self.is_drop() { Some(self.site.bypass()) } else { self.site.shortcut.as_deref() }
     }
 
     fn empty(&self) -> Rows {
@@ -67,10 +73,10 @@ impl Wanted<'_> {
             window: if is_drop { &plain } else { self.window },
         };
         let end = old.get(&site.end)?;
-        let shortcut = |values: &'_ IndexMap<String, Tensor>| {
-            site.shortcut.as_ref().and_then(|name| values.get(name)).cloned()
+        let read = |values: &'_ IndexMap<String, Tensor>, name: Option<&str>| {
+            name.and_then(|name| values.get(name)).cloned()
         };
-        let (original, current) = (shortcut(old), shortcut(new));
+        let (original, current) = (read(old, site.shortcut.as_deref()), read(new, self.bypass()));
         let batch = Batch {
             features: if is_drop { end } else { new.get(&site.features)? },
             end,

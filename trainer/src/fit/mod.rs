@@ -150,8 +150,8 @@ pub struct Fit<'a> {
     pub original: &'a Model,
     /// The network pruned so far. Its values keep their names.
     pub current: &'a Model,
-    /// The value at which the images are given; `None` = at the inputs of the networks.
-    pub cut: Option<&'a str>,
+    /// The values at which the images are given; none = at the inputs of the networks.
+    pub cut: &'a [String],
     /// The images.
     pub calibration: Flow<'a>,
     /// The settings of the fit.
@@ -285,9 +285,33 @@ impl Fit<'_> {
                 kept: kept.clone(),
                 last: map_of(&rows_of(&solved.weight, &columns), solved.bias.clone(), &site.window),
             };
-            FittedForm::of(site, &solution, fitted)
+            let form = FittedForm::of(site, &solution, fitted);
+            if site.is_gated { self.behind_gate(form) } else { Ok(form) }
         });
-        Ok(forms.collect())
+        forms.collect()
+    }
+
+    /// Solves the last layer of a thin form anew: a gate that sees fewer channels makes others of those that stay, so the
+    /// rows come from the network in which they are gone.
+    fn behind_gate(&self, form: FittedForm) -> Result<FittedForm, TrainerError> {
+        let Fitted::Thin { kept, last } = &form.fitted else { return Ok(form) };
+        let mut current = self.current.clone();
+        surgery::substitute(&mut current, &form.site, &form.fitted)?;
+        let Self { runner, original, cut, calibration, settings, fisher, .. } = *self;
+        let fit = Fit { runner, original, current: &current, cut, calibration, settings, fisher };
+        let site = Site { in_channels: kept.len(), form: Form::Conv, ..form.site.clone() };
+        let taps = site.window.taps();
+        let wanted = fit.wanted_at(&site, &site.window, kept.len() * taps);
+        let folds = finite(&site, fit.draw_one(wanted)?)?;
+        let mut equations = Equations::new(folds, &site, taps, settings)?;
+        let base = Solved::of(last);
+        let solutions = equations.solve_thin(&base, &[kept.len()], None, |_| true)?;
+        let Some((_, solution)) = solutions.into_iter().next() else { return Ok(form) };
+        let fitted = |solved: &Solved| Fitted::Thin {
+            kept: kept.clone(),
+            last: map_of(&solved.weight, solved.bias.clone(), &site.window),
+        };
+        Ok(FittedForm::of(&form.site, &solution, fitted))
     }
 
     fn group(&self, group: &Group<'_>, folds: Vec<Rows>) -> Result<Vec<FittedForm>, TrainerError> {
@@ -351,9 +375,11 @@ fn groups(sites: &[Site]) -> Vec<Group<'_>> {
             let first = group.sites[0];
             let is_centre = site.form == Form::Pointwise
                 && group.window.centre().as_ref() == Some(&site.window);
-            site.form == Form::Drop
+            // Without a shortcut, a dropped block has rows of its own: those of what takes its place.
+            (site.form == Form::Drop && site.shortcut.is_some())
                 || (first.features == site.features
                     && first.output == site.output
+                    && (first.form == Form::Drop) == (site.form == Form::Drop)
                     && (*group.window == site.window || is_centre))
         });
         match joined {

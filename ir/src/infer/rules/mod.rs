@@ -122,8 +122,11 @@ pub(super) const MAX_RANK: usize = 256;
 
 /// Results of a standard operator by slot; empty for an unknown operator.
 pub(super) fn infer(site: &Site<'_>) -> Vec<Outcome> {
-    if !site.node.domain().is_empty() || site.node.has_reference_attribute() {
+    if site.node.has_reference_attribute() {
         return Vec::new();
+    }
+    if !site.node.domain().is_empty() {
+        return contrib(site).unwrap_or_default();
     }
     elementwise::rule(site)
         .or_else(|| window::rule(site))
@@ -132,6 +135,17 @@ pub(super) fn infer(site: &Site<'_>) -> Vec<Outcome> {
         .or_else(|| movement::rule(site))
         .or_else(|| source::rule(site))
         .unwrap_or_default()
+}
+
+/// Outcome of an operator that ONNX Runtime's optimizer writes; `None` for others.
+fn contrib(site: &Site<'_>) -> Option<Vec<Outcome>> {
+    match (site.node.domain(), site.node.op_type()) {
+        ("com.microsoft", "FusedConv") => window::rule(site),
+        ("com.microsoft", "BiasGelu" | "FastGelu" | "QuickGelu") => {
+            one(site.dtype(0), site.shape(0).map(<[Dim]>::to_vec))
+        }
+        _ => None,
+    }
 }
 
 /// The outcome of an operator with one result.

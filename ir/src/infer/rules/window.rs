@@ -8,7 +8,7 @@ use crate::types::Dim;
 /// Outcome of a windowed or spatial operator; `None` for others.
 pub(super) fn rule(site: &Site<'_>) -> Option<Vec<Outcome>> {
     match site.node.op_type() {
-        "Conv" => one(site.dtype(0), conv(site, 1)),
+        "Conv" | "FusedConv" => one(site.dtype(0), conv(site, 1)),
         "ConvInteger" => one(Some(DataType::Int32), conv(site, 1)),
         "QLinearConv" => one(site.dtype(7).or(site.dtype(0)), conv(site, 3)),
         "ConvTranspose" => one(site.dtype(0), conv_transpose(site)),
