@@ -3,7 +3,7 @@
 //! Before: `y = Conv(z)`, `z = SpaceToDepth(x)`, or z the Concat of strided Slices of x (Focus of `YOLOv5` and YOLOX)
 //! After:  `y = Conv(x)` with strides and paddings times the block size
 //!
-//! `z[j, p] = x[c_j, B·p + o_j]` with block sizes B and offsets o_j in `0..B` on each spatial axis. Then
+//! `z[j, p] = x[c_j, B·p + o_j]` with block sizes B and offsets `o_j` in `0..B` on each spatial axis. Then
 //! `W'[o, c, B·u + f] = Σ W[o, j, u]` over all j with `c_j = c`, `o_j = f`; kernel `B·k`, strides `B·s`, paddings `B·P`.
 //!
 //! 1. `read-twice`: nothing else reads z.

@@ -72,9 +72,12 @@ fn average(spec: PoolSpec) -> impl Fn(&mut Micro, &Val) -> Val {
     move |m, x| m.average_pool(x, spec)
 }
 
+/// Adds an operator to a network.
+type OwnedStep = Box<dyn Fn(&mut Micro, &Val) -> Val>;
+
 #[test]
 fn an_affine_moves_across_what_copies_or_averages_elements() {
-    let steps: Vec<(&str, Box<dyn Fn(&mut Micro, &Val) -> Val>)> = vec![
+    let steps: Vec<(&str, OwnedStep)> = vec![
         ("AveragePool", Box::new(average(pool(2)))),
         ("AveragePool", Box::new(average(pool(3).stride(2)))),
         ("GlobalAveragePool", Box::new(operator(Node::new("GlobalAveragePool")))),
@@ -155,11 +158,11 @@ fn a_reshape_that_mixes_channels_stops_an_affine() {
 
 /// A step whose result has other channels.
 trait ThenChannels {
-    fn then_channels(self, channels: usize) -> Box<dyn Fn(&mut Micro, &Val) -> Val>;
+    fn then_channels(self, channels: usize) -> OwnedStep;
 }
 
 impl<F: Fn(&mut Micro, &Val) -> Val + 'static> ThenChannels for F {
-    fn then_channels(self, channels: usize) -> Box<dyn Fn(&mut Micro, &Val) -> Val> {
+    fn then_channels(self, channels: usize) -> OwnedStep {
         Box::new(move |m, x| Val { channels, ..self(m, x) })
     }
 }
