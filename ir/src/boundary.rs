@@ -145,7 +145,8 @@ impl Graph {
     }
 
     /// Fixes one dim of a graph input whose size is open; a symbol becomes that number everywhere in this graph's
-    /// declarations. A dim with a size keeps it. Declared types of inner values are forgotten.
+    /// declarations, unless another dim of the input has the same one: some exporters name all open dims alike. A dim with
+    /// a size keeps it. Declared types of inner values are forgotten.
     ///
     /// # Errors
     /// I0303 when the value is not a graph input, I0305 when it has no such dim.
@@ -157,6 +158,8 @@ impl Graph {
     ) -> Result<(), IrError> {
         let place = self.inputs.iter().position(|(id, _)| *id == value).ok_or(IrError::StaleId)?;
         let mut declared = self.value(value).declared.clone();
+        let own = declared.iter().filter_map(|ty| ty.shape.as_ref()).flatten();
+        let own: Vec<Dim> = own.cloned().collect();
         let dim = declared.as_mut().and_then(|ty| ty.shape.as_mut()?.get_mut(axis));
         let Some(dim) = dim else {
             let detail = format!("the input has no dim {axis}");
@@ -164,7 +167,12 @@ impl Graph {
         };
         match std::mem::replace(dim, Dim::Known(size)) {
             Dim::Known(_) => return Ok(()),
-            Dim::Symbol(name) => self.fix_symbols(&[(name.to_string(), size)]),
+            Dim::Symbol(name) => {
+                let symbol = Dim::Symbol(name.clone());
+                if own.iter().filter(|dim| **dim == symbol).count() == 1 {
+                    self.fix_symbols(&[(name.to_string(), size)]);
+                }
+            }
             Dim::Unknown => {}
         }
         let inner: Vec<ValueId> =

@@ -81,6 +81,9 @@ fn needs_surgery(cx: &Context<'_>) -> bool {
     matches!(method, Some(Method::Progressive | Method::Direct))
 }
 
+/// Forms with more unknowns for each output channel are fitted only if they are asked for by name.
+const MOST_UNKNOWNS: usize = 5000;
+
 /// The sites of the forms that are worth fitting, or the reason why there are none.
 fn faster_sites(
     profile: &BlockProfile,
@@ -102,8 +105,13 @@ fn faster_sites(
     let is_dominated = |form: Form| {
         has_thin && is_auto && matches!(form, Form::DepthwisePointwise | Form::LowRank)
     };
+    // Solving takes minutes for one form, and gigabytes.
+    let is_vast = |site: &Site| {
+        is_auto && !site.form.is_thin() && site.in_channels * site.window.taps() > MOST_UNKNOWNS
+    };
     let fits = |site: &&Site| {
-        let variant = profile.variant(site.form).filter(|_| !is_dominated(site.form));
+        let is_left = is_dominated(site.form) || (site.form != Form::Drop && is_vast(site));
+        let variant = profile.variant(site.form).filter(|_| !is_left);
         variant.is_some_and(|variant| is_fast(variant) && is_own(site.form, variant))
     };
     let kept: Vec<Site> = sites.iter().filter(fits).cloned().collect();

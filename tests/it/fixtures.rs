@@ -124,8 +124,8 @@ fn train_forms_end_as_plain_networks() {
         ("exported/timm_repvgg_mini.legacy17-preserve.onnx", 19),
         ("exported/timm_repvgg_mini.legacy17-eval.onnx", 19),
         ("exported/timm_mobileone_mini.legacy17-preserve.onnx", 17),
-        ("exported/tv_resnet18_mini.legacy17-preserve.onnx", 49),
-        ("exported/tv_resnet34_mini.legacy17-preserve.onnx", 89),
+        ("exported/tv_resnet18_mini.legacy17-preserve.onnx", 48),
+        ("exported/tv_resnet34_mini.legacy17-preserve.onnx", 88),
         ("exported/tv_vgg_mini.legacy13-preserve.onnx", 23),
     ] {
         let after = compiled(&folder().join(name));

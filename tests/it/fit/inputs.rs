@@ -28,10 +28,11 @@ fn tensor_of(model: &mut ModelProto) -> &mut type_proto::Tensor {
     }
 }
 
-fn open_sizes(model: &mut ModelProto) {
+/// Names the open dims: the batch, the height and the width.
+fn open_sizes(model: &mut ModelProto, names: [&str; 3]) {
     let dims = &mut tensor_of(model).shape.as_mut().expect("a shape").dim;
-    for (dim, name) in dims.iter_mut().skip(2).zip(["height", "width"]) {
-        dim.value = Some(Size::DimParam(name.to_owned()));
+    for (at, name) in [0, 2, 3].into_iter().zip(names) {
+        dims[at].value = Some(Size::DimParam(name.to_owned()));
     }
 }
 
@@ -40,17 +41,21 @@ fn a_model_of_any_image_size_is_pruned_for_one_and_stays_open() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (model, output, data) = (path("model.onnx"), path("out.onnx"), data());
-    std::fs::write(&model, edited(open_sizes)).expect("written");
-    let mut sized = arguments(&model, &output, &data, &["--blocks", "2", "--force"]);
-    for argument in sized.iter_mut().filter(|argument| **argument == "fashion-mnist") {
-        *argument = "fashion-mnist,28x28";
+    // Some exporters give all open dims one name.
+    for names in [["batch", "height", "width"], ["?", "?", "?"]] {
+        std::fs::write(&model, edited(|model| open_sizes(model, names))).expect("written");
+        let mut sized = arguments(&model, &output, &data, &["--blocks", "2", "--force"]);
+        for argument in sized.iter_mut().filter(|argument| **argument == "fashion-mnist") {
+            *argument = "fashion-mnist,28x28";
+        }
+        let told = succeeds(&sized);
+        assert!(told.contains("28x28 pixels"), "{told}");
+        let written = std::fs::read(Path::new(&output)).expect("written");
+        let mut written = ModelProto::parse_from_bytes(&written).expect("a model");
+        let dims = &tensor_of(&mut written).shape.dim;
+        assert_eq!(dims[2].value, Some(Size::DimParam(names[1].to_owned())));
+        std::fs::remove_file(&output).expect("removed");
     }
-    let told = succeeds(&sized);
-    assert!(told.contains("28x28 pixels"), "{told}");
-    let written = std::fs::read(Path::new(&output)).expect("written");
-    let mut written = ModelProto::parse_from_bytes(&written).expect("a model");
-    let dims = &tensor_of(&mut written).shape.dim;
-    assert_eq!(dims[2].value, Some(Size::DimParam("height".to_owned())));
 }
 
 #[test]
