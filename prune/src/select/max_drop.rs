@@ -6,7 +6,6 @@ use updp_passes::ModelSummary;
 use updp_trainer::evaluator::Score;
 
 use super::{Selection, Selector};
-use crate::config::NetworkScore;
 use crate::context::Context;
 use crate::error::{PruneError, Result};
 use crate::search::{Bisection, Constraint, Genome, Solution, front, solve};
@@ -128,25 +127,22 @@ impl Selector<'_> {
         Ok(if is_pruned { found.genome } else { point.genome.clone() })
     }
 
-    /// Fits a set as a whole and returns what it loses: points, or score of the user's measure. Keeps it if it holds and is faster than the best.
+    /// Fits a set as a whole and returns what it loses: points, or score of the user's measure. Keeps it if it holds and is
+    /// faster than the best.
     fn look(&mut self, state: &mut Descent, genome: Genome, speedup: f64) -> Result<f64> {
         let start = self.start(&genome)?;
-        if let Some(score) = &self.cx.config.score {
-            return self.look_at_score(state, (genome, start), speedup, score);
-        }
-        let calibration = state.scoring.score(self.cx, start.network())?;
-        let lost = Lost {
-            held_out: 100.0 * self.candidates.baseline.answer_loss(start.score()),
-            calibration: 100.0 * state.scoring.before.answer_loss(&calibration),
+        let (lost, told) = match &self.cx.config.score {
+            Some(score) => {
+                let network = start.model(&self.cx.prepared)?;
+                let after = (score.of)(&network).map_err(|detail| PruneError::Score { detail })?;
+                (score.before - after, format!("score {} -> {after}", score.before))
+            }
+            None => self.points_lost(state, &start)?,
         };
-        let holds = lost.points() <= state.most_lost;
+        let holds = lost <= state.most_lost;
         let sentence = format!(
-            "{}, about {speedup:.2} times as fast: {:.2} points lost on {} held-out images, {:.2} on {} calibration images{}",
+            "{}, about {speedup:.2} times as fast: {told}{}",
             counted(start.pruned().len(), "block pruned", "blocks pruned"),
-            lost.held_out,
-            start.score().images,
-            lost.calibration,
-            calibration.images,
             if holds { "" } else { ": too much" }
         );
         self.observer.message(&sentence);
@@ -157,35 +153,24 @@ impl Selector<'_> {
             // Later looks that hold are at faster sets.
             state.best = Some((genome, start));
         }
-        Ok(lost.points())
+        Ok(lost)
     }
 
-    /// As [`Self::look`], by the user's measure.
-    fn look_at_score(
-        &mut self,
-        state: &mut Descent,
-        (genome, start): (Genome, StartingNetwork),
-        speedup: f64,
-        score: &NetworkScore,
-    ) -> Result<f64> {
-        let network = start.model(&self.cx.prepared)?;
-        let after = (score.of)(&network).map_err(|detail| PruneError::Score { detail })?;
-        let lost = score.before - after;
-        let holds = lost <= state.most_lost;
-        let sentence = format!(
-            "{}, about {speedup:.2} times as fast: score {} -> {after}{}",
-            counted(start.pruned().len(), "block pruned", "blocks pruned"),
-            score.before,
-            if holds { "" } else { ": too much" }
+    /// The points that a fitted set loses, and both losses in words.
+    fn points_lost(&self, state: &Descent, start: &StartingNetwork) -> Result<(f64, String)> {
+        let calibration = state.scoring.score(self.cx, start.network())?;
+        let lost = Lost {
+            held_out: 100.0 * self.candidates.baseline.answer_loss(start.score()),
+            calibration: 100.0 * state.scoring.before.answer_loss(&calibration),
+        };
+        let told = format!(
+            "{:.2} points lost on {} held-out images, {:.2} on {} calibration images",
+            lost.held_out,
+            start.score().images,
+            lost.calibration,
+            calibration.images
         );
-        self.observer.message(&sentence);
-        let kl = start.score().degradation();
-        state.selection.explanation.push(sentence);
-        state.selection.shortlist.push((genome.clone(), kl));
-        if holds {
-            state.best = Some((genome, start));
-        }
-        Ok(lost)
+        Ok((lost.points(), told))
     }
 
     /// The best set, or the unpruned network.
