@@ -1,8 +1,8 @@
 //! Runs models in worker processes, so that a runtime that dies does not end this program.
 //!
 //! A worker is this program again, started with a hidden argument ([`serve`]). It holds at most one model. Requests
-//! and replies go through pipes, large tensors through shared memory. An idle worker serves the next model. A worker ends as soon as its pipe is closed, so
-//! none outlives this program.
+//! and replies go through pipes, large tensors through shared memory. An idle worker serves the next model. A worker ends
+//! as soon as its pipe is closed, so none outlives this program.
 //!
 //! A crash, a run above the time limit and a demand above the memory limit become X0404 to X0406.
 

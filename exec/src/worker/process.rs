@@ -63,7 +63,9 @@ pub(super) struct Key {
 impl Key {
     pub(super) fn of(options: &Options, worker: &WorkerOptions) -> Self {
         let is_limited = options.device == Device::Cpu;
-        Self { worker: worker.clone(), library: options.library.clone(), is_limited }
+        // A worker is fresh for one model only; then it is as good as any other.
+        let worker = WorkerOptions { is_fresh: false, ..worker.clone() };
+        Self { worker, library: options.library.clone(), is_limited }
     }
 }
 
