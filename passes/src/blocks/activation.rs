@@ -121,7 +121,8 @@ impl Activation {
     }
 }
 
-fn is_nonlinear(op_type: &str) -> bool {
+/// Whether an operator is an activation function by itself.
+pub(crate) fn is_nonlinear(op_type: &str) -> bool {
     matches!(
         op_type,
         "Relu"

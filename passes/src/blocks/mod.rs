@@ -16,6 +16,7 @@ mod residual;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use activation::is_nonlinear;
 pub use activation::{Activation, ActivationKind};
 pub use element::{Closed, Element};
 pub use flow::{Flow, is_read_only_by};

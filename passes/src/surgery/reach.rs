@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use updp_ir::view::Pad;
 use updp_ir::{ConvGeometry, Dim, NodeId, ValueId};
 
-use crate::blocks::Flow;
+use crate::blocks::{Flow, is_nonlinear};
 use crate::error::Declined;
 use crate::rule::Context;
 
@@ -444,7 +444,7 @@ fn same_pads(
 
 /// Whether an operator makes each position from the same position of its data, or from all positions for statistics.
 fn is_by_element(op: &str) -> bool {
-    matches!(
+    let is_listed = matches!(
         op,
         "Add"
             | "Sub"
@@ -463,26 +463,9 @@ fn is_by_element(op: &str) -> bool {
             | "Sqrt"
             | "Reciprocal"
             | "Erf"
-            | "Relu"
-            | "Clip"
-            | "LeakyRelu"
-            | "PRelu"
-            | "Elu"
-            | "Selu"
-            | "Celu"
-            | "Gelu"
             | "FastGelu"
             | "BiasGelu"
             | "QuickGelu"
-            | "Mish"
-            | "HardSwish"
-            | "HardSigmoid"
-            | "Sigmoid"
-            | "Tanh"
-            | "Softplus"
-            | "Softsign"
-            | "ThresholdedRelu"
-            | "Swish"
             | "Identity"
             | "Dropout"
             | "Cast"
@@ -490,5 +473,6 @@ fn is_by_element(op: &str) -> bool {
             | "BatchNormalization"
             | "InstanceNormalization"
             | "GroupNormalization"
-    )
+    );
+    is_listed || is_nonlinear(op)
 }
