@@ -3,7 +3,7 @@
 use updp_ir::{Model, Node};
 use updp_testkit::{Broadcast, Micro, Val, conv, gemm, ops};
 
-use crate::compile::{becomes, compile_with, merge_all, stays};
+use crate::compile::{becomes, compile_with, merge_all, stays, stays_unrun};
 
 /// The number of operands of each Gemm.
 fn gemm_operands(model: &Model) -> Vec<usize> {
@@ -161,10 +161,7 @@ fn same_padding_that_crops_is_left_alone() {
             let y = Val { name: m.node(node, &[&y.name, "w"]), ..y };
             let y = m.conv(&y, &conv(3));
             m.output(&y);
-            let before = m.build();
-            let mut after = m.build();
-            compile_with(&mut after, &merge_all());
-            assert!(before.to_proto().expect("encodes") == after.to_proto().expect("encodes"));
+            stays_unrun(m.build());
         }
     }
 }

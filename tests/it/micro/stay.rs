@@ -3,7 +3,7 @@
 use updp_ir::{DataType, Node, Tensor};
 use updp_testkit::{Micro, WeightForm, conv, decode, encode, model_of};
 
-use crate::compile::{becomes, compile_with, merge_all, stays};
+use crate::compile::{becomes, compile_with, merge_all, stays, stays_unrun};
 
 #[test]
 fn pads_that_are_not_zero_padding() {
@@ -65,10 +65,7 @@ fn batch_norm_in_training_form() {
     let y = m.batch_norm(&y, node);
     m.output(&y);
     // Operators in training form have two more results, which no runtime here needs to run.
-    let before = m.build();
-    let mut after = m.build();
-    compile_with(&mut after, &merge_all());
-    assert!(before.to_proto().expect("encodes") == after.to_proto().expect("encodes"));
+    stays_unrun(m.build());
 }
 
 #[test]
@@ -82,10 +79,7 @@ fn dropout_in_training_form() {
     let name = m.node(Node::new("Dropout"), &[&y.name, "ratio", "on"]);
     let y = m.bn(&updp_testkit::Val { name, ..y });
     m.output(&y);
-    let before = m.build();
-    let mut after = m.build();
-    compile_with(&mut after, &merge_all());
-    assert!(before.to_proto().expect("encodes") == after.to_proto().expect("encodes"));
+    stays_unrun(m.build());
 }
 
 #[test]
@@ -143,10 +137,7 @@ fn a_batch_norm_of_another_domain_is_another_operator() {
     let y = m.conv(&x, &conv(4).kernel(3).pad(1));
     let y = m.bn(&y);
     m.output(&y);
-    let before = in_domain(&m, 1, "com.example");
-    let mut after = in_domain(&m, 1, "com.example");
-    compile_with(&mut after, &merge_all());
-    assert!(before.to_proto().expect("encodes") == after.to_proto().expect("encodes"));
+    stays_unrun(in_domain(&m, 1, "com.example"));
 }
 
 #[test]
