@@ -28,7 +28,7 @@ pub struct Fitter<'a> {
     pub images: &'a dyn BatchSource,
     /// Scores on the held-out images.
     pub evaluator: &'a Evaluator,
-    /// The calibration images that score a form of a block.
+    /// The calibration images that score a form of a block or a set of blocks.
     pub share: BatchShare,
     /// The settings of the fit.
     pub settings: &'a FitSettings,
@@ -168,8 +168,8 @@ impl Fitter<'_> {
         Ok(with_interpolated(scored))
     }
 
-    /// Score of the network that contains all of these forms, on the calibration images. Each image is scored with the
-    /// forms as they were fitted without it.
+    /// Score of the network that contains all of these forms, on the calibration images of [`Self::share`]. Each image is
+    /// scored with the forms as they were fitted without it.
     ///
     /// # Errors
     /// Errors of running.
@@ -186,6 +186,9 @@ impl Fitter<'_> {
         }
         let mut tally = self.calibration.tally();
         for (at, batch) in self.calibration.source().batches()?.enumerate() {
+            if !self.share.contains(at) {
+                continue;
+            }
             tally.add(at, &executors[at % folds].run(&batch?.inputs)?)?;
         }
         Ok(tally.score())

@@ -19,8 +19,8 @@ use crate::part::Part;
 /// A pass over the held-out images with more multiply-adds than this takes seconds.
 const COSTLY_MACS: u64 = 100_000_000_000;
 
-/// Multiply-adds for solving kept layers again, about two minutes on two cores.
-const ADJUST_MACS: u64 = 6_000_000_000_000;
+/// Multiply-adds for solving the kept layers of one set of blocks again, about a minute on two cores.
+const ADJUST_MACS: u64 = 3_000_000_000_000;
 
 /// Multiply-adds for scoring the forms of all blocks, about half a minute on two cores.
 const SCORING_MACS: u64 = 2_500_000_000_000;
@@ -40,7 +40,7 @@ pub(crate) const MOST_IMAGE_BYTES: usize = 512 << 20;
 /// If they take more than this, they are read and decoded again each time they are needed.
 pub(crate) const MOST_STORED_BYTES: usize = 16 << 30;
 
-/// The calibration images that score a form, of a network with this many blocks.
+/// The calibration images that score a form or a set of blocks, of a network with this many blocks.
 pub(crate) fn scoring_share(
     original: &Model,
     calibration: &Evaluator,
