@@ -87,6 +87,9 @@ pub struct Options {
     pub profile: Option<PathBuf>,
     /// Runs the model in a worker process; with `None` it runs in this process.
     pub worker: Option<WorkerOptions>,
+    /// Threads of ONNX Runtime that have no work sleep. By default they wait in a loop for a while, which makes single
+    /// runs faster and takes the cores from whatever computes between runs. It changes no result.
+    pub sleeps: bool,
 }
 
 /// The declaration of one input in the model; `None` means unknown and fits every tensor.

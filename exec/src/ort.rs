@@ -199,6 +199,8 @@ fn configure(
         .with_optimization_level(level)
         .map_err(|error| rejected(runtime, error.message()))?
         .with_log_level(LogLevel::Error)
+        .map_err(|error| rejected(runtime, error.message()))?
+        .with_intra_op_spinning(!options.sleeps)
         .map_err(|error| rejected(runtime, error.message()))?;
     if let Some(threads) = threads(options.threads) {
         builder = builder

@@ -40,6 +40,7 @@ impl RuntimeOptions {
             library: self.library.clone(),
             profile: None,
             worker: self.worker.clone(),
+            sleeps: false,
         }
     }
 

@@ -84,6 +84,9 @@ fn needs_surgery(cx: &Context<'_>) -> bool {
 /// Forms with more unknowns for each output channel are fitted only if they are asked for by name.
 const MOST_UNKNOWNS: usize = 5000;
 
+/// The same for a depthwise kernel before a pointwise operator, which is solved in several rounds.
+const MOST_UNKNOWNS_IN_ROUNDS: usize = 1000;
+
 /// The sites of the forms that are worth fitting, or the reason why there are none.
 fn faster_sites(
     profile: &BlockProfile,
@@ -107,7 +110,11 @@ fn faster_sites(
     };
     // Solving takes minutes for one form, and gigabytes.
     let is_vast = |site: &Site| {
-        is_auto && !site.form.is_thin() && site.in_channels * site.window.taps() > MOST_UNKNOWNS
+        let most = match site.form {
+            Form::DepthwisePointwise => MOST_UNKNOWNS_IN_ROUNDS,
+            _ => MOST_UNKNOWNS,
+        };
+        is_auto && !site.form.is_thin() && site.in_channels * site.window.taps() > most
     };
     let fits = |site: &&Site| {
         let is_left = is_dominated(site.form) || (site.form != Form::Drop && is_vast(site));

@@ -29,10 +29,11 @@ const SCORING_MACS: u64 = 2_500_000_000_000;
 const FORMS: u64 = 6;
 
 /// A form is scored with at least this many images, if there are so many.
-const LEAST_IMAGES: usize = 96;
+const LEAST_IMAGES: usize = 64;
 
-/// A comparison of forms needs fewer rows than the final fit.
+/// A comparison of forms needs fewer rows and sweeps than the final fit.
 const COMPARING_ROWS_PER_UNKNOWN: usize = 15;
+const COMPARING_SWEEPS: usize = 1;
 
 /// If the prepared images take more bytes than this, the rest of them is kept in a file.
 pub(crate) const MOST_IMAGE_BYTES: usize = 512 << 20;
@@ -65,8 +66,11 @@ pub(crate) fn comparing(fitter: &Fitter<'_>) -> Result<Option<(Evaluator, FitSet
         return Ok(None);
     }
     let half = CachedBatches::within(fitter.calibration.source(), 2, MOST_IMAGE_BYTES)?;
-    let settings = fitter.settings.clone();
-    let settings = FitSettings { rows_per_unknown: COMPARING_ROWS_PER_UNKNOWN, ..settings };
+    let settings = FitSettings {
+        rows_per_unknown: COMPARING_ROWS_PER_UNKNOWN,
+        sweeps: COMPARING_SWEEPS,
+        ..fitter.settings.clone()
+    };
     let half = half.map(|half| Evaluator::new(fitter.runner, fitter.original, half)).transpose()?;
     Ok(half.map(|half| (half, settings)))
 }

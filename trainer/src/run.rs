@@ -22,7 +22,8 @@ impl Runner {
     /// Errors of encoding the model and of the runtime.
     pub fn open(&self, model: &Model) -> Result<Box<dyn Executor>, TrainerError> {
         let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
-        Ok(open(ModelSource::Bytes(&bytes), self.runtime, &self.options)?)
+        let options = Options { sleeps: true, ..self.options.clone() };
+        Ok(open(ModelSource::Bytes(&bytes), self.runtime, &options)?)
     }
 }
 

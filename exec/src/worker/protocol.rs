@@ -69,22 +69,24 @@ pub(super) struct SessionOptions {
     device: Device,
     library: Option<OsString>,
     profile: Option<OsString>,
+    sleeps: bool,
 }
 
 impl From<&Options> for SessionOptions {
     fn from(options: &Options) -> Self {
         let of = |path: &Option<PathBuf>| path.clone().map(OsString::from);
-        let Options { optimizer, threads, device, library, profile, worker: _ } = options;
+        let Options { optimizer, threads, device, library, profile, worker: _, sleeps } = options;
         let (library, profile) = (of(library), of(profile));
-        Self { optimizer: *optimizer, threads: *threads, device: *device, library, profile }
+        let (optimizer, threads, device, sleeps) = (*optimizer, *threads, *device, *sleeps);
+        Self { optimizer, threads, device, library, profile, sleeps }
     }
 }
 
 impl From<SessionOptions> for Options {
     fn from(options: SessionOptions) -> Self {
-        let SessionOptions { optimizer, threads, device, library, profile } = options;
+        let SessionOptions { optimizer, threads, device, library, profile, sleeps } = options;
         let (library, profile) = (library.map(PathBuf::from), profile.map(PathBuf::from));
-        Self { optimizer, threads, device, library, profile, worker: None }
+        Self { optimizer, threads, device, library, profile, worker: None, sleeps }
     }
 }
 

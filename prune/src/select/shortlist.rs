@@ -7,9 +7,9 @@ use crate::search::Genome;
 use crate::starting_network::StartingNetwork;
 use crate::time_budget;
 
-/// Length of the shortlist by default, and for a network whose blocks take minutes.
+/// Length of the shortlist by default, and for a network in which fitting one set takes a minute.
 const LENGTH: usize = 4;
-const SHORT_LENGTH: usize = 2;
+const SHORT_LENGTH: usize = 1;
 
 /// A set is not fitted as a whole if its degradation exceeds twice that of the best set by more than this, in nats.
 const MARGIN: f64 = 0.02;
