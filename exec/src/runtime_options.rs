@@ -40,7 +40,8 @@ impl RuntimeOptions {
             library: self.library.clone(),
             profile: None,
             worker: self.worker.clone(),
-            sleeps: false,
+            // Times are measured with the optimizer on.
+            sleeps: optimizer == Optimizer::Off,
         }
     }
 

@@ -11,7 +11,7 @@
 
 use indexmap::{IndexMap, IndexSet};
 use rand_pcg::Pcg64Mcg;
-use updp_exec::{ModelSource, open};
+use updp_exec::{Executor, ModelSource, open};
 use updp_ir::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use updp_ir::{DataPlacement, DataType, Dim, Model, Tensor, TensorType, no_external_data};
 
@@ -81,6 +81,9 @@ fn unverifiable(detail: &str) -> VerifyError {
 
 type Values = IndexMap<String, Tensor>;
 
+/// The parts of the result as one model, once it is opened.
+type Opened = Option<Box<dyn Executor>>;
+
 struct Check<'a, 'o> {
     sides: [Side<'a>; 2],
     oracle: &'a Oracle<'o>,
@@ -103,7 +106,8 @@ impl Check<'_, '_> {
         for round in 0..=MOST_ROUNDS {
             let (parts, left_out) = self.parts()?;
             found = Parts { left_out, ..Parts::default() };
-            let verdicts = self.judge(&parts, &self.values)?;
+            let mut opened = None;
+            let verdicts = self.judge(&parts, &self.values, &mut opened)?;
             let mut grown = IndexSet::new();
             for (part, verdict) in parts.iter().zip(verdicts) {
                 match verdict {
@@ -128,7 +132,7 @@ impl Check<'_, '_> {
                     found.left_out += 1;
                 }
                 if found.fault.is_none() && left_out == 0 {
-                    found.fault = self.fault_on_shuffled(&parts);
+                    found.fault = self.fault_on_shuffled(&parts, &mut opened);
                 }
                 return Ok(found);
             }
@@ -144,7 +148,7 @@ impl Check<'_, '_> {
 
     /// The part that differs where its inputs are the reference's values in random order, in words. This excites channels
     /// that the reference leaves at zero, and keeps the range of the values: those behind a `ReLU` stay positive.
-    fn fault_on_shuffled(&self, parts: &[Part]) -> Option<String> {
+    fn fault_on_shuffled(&self, parts: &[Part], opened: &mut Opened) -> Option<String> {
         let names = parts.iter().flat_map(|part| &part.inputs).collect::<IndexSet<_>>();
         let shuffled = names.iter().map(|name| (*name).clone());
         let mut values: Values =
@@ -155,7 +159,7 @@ impl Check<'_, '_> {
         let all: Vec<&Part> = parts.iter().collect();
         let (graph, inputs) = self.model(&all, 0, &values, &mut None);
         values.extend(self.execute(&self.sides[0], graph, &inputs).ok()?);
-        let verdicts = self.judge(parts, &values).ok()?;
+        let verdicts = self.judge(parts, &values, opened).ok()?;
         parts.iter().zip(verdicts).find_map(|(part, verdict)| {
             let detail = match verdict {
                 Verdict::Fault(detail) => detail,
@@ -272,7 +276,7 @@ impl Check<'_, '_> {
     fn inner_values(
         &self,
         wanted: &IndexSet<String>,
-    ) -> Result<IndexMap<String, Tensor>, VerifyError> {
+    ) -> Result<Values, VerifyError> {
         let side = &self.sides[0];
         let mut graph = side.graph.clone();
         let listed: IndexSet<String> = graph.output.iter().map(|o| o.name().to_owned()).collect();
@@ -293,8 +297,16 @@ impl Check<'_, '_> {
         &self,
         side: &Side<'_>,
         graph: GraphProto,
-        inputs: &IndexMap<String, Tensor>,
-    ) -> Result<IndexMap<String, Tensor>, VerifyError> {
+        inputs: &Values,
+    ) -> Result<Values, VerifyError> {
+        Ok(self.open(side, graph)?.run(inputs)?)
+    }
+
+    fn open(
+        &self,
+        side: &Side<'_>,
+        graph: GraphProto,
+    ) -> Result<Box<dyn Executor>, VerifyError> {
         let version = side.header.ir_version().clamp(*IR_VERSIONS.start(), *IR_VERSIONS.end());
         let header = ModelProto {
             ir_version: Some(version),
@@ -306,8 +318,7 @@ impl Check<'_, '_> {
         let bytes = model.encode(&DataPlacement::Inline)?.model_to_bytes();
         drop(model);
         let (runtime, options) = self.oracle.runtime();
-        let mut executor = open(ModelSource::Bytes(&bytes), runtime, &options)?;
-        Ok(executor.run(inputs)?)
+        Ok(open(ModelSource::Bytes(&bytes), runtime, &options)?)
     }
 
     /// The parts of one side as one model; they share no values but inputs.
@@ -341,13 +352,23 @@ impl Check<'_, '_> {
         (graph, inputs)
     }
 
-    fn judge(&self, parts: &[Part], values: &Values) -> Result<Vec<Verdict>, VerifyError> {
+    /// Runs the parts of the result on values of the reference. They are opened if they are not yet.
+    fn judge(
+        &self,
+        parts: &[Part],
+        values: &Values,
+        opened: &mut Opened,
+    ) -> Result<Vec<Verdict>, VerifyError> {
         if parts.is_empty() {
             return Ok(Vec::new());
         }
         let all: Vec<&Part> = parts.iter().collect();
         let (graph, inputs) = self.model(&all, 1, values, &mut None);
-        let found = self.execute(&self.sides[1], graph, &inputs)?;
+        let executor = match opened {
+            Some(executor) => executor,
+            None => opened.insert(self.open(&self.sides[1], graph)?),
+        };
+        let found = executor.run(&inputs)?;
         let is_output = |name: &str| self.sides[0].graph.output.iter().any(|it| it.name() == name);
         let outcomes: Vec<Vec<Outcome>> =
             parts.iter().map(|part| outcomes(&part.outputs, values, &found)).collect();

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use updp_ir::Tensor;
 
 use super::WorkerOptions;
-use super::process::{End, Key, Process};
+use super::process::{CLOSING, End, Key, Process};
 use super::protocol::{Opened, Reply, Request, join, split};
 use crate::clock::Clock;
 use crate::device::Runtime;
@@ -24,10 +24,8 @@ pub(crate) struct WorkerExecutor {
     limit: Duration,
     /// The model, for messages.
     model: String,
+    writes_profile: bool,
 }
-
-/// Time in which a worker drops a model.
-const CLOSING: Duration = Duration::from_secs(20);
 
 impl WorkerExecutor {
     /// Loads a model in a worker process: in an idle one, or in a new one if `is_fresh`.
@@ -62,7 +60,8 @@ impl WorkerExecutor {
                 return Err(error);
             }
         };
-        Ok(Self { process: Some(process), opened, limit, model })
+        let writes_profile = options.profile.is_some();
+        Ok(Self { process: Some(process), opened, limit, model, writes_profile })
     }
 
     fn ask(
@@ -134,10 +133,13 @@ impl Executor for WorkerExecutor {
 
 impl Drop for WorkerExecutor {
     fn drop(&mut self) {
-        // The worker's reply shows that the session has ended, with its profile written.
-        if let Some(mut process) = self.process.take()
-            && process.ask(&Request::Close, &[], CLOSING).is_ok()
-        {
+        let Some(mut process) = self.process.take() else { return };
+        if !self.writes_profile {
+            process.close();
+            return;
+        }
+        // The reply shows that the profile is written.
+        if process.ask(&Request::Close, &[], CLOSING).is_ok() {
             process.retire();
         }
     }

@@ -22,6 +22,9 @@ const KEPT: usize = 4096;
 /// Idle workers that stay for the next model.
 const MOST_IDLE: usize = 3;
 
+/// Time in which a worker drops a model.
+pub(super) const CLOSING: Duration = Duration::from_secs(20);
+
 static IDLE: Mutex<Vec<Process>> = Mutex::new(Vec::new());
 
 /// A worker that is being started for the first model.
@@ -33,6 +36,10 @@ pub(super) fn end_idle() {
         drop(process);
     }
     let idle = std::mem::take(&mut *lock(&IDLE));
+    for process in &idle {
+        // It holds nothing that it must write down.
+        let _ = lock(&process.child).kill();
+    }
     drop(idle);
 }
 
@@ -50,6 +57,8 @@ pub(super) struct Process {
     inbox: Inbox,
     watch: Arc<Watch>,
     errors: Option<JoinHandle<Vec<u8>>>,
+    /// The reply to [`Request::Close`] is not read yet.
+    is_closing: bool,
 }
 
 /// Workers with the same key can stand in for each other: a process loads one library, with one limit.
@@ -95,6 +104,7 @@ impl Process {
         let found = idle.iter().position(|process| process.key == *key);
         let found = found.map(|at| idle.swap_remove(at));
         drop(idle);
+        let found = found.and_then(|mut process| process.is_closed().then_some(process));
         found.filter(Self::is_alive).map_or_else(|| Self::start(key), Ok)
     }
 
@@ -150,6 +160,7 @@ impl Process {
             inbox: Inbox::default(),
             watch,
             errors: Some(errors),
+            is_closing: false,
         })
     }
 
@@ -165,11 +176,31 @@ impl Process {
         limit: Duration,
     ) -> Result<(Reply, Vec<Bytes>), End> {
         self.watch.set(Some(Instant::now() + limit));
-        let is_model = matches!(request, Request::Open { .. });
+        self.send(request, payloads);
+        self.reply(limit)
+    }
+
+    /// Drops the model and keeps the worker for another one.
+    pub(super) fn close(mut self) {
+        self.send(&Request::Close, &[]);
+        self.is_closing = true;
+        self.retire();
+    }
+
+    /// Waits until the worker has dropped its model; false if it ended instead.
+    pub(super) fn is_closed(&mut self) -> bool {
+        !std::mem::take(&mut self.is_closing) || self.reply(CLOSING).is_ok()
+    }
+
+    fn send(&mut self, request: &Request, payloads: &[Bytes]) {
         if let Some(pipe) = &mut self.requests {
             // A worker that has died shows it in the reply.
-            let _ = send(pipe, request, payloads, &mut self.outbox, is_model);
+            let _ = send(pipe, request, payloads, &mut self.outbox);
         }
+    }
+
+    fn reply(&mut self, limit: Duration) -> Result<(Reply, Vec<Bytes>), End> {
+        self.watch.set(Some(Instant::now() + limit));
         let reply = receive(&mut self.replies, &mut self.inbox, false);
         let is_late = self.watch.set(None);
         match reply {

@@ -150,15 +150,14 @@ struct Envelope<T> {
     payloads: Vec<Place>,
 }
 
-/// Sends a header and its payloads. What the outbox held before is overwritten. A model needs memory that does not change.
+/// Sends a header and its payloads. What the outbox held before is overwritten.
 pub(super) fn send(
     to: &mut impl Write,
     header: &impl Serialize,
     payloads: &[Bytes],
     outbox: &mut Outbox,
-    is_model: bool,
 ) -> io::Result<()> {
-    let places = outbox.place(payloads, is_model);
+    let places = outbox.place(payloads);
     let envelope = Envelope { header, payloads: places };
     let text = serde_json::to_vec(&envelope)?;
     to.write_all(&(text.len() as u64).to_le_bytes())?;
@@ -212,9 +211,9 @@ mod tests {
         ]);
         let (inputs, payloads) = split(&tensors);
         let (mut pipe, mut outbox, mut inbox) = (Vec::new(), Outbox::default(), Inbox::default());
-        for is_model in [false, true, false] {
+        for _ in 0..3 {
             let request = Request::Run { inputs: split(&tensors).0 };
-            send(&mut pipe, &request, &payloads, &mut outbox, is_model).expect("sent");
+            send(&mut pipe, &request, &payloads, &mut outbox).expect("sent");
             let (request, payloads) =
                 receive(&mut pipe.as_slice(), &mut inbox, false).expect("received");
             pipe.clear();
@@ -222,8 +221,8 @@ mod tests {
             let found = join(inputs, payloads).expect("whole");
             same(&found, &tensors);
         }
-        send(&mut pipe, &Request::Run { inputs }, &payloads[1..], &mut outbox, false).expect("ok");
-        send(&mut pipe, &Request::Close, &[], &mut outbox, false).expect("sent");
+        send(&mut pipe, &Request::Run { inputs }, &payloads[1..], &mut outbox).expect("ok");
+        send(&mut pipe, &Request::Close, &[], &mut outbox).expect("sent");
         let mut whole = pipe.as_slice();
         assert!(receive::<Request>(&mut whole, &mut inbox, true).is_ok());
         let cut = &whole[..whole.len() - 1];

@@ -39,7 +39,7 @@ pub fn serve(memory: Option<&str>) -> ExitCode {
     while let Ok((request, payloads)) = received.recv() {
         let (reply, payloads) = answer(&mut executor, request, payloads)
             .unwrap_or_else(|error| (Reply::Failed(error), Vec::new()));
-        if send(&mut replies, &reply, &payloads, &mut outbox, false).is_err() {
+        if send(&mut replies, &reply, &payloads, &mut outbox).is_err() {
             break;
         }
     }

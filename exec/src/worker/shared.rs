@@ -1,7 +1,8 @@
 //! Large payloads in memory that two processes share. Elsewhere than on Linux everything goes through the pipes.
 //!
-//! Each side writes to an [`Outbox`] of its own. Tensors reuse its memory from message to message, because fresh memory
-//! costs more than the copy. A model gets memory of its own, which vanishes with the message.
+//! Each side writes to an [`Outbox`] of its own, and reuses its memory from message to message: fresh memory costs more
+//! than the copy. A message that is too large for this gets memory of its own, which vanishes with the message. Runtimes
+//! copy a model when they load it, so a model may lie in memory that is used again, too.
 
 use std::io;
 
@@ -33,6 +34,9 @@ const LEAST: usize = 1 << 18;
 /// The memory of an outbox up to which it is used again, in bytes.
 const MOST: usize = 256 << 20;
 
+/// The size of an outbox is a multiple of this, in bytes.
+const PAGE: usize = 1 << 12;
+
 /// Payloads start at multiples of this many bytes, so that runtimes can read them in place.
 const ALIGNMENT: usize = 64;
 
@@ -44,15 +48,14 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Places for payloads of a message; what the last message held is overwritten. The payloads of `is_model` get memory
-    /// of their own.
-    pub(super) fn place(&mut self, payloads: &[Bytes], is_model: bool) -> Vec<Place> {
+    /// Places for payloads of a message; what the last message held is overwritten.
+    pub(super) fn place(&mut self, payloads: &[Bytes]) -> Vec<Place> {
         self.once.clear();
         let is_large = |payload: &&Bytes| payload.len() >= LEAST;
         let rounded = |payload: &Bytes| payload.len().next_multiple_of(ALIGNMENT);
         let size: usize = payloads.iter().filter(is_large).map(rounded).sum();
         let mut offset = 0;
-        let has_room = size > 0 && size <= MOST && !is_model && self.reserve(size).is_some();
+        let has_room = size > 0 && size <= MOST && self.reserve(size).is_some();
         let mut place = |payload: &Bytes| {
             let length = payload.len();
             if length < LEAST {
@@ -78,7 +81,7 @@ impl Outbox {
         if self.reused.as_ref().is_none_or(|written| written.memory().size < size) {
             // Both sides drop the old memory before the new one is used.
             self.reused = None;
-            self.reused = Some(linux::Written::new(size.next_power_of_two())?);
+            self.reused = Some(linux::Written::new((size + size / 8).next_multiple_of(PAGE))?);
         }
         Some(())
     }
