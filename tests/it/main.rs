@@ -1,6 +1,7 @@
 //! Integration tests: micro-models, fixtures, full-size networks, the command line.
 
 mod browser;
+mod cases;
 mod command_line;
 mod compile;
 mod deploy;

@@ -273,10 +273,7 @@ impl Check<'_, '_> {
     }
 
     /// Runs the reference with more outputs.
-    fn inner_values(
-        &self,
-        wanted: &IndexSet<String>,
-    ) -> Result<Values, VerifyError> {
+    fn inner_values(&self, wanted: &IndexSet<String>) -> Result<Values, VerifyError> {
         let side = &self.sides[0];
         let mut graph = side.graph.clone();
         let listed: IndexSet<String> = graph.output.iter().map(|o| o.name().to_owned()).collect();
@@ -302,11 +299,7 @@ impl Check<'_, '_> {
         Ok(self.open(side, graph)?.run(inputs)?)
     }
 
-    fn open(
-        &self,
-        side: &Side<'_>,
-        graph: GraphProto,
-    ) -> Result<Box<dyn Executor>, VerifyError> {
+    fn open(&self, side: &Side<'_>, graph: GraphProto) -> Result<Box<dyn Executor>, VerifyError> {
         let version = side.header.ir_version().clamp(*IR_VERSIONS.start(), *IR_VERSIONS.end());
         let header = ModelProto {
             ir_version: Some(version),
