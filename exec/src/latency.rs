@@ -166,16 +166,16 @@ pub struct Measurement {
     pub noise: Vec<Interval>,
 }
 
-/// The runs of a turn that count take at least this long.
-const TURN: Duration = Duration::from_millis(2);
+/// The runs of a turn take at least this long.
+const TURN: Duration = Duration::from_millis(1);
 /// Most runs of one turn.
 const MOST_RUNS: usize = 100;
 
 /// Runs the executors in turns, in the order A B, B A, A B …, after `warm_up` rounds that are not measured.
 ///
-/// With [`Budget::Runs`] a turn is one run. Otherwise each model runs so often that the turn of the shortest one takes 2 ms
-/// or longer, and the median of these runs counts in the ratios. Where several models take turns, the first run of a turn does not
-/// count: it finds the caches full of another model's weights.
+/// With [`Budget::Runs`] a turn is one run. Otherwise each model runs so often that the turn of the shortest one takes 1 ms
+/// or longer, and the median of these runs counts in the ratios. A model of more than 1 ms so finds the caches full of
+/// another model's weights, as it does in a program that decodes an image between two runs.
 ///
 /// The time of a run includes passing the inputs and copying the outputs. If every executor computes on the calling
 /// thread ([`Executor::computes_on_calling_thread`]), it is the processor time of this thread. So the times while other
@@ -202,7 +202,6 @@ pub fn measure(
     // Equal numbers for all: the later a run comes in its turn, the warmer are its caches.
     let most = shortest.iter().map(|ms| repeats(*ms)).max().unwrap_or(1);
     let repeats = if is_single { 1 } else { most };
-    let cold = usize::from(!is_single && executors.len() > 1);
     let mut turns: Vec<Vec<f64>> = vec![Vec::new(); executors.len()];
     let mut runs = turns.clone();
     let start = Instant::now();
@@ -211,9 +210,9 @@ pub fn measure(
         for turn in 0..executors.len() {
             // Every second round runs backwards, so that no executor always comes first.
             let slot = if rounds % 2 == 0 { turn } else { executors.len() - 1 - turn };
-            let times = executors[slot].time(inputs, cold + repeats, clock)?;
-            runs[slot].extend_from_slice(&times[cold..]);
-            turns[slot].push(median(times[cold..].to_vec()));
+            let times = executors[slot].time(inputs, repeats, clock)?;
+            runs[slot].extend_from_slice(&times);
+            turns[slot].push(median(times));
         }
         rounds += 1;
     }
