@@ -69,10 +69,11 @@ pub fn phases() -> Vec<Phase> {
                 boxed(rewrite::FoldSpaceToDepth),
             ],
         },
-        // What is left of shape arithmetic is shared last: a node that two paths read could not fold on either.
+        // What no other rule takes up any more is written in fewer nodes, and what is left of shape arithmetic is shared: a node that two paths read could not fold on either.
         Phase {
             name: "shapes",
             rules: vec![
+                boxed(rewrite::WriteMatMulAsGemm),
                 boxed(rewrite::BypassExpand),
                 boxed(rewrite::CopyReshapeDims),
                 boxed(rewrite::ShareEqualNodes),

@@ -9,6 +9,8 @@
 //! the next layer. Such a part grows by the nodes that read the value, until nothing differs. Outputs of the graph never
 //! differ without harm.
 
+mod shuffled;
+
 use indexmap::{IndexMap, IndexSet};
 use rand_pcg::Pcg64Mcg;
 use updp_exec::{Executor, ModelSource, open};
@@ -16,7 +18,7 @@ use updp_ir::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use updp_ir::{DataPlacement, DataType, Dim, Model, Tensor, TensorType, no_external_data};
 
 use crate::error::VerifyError;
-use crate::noise::{SEEDS, jittered, jittered_constant, shuffled_tensor};
+use crate::noise::{SEEDS, jittered, jittered_constant};
 use crate::oracle::Oracle;
 use crate::regions::{IR_VERSIONS, Region, Side, reads, regions, results};
 use crate::slices::{Pair, raise};
@@ -144,33 +146,6 @@ impl Check<'_, '_> {
             }
         }
         Ok(found)
-    }
-
-    /// The part that differs where its inputs are the reference's values in random order, in words. This excites channels
-    /// that the reference leaves at zero, and keeps the range of the values: those behind a `ReLU` stay positive.
-    fn fault_on_shuffled(&self, parts: &[Part], opened: &mut Opened) -> Option<String> {
-        let names = parts.iter().flat_map(|part| &part.inputs).collect::<IndexSet<_>>();
-        let shuffled = names.iter().map(|name| (*name).clone());
-        let mut values: Values =
-            shuffled.map(|name| (name.clone(), shuffled_tensor(&self.values[&name]))).collect();
-        for name in parts.iter().flat_map(|part| &part.outputs) {
-            values.insert(name.clone(), self.values[name].clone());
-        }
-        let all: Vec<&Part> = parts.iter().collect();
-        let (graph, inputs) = self.model(&all, 0, &values, &mut None);
-        values.extend(self.execute(&self.sides[0], graph, &inputs).ok()?);
-        let verdicts = self.judge(parts, &values, opened).ok()?;
-        parts.iter().zip(verdicts).find_map(|(part, verdict)| {
-            let detail = match verdict {
-                Verdict::Fault(detail) => detail,
-                Verdict::Grow(names) => format!("{:?} differ", names.join(", ")),
-                Verdict::Equal { .. } | Verdict::LeftOut => return None,
-            };
-            let place = part.region.name(&self.sides);
-            Some(format!(
-                "the part around {place:?}, run on values of the original in another order: {detail}"
-            ))
-        })
     }
 
     /// Makes the readers of these values members of the parts; whether there was a new one.

@@ -28,6 +28,7 @@ mod swap_transpose_affine;
 #[cfg(test)]
 mod tests;
 mod unchanged;
+mod write_matmul_as_gemm;
 mod write_sum_as_product;
 mod zero_sign;
 
@@ -53,4 +54,5 @@ pub use merge_reshapes::MergeReshapes;
 pub use merge_transposes::MergeTransposes;
 pub use share_equal_nodes::ShareEqualNodes;
 pub use swap_transpose_affine::SwapTransposeAffine;
+pub use write_matmul_as_gemm::WriteMatMulAsGemm;
 pub use write_sum_as_product::WriteSumAsProduct;

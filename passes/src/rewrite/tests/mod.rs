@@ -12,6 +12,7 @@ mod shapes;
 mod space_to_depth;
 mod swap_transpose_affine;
 mod unchanged;
+mod write_matmul_as_gemm;
 
 use updp_ir::Model;
 use updp_testkit::{Micro, ops, prove_rewrite};
