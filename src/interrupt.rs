@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGBUS, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -35,10 +35,25 @@ pub fn is_requested() -> bool {
     IS_REQUESTED.load(Ordering::SeqCst)
 }
 
+/// Makes an error of a mapped file that another process cuts while it is read; the system tells of it by SIGBUS.
+#[expect(unsafe_code, reason = "a signal handler may call few functions only")]
+fn tell_of_cut_files() {
+    const TEXT: &[u8] = b"error[C0002]: a file that is being read was cut by another process, or its disk fails\n\
+        help: nothing was written; run again when the file is complete\n";
+    let tell = || {
+        let _ = rustix::io::write(rustix::stdio::stderr(), TEXT);
+        signal_hook::low_level::exit(3);
+    };
+    // SAFETY: the handler makes two system calls, which are allowed in handlers: it writes a constant and ends the process.
+    let _ = unsafe { signal_hook::low_level::register(SIGBUS, tell) };
+}
+
 /// Starts the thread that waits for SIGINT, SIGTERM and SIGHUP.
 pub fn install() {
+    tell_of_cut_files();
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
-    std::thread::spawn(move || {
+    // Where no thread can be started, a signal ends the program without cleaning up.
+    let _ = std::thread::Builder::new().spawn(move || {
         for signal in signals.forever() {
             if IS_DEFERRED.load(Ordering::SeqCst) && !IS_REQUESTED.swap(true, Ordering::SeqCst) {
                 crate::terminal::remark("stopping after this step; once more stops at once");

@@ -17,6 +17,8 @@ mod values;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{FromArgMatches, Parser, Subcommand};
 
+use crate::untrusted::{distrust, visible};
+
 pub use compile::{
     BareArgs, CommonArgs, CompileArgs, CompileCommand, DataArgs, DebugArgs, MergePolicy,
     PruneCommand, PruningArgs, RuleArgs, TargetChoice, WeightArgs,
@@ -129,7 +131,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
 
 /// Prints what clap says of wrong arguments, and the cure where it is an option at the wrong place.
 fn complain(error: &clap::Error, arguments: &[OsString]) {
+    arguments.iter().for_each(|word| distrust(&word.to_string_lossy()));
     let text = error.to_string();
+    let text = visible(&text);
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let mut lines = text.lines();
     let first = lines.next().unwrap_or("wrong arguments");
