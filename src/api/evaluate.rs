@@ -145,6 +145,11 @@ pub fn evaluate<'a>(
             second: second.predictions.classes.to_string(),
         });
     }
+    if let Some(silent) = models.iter().find(|it| it.predictions.is_never_finite()) {
+        let path = silent.path.display().to_string();
+        let detail = format!("{path:?} answers every image with scores that are not finite");
+        return Err(Error::ProvesNothing { detail });
+    }
     // Labels beyond the classes of the model belong to another set of classes.
     let labels = |it: &Prediction| it.label.is_some_and(|label| label < classes);
     let has_labels = dataset.has_labels() && models[0].predictions.images.iter().all(labels);

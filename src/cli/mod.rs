@@ -17,6 +17,7 @@ mod values;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{FromArgMatches, Parser, Subcommand};
 
+use crate::error::CliError;
 use crate::untrusted::{distrust, visible};
 
 pub use compile::{
@@ -117,8 +118,15 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
     let matches = command().try_get_matches_from(&given.arguments);
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
         if !error.use_stderr() {
-            let _ = error.print();
-            return 0;
+            return match error.print() {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    let detail = error.to_string();
+                    let error = CliError::Write { path: "standard output".into(), detail };
+                    crate::terminal::complain(&error);
+                    error.exit_code()
+                }
+                _ => 0,
+            };
         }
         if let Some(error) = given.explain(&error) {
             crate::terminal::complain(&error);
