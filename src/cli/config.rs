@@ -9,7 +9,7 @@ use std::any::TypeId;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
@@ -207,6 +207,7 @@ fn scalar(option: &Arg, value: &DeValue<'_>) -> Result<String, &'static str> {
         TypeId::of::<u64>(),
         TypeId::of::<usize>(),
         TypeId::of::<NonZeroUsize>(),
+        TypeId::of::<NonZeroU32>(),
     ];
     let is_number = numbers.iter().any(|number| kind == *number);
     match value {

@@ -104,7 +104,9 @@ impl RuntimeArgs {
         let asked = self.threads?;
         let cores = std::thread::available_parallelism().unwrap_or(asked);
         if asked > cores && !HAS_TOLD.swap(true, Ordering::Relaxed) {
-            remark(&format!("--threads {asked}: this process may use {cores} cores, so {cores} it is"));
+            remark(&format!(
+                "--threads {asked}: this process may use {cores} cores, so {cores} it is"
+            ));
         }
         Some(asked.min(cores))
     }

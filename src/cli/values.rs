@@ -164,7 +164,12 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::any::TypeId;
+
+    use clap::error::ErrorKind;
+
     use super::*;
+    use crate::cli::command;
 
     #[test]
     fn kernels_shrink_with_lambda_or_at_an_epoch() {
@@ -190,6 +195,36 @@ mod tests {
         for text in ["NaN", "inf", "1e16", "1e400"] {
             assert!(positive(text).is_err() && not_negative(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn every_number_of_every_option_is_in_its_range() {
+        let numbers = [
+            TypeId::of::<f64>(),
+            TypeId::of::<u64>(),
+            TypeId::of::<usize>(),
+            TypeId::of::<NonZeroUsize>(),
+            TypeId::of::<NonZeroU32>(),
+        ];
+        let (all, mut tried) = (command(), 0);
+        let bare = std::iter::once((None, &all));
+        for (name, command) in bare.chain(all.get_subcommands().map(|it| (Some(it.get_name()), it)))
+        {
+            let is_number =
+                |arg: &&clap::Arg| numbers.iter().any(|id| arg.get_value_parser().type_id() == *id);
+            for option in command.get_arguments().filter(is_number) {
+                let option = option.get_long().expect("an option");
+                for text in ["nan", "inf", "-inf", "-1", "1e400", "1e30", "9999999999999999999999"]
+                {
+                    let words = ["updp-compile"].into_iter().chain(name).map(str::to_owned);
+                    let words = words.chain(["m.onnx".to_owned(), format!("--{option}={text}")]);
+                    let error = all.clone().try_get_matches_from(words).expect_err(option);
+                    assert_eq!(error.kind(), ErrorKind::ValueValidation, "--{option}={text}");
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 300, "the options were not understood: {tried}");
     }
 
     #[test]
