@@ -124,7 +124,7 @@ supply: setup $(DENY) ## licences, sources and advisories of all crates (cargo-d
 	$(DENY) --locked --offline check licenses bans sources
 	$(call step,advisories)
 	@# The database is a git repository of GitHub, which is not always reachable.
-	@if timeout 60 $(DENY) --locked fetch db 2>/dev/null; then $(DENY) --locked check --disable-fetch advisories; \
+	@if timeout 60 $(DENY) --locked fetch db 2>/dev/null; then $(DENY) --locked --offline check advisories; \
 	else echo 'advisories: NOT CHECKED, because https://github.com/rustsec/advisory-db cannot be reached'; fi
 	@mkdir -p target
 	$(PYTHON) scripts/licences.py target/THIRD_PARTY_LICENSES.txt

@@ -67,9 +67,8 @@ class Faults:
                 resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
 
         environment = {key: value for key, value in os.environ.items() if key != "RUST_BACKTRACE"}
-        # Without restored signals a file above its limit is an error, not a signal, as on a full disk.
         return subprocess.Popen([self.program, *arguments], stdout=stdout, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-                                env=environment, preexec_fn=limit, restore_signals=False)
+                                env=environment, preexec_fn=limit)
 
     def wait(self, process, longest=LONGEST_S):
         try:

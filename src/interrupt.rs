@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::process::Signal;
 use signal_hook::consts::{SIGABRT, SIGBUS, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -53,6 +54,9 @@ fn tell_of_faults() {
     let _ = unsafe { signal_hook::low_level::register(SIGBUS, tell(CUT, 3)) };
     // SAFETY: as above.
     let _ = unsafe { signal_hook::low_level::register(SIGABRT, tell(ABORTED, 1)) };
+    // A file above the limit of `ulimit -f` becomes an error of writing it, as on a full disk.
+    // SAFETY: the handler does nothing.
+    let _ = unsafe { signal_hook::low_level::register(Signal::XFSZ.as_raw(), || {}) };
 }
 
 /// Starts the thread that waits for SIGINT, SIGTERM and SIGHUP.
