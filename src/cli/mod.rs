@@ -139,7 +139,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
 
 /// Prints what clap says of wrong arguments, and the cure where it is an option at the wrong place.
 fn complain(error: &clap::Error, arguments: &[OsString]) {
-    arguments.iter().for_each(|word| distrust(&word.to_string_lossy()));
+    for word in arguments {
+        distrust(&word.to_string_lossy());
+    }
     let text = error.to_string();
     let text = visible(&text);
     let text = text.strip_prefix("error: ").unwrap_or(&text);

@@ -78,7 +78,7 @@ fn vgg() -> PathBuf {
 fn hostile_model() -> Vec<u8> {
     let name = |plain: &str| format!("{plain}{HOSTILE}");
     let mut m = ModelBuilder::new(17);
-    let dims = [Dim::Symbol(name("batch")), Dim::Known(3), Dim::Known(8), Dim::Known(8)];
+    let dims = [Dim::Symbol(name("batch").into()), Dim::Known(3), Dim::Known(8), Dim::Known(8)];
     m.input(&name("x"), DataType::Float, &dims).output(&name("y"), DataType::Float, None);
     let weight = Tensor::from_f32(vec![4, 3, 1, 1], &[0.5; 12]).expect("whole");
     m.initializer(&name("w"), &weight);
