@@ -35,10 +35,10 @@ pub fn read(arguments: &[String]) -> Result<InputData, CliError> {
         let path = Path::new(argument);
         for (name, tensor) in npz::read_npz(path).map_err(|e| failed(&e, path))? {
             if name == "labels" {
-                data.labels = Some(labels(&tensor).map_err(|detail| CliError::InputData {
-                    path: path.to_owned(),
-                    detail,
-                })?);
+                data.labels = Some(
+                    labels(&tensor)
+                        .map_err(|detail| CliError::InputData { path: path.to_owned(), detail })?,
+                );
             } else {
                 data.arrays.insert(name, tensor);
             }

@@ -40,7 +40,8 @@ pub fn is_requested() -> bool {
 /// read, SIGABRT of an allocation that fails.
 #[expect(unsafe_code, reason = "a signal handler may call few functions only")]
 fn tell_of_faults() {
-    const CUT: &[u8] = b"error[C0002]: a file that is being read was cut by another process, or its disk fails\n\
+    const CUT: &[u8] =
+        b"error[C0002]: a file that is being read was cut by another process, or its disk fails\n\
         help: run again when the file is complete\n";
     const ABORTED: &[u8] = b"error[C0000]: aborted, most often because no memory is left\n\
         help: give the program more memory; if there is enough, please report it with the line above\n";

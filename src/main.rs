@@ -6,7 +6,10 @@ use std::process::ExitCode;
 use updp_exec::worker;
 
 fn main() -> ExitCode {
-    #[expect(unsafe_code, reason = "setting a variable of the environment is unsafe once threads run")]
+    #[expect(
+        unsafe_code,
+        reason = "setting a variable of the environment is unsafe once threads run"
+    )]
     // SAFETY: this is the first statement of the program, so no other thread exists.
     unsafe {
         updp_exec::disable_telemetry();

@@ -121,7 +121,9 @@ fn read_all(source: impl Read) -> std::io::Result<Bytes> {
     let mut bytes = Vec::new();
     source.take(LARGEST_MODEL + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST_MODEL {
-        return Err(std::io::Error::other("it does not end within 2 GiB, which no model file exceeds"));
+        return Err(std::io::Error::other(
+            "it does not end within 2 GiB, which no model file exceeds",
+        ));
     }
     Ok(bytes.into())
 }

@@ -374,7 +374,9 @@ pub fn install_panic_hook() {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let text = text.map_or_else(String::new, |text| format!(" ({})", on_one_line(text)));
-        styled(&format!("error[C0000]: internal error{place}{text}; this is a bug of updp-compile"));
+        styled(&format!(
+            "error[C0000]: internal error{place}{text}; this is a bug of updp-compile"
+        ));
         note("help: please report it with the model and this line; RUST_BACKTRACE=1 says more");
         if std::env::var_os("RUST_BACKTRACE").is_some() {
             default(info);

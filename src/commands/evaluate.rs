@@ -62,7 +62,10 @@ fn table(arguments: &EvaluateArgs, report: &EvaluateReport, shown: usize) -> Str
     }
     if !report.skipped.is_empty() {
         let count = counted(report.skipped.len(), "image", "images");
-        lines.push(format!("  {count} could not be read, such as {}", on_one_line(&report.skipped[0])));
+        lines.push(format!(
+            "  {count} could not be read, such as {}",
+            on_one_line(&report.skipped[0])
+        ));
     }
     let row = |name: &str, images: &str, cells: Vec<String>| {
         let mut line = format!("  {name:<24}{images:>8}");
@@ -113,10 +116,10 @@ fn flipped(report: &EvaluateReport, shown: usize) -> Vec<String> {
         let class = |name: &Option<String>| {
             name.as_deref().map_or_else(|| "not finite".to_owned(), on_one_line)
         };
-        let label =
-            image.label.as_ref().map_or_else(String::new, |label| {
-                format!(" (label {})", on_one_line(label))
-            });
+        let label = image
+            .label
+            .as_ref()
+            .map_or_else(String::new, |label| format!(" (label {})", on_one_line(label)));
         let (first, second) = (class(&image.first), class(&image.second));
         lines.push(format!("  {}: {first} -> {second}{label}", on_one_line(&image.name)));
     }

@@ -18,12 +18,14 @@ pub(super) fn run(arguments: &VerifyArgs) -> Result<(), CliError> {
     let result = api::verify(reference, model, &options, &mut Progress::default())?;
     say(&report::verification(&result));
     if options.input_data.labels.is_some() && result.top1.is_none() {
-        remark("warning: the labels name classes that the model does not have: accuracy is left out");
+        remark(
+            "warning: the labels name classes that the model does not have: accuracy is left out",
+        );
     }
     match result.failure() {
-        None => result
-            .proves_nothing()
-            .map_or(Ok(()), |detail| Err(CliError::ProvesNothing { detail })),
+        None => {
+            result.proves_nothing().map_or(Ok(()), |detail| Err(CliError::ProvesNothing { detail }))
+        }
         Some(detail) if result.is_chaotic() => Err(CliError::Chaotic { detail }),
         Some(detail) => Err(CliError::Different { detail }),
     }

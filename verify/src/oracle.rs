@@ -99,7 +99,8 @@ impl Verification {
         let first = self.outputs.first()?;
         let is_silent = self.outputs.iter().all(|output| output.silence.is_some());
         let why = first.silence.filter(|_| is_silent)?;
-        let all = if self.outputs.len() == 1 { "" } else { ", and the other outputs prove no more" };
+        let all =
+            if self.outputs.len() == 1 { "" } else { ", and the other outputs prove no more" };
         Some(format!("output {:?}: {why}{all}", first.name))
     }
 

@@ -11,7 +11,8 @@ use updp_ir::DataType;
 
 use super::error::DataError;
 use super::store::{
-    Content, Elements, Entries, MOST_IN_MEMORY, Rows, Store, file_name, open_file, unknown, unreadable,
+    Content, Elements, Entries, MOST_IN_MEMORY, Rows, Store, file_name, open_file, unknown,
+    unreadable,
 };
 
 /// Whether this is the name of an IDX file of images.

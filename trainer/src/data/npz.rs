@@ -65,7 +65,8 @@ fn refuse_large(path: &Path, needed: u64) -> Result<(), DataError> {
 /// Those of [`read_npy`], and T0105 when the archive is damaged or names more than 1 GiB of elements.
 pub fn read_npz(path: &Path) -> Result<IndexMap<String, Tensor>, DataError> {
     // A packed file may name a thousand times its own size, and says so in its headers.
-    let needed = layouts(path)?.values().map(|layout| layout.bytes as u64).fold(0, u64::saturating_add);
+    let needed =
+        layouts(path)?.values().map(|layout| layout.bytes as u64).fold(0, u64::saturating_add);
     refuse_large(path, needed)?;
     let mut arrays = IndexMap::new();
     visit(path, |name, source| {

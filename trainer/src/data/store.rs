@@ -222,7 +222,9 @@ pub(super) fn stamp(path: &Path) -> (u64, u128) {
 /// Those of opening it; also that it is no regular file.
 pub(super) fn open_file(path: &Path) -> std::io::Result<File> {
     if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is no regular file (a folder, pipe, socket or device)"));
+        return Err(std::io::Error::other(
+            "it is no regular file (a folder, pipe, socket or device)",
+        ));
     }
     File::open(path)
 }
