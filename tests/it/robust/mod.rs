@@ -284,6 +284,13 @@ fn archives_that_name_more_than_they_hold_take_no_memory() {
     };
     let verify = [Path::new("verify"), &vgg(), &vgg(), Path::new("--input-data"), &bomb];
     ends(&mut limited(&verify), 2, "3000000000 bytes");
+    let members = [
+        ("images", npy("|u1", &[4, 28, 28], &[7; 4 * 784])),
+        ("labels", npy("<i8", &[1 << 27], &[])),
+    ];
+    let bomb = npz(&scene.path().join("l.npz"), &members);
+    let evaluate = [Path::new("evaluate"), &vgg(), &vgg(), Path::new("--data"), &bomb];
+    ends(&mut limited(&evaluate), 2, "134217728 labels for 4 images");
     // A long name of 3 GiB in a file of 1 KiB on the disk.
     let tar = scene.path().join("s.tar");
     let mut file = fs::File::create(&tar).expect("made");
