@@ -219,6 +219,25 @@ fn an_output_that_proves_nothing_is_named_beside_one_that_does() {
 }
 
 #[test]
+fn scores_that_are_never_finite_do_not_agree() {
+    let scene = TempDir::new().expect("a folder");
+    let model = scene.path().join("m.onnx");
+    let mut m = ModelBuilder::new(17);
+    let dims = [Dim::Known(1), Dim::Known(1), Dim::Known(28), Dim::Known(28)];
+    let classes = [Dim::Known(1), Dim::Known(784)];
+    m.input("x", DataType::Float, &dims).output("y", DataType::Float, Some(&classes));
+    m.initializer("far", &Tensor::from_f32(vec![1], &[-1e9]).expect("one"));
+    m.node(Node::new("Flatten"), &["x"], &["flat"]);
+    m.node(Node::new("Add"), &["flat", "far"], &["below"]);
+    m.node(Node::new("Sqrt"), &["below"], &["y"]);
+    fs::write(&model, encode(&m.build().expect("a model"))).expect("written");
+    let mut command = program();
+    command.arg("evaluate").arg(&model).arg(&model).arg("--data");
+    command.arg(folder().join("fmnist_test_1000.npz"));
+    ends(command.args(["--preprocess", "fashion-mnist", "--images", "8"]), 8, "C0031");
+}
+
+#[test]
 fn labels_of_input_data_are_held_to_the_rules_of_data_sets() {
     let scene = TempDir::new().expect("a folder");
     let images = || floats(&[4, 1, 28, 28], (0..4 * 784).map(|at| (at % 97) as f32 / 97.0));
