@@ -113,7 +113,8 @@ pub struct FlippedImage {
 ///
 /// # Errors
 /// C0001 for one model without labels, C0007 if the models have different numbers of classes, T0001 and T0107 if a
-/// model takes no images, T0003 if its output is not a row of class scores, other T01 codes if the data cannot be read.
+/// model takes no images, T0003 if its output is not a row of class scores, other T01 codes if the data cannot be read, C0031 if
+/// no image gets finite scores.
 pub fn evaluate<'a>(
     model: impl Into<Source<'a>>,
     other: Option<Source<'a>>,

@@ -92,8 +92,8 @@ impl Verification {
             && failing.all(|it| it.noise.is_some_and(noise::is_chaotic))
     }
 
-    /// Whether no output proves anything: the values of the reference cannot show a difference. `None` if one does, or if
-    /// a changed part was compared on values of its own.
+    /// Why the comparison proves nothing: no output of the reference has values that could show a difference. `None` if one
+    /// has. Changed parts that were compared may still prove something.
     #[must_use]
     pub fn proves_nothing(&self) -> Option<String> {
         let first = self.outputs.first()?;
