@@ -169,7 +169,8 @@ class Faults:
         what = f"{name} killed after {after:.2f} s"
         process.send_signal(self.rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
         ended = self.wait(process)
-        self.judge("kill", what, ended, CODES | {-9, 130, 128 + signal.SIGTERM})
+        # Before the program has its handlers, a signal ends it as it ends any other.
+        self.judge("kill", what, ended, CODES | {-9, -2, -15, 130, 128 + signal.SIGTERM})
         self.judge_output("kill", what, out)
         return name, scene, what
 
