@@ -36,6 +36,11 @@ export RUSTDOCFLAGS := -D warnings
 # A test that would skip itself because something is missing fails instead: here everything is brought first.
 export UPDP_NO_SKIP := 1
 
+# Checks licences, sources and advisories of all crates. The version is part of the name, so the file itself says which it is.
+DENY_VERSION := 0.20.2
+DENY := target/tools/bin/cargo-deny-$(DENY_VERSION)
+comma := ,
+
 # `$(call step,TEXT)` prints the header of a step.
 step = @printf '\n== %s\n' '$(1)'
 # `$(call apt_install,PACKAGE)` installs a Debian package, as root or through sudo, or says what is missing.
@@ -43,7 +48,7 @@ apt_install = if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y 
 	elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo apt-get install -y --no-install-recommends $(1); \
 	else echo 'missing Debian package: $(1). As root: apt-get install $(1)' >&2; exit 1; fi
 
-.PHONY: help setup tools ort browser test fmt lint demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
+.PHONY: help setup tools ort browser test fmt lint supply faults dist demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -86,13 +91,15 @@ $(VENV)/.check $(VENV)/.bench: $(VENV)/.%: scripts/requirements-%.txt | $(VENV_R
 browser: ## bring a Chromium: the tests open the pages of reports in it
 	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || { $(call apt_install,chromium); }
 
-test: setup browser $(VENV)/.check ## format, lints, every test, documentation; nothing is skipped
+test: setup browser $(VENV)/.check supply ## format, lints, every test, documentation; nothing is skipped
 	$(call step,format)
 	cargo fmt --all --check
 	$(call step,clippy)
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(call step,tests)
 	cargo test --locked --workspace
+	$(call step,injected faults)
+	$(PYTHON) scripts/fault_injection.py target/debug/updp-compile --faults 60 --jobs compile,train --seconds 50
 	$(call step,documentation)
 	@# With the examples, so that dependencies have the features they were checked with for clippy: without, tract is checked again.
 	cargo doc --locked --no-deps --workspace --lib --examples
@@ -100,10 +107,36 @@ test: setup browser $(VENV)/.check ## format, lints, every test, documentation; 
 fmt: ## format the Rust sources
 	cargo fmt --all
 
-lint: tools ## format check, clippy and, where it is installed, cargo-deny
+lint: tools supply ## format check, clippy, cargo-deny
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo 'cargo-deny is not installed: skipped'; fi
+
+# Built once and without optimization: it has to build quickly, not to run fast.
+$(DENY):
+	$(call step,build cargo-deny $(DENY_VERSION))
+	CARGO_TARGET_DIR=$(CURDIR)/target/tools/build cargo install --locked --debug --no-default-features \
+	  --config profile.dev.debug=false --root target/tools --version $(DENY_VERSION) cargo-deny
+	@rm -rf target/tools/build
+	@mv target/tools/bin/cargo-deny $(DENY)
+
+supply: setup $(DENY) ## licences, sources and advisories of all crates (cargo-deny), and their texts in target/THIRD_PARTY_LICENSES.txt
+	$(call step,licences$(comma) bans and sources of all crates)
+	$(DENY) --locked --offline check licenses bans sources
+	$(call step,advisories)
+	@# The database is a git repository of GitHub, which is not always reachable.
+	@if timeout 60 $(DENY) --locked fetch db 2>/dev/null; then $(DENY) --locked --offline check advisories; \
+	else echo 'advisories: NOT CHECKED, because https://github.com/rustsec/advisory-db cannot be reached'; fi
+	@mkdir -p target
+	$(PYTHON) scripts/licences.py target/THIRD_PARTY_LICENSES.txt
+
+faults: setup ## inject 600 faults: kills, damaged state, full disks, little memory, hostile files
+	cargo build --locked --release
+	$(PYTHON) scripts/fault_injection.py $(COMPILER) --faults 600
+
+dist: setup supply ## what is published: the program and the licences of all its crates, in target/dist/package
+	cargo build --locked --profile dist
+	@rm -rf target/dist/package && mkdir -p target/dist/package
+	cp target/dist/updp-compile README.md CHANGELOG.md LICENSE LICENSE-MIT LICENSE-APACHE target/THIRD_PARTY_LICENSES.txt target/dist/package/
 
 demo: setup $(FASHION_MNIST) ## compile a trained RepVGG, verify it on real images, measure both; prune blocks of a ResNet and train it
 	$(call step,build the compiler)

@@ -7,6 +7,7 @@ use updp_passes::surgery::Form;
 use updp_prune::outcome::{BlockOutcome, DataOutcome, Outcome};
 
 use crate::report::grouped;
+use crate::untrusted::on_one_line;
 use updp_prune::Pruned;
 use updp_prune::profile::{BlockProfile, Variant};
 use updp_prune::structure::StatisticsSource;
@@ -387,7 +388,7 @@ fn images(out: &mut String, data: &DataOutcome) {
     if !data.skipped.is_empty() {
         let _ = write!(out, "\n  {} images cannot be read:", data.skipped.len());
         for skipped in data.skipped.iter().take(5) {
-            let _ = write!(out, "\n    {skipped}");
+            let _ = write!(out, "\n    {}", on_one_line(skipped));
         }
     }
     if !data.classes.is_empty() {

@@ -3,9 +3,13 @@
 use std::path::Path;
 
 use updp_exec::InputData;
+use updp_ir::Tensor;
 use updp_trainer::data::{DataError, npz};
 
 use crate::error::CliError;
+
+/// Largest class number + 1, as in data sets.
+const MOST_CLASSES: i64 = 1_000_000;
 
 fn failed(error: &DataError, path: &Path) -> CliError {
     let detail = match error {
@@ -31,11 +35,41 @@ pub fn read(arguments: &[String]) -> Result<InputData, CliError> {
         let path = Path::new(argument);
         for (name, tensor) in npz::read_npz(path).map_err(|e| failed(&e, path))? {
             if name == "labels" {
-                data.labels = tensor.to_i64();
+                data.labels = Some(
+                    labels(&tensor)
+                        .map_err(|detail| CliError::InputData { path: path.to_owned(), detail })?,
+                );
             } else {
                 data.arrays.insert(name, tensor);
             }
         }
     }
+    check_counts(&data, arguments)?;
     Ok(data)
+}
+
+/// Class numbers as `--data` takes them: integers `[N]` or `[N, 1]`, from 0 to 999999.
+fn labels(tensor: &Tensor) -> Result<Vec<i64>, String> {
+    if !matches!(tensor.dims(), [_] | [_, 1]) {
+        return Err(format!("\"labels\" is of dims {:?}", tensor.dims()));
+    }
+    let labels =
+        tensor.to_i64().ok_or_else(|| format!("\"labels\" is of type {}", tensor.dtype()))?;
+    match labels.iter().find(|label| !(0..MOST_CLASSES).contains(*label)) {
+        Some(label) => Err(format!("the label {label} is no class number")),
+        None => Ok(labels),
+    }
+}
+
+/// Refuses labels that are not one for each row of the first array.
+fn check_counts(data: &InputData, arguments: &[String]) -> Result<(), CliError> {
+    let (Some(labels), Some(rows)) = (&data.labels, data.arrays.values().next()) else {
+        return Ok(());
+    };
+    let rows = rows.dims().first().copied().unwrap_or(1);
+    if labels.len() == rows {
+        return Ok(());
+    }
+    let path = arguments.first().map(Into::into).unwrap_or_default();
+    Err(CliError::InputData { path, detail: format!("{} labels for {rows} images", labels.len()) })
 }

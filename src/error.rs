@@ -38,6 +38,8 @@ pub enum CliError {
     Unverifiable { detail: String },
     #[error("values cannot verify this model: {detail}")]
     Chaotic { detail: String },
+    #[error("the comparison proves nothing: {detail}")]
+    ProvesNothing { detail: String },
     #[error("the score command {command:?} gives no score of {}: {detail}", .model.display())]
     ScoreCommand { command: String, model: PathBuf, detail: String },
     #[error("{target} refuses {count} of the findings above; the model is written all the same")]
@@ -94,6 +96,7 @@ impl From<VerifyError> for CliError {
             VerifyError::Exec(error) => Self::Exec(error),
             VerifyError::Unverifiable { detail } => Self::Unverifiable { detail },
             VerifyError::Chaotic { detail } => Self::Chaotic { detail },
+            VerifyError::ProvesNothing { detail } => Self::ProvesNothing { detail },
             other => Self::Unverifiable { detail: other.to_string() },
         }
     }
@@ -120,6 +123,7 @@ impl CliError {
             Self::VerificationFailed { .. } | Self::Different { .. } => "C0008",
             Self::Unverifiable { .. } => "C0009",
             Self::Chaotic { .. } => "C0021",
+            Self::ProvesNothing { .. } => "C0031",
             Self::ScoreCommand { .. } => "C0022",
             Self::UnknownCode { .. } => "C0010",
             Self::TargetRefuses { .. } => "C0012",
@@ -166,7 +170,10 @@ impl CliError {
             Self::GoalMissed { .. } => 7,
             Self::Ir(error) | Self::Pass(PassError::Ir(error)) => ir_exit_code(error),
             Self::Pass(_) => 1,
-            Self::Unverifiable { .. } | Self::Chaotic { .. } | Self::Exec(_) => 8,
+            Self::Unverifiable { .. }
+            | Self::Chaotic { .. }
+            | Self::ProvesNothing { .. }
+            | Self::Exec(_) => 8,
         }
     }
 
@@ -187,6 +194,9 @@ impl CliError {
             }
             Self::Chaotic { .. } => {
                 "give inputs like those of the training with --input-data, --skip RULE leaves a rule out, --no-verify writes the result without running it".into()
+            }
+            Self::ProvesNothing { .. } => {
+                "give inputs like those of the training with --input-data; when compiling, --no-verify writes the result without running it".into()
             }
             Self::VerificationFailed { .. } => {
                 "nothing was written; --skip RULE leaves a rule out; please report the model".into()

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use rustix::process::Signal;
+use signal_hook::consts::{SIGABRT, SIGBUS, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -35,10 +36,36 @@ pub fn is_requested() -> bool {
     IS_REQUESTED.load(Ordering::SeqCst)
 }
 
+/// Makes errors of two signals that end a process: SIGBUS tells of a mapped file that another process cuts while it is
+/// read, SIGABRT of an allocation that fails.
+#[expect(unsafe_code, reason = "a signal handler may call few functions only")]
+fn tell_of_faults() {
+    const CUT: &[u8] =
+        b"error[C0002]: a file that is being read was cut by another process, or its disk fails\n\
+        help: run again when the file is complete\n";
+    const ABORTED: &[u8] = b"error[C0000]: aborted, most often because no memory is left\n\
+        help: give the program more memory; if there is enough, please report it with the line above\n";
+    let tell = |text: &'static [u8], code: i32| {
+        move || {
+            let _ = rustix::io::write(rustix::stdio::stderr(), text);
+            signal_hook::low_level::exit(code);
+        }
+    };
+    // SAFETY: the handlers make two system calls, which handlers may: they write a constant and end the process.
+    let _ = unsafe { signal_hook::low_level::register(SIGBUS, tell(CUT, 3)) };
+    // SAFETY: as above.
+    let _ = unsafe { signal_hook::low_level::register(SIGABRT, tell(ABORTED, 1)) };
+    // A file above the limit of `ulimit -f` becomes an error of writing it, as on a full disk.
+    // SAFETY: the handler does nothing.
+    let _ = unsafe { signal_hook::low_level::register(Signal::XFSZ.as_raw(), || {}) };
+}
+
 /// Starts the thread that waits for SIGINT, SIGTERM and SIGHUP.
 pub fn install() {
+    tell_of_faults();
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
-    std::thread::spawn(move || {
+    // Where no thread can be started, a signal ends the program without cleaning up.
+    let _ = std::thread::Builder::new().spawn(move || {
         for signal in signals.forever() {
             if IS_DEFERRED.load(Ordering::SeqCst) && !IS_REQUESTED.swap(true, Ordering::SeqCst) {
                 crate::terminal::remark("stopping after this step; once more stops at once");

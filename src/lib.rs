@@ -52,6 +52,7 @@ mod progress_lines;
 mod report;
 mod report_page;
 mod test_vectors;
+mod untrusted;
 mod write;
 
 pub use api::{
@@ -76,7 +77,7 @@ pub fn run(arguments: Vec<std::ffi::OsString>) -> u8 {
         Ok(command) => command,
         Err(code) => return code,
     };
-    match commands::run(command) {
+    match commands::run(command).and_then(|()| terminal::check_output()) {
         Ok(()) => 0,
         Err(error) => {
             terminal::complain(&error);

@@ -10,6 +10,10 @@ use memmap2::Mmap;
 use updp_ir::{ExternalRef, IrError, Model};
 
 use crate::error::CliError;
+use crate::untrusted;
+
+/// Largest model file, in bytes: protobuf has no larger messages.
+const LARGEST_MODEL: u64 = 1 << 31;
 
 /// A model and its source.
 #[derive(Debug)]
@@ -47,6 +51,7 @@ impl ModelFile {
     /// I codes for errors in the bytes.
     pub fn read(path: &Path, bytes: Bytes) -> Result<Self, CliError> {
         let (model, data_files) = decode(path, &bytes)?;
+        untrusted::distrust_model(&model);
         Ok(Self { source: Source { path: path.to_owned(), bytes, data_files }, model })
     }
 
@@ -104,12 +109,22 @@ pub fn folder_of(path: &Path) -> &Path {
 }
 
 fn read_stdin() -> Result<Bytes, CliError> {
-    let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| CliError::Read {
+    read_all(std::io::stdin().lock()).map_err(|error| CliError::Read {
         path: "-".into(),
         detail: error.to_string(),
         is_model: true,
-    })?;
+    })
+}
+
+/// Reads a pipe or a device to its end, which an endless one does not have.
+fn read_all(source: impl Read) -> std::io::Result<Bytes> {
+    let mut bytes = Vec::new();
+    source.take(LARGEST_MODEL + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_MODEL {
+        return Err(std::io::Error::other(
+            "it does not end within 2 GiB, which no model file exceeds",
+        ));
+    }
     Ok(bytes.into())
 }
 
@@ -188,15 +203,13 @@ pub fn map(path: &Path, is_model: bool) -> Result<Bytes, CliError> {
         detail: error.to_string(),
         is_model,
     };
-    let mut file = File::open(path).map_err(fail)?;
+    let file = File::open(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
     if metadata.is_dir() {
         return Err(fail(std::io::Error::other("it is a folder")));
     }
     if !metadata.is_file() {
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(fail)?;
-        return Ok(bytes.into());
+        return read_all(file).map_err(fail);
     }
     if metadata.len() == 0 {
         return Ok(Bytes::new());

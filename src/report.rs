@@ -121,7 +121,11 @@ pub fn verification(result: &Verification) -> String {
     }
     let mut out = format!(
         "{}: {} inputs in {}, worst max|Δ|/max|ref| {:.2e}",
-        if result.is_passed() { "equal" } else { "DIFFERENT" },
+        match result.proves_nothing() {
+            _ if !result.is_passed() => "DIFFERENT",
+            Some(_) => "PROVES NOTHING",
+            None => "equal",
+        },
         result.runs,
         result.runtime,
         result.worst()
@@ -135,8 +139,8 @@ pub fn verification(result: &Verification) -> String {
             "\n  {:<24} max {:.2e}, rms {:.2e}, cosine {:.9}{top1}",
             output.name, output.relative, output.rms, output.cosine
         );
-        if !output.is_telling {
-            out.push_str("\n    the reference is zero or not finite everywhere: this says nothing");
+        if let Some(why) = output.silence {
+            let _ = write!(out, "\n    warning: {why}, so this output proves nothing");
         }
         if output.undecided > 0 {
             let _ = write!(
@@ -213,7 +217,7 @@ pub fn json(
             json!({
                 "name": o.name, "relative": o.relative, "rms": o.rms, "cosine": o.cosine,
                 "top1_agreement": o.top1_agreement, "limit": o.limit, "undecided": o.undecided,
-                "noise": o.noise, "telling": o.is_telling,
+                "noise": o.noise, "telling": o.silence.is_none(),
             })
         })
         .collect();

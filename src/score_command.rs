@@ -39,8 +39,8 @@ impl ScoreCommand {
         let mut command = shell(&self.command.replace(PLACE, &path));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
-        let output = child.stdout.take().map(|pipe| std::thread::spawn(move || last(pipe)));
-        let errors = child.stderr.take().map(|pipe| std::thread::spawn(move || last(pipe)));
+        let output = child.stdout.take().and_then(reading);
+        let errors = child.stderr.take().and_then(reading);
         let status = self.wait(&mut child).map_err(|error| failed(error.to_string()))?;
         let Some(status) = status else {
             return Err(failed(format!("it took more than {} s", self.timeout.as_secs())));
@@ -111,6 +111,11 @@ impl ScorePair {
     pub fn words(&self) -> String {
         format!("score {} -> {} (--score-command)", self.before, self.after)
     }
+}
+
+/// A thread that reads to the end. `None` where none can be started: then the pipe is closed.
+fn reading<R: Read + Send + 'static>(pipe: R) -> Option<std::thread::JoinHandle<Vec<u8>>> {
+    std::thread::Builder::new().spawn(move || last(pipe)).ok()
 }
 
 /// The last bytes of a pipe.

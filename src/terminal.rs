@@ -1,6 +1,6 @@
 //! Output to the terminal.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use crate::api::{Observer, TrainingEvent};
 use crate::error::CliError;
 use crate::interrupt;
 use crate::progress_lines::ProgressLines;
+use crate::untrusted::{on_one_line, visible};
 
 /// How much is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,13 +29,36 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// Prints to stdout; a closed pipe is not an error.
+/// Why standard output took less than it was given; the first reason.
+static LOST: Mutex<Option<String>> = Mutex::new(None);
+
+/// Prints to stdout. A closed pipe is not an error: the reader has what it wanted. Any other failure is kept for
+/// [`check_output`].
 pub fn say(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{}", visible(text)).and_then(|()| out.flush())
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        LOST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
+    }
+}
+
+/// Fails if anything that was said is lost, for example because the disk is full.
+///
+/// # Errors
+/// C0003.
+pub fn check_output() -> Result<(), CliError> {
+    let lost = LOST.lock().unwrap_or_else(PoisonError::into_inner).take();
+    lost.map_or(Ok(()), |detail| Err(CliError::Write { path: "standard output".into(), detail }))
 }
 
 /// Prints to stderr. It is used for progress, and for everything else while stdout carries a model.
 pub fn note(text: &str) {
+    styled(&visible(text));
+}
+
+/// Prints to stderr what may hold the program's own colours.
+fn styled(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
@@ -67,7 +91,7 @@ impl Bar {
             if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target((steps > 0).then_some(steps as u64), target);
         bar.set_style(style(steps > 0));
-        bar.set_message(what.to_owned());
+        bar.set_message(on_one_line(what));
         if is_shown {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
@@ -76,7 +100,7 @@ impl Bar {
 
     /// Sets the text that describes the current work.
     pub fn say(&self, what: &str) {
-        self.0.set_message(what.to_owned());
+        self.0.set_message(on_one_line(what));
     }
 
     /// Prints a line above the progress line; without a terminal it prints to standard error.
@@ -84,7 +108,7 @@ impl Bar {
         if self.0.is_hidden() {
             remark(text);
         } else {
-            self.0.println(text);
+            self.0.println(visible(text));
         }
     }
 
@@ -125,7 +149,8 @@ struct Heartbeat {
 impl Heartbeat {
     fn start(lines: Arc<Mutex<ProgressLines>>, began: Instant) -> Self {
         let (alive, ended) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
+        // Where no thread can be started, there is no line of this kind.
+        let thread = std::thread::Builder::new().spawn(move || {
             while ended.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
                 let line = held(&lines).tick(began.elapsed());
                 if let Some(line) = line {
@@ -133,7 +158,7 @@ impl Heartbeat {
                 }
             }
         });
-        Self { alive: Some(alive), thread: Some(thread) }
+        Self { alive: Some(alive), thread: thread.ok() }
     }
 }
 
@@ -271,6 +296,10 @@ impl Observer for Progress {
     }
 
     fn message(&mut self, text: &str) {
+        // A message is one line, unless its first line announces more.
+        let has_more = text.lines().next().is_some_and(|first| first.ends_with(':'));
+        let line = if has_more { text.to_owned() } else { on_one_line(text) };
+        let text = line.as_str();
         match &self.bar {
             Some(bar) => bar.above(text),
             None if self.has_wanted_messages => note(text),
@@ -279,7 +308,7 @@ impl Observer for Progress {
     }
 
     fn warning(&mut self, text: &str) {
-        self.message(&format!("warning: {text}"));
+        self.message(&format!("warning: {}", on_one_line(text)));
     }
 
     fn training(&mut self, event: TrainingEvent<'_>) {
@@ -330,23 +359,26 @@ pub fn complain(error: &CliError) {
     let (on, off) =
         if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     // The error stays on one line, whatever a nested message contains.
-    let text = error.to_string().replace('\n', " ");
-    note(&format!("{on}error[{}]{off}: {text}", error.code()));
+    styled(&format!("{on}error[{}]{off}: {}", error.code(), on_one_line(&error.to_string())));
     if let Some(help) = error.help() {
-        note(&format!("help: {help}"));
+        note(&format!("help: {}", on_one_line(&help)));
     }
 }
 
-/// Turns a panic, which is a bug of this program, into one line and exit code 1.
+/// Makes one line of a panic, which is a bug of this program, in every thread. `RUST_BACKTRACE` adds what Rust says.
 pub fn install_panic_hook() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let is_main = std::thread::current().name() == Some("main");
-        if is_main && std::env::var_os("RUST_BACKTRACE").is_none() {
-            let place = info.location().map_or_else(String::new, |at| format!(" at {at}"));
-            note(&format!("error[C0000]: internal error{place}; this is a bug of updp-compile"));
-            note("help: please report it with the model and this line; RUST_BACKTRACE=1 says more");
-        } else {
+        let place = info.location().map_or_else(String::new, |at| format!(" at {at}"));
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let text = text.map_or_else(String::new, |text| format!(" ({})", on_one_line(text)));
+        styled(&format!(
+            "error[C0000]: internal error{place}{text}; this is a bug of updp-compile"
+        ));
+        note("help: please report it with the model and this line; RUST_BACKTRACE=1 says more");
+        if std::env::var_os("RUST_BACKTRACE").is_some() {
             default(info);
         }
     }));

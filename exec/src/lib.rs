@@ -17,7 +17,7 @@ pub mod open;
 pub mod operators;
 pub mod ort;
 mod ort_value;
-mod quiet;
+pub mod quiet;
 pub mod runtime_options;
 pub mod samples;
 pub mod sessions;

@@ -13,7 +13,7 @@ use crate::error::ExecError;
 use crate::quiet;
 
 /// The runtime reads this before it starts its telemetry.
-const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+pub(crate) const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
 /// The oldest library that works with the compiled-in calls (`api-24`).
 const OLDEST: &str = "1.24";
@@ -29,17 +29,21 @@ pub(crate) struct Loaded {
 
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
-/// Switches the telemetry of ONNX Runtime off for this process, through its environment variable.
+/// Switches the telemetry of ONNX Runtime off for this process, through its environment variable. It does nothing if
+/// the variable is already set.
 ///
-/// Call it first in `main`, before any thread starts. Loading the library calls it too, as a
-/// safety net. It does nothing if the variable is already set.
-pub fn disable_telemetry() {
+/// The runtime reads the variable before anything else can reach it. Loading the library also switches telemetry off in
+/// the environment that it makes, whether or not this function was called.
+///
+/// # Safety
+/// No other thread may read or write the environment at the same time, neither in Rust nor in C. Call it first in `main`,
+/// before any thread starts. A program that cannot do so starts with `ORT_DISABLE_TELEMETRY=1` instead.
+#[expect(unsafe_code, reason = "setting a variable of the environment is unsafe once threads run")]
+pub unsafe fn disable_telemetry() {
     if env::var_os(TELEMETRY_VARIABLE).is_some_and(|value| value == "1") {
         return;
     }
-    #[expect(unsafe_code, reason = "the runtime offers no other switch that acts before it loads")]
-    // SAFETY: this is sound when no other thread reads the environment in C at the same time. The
-    // contract above asks for a call before threads start, and Rust's own readers take the same lock.
+    // SAFETY: the caller promises that no other thread uses the environment.
     unsafe {
         env::set_var(TELEMETRY_VARIABLE, "1");
     }
@@ -52,6 +56,8 @@ pub(crate) struct Scene {
     pub(crate) variable: Option<PathBuf>,
     /// This program's file.
     pub(crate) executable: Option<PathBuf>,
+    /// The repository that this program was built in.
+    pub(crate) repository: Option<PathBuf>,
     /// `VIRTUAL_ENV`.
     pub(crate) virtual_env: Option<PathBuf>,
     /// Folders of the system's library path.
@@ -78,6 +84,9 @@ impl Scene {
         Self {
             variable: filled("ORT_DYLIB_PATH").map(PathBuf::from),
             executable: env::current_exe().ok(),
+            repository: Path::new(env!("CARGO_MANIFEST_DIR"))
+                .parent()
+                .and_then(|repository| repository.canonicalize().ok()),
             virtual_env: filled("VIRTUAL_ENV").map(PathBuf::from),
             system,
         }
@@ -98,8 +107,11 @@ impl Scene {
     fn folders(&self) -> Vec<PathBuf> {
         let mut folders = Vec::new();
         let executable = self.executable.as_deref();
-        for above in executable.iter().flat_map(|exe| exe.ancestors().skip(1)) {
-            let folder = above.join("target").join("ort");
+        // Only a program that still lies where it was built: elsewhere anyone may have made a folder of this name.
+        if let (Some(repository), Some(executable)) = (self.repository.as_deref(), executable)
+            && executable.starts_with(repository)
+        {
+            let folder = repository.join("target").join("ort");
             if folder.is_dir() {
                 folders.push(folder);
             }
@@ -172,8 +184,8 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
 
 /// The ONNX Runtime library that this process would load.
 ///
-/// The search order is: `explicit`; the variable `ORT_DYLIB_PATH`; `target/ort` of a folder above
-/// this program; `onnxruntime/capi` of the Python prefix that contains this program or
+/// The search order is: `explicit`; the variable `ORT_DYLIB_PATH`; `target/ort` of the repository, if this program lies
+/// in the repository that it was built in; `onnxruntime/capi` of the Python prefix that contains this program or
 /// `VIRTUAL_ENV`; the system's library path. If the user names a place (the first two), the library
 /// must be there, and no other place is tried.
 ///
@@ -208,7 +220,6 @@ pub(crate) fn load(explicit: Option<&Path>) -> Result<Loaded, ExecError> {
             Err(ExecError::LibraryAlreadyLoaded { loaded: loaded.path.clone(), asked: path })
         };
     }
-    disable_telemetry();
     let loaded = match quiet::catch(|| start(&path)) {
         Ok(result) => result?,
         Err(detail) => return Err(ExecError::RuntimeStart { path, detail }),

@@ -27,7 +27,10 @@ impl Drop for Guard {
 /// The hook is replaced once per process and checks a thread-local depth. Panics of other threads
 /// and panics outside guarded calls therefore reach the previous hook. This has no effect where
 /// panics abort.
-pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+///
+/// # Errors
+/// The text and place of the panic.
+pub fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     HOOK.call_once(|| {
         let previous = take_hook();
         set_hook(Box::new(move |info| {

@@ -118,6 +118,9 @@ impl LatencyTable {
         };
         let Some(path) = path.filter(|path| path.exists()) else { return Ok(table) };
         let failed = |detail: String| PruneError::LatencyTable { path: path.to_owned(), detail };
+        if !path.is_file() {
+            return Err(failed("it is no regular file".to_owned()));
+        }
         let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
         let file: Value = serde_json::from_slice(&bytes).map_err(|e| failed(e.to_string()))?;
         if file["schema"] != SCHEMA {

@@ -154,8 +154,8 @@ pub struct CompileReport {
 /// A result that differs from the input model is never written.
 ///
 /// # Errors
-/// C0008 if the result differs, C0009 if it cannot be verified, C0003 if it cannot be written, C0004 if it does not fit
-/// into bytes; I and P codes for the model and the rules.
+/// C0008 if the result differs, C0009 if it cannot be verified, C0031 if the inputs prove nothing, C0003 if it cannot be
+/// written, C0004 if it does not fit into bytes; I and P codes for the model and the rules.
 pub fn compile<'a>(
     model: impl Into<Source<'a>>,
     options: &CompileOptions,

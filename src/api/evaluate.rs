@@ -113,7 +113,8 @@ pub struct FlippedImage {
 ///
 /// # Errors
 /// C0001 for one model without labels, C0007 if the models have different numbers of classes, T0001 and T0107 if a
-/// model takes no images, T0003 if its output is not a row of class scores, other T01 codes if the data cannot be read.
+/// model takes no images, T0003 if its output is not a row of class scores, other T01 codes if the data cannot be read, C0031 if
+/// no image gets finite scores.
 pub fn evaluate<'a>(
     model: impl Into<Source<'a>>,
     other: Option<Source<'a>>,
@@ -144,6 +145,11 @@ pub fn evaluate<'a>(
             first: classes.to_string(),
             second: second.predictions.classes.to_string(),
         });
+    }
+    if let Some(silent) = models.iter().find(|it| it.predictions.is_never_finite()) {
+        let path = silent.path.display().to_string();
+        let detail = format!("{path:?} answers every image with scores that are not finite");
+        return Err(Error::ProvesNothing { detail });
     }
     // Labels beyond the classes of the model belong to another set of classes.
     let labels = |it: &Prediction| it.label.is_some_and(|label| label < classes);

@@ -288,7 +288,10 @@ fn verify_at_zero(
     let result = oracle.compare(ModelSource::Bytes(&bytes))?;
     match result.failure() {
         Some(failure) => Err(Error::VerificationFailed { detail: format!("at λ = 0 {failure}") }),
-        None => Ok(result),
+        None => match result.proves_nothing() {
+            Some(detail) => Err(Error::ProvesNothing { detail }),
+            None => Ok(result),
+        },
     }
 }
 

@@ -3,7 +3,7 @@
 use updp_exec::ModelSource;
 use updp_ir::DataPlacement;
 use updp_passes::Log;
-use updp_verify::{Oracle, Parts, Verification, VerifyError, parts, regions};
+use updp_verify::{Oracle, Parts, Silence, Verification, VerifyError, parts, regions};
 
 use super::compile::{Job, VerificationStatus};
 use super::{Error, Observer, Silent};
@@ -64,6 +64,10 @@ impl Job<'_> {
         verification.local = parts::compare(&self.reference()?, &written.model, &oracle).ok();
         let is_proved = verification.local.as_ref().is_some_and(Parts::is_proof);
         let status = match verification.failure() {
+            None if self.is_in_vain(&verification, is_proved) => {
+                let detail = verification.proves_nothing().unwrap_or_default();
+                return Err(Error::ProvesNothing { detail });
+            }
             None => VerificationStatus::Passed,
             Some(_) if verification.is_chaotic() && is_proved => VerificationStatus::Local,
             Some(detail) if verification.is_chaotic() => {
@@ -77,6 +81,16 @@ impl Job<'_> {
             }
         };
         Ok((verification, status))
+    }
+
+    /// Whether the comparison proves nothing, and the inputs are to blame. Given inputs must prove something. A model may
+    /// well answer drawn ones with one constant, but not with NaN only, unless its changed parts are proved.
+    fn is_in_vain(&self, verification: &Verification, is_proved: bool) -> bool {
+        let is_given = !self.options.input_data.arrays.is_empty();
+        let is_constant = |why: Option<Silence>| why == Some(Silence::Constant);
+        let is_excused =
+            is_proved || verification.outputs.iter().any(|output| is_constant(output.silence));
+        verification.proves_nothing().is_some() && (is_given || !is_excused)
     }
 
     /// The first rewrite after which the outputs differ, found by bisection.

@@ -39,7 +39,8 @@ pub type VerifyReport = Verification;
 
 /// Runs `model` and `reference` on the same inputs and compares their outputs.
 ///
-/// A difference is not an error: call [`Verification::is_passed`].
+/// A difference is not an error: call [`Verification::is_passed`]. Nor are values that show no difference whatever the
+/// models compute: call [`Verification::proves_nothing`].
 ///
 /// # Errors
 /// C0007 if the models have different inputs or outputs, C0008 if only the reference can be run, C0009 if the reference

@@ -8,7 +8,7 @@ use clap::{Args, FromArgMatches, ValueEnum};
 use super::prune::{GateArgs, PruneArgs, Recovery};
 use super::runtime::RuntimeArgs;
 use super::train::{Method, RampForm, ShrinkAt, TrainingArgs};
-use super::values::{at_least_one, percent, share, shrink_at};
+use super::values::{at_least_one, from_zero_to, percent, share, shrink_at, up_to};
 use crate::api::{FreezeWeights, RuleOptions};
 use crate::deploy::DeployTarget;
 use crate::terminal::Verbosity;
@@ -113,7 +113,7 @@ pub struct DataArgs {
     #[arg(long, value_name = "PERCENT", value_parser = percent, requires = "data")]
     pub expect_accuracy: Option<f64>,
     /// Largest number of images to fit with [default: as many as the model runs in a minute, 500 to 4000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = up_to::<1_000_000_000>)]
     pub images: Option<NonZeroUsize>,
     /// Seed of all random draws: the held-out images and the rows to fit with
     #[arg(long, value_name = "N", default_value = "0")]
@@ -167,7 +167,7 @@ pub struct CommonArgs {
     #[arg(long, help_heading = "Verification", value_name = "FILE")]
     pub input_data: Vec<String>,
     /// Number of inputs to verify with
-    #[arg(long, help_heading = "Verification", value_name = "N", default_value = "3")]
+    #[arg(long, help_heading = "Verification", value_name = "N", default_value = "3", value_parser = up_to::<10_000>)]
     pub check: NonZeroUsize,
     /// Writes the result without running it
     #[arg(long, help_heading = "Verification")]
@@ -196,7 +196,7 @@ pub struct DebugArgs {
     #[arg(long, help_heading = "Rules", value_name = "PHASE")]
     pub dump_after: Option<String>,
     /// Stops after this many rewrites
-    #[arg(long, help_heading = "Rules", value_name = "N")]
+    #[arg(long, help_heading = "Rules", value_name = "N", value_parser = from_zero_to::<1_000_000_000>)]
     pub stop_after: Option<usize>,
     /// Prints the time of each phase
     #[arg(long, help_heading = "Rules")]
@@ -216,7 +216,7 @@ pub struct PruningArgs {
     #[command(flatten, next_help_heading = "Data")]
     pub images: DataArgs,
     /// Trains the pruned network for this many epochs [default with --recover train: 10]
-    #[arg(long, value_name = "N", help_heading = "Training", requires = "data")]
+    #[arg(long, value_name = "N", help_heading = "Training", requires = "data", value_parser = up_to::<1_000_000>)]
     pub epochs: Option<NonZeroUsize>,
     /// How training starts
     #[arg(long, value_enum, default_value = "fit", help_heading = "Training")]

@@ -8,7 +8,8 @@
 use std::any::TypeId;
 use std::ffi::OsString;
 use std::fs;
-use std::num::NonZeroUsize;
+use std::io::Read;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
@@ -22,6 +23,9 @@ use crate::error::CliError;
 
 /// Name of the option itself.
 const OPTION: &str = "config";
+
+/// Largest file of options, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// Arguments with those of the file among them.
 #[derive(Debug)]
@@ -101,7 +105,7 @@ fn read(
         detail,
         cure,
     };
-    let text = fs::read_to_string(path)
+    let text = read_text(path)
         .map_err(|error| wrong(None, error.to_string(), "give the path of a text file".into()))?;
     let line_of = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
     let table = DeTable::parse(&text).map_err(|error| {
@@ -138,6 +142,16 @@ fn read(
         }
     }
     Ok((words, keys))
+}
+
+/// Reads a text file of at most 1 MiB; a device may not end.
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        return Err(std::io::Error::other("it is longer than 1 MiB"));
+    }
+    Ok(text)
 }
 
 /// Whether an option has this long name, or had it before.
@@ -193,6 +207,7 @@ fn scalar(option: &Arg, value: &DeValue<'_>) -> Result<String, &'static str> {
         TypeId::of::<u64>(),
         TypeId::of::<usize>(),
         TypeId::of::<NonZeroUsize>(),
+        TypeId::of::<NonZeroU32>(),
     ];
     let is_number = numbers.iter().any(|number| kind == *number);
     match value {

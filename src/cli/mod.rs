@@ -17,6 +17,9 @@ mod values;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{FromArgMatches, Parser, Subcommand};
 
+use crate::error::CliError;
+use crate::untrusted::{distrust, visible};
+
 pub use compile::{
     BareArgs, CommonArgs, CompileArgs, CompileCommand, DataArgs, DebugArgs, MergePolicy,
     PruneCommand, PruningArgs, RuleArgs, TargetChoice, WeightArgs,
@@ -115,8 +118,15 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
     let matches = command().try_get_matches_from(&given.arguments);
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
         if !error.use_stderr() {
-            let _ = error.print();
-            return 0;
+            return match error.print() {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    let detail = error.to_string();
+                    let error = CliError::Write { path: "standard output".into(), detail };
+                    crate::terminal::complain(&error);
+                    error.exit_code()
+                }
+                _ => 0,
+            };
         }
         if let Some(error) = given.explain(&error) {
             crate::terminal::complain(&error);
@@ -129,7 +139,11 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
 
 /// Prints what clap says of wrong arguments, and the cure where it is an option at the wrong place.
 fn complain(error: &clap::Error, arguments: &[OsString]) {
+    for word in arguments {
+        distrust(&word.to_string_lossy());
+    }
     let text = error.to_string();
+    let text = visible(&text);
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let mut lines = text.lines();
     let first = lines.next().unwrap_or("wrong arguments");

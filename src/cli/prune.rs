@@ -7,7 +7,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::search::SearchArgs;
-use super::values::{BlockList, FormList, above_one, block_list, form_list, positive, share, size};
+use super::values::{
+    BlockList, FormList, above_one, amount, block_list, form_list, not_negative, positive,
+    positive_up_to, share, size, up_to,
+};
 use crate::gates::GateOptions;
 use crate::score_command::{self, ScoreCommand};
 
@@ -77,7 +80,7 @@ pub struct PruneArgs {
     #[arg(long, value_enum, default_value = "auto")]
     pub shrink: ShrinkChoice,
     /// Prunes this many blocks: those with the smallest degradation
-    #[arg(long, value_name = "N", conflicts_with = "blocks")]
+    #[arg(long, value_name = "N", conflicts_with = "blocks", value_parser = up_to::<1_000_000>)]
     pub prune: Option<NonZeroUsize>,
     /// Prunes until the model is X times as fast
     #[arg(long, value_name = "X", value_parser = above_one, conflicts_with_all = ["blocks", "prune"])]
@@ -92,7 +95,7 @@ pub struct PruneArgs {
     #[arg(long, value_name = "P", value_parser = positive)]
     pub max_drop: Option<f64>,
     /// Writes a network that an earlier run with --front measured, without fitting it again; needs the work folder of that run
-    #[arg(long, value_name = "K", conflicts_with_all = ["blocks", "prune", "speedup", "latency_ms", "macs", "front"])]
+    #[arg(long, value_name = "K", conflicts_with_all = ["blocks", "prune", "speedup", "latency_ms", "macs", "front"], value_parser = up_to::<1_000_000>)]
     pub pick: Option<NonZeroUsize>,
     /// Fits and measures five more sets between the input model and the result, writes a table of all, and keeps the work
     /// folder for --pick
@@ -114,13 +117,13 @@ pub struct PruneArgs {
     #[arg(long)]
     pub allow_low_accuracy: bool,
     /// Batch size for measurements, where the model leaves it open
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = up_to::<65_536>)]
     pub batch: NonZeroUsize,
     /// File that keeps measured latencies for the next run
     #[arg(long, value_name = "FILE.json")]
     pub latency_table: Option<PathBuf>,
     /// Most seconds to measure each form of a block
-    #[arg(long, value_name = "S", default_value = "0.25")]
+    #[arg(long, value_name = "S", default_value = "0.25", value_parser = positive_up_to::<3600>)]
     pub probe_seconds: f64,
 }
 
@@ -158,7 +161,7 @@ pub struct GateArgs {
     #[arg(long, value_name = "D", value_parser = not_negative, requires = "score_command")]
     pub max_score_drop: Option<f64>,
     /// Most seconds for one run of --score-command
-    #[arg(long, value_name = "S", default_value = "3600", requires = "score_command")]
+    #[arg(long, value_name = "S", default_value = "3600", requires = "score_command", value_parser = amount::<31_536_000>)]
     pub score_timeout: NonZeroU32,
 }
 
@@ -168,15 +171,6 @@ fn score_command(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("it must contain {}, the place of the model", score_command::PLACE))
-}
-
-fn not_negative(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| "it is no number".to_owned())?;
-    if number >= 0.0 && number.is_finite() {
-        Ok(number)
-    } else {
-        Err("it must be 0 or more".to_owned())
-    }
 }
 
 impl GateArgs {

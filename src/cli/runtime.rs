@@ -3,13 +3,20 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use updp_exec::{Device, Runtime, RuntimeOptions, WorkerOptions};
 
+use super::values::{amount, up_to};
+use crate::terminal::remark;
+
 /// The program that serves as a worker.
 static WORKER: OnceLock<PathBuf> = OnceLock::new();
+
+/// Whether it was said that there are fewer cores than threads.
+static HAS_TOLD: AtomicBool = AtomicBool::new(false);
 
 /// Lets commands run models in processes of `program`, which calls [`updp_exec::worker::serve`] when its first argument
 /// is [`updp_exec::worker::ARGUMENT`]. Without this call they run in the process of the command.
@@ -56,13 +63,13 @@ pub struct RuntimeArgs {
     #[arg(long, help_heading = "Runtime", value_name = "FILE")]
     pub ort_lib: Option<PathBuf>,
     /// Threads inside an operator [default: the cores that this process may use]
-    #[arg(long, help_heading = "Runtime", value_name = "N")]
+    #[arg(long, help_heading = "Runtime", value_name = "N", value_parser = up_to::<4096>)]
     pub threads: Option<NonZeroUsize>,
     /// Most seconds for loading a model, and for each run of it
-    #[arg(long, help_heading = "Runtime", value_name = "SECONDS", default_value = "600")]
+    #[arg(long, help_heading = "Runtime", value_name = "SECONDS", default_value = "600", value_parser = amount::<31_536_000>)]
     pub run_timeout: NonZeroU32,
     /// Most memory for running a model, in MiB [default: what is free]
-    #[arg(long, help_heading = "Runtime", value_name = "MIB")]
+    #[arg(long, help_heading = "Runtime", value_name = "MIB", value_parser = amount::<1_073_741_824>)]
     pub run_memory: Option<NonZeroU32>,
     /// Run models in this process, not in worker processes: a crash of a runtime ends the program
     #[arg(long, help_heading = "Runtime", conflicts_with_all = ["run_timeout", "run_memory"])]
@@ -86,9 +93,22 @@ impl RuntimeArgs {
                 DeviceChoice::Rocm => Device::MiGraphX,
             },
             library: self.ort_lib.clone(),
-            threads: self.threads,
+            threads: self.threads(),
             worker: self.worker(),
         }
+    }
+
+    /// Threads inside an operator: no more than this process has cores, because more of them only wait for each other.
+    #[must_use]
+    pub fn threads(&self) -> Option<NonZeroUsize> {
+        let asked = self.threads?;
+        let cores = std::thread::available_parallelism().unwrap_or(asked);
+        if asked > cores && !HAS_TOLD.swap(true, Ordering::Relaxed) {
+            remark(&format!(
+                "--threads {asked}: this process may use {cores} cores, so {cores} it is"
+            ));
+        }
+        Some(asked.min(cores))
     }
 
     fn worker(&self) -> Option<WorkerOptions> {

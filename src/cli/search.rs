@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
 
+use super::values::{from_zero_to, up_to};
+
 /// How sets of blocks are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SearchChoice {
@@ -35,13 +37,13 @@ pub struct SearchArgs {
     #[arg(long, value_enum, requires = "data")]
     pub search: Option<SearchChoice>,
     /// Largest number of sets to try [default: by the size of the model, 6 to 32 for fit, 32 to 256 for the others]
-    #[arg(long, value_name = "N", requires = "data")]
+    #[arg(long, value_name = "N", requires = "data", value_parser = up_to::<1_000_000>)]
     pub evaluations: Option<NonZeroUsize>,
     /// Number of sets that are fitted as a whole; the best one is taken [default: 4, for a large model 2]
-    #[arg(long, alias = "finalists", value_name = "N", requires = "data")]
+    #[arg(long, alias = "finalists", value_name = "N", requires = "data", value_parser = up_to::<10_000>)]
     pub shortlist: Option<NonZeroUsize>,
     /// Epochs to train a supernet, which holds every block both as it is and pruned, and to try sets in it; 0 = no supernet
-    #[arg(long, value_name = "N", default_value = "0", requires = "data")]
+    #[arg(long, value_name = "N", default_value = "0", requires = "data", value_parser = from_zero_to::<1_000_000>)]
     pub supernet_epochs: usize,
     /// Where the weights of the chosen network come from, with a supernet and --method fit
     #[arg(long, value_enum, default_value = "auto", requires = "supernet_epochs")]

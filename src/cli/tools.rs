@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::percent;
+use super::values::{from_zero_to, not_negative, percent, positive_up_to, up_to};
 use super::{
     FormChoice, MergePolicy, RuleArgs, RuntimeArgs, ShrinkChoice, TargetChoice, WeightArgs,
 };
@@ -44,7 +44,7 @@ pub struct InspectArgs {
     #[arg(long, value_enum, default_value = "auto")]
     pub shrink: ShrinkChoice,
     /// Batch size for measurements, where the model leaves it open
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = up_to::<65_536>)]
     pub batch: NonZeroUsize,
     /// File that keeps measured latencies for the next run
     #[arg(long, value_name = "FILE.json", requires = "latency")]
@@ -74,10 +74,10 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub input_data: Vec<String>,
     /// Number of inputs to draw
-    #[arg(long, value_name = "N", default_value = "3")]
+    #[arg(long, value_name = "N", default_value = "3", value_parser = up_to::<10_000>)]
     pub check: NonZeroUsize,
     /// Largest allowed max|Δ| / max|reference| [default: by the dtype of the output]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = not_negative)]
     pub limit: Option<f64>,
     /// Reads options from a file, as keys without the leading dashes; the command line wins
     #[arg(long, value_name = "FILE.toml")]
@@ -104,7 +104,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub expect_accuracy: Option<f64>,
     /// Largest number of images to evaluate, drawn with --seed [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = up_to::<1_000_000_000>)]
     pub images: Option<NonZeroUsize>,
     /// Seed that draws the images
     #[arg(long, value_name = "N", default_value = "0")]
@@ -113,7 +113,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,
     /// How many images to list whose class changes from A to B
-    #[arg(long, value_name = "N", default_value = "10")]
+    #[arg(long, value_name = "N", default_value = "10", value_parser = from_zero_to::<1_000_000_000>)]
     pub flipped: usize,
     /// Prints the result as JSON
     #[arg(long)]
@@ -137,10 +137,10 @@ pub struct BenchArgs {
     /// Second model, measured in turns with the first
     pub other: Option<PathBuf>,
     /// Batch size, where the model leaves it open
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = up_to::<65_536>)]
     pub batch: NonZeroUsize,
     /// Seconds to measure, for all models together
-    #[arg(long, value_name = "S", default_value = "4")]
+    #[arg(long, value_name = "S", default_value = "4", value_parser = positive_up_to::<86_400>)]
     pub seconds: f64,
     /// Prints the numbers as JSON
     #[arg(long)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{not_negative, part, positive, share};
+use super::values::{not_negative, part, positive, share, up_to};
 use super::{DataArgs, RuntimeArgs, WeightArgs};
 use crate::terminal::Verbosity;
 
@@ -79,10 +79,10 @@ pub enum ShrinkAt {
 #[derive(Args, Clone, Debug)]
 pub struct TrainingArgs {
     /// Images in a step; a model keeps the batch that it fixes where that cannot be opened [default: 64; 32 after a fit with fewer than 2000 images]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = up_to::<65_536>)]
     pub batch_size: Option<NonZeroUsize>,
     /// Batches whose gradients are summed for one update
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = up_to::<65_536>)]
     pub accumulate: NonZeroUsize,
     /// Optimizer
     #[arg(long, value_enum, default_value = "auto")]
@@ -143,7 +143,7 @@ pub struct TrainArgs {
     #[command(flatten, next_help_heading = "Data")]
     pub images: DataArgs,
     /// Epochs to train for
-    #[arg(long, value_name = "N", default_value = "10")]
+    #[arg(long, value_name = "N", default_value = "10", value_parser = up_to::<1_000_000>)]
     pub epochs: NonZeroUsize,
     /// Training
     #[command(flatten, next_help_heading = "Training")]

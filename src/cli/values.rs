@@ -1,5 +1,7 @@
 //! Values of arguments that are more than one word or a number.
 
+use std::num::{NonZeroU32, NonZeroUsize};
+
 use updp_passes::surgery::Form;
 use updp_prune::config::FormSet;
 
@@ -68,9 +70,37 @@ pub(super) fn form_list(text: &str) -> Result<FormList, String> {
     Ok(FormList(FormSet::List(list)))
 }
 
+/// Reads a number from 1 to `MOST`.
+pub(super) fn up_to<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse::<NonZeroUsize>().ok().filter(|number| number.get() <= MOST);
+    number.ok_or_else(|| format!("{text:?} is no number from 1 to {MOST}"))
+}
+
+/// Reads a number from 0 to `MOST`.
+pub(super) fn from_zero_to<const MOST: usize>(text: &str) -> Result<usize, String> {
+    let number = text.parse::<usize>().ok().filter(|number| *number <= MOST);
+    number.ok_or_else(|| format!("{text:?} is no number from 0 to {MOST}"))
+}
+
+/// Reads a number of seconds or MiB from 1 to `MOST`.
+pub(super) fn amount<const MOST: u32>(text: &str) -> Result<NonZeroU32, String> {
+    let number = text.parse::<NonZeroU32>().ok().filter(|number| number.get() <= MOST);
+    number.ok_or_else(|| format!("{text:?} is no number from 1 to {MOST}"))
+}
+
+/// Reads a number above 0 and up to `MOST`, such as 0.25.
+pub(super) fn positive_up_to<const MOST: u32>(text: &str) -> Result<f64, String> {
+    let number = positive(text).ok().filter(|x| *x <= f64::from(MOST));
+    number.ok_or_else(|| format!("{text:?} is no number above 0 and up to {MOST}"))
+}
+
+/// Largest number of any option that takes a fraction. What is above it is a slip, and squares of it are still finite.
+const LARGEST: f64 = 1e15;
+
 pub(super) fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x > 0.0);
-    number.ok_or_else(|| format!("{text:?} is no positive number"))
+    let number = text.parse::<f64>().ok().filter(|x| *x > 0.0);
+    let number = number.ok_or_else(|| format!("{text:?} is no positive number"))?;
+    if number <= LARGEST { Ok(number) } else { Err(format!("{text:?} is above {LARGEST:e}")) }
 }
 
 pub(super) fn at_least_one(text: &str) -> Result<f64, String> {
@@ -98,7 +128,7 @@ pub(super) fn percent(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn not_negative(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x >= 0.0);
+    let number = text.parse::<f64>().ok().filter(|x| *x >= 0.0 && *x <= LARGEST);
     number.ok_or_else(|| format!("{text:?} is no number of 0 or more"))
 }
 
@@ -134,7 +164,12 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::any::TypeId;
+
+    use clap::error::ErrorKind;
+
     use super::*;
+    use crate::cli::command;
 
     #[test]
     fn kernels_shrink_with_lambda_or_at_an_epoch() {
@@ -143,6 +178,53 @@ mod tests {
         for text in ["", "s", "-1", "NaN", "inf"] {
             assert!(shrink_at(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_have_ranges() {
+        for text in ["", "0", "-1", "11", "NaN", "1e1", "99999999999999999999"] {
+            assert!(up_to::<10>(text).is_err(), "{text}");
+            assert!(amount::<10>(text).is_err(), "{text}");
+        }
+        assert_eq!(up_to::<10>("10").map(NonZeroUsize::get), Ok(10));
+        assert_eq!((from_zero_to::<3>("0"), from_zero_to::<3>("4").is_err()), (Ok(0), true));
+        for text in ["", "0", "-1", "61", "NaN", "inf", "-inf", "1e400"] {
+            assert!(positive_up_to::<60>(text).is_err(), "{text}");
+        }
+        assert_eq!(positive_up_to::<60>("0.25"), Ok(0.25));
+        for text in ["NaN", "inf", "1e16", "1e400"] {
+            assert!(positive(text).is_err() && not_negative(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_number_of_every_option_is_in_its_range() {
+        let numbers = [
+            TypeId::of::<f64>(),
+            TypeId::of::<u64>(),
+            TypeId::of::<usize>(),
+            TypeId::of::<NonZeroUsize>(),
+            TypeId::of::<NonZeroU32>(),
+        ];
+        let (all, mut tried) = (command(), 0);
+        let bare = std::iter::once((None, &all));
+        for (name, command) in bare.chain(all.get_subcommands().map(|it| (Some(it.get_name()), it)))
+        {
+            let is_number =
+                |arg: &&clap::Arg| numbers.iter().any(|id| arg.get_value_parser().type_id() == *id);
+            for option in command.get_arguments().filter(is_number) {
+                let option = option.get_long().expect("an option");
+                for text in ["nan", "inf", "-inf", "-1", "1e400", "1e30", "9999999999999999999999"]
+                {
+                    let words = ["updp-compile"].into_iter().chain(name).map(str::to_owned);
+                    let words = words.chain(["m.onnx".to_owned(), format!("--{option}={text}")]);
+                    let error = all.clone().try_get_matches_from(words).expect_err(option);
+                    assert_eq!(error.kind(), ErrorKind::ValueValidation, "--{option}={text}");
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 300, "the options were not understood: {tried}");
     }
 
     #[test]

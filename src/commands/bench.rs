@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
 }
 
 fn threads(arguments: &BenchArgs) -> String {
-    match arguments.runtime.threads {
+    match arguments.runtime.threads() {
         None => "as many threads as the runtime takes".to_owned(),
         Some(count) => format!("{count} threads"),
     }
@@ -74,7 +74,7 @@ fn json(arguments: &BenchArgs, report: &BenchReport) -> Value {
     json!({
         "schema": "updp-bench/1",
         "batch": report.batch,
-        "threads": arguments.runtime.threads,
+        "threads": arguments.runtime.threads(),
         "models": models.collect::<Vec<Value>>(),
     })
 }

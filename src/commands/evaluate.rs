@@ -8,6 +8,7 @@ use crate::api::{self, EvaluateOptions, EvaluateReport, Source};
 use crate::cli::EvaluateArgs;
 use crate::error::CliError;
 use crate::terminal::{Progress, say};
+use crate::untrusted::on_one_line;
 use crate::write;
 use updp_prune::words::counted;
 
@@ -61,7 +62,10 @@ fn table(arguments: &EvaluateArgs, report: &EvaluateReport, shown: usize) -> Str
     }
     if !report.skipped.is_empty() {
         let count = counted(report.skipped.len(), "image", "images");
-        lines.push(format!("  {count} could not be read, such as {}", report.skipped[0]));
+        lines.push(format!(
+            "  {count} could not be read, such as {}",
+            on_one_line(&report.skipped[0])
+        ));
     }
     let row = |name: &str, images: &str, cells: Vec<String>| {
         let mut line = format!("  {name:<24}{images:>8}");
@@ -91,7 +95,7 @@ fn table(arguments: &EvaluateArgs, report: &EvaluateReport, shown: usize) -> Str
     }
     for class in &report.classes {
         let top1 = class.top1.iter().copied().map(Some).collect();
-        let name = format!("  {}", class.name);
+        let name = format!("  {}", on_one_line(&class.name));
         lines.push(row(&name, &class.images.to_string(), both(top1, class.agreement)));
     }
     if has_two {
@@ -109,11 +113,15 @@ fn flipped(report: &EvaluateReport, shown: usize) -> Vec<String> {
     }
     let mut lines = vec![head];
     for image in &report.flipped[..shown] {
-        let class = |name: &Option<String>| name.clone().unwrap_or_else(|| "not finite".to_owned());
-        let label =
-            image.label.as_ref().map_or_else(String::new, |label| format!(" (label {label})"));
+        let class = |name: &Option<String>| {
+            name.as_deref().map_or_else(|| "not finite".to_owned(), on_one_line)
+        };
+        let label = image
+            .label
+            .as_ref()
+            .map_or_else(String::new, |label| format!(" (label {})", on_one_line(label)));
         let (first, second) = (class(&image.first), class(&image.second));
-        lines.push(format!("  {}: {first} -> {second}{label}", image.name));
+        lines.push(format!("  {}: {first} -> {second}{label}", on_one_line(&image.name)));
     }
     lines
 }

@@ -106,8 +106,8 @@ fn json(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) -> serde_
     let (tensors, elements) = trained.parameters;
     json!({
         "schema": "updp-train/1",
-        "model": arguments.model,
-        "output": target,
+        "model": arguments.model.display().to_string(),
+        "output": target.display().to_string(),
         "before": before,
         "after": trained.score,
         "steps": trained.steps,

@@ -152,7 +152,7 @@ fn verified() -> Verification {
         limit: 1e-4,
         undecided: 0,
         noise: None,
-        is_telling: true,
+        silence: None,
         failure: None,
     };
     let runtime = "ONNX Runtime 1.22".to_owned();

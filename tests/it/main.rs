@@ -20,6 +20,8 @@ mod micro;
 mod nothing_lost;
 mod planted;
 mod prune;
+#[cfg(unix)]
+mod robust;
 mod schemas;
 mod score_command;
 mod second_reader;

@@ -49,6 +49,12 @@ pub struct Predictions {
 }
 
 impl Predictions {
+    /// Whether no image has finite scores.
+    #[must_use]
+    pub fn is_never_finite(&self) -> bool {
+        self.images.iter().all(|image| image.class.is_none())
+    }
+
     /// Runs a network over all images. `progress` hears how many are done and says whether to go on.
     ///
     /// A network of fixed batch gets its last batch filled up with copies of the last image.

@@ -1,4 +1,4 @@
-//! Errors of verification. Its own codes are C0008, C0009 and C0021 of the command line; errors of other crates pass through.
+//! Errors of verification. Its own codes are C0008, C0009, C0021 and C0031 of the command line; errors of other crates pass through.
 
 use updp_exec::ExecError;
 use updp_ir::IrError;
@@ -14,6 +14,8 @@ pub enum VerifyError {
     Unverifiable { detail: String },
     #[error("values cannot verify this model: {detail}")]
     Chaotic { detail: String },
+    #[error("the comparison proves nothing: {detail}")]
+    ProvesNothing { detail: String },
     #[error(transparent)]
     Ir(#[from] IrError),
     #[error(transparent)]
@@ -28,6 +30,7 @@ impl VerifyError {
             Self::VerificationFailed { .. } => "C0008",
             Self::Unverifiable { .. } => "C0009",
             Self::Chaotic { .. } => "C0021",
+            Self::ProvesNothing { .. } => "C0031",
             Self::Ir(error) => error.code(),
             Self::Exec(error) => error.code(),
         }

@@ -13,8 +13,10 @@ pub mod oracle;
 pub mod parts;
 pub mod regions;
 mod slices;
+mod telling;
 mod verdict;
 
 pub use error::VerifyError;
 pub use oracle::{Oracle, OutputResult, Run, Verification};
 pub use parts::Parts;
+pub use telling::Silence;

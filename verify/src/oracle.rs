@@ -10,6 +10,7 @@ use updp_ir::{Dim, Graph, Tensor};
 use crate::drawn::drawn_runs;
 use crate::error::VerifyError;
 use crate::parts::Parts;
+use crate::telling::{Silence, silent_outputs};
 use crate::{noise, nondeterminism};
 
 /// Number of images per run when data are given and the batch is symbolic.
@@ -36,9 +37,8 @@ pub struct OutputResult {
     /// Relative difference that the reference itself shows when its inputs change by 1e-6; `None` unless the difference
     /// exceeded the limit. A small multiple of it is accepted (see [`noise`]).
     pub noise: Option<f64>,
-    /// Whether the reference gave anything other than zeros, NaN and infinities. Otherwise an equality
-    /// proves nothing.
-    pub is_telling: bool,
+    /// Why an equality proves nothing; `None` if the reference gave at least two values, so that it proves something.
+    pub silence: Option<Silence>,
     /// The comparison in words, when it is not within the limit.
     pub failure: Option<String>,
 }
@@ -92,6 +92,18 @@ impl Verification {
             && failing.all(|it| it.noise.is_some_and(noise::is_chaotic))
     }
 
+    /// Why the comparison proves nothing: no output of the reference has values that could show a difference. `None` if one
+    /// has. Changed parts that were compared may still prove something.
+    #[must_use]
+    pub fn proves_nothing(&self) -> Option<String> {
+        let first = self.outputs.first()?;
+        let is_silent = self.outputs.iter().all(|output| output.silence.is_some());
+        let why = first.silence.filter(|_| is_silent)?;
+        let all =
+            if self.outputs.len() == 1 { "" } else { ", and the other outputs prove no more" };
+        Some(format!("output {:?}: {why}{all}", first.name))
+    }
+
     /// The first failure in words: an output, else a part.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -124,16 +136,12 @@ impl Verification {
                 limit,
                 undecided: 0,
                 noise: None,
-                is_telling: false,
+                silence: None,
                 failure: None,
             });
             self.outputs.len() - 1
         });
         let row = &mut self.outputs[at];
-        row.is_telling |= match comparison {
-            Comparison::Float(d) => d.max_ref > 0.0,
-            _ => true,
-        };
         row.relative = row.relative.max(comparison.relative());
         row.rms = row.rms.max(rms);
         row.cosine = row.cosine.min(cosine);
@@ -162,6 +170,8 @@ pub struct Oracle<'a> {
     runs: Runs,
     labels: Option<Vec<i64>>,
     limit: Option<f64>,
+    /// The outputs whose values prove nothing.
+    silent: IndexMap<String, Silence>,
 }
 
 impl<'a> Oracle<'a> {
@@ -196,6 +206,7 @@ impl<'a> Oracle<'a> {
             source,
             options: options.clone(),
             runtime: executor.name(),
+            silent: silent_outputs(graph, runs.iter().map(|(_, outputs)| outputs)),
             runs,
             labels: data.labels.clone(),
             limit: None,
@@ -241,6 +252,7 @@ impl<'a> Oracle<'a> {
             ..Verification::default()
         };
         let mut hits = (0_usize, 0_usize, 0_usize);
+        let is_foreign = self.has_foreign_labels();
         let mut failing = Failing::new();
         for (run, (inputs, reference)) in self.runs.iter().enumerate() {
             let outputs = executor.run(inputs).map_err(rejected)?;
@@ -253,9 +265,12 @@ impl<'a> Oracle<'a> {
                     failing.push((run, name, tensor.clone()));
                 }
             }
-            if let Some(labels) = &self.labels {
+            if let Some(labels) = self.labels.as_ref().filter(|_| !is_foreign) {
                 count_hits(labels, reference, &outputs, &mut hits);
             }
+        }
+        for row in &mut verification.outputs {
+            row.silence = self.silent.get(&row.name).copied();
         }
         if hits.2 > 0 {
             let share = |count: usize| count as f64 / hits.2 as f64;
@@ -266,6 +281,13 @@ impl<'a> Oracle<'a> {
             self.reconsider(&mut verification, &failing)?;
         }
         Ok(verification)
+    }
+
+    /// Whether a label names a class that the reference does not have.
+    fn has_foreign_labels(&self) -> bool {
+        let first = self.runs.first().and_then(|(_, outputs)| outputs.values().next());
+        let classes = first.and_then(|tensor| tensor.dims().last().copied()).unwrap_or(0) as i64;
+        self.labels.iter().flatten().any(|label| !(0..classes).contains(label))
     }
 
     fn limit_of(&self, reference: Option<&Tensor>) -> f64 {

@@ -15,6 +15,7 @@ use super::{ARGUMENT, WorkerOptions, available_memory, says_no_memory};
 use crate::device::Device;
 use crate::error::ExecError;
 use crate::executor::Options;
+use crate::library::TELEMETRY_VARIABLE;
 
 /// Bytes of the standard error that are kept.
 const KEPT: usize = 4096;
@@ -131,7 +132,7 @@ impl Process {
         let limit = || key.worker.memory.unwrap_or_else(available_memory);
         let memory = if key.is_limited { limit() } else { 0 };
         let mut command = Command::new(&key.worker.program);
-        command.arg(ARGUMENT).arg(memory.to_string());
+        command.arg(ARGUMENT).arg(memory.to_string()).env(TELEMETRY_VARIABLE, "1");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Ctrl-C in a terminal reaches the program, which decides what happens to its workers.
         #[cfg(unix)]
@@ -220,7 +221,10 @@ impl Process {
         if says_no_memory(&text) {
             return End::Memory(self.memory);
         }
-        let how = status.map_or_else(|| "it ended".to_owned(), |status| status.to_string());
+        let mut how = status.map_or_else(|| "it ended".to_owned(), |status| status.to_string());
+        if status.is_some_and(is_bus_error) {
+            how.push_str("; a file that it had mapped was cut, or the disk cannot be read");
+        }
         let said = if last.is_empty() { String::new() } else { format!("; it said {last:?}") };
         End::Died(format!("{how}{said}"))
     }
@@ -270,6 +274,18 @@ fn stop(child: &Mutex<Child>) -> Option<ExitStatus> {
     }
     let _ = child.kill();
     child.wait().ok()
+}
+
+/// Whether a process read a part of a mapped file that is not there any more.
+#[cfg(unix)]
+fn is_bus_error(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    status.signal() == Some(rustix::process::Signal::BUS.as_raw())
+}
+
+#[cfg(not(unix))]
+fn is_bus_error(_: ExitStatus) -> bool {
+    false
 }
 
 /// Reads to the end and keeps the last bytes.

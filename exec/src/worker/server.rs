@@ -18,12 +18,11 @@ use crate::open::open;
 /// bytes, 0 for none.
 #[must_use]
 pub fn serve(memory: Option<&str>) -> ExitCode {
-    crate::disable_telemetry();
     limit_memory(memory.and_then(|text| text.parse().ok()).unwrap_or(0));
     let Ok(mut replies) = take_stdout() else { return ExitCode::FAILURE };
     let (requests, received) = mpsc::channel();
     // This thread notices the end of the program that asks, also while a model runs.
-    std::thread::spawn(move || {
+    let reading = std::thread::Builder::new().spawn(move || {
         let mut stdin = io::stdin().lock();
         let mut inbox = Inbox::default();
         // The next request comes after the reply, so what it shares can be read in place until then.
@@ -34,6 +33,11 @@ pub fn serve(memory: Option<&str>) -> ExitCode {
         }
         std::process::exit(0);
     });
+    if let Err(error) = reading {
+        // Standard output is standard error by now.
+        let _ = writeln!(io::stdout(), "no thread can be started: {error}");
+        return ExitCode::FAILURE;
+    }
     let mut executor = None;
     let mut outbox = Outbox::default();
     while let Ok((request, payloads)) = received.recv() {

@@ -61,7 +61,8 @@ pub(super) fn open_npz(path: &Path) -> Result<Store, DataError> {
             ),
         ));
     }
-    let labels = labels.map(|name| read_labels(path, name, &layouts[name])).transpose()?;
+    let labels =
+        labels.map(|name| read_labels(path, name, &layouts[name], layout.dims[0])).transpose()?;
     let tensor = npz::read_member(path, images)?;
     let rows = Rows {
         path: path.to_owned(),
@@ -73,11 +74,20 @@ pub(super) fn open_npz(path: &Path) -> Result<Store, DataError> {
     Store::numbered(path, Entries::Rows(rows), labels)
 }
 
-fn read_labels(path: &Path, name: &str, layout: &Layout) -> Result<Vec<i64>, DataError> {
+/// Reads the labels, unless there are more or fewer of them than images: they may take much memory.
+fn read_labels(
+    path: &Path,
+    name: &str,
+    layout: &Layout,
+    images: usize,
+) -> Result<Vec<i64>, DataError> {
     let refused = |detail: String| DataError::Labels { path: path.to_owned(), detail };
     let dims = &layout.dims;
     if !matches!(dims[..], [_] | [_, 1]) || layout.bytes as u64 > MOST_IN_MEMORY {
         return Err(refused(format!("{name:?} is of dims {dims:?}")));
+    }
+    if dims[0] != images {
+        return Err(refused(format!("{} labels for {images} images", dims[0])));
     }
     let labels = npz::read_member(path, name)?;
     labels.to_i64().ok_or_else(|| refused(format!("{name:?} is of type {}", labels.dtype())))

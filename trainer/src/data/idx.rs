@@ -2,7 +2,6 @@
 //!
 //! A file starts with two zero bytes, the element type (8 = u8), the rank, and the dims as big-endian u32.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,8 @@ use updp_ir::DataType;
 
 use super::error::DataError;
 use super::store::{
-    Content, Elements, Entries, MOST_IN_MEMORY, Rows, Store, file_name, unknown, unreadable,
+    Content, Elements, Entries, MOST_IN_MEMORY, Rows, Store, file_name, open_file, unknown,
+    unreadable,
 };
 
 /// Whether this is the name of an IDX file of images.
@@ -112,7 +112,7 @@ fn labels(path: &Path) -> Result<Vec<i64>, DataError> {
 
 /// Reads dims and elements; a `.gz` file is unpacked into memory.
 fn read(path: &Path) -> Result<(Vec<usize>, Elements), DataError> {
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let file = open_file(path).map_err(|error| unreadable(path, &error))?;
     let bytes = file.metadata().map_err(|error| unreadable(path, &error))?.len();
     let mut source: Box<dyn Read> = if is_gz(path) {
         Box::new(MultiGzDecoder::new(BufReader::new(file)))

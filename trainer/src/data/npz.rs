@@ -11,6 +11,7 @@ use npyz::{DType, NpyHeader, Order};
 use updp_ir::{DataType, Tensor};
 
 use super::error::DataError;
+use super::store::{MOST_IN_MEMORY, open_file};
 
 /// Longest header text, in bytes; `numpy` itself reads up to 10 000.
 const LONGEST_HEADER: usize = 16_384;
@@ -36,7 +37,7 @@ fn damaged(path: &Path, detail: impl std::fmt::Display) -> DataError {
 }
 
 pub(super) fn open(path: &Path) -> Result<File, DataError> {
-    File::open(path)
+    open_file(path)
         .map_err(|error| DataError::Unreadable { path: path.to_owned(), detail: error.to_string() })
 }
 
@@ -46,14 +47,27 @@ pub(super) fn open(path: &Path) -> Result<File, DataError> {
 /// T0101 when the file cannot be opened; T0105 when it is not a `.npy` array, or when it has Fortran order, big-endian
 /// elements, a structured type or an element type without an ONNX counterpart.
 pub fn read_npy(path: &Path) -> Result<Tensor, DataError> {
+    let needed = layout(path, BufReader::new(open(path)?))?.bytes as u64;
+    refuse_large(path, needed)?;
     tensor(path, BufReader::new(open(path)?))
+}
+
+fn refuse_large(path: &Path, needed: u64) -> Result<(), DataError> {
+    if needed <= MOST_IN_MEMORY {
+        return Ok(());
+    }
+    Err(damaged(path, format!("its arrays need {needed} bytes, more than {MOST_IN_MEMORY}")))
 }
 
 /// All arrays of a `.npz` file by name, in file order.
 ///
 /// # Errors
-/// Those of [`read_npy`], and T0105 when the archive is damaged.
+/// Those of [`read_npy`], and T0105 when the archive is damaged or names more than 1 GiB of elements.
 pub fn read_npz(path: &Path) -> Result<IndexMap<String, Tensor>, DataError> {
+    // A packed file may name a thousand times its own size, and says so in its headers.
+    let needed =
+        layouts(path)?.values().map(|layout| layout.bytes as u64).fold(0, u64::saturating_add);
+    refuse_large(path, needed)?;
     let mut arrays = IndexMap::new();
     visit(path, |name, source| {
         arrays.insert(name.to_owned(), tensor(path, source)?);

@@ -1,7 +1,6 @@
 //! One image of a data set: pixels, or floats that are already the model's input.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
+use updp_exec::quiet;
 use updp_ir::{DataType, Tensor};
 
 use super::decode::{Pixels, decode};
@@ -20,7 +19,7 @@ pub(super) enum Raw {
 /// # Errors
 /// Describes the problem of the image in words; a panic of a decoder is also an error.
 pub(super) fn read(store: &Store, index: usize, channels: usize) -> Result<Raw, String> {
-    let work = AssertUnwindSafe(|| match &store.entries {
+    let work = || match &store.entries {
         Entries::Files(files) => decode(&read_file(&files[index].path)?, channels).map(Raw::Pixels),
         Entries::Members { shards, members } => {
             let member = &members[index];
@@ -28,8 +27,8 @@ pub(super) fn read(store: &Store, index: usize, channels: usize) -> Result<Raw, 
             decode(&encoded, channels).map(Raw::Pixels)
         }
         Entries::Rows(rows) => array_row(rows, index),
-    });
-    catch_unwind(work).unwrap_or_else(|_| Err("its decoder failed".to_owned()))
+    };
+    quiet::catch(work).unwrap_or_else(|_| Err("its decoder failed".to_owned()))
 }
 
 fn array_row(rows: &Rows, index: usize) -> Result<Raw, String> {

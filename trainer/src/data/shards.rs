@@ -4,16 +4,47 @@
 //! file name, and the rest gives the kind of the member. Otherwise every member that ends like an image is an image,
 //! without a label.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::error::DataError;
-use super::store::{Entries, Member, Store, file_name, is_image, unreadable};
+use super::store::{Entries, Member, Store, file_name, is_image, open_file, unreadable};
 
 /// Longest `.cls` member, in bytes.
 const LONGEST_LABEL: u64 = 32;
+
+/// Most bytes that a member may have in front of its contents: headers, a long name, extended attributes.
+const LONGEST_NAMES: u64 = 1 << 20;
+
+/// A `.tar` of which at most `left` bytes are read between two members. The contents are skipped by seeking; what is read
+/// is headers and names, which `tar` holds in memory whatever their length.
+struct Bounded {
+    file: File,
+    left: Rc<Cell<u64>>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 && !buffer.is_empty() {
+            return Err(std::io::Error::other("the name of a member is longer than 1 MiB"));
+        }
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = self.file.read(&mut buffer[..most])?;
+        self.left.set(left - count as u64);
+        Ok(count)
+    }
+}
+
+impl Seek for Bounded {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
+}
 
 /// Members of shards, grouped by kind.
 #[derive(Default)]
@@ -60,10 +91,13 @@ fn key_and_kind(name: &str) -> (&str, &str) {
 
 fn scan(number: usize, shard: &Path, index: &mut Index) -> Result<(), DataError> {
     let damaged = |detail: String| DataError::Damaged { path: shard.to_owned(), detail };
-    let file = File::open(shard).map_err(|error| unreadable(shard, &error))?;
+    let file = open_file(shard).map_err(|error| unreadable(shard, &error))?;
     let held = file.metadata().map_err(|error| unreadable(shard, &error))?.len();
-    let mut archive = tar::Archive::new(file);
+    let budget = Rc::new(Cell::new(0));
+    let mut archive = tar::Archive::new(Bounded { file, left: Rc::clone(&budget) });
+    budget.set(LONGEST_NAMES);
     for member in archive.entries_with_seek().map_err(|error| damaged(error.to_string()))? {
+        budget.set(LONGEST_NAMES);
         let mut member = member.map_err(|error| damaged(error.to_string()))?;
         let (offset, bytes) = (member.raw_file_position(), member.size());
         let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();

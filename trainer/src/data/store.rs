@@ -216,6 +216,19 @@ pub(super) fn stamp(path: &Path) -> (u64, u128) {
     (meta.len(), changed.map_or(0, |time| time.as_nanos()))
 }
 
+/// Opens a file of data. A named pipe would wait for a writer that never comes, and a device may not end.
+///
+/// # Errors
+/// Those of opening it; also that it is no regular file.
+pub(super) fn open_file(path: &Path) -> std::io::Result<File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other(
+            "it is no regular file (a folder, pipe, socket or device)",
+        ));
+    }
+    File::open(path)
+}
+
 /// Reads the bytes of an encoded file.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
@@ -228,7 +241,7 @@ pub(super) fn read_range(path: &Path, offset: u64, bytes: u64) -> Result<Vec<u8>
         return Err(format!("{bytes} bytes are more than one image may have"));
     }
     let read = || {
-        let mut file = File::open(path)?;
+        let mut file = open_file(path)?;
         file.seek(SeekFrom::Start(offset))?;
         let mut content = Vec::with_capacity(bytes as usize);
         file.take(bytes).read_to_end(&mut content)?;

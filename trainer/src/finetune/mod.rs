@@ -258,6 +258,7 @@ impl Finetuning<'_> {
         let (bound, images) = self.bound(network)?;
         self.built(bound)?;
         let loader = self.loader(&images)?;
+        self.check_accumulate(&loader)?;
         Ok(self.schedule(&loader).check()?)
     }
 
@@ -302,6 +303,7 @@ impl Finetuning<'_> {
             observer.message(notice);
         }
         let mut session = opened.session;
+        self.check_accumulate(&loader)?;
         let schedule = self.schedule(&loader);
         let options = self.options(&images, step.names.clone(), opened.hash);
         let teacher = self.teacher_of(network, &step, observer)?;
@@ -434,6 +436,19 @@ impl Finetuning<'_> {
             accumulate: self.accumulate() as u64,
             scales_loss: self.scales_loss(),
         }
+    }
+
+    /// Refuses updates that need more batches than an epoch has: an epoch would silently run through the images again
+    /// and again.
+    fn check_accumulate(&self, loader: &Loader) -> Result<(), TrainerError> {
+        let count = self.settings.accumulate.max(1);
+        if self.settings.is_sandwich || count <= loader.steps_per_epoch().max(1) {
+            return Ok(());
+        }
+        let expected = "at most the batches of an epoch";
+        let setting = "the number of accumulated batches (--accumulate)";
+        let found = format!("{count} with {} batches", loader.steps_per_epoch());
+        Err(TrainError::Setting { setting, found, expected }.into())
     }
 
     /// Number of batches per update.
