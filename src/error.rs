@@ -48,6 +48,8 @@ pub enum CliError {
     GoalMissed { detail: String },
     #[error("{}: {detail}", place(path, *line))]
     Config { path: PathBuf, line: Option<usize>, detail: String, cure: String },
+    #[error("{option} {path:?} would overwrite {what}")]
+    Overwrites { option: &'static str, path: PathBuf, what: String },
     #[error("cancelled")]
     Cancelled,
     #[error("there is no error code {code:?}")]
@@ -130,6 +132,7 @@ impl CliError {
             Self::GoalMissed { .. } => "C0017",
             Self::Cancelled => "C0011",
             Self::Config { .. } => "C0018",
+            Self::Overwrites { .. } => "C0023",
             Self::Trainer(error) => error.code(),
             Self::Prune(error) => error.code(),
             Self::Ir(error) => error.code(),
@@ -153,6 +156,7 @@ impl CliError {
             | Self::UnknownCode { .. }
             | Self::ScoreCommand { .. }
             | Self::Config { .. }
+            | Self::Overwrites { .. }
             | Self::Trainer(_)
             | Self::Pass(PassError::UnknownRule { .. } | PassError::AlreadyExpanded)
             | Self::Exec(
@@ -214,6 +218,10 @@ impl CliError {
                 "another goal or gate; when pruning, the report says what each block costs and saves".into()
             },
             Self::Config { cure, .. } => cure.clone(),
+            Self::Overwrites { option: "-o", what, .. } if what.starts_with("the model") => {
+                "name another file, or say that it is meant: --in-place".into()
+            }
+            Self::Overwrites { option, .. } => format!("name another path with {option}"),
             Self::Trainer(error) => return error.help(),
             Self::Prune(error) => return error.help().map(str::to_owned),
             Self::Pass(PassError::Refused { .. }) => {

@@ -48,6 +48,7 @@ mod error;
 mod front_table;
 mod gates;
 mod model_file;
+mod paths;
 mod progress_lines;
 mod report;
 mod report_page;

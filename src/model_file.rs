@@ -8,6 +8,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use memmap2::Mmap;
 use updp_ir::{ExternalRef, IrError, Model};
+use updp_trainer::files::folder_of;
 
 use crate::error::CliError;
 use crate::untrusted;
@@ -100,12 +101,6 @@ impl Source {
 #[must_use]
 pub fn is_pipe(path: &Path) -> bool {
     path.as_os_str() == "-"
-}
-
-/// The folder a file lies in; `.` for a bare name.
-#[must_use]
-pub fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn read_stdin() -> Result<Bytes, CliError> {

@@ -14,8 +14,9 @@ use updp_ir::Graph;
 
 use crate::error::CliError;
 use crate::interrupt;
-use crate::model_file::{ModelFile, folder_of};
-use crate::write::StagingFolder;
+use crate::model_file::ModelFile;
+use crate::write::{self, StagingFolder};
+use updp_trainer::files::{self, folder_of};
 use updp_verify::Run;
 
 /// Lists the files that this program wrote into a folder, so that it never replaces anything else. The list is a hidden
@@ -62,7 +63,8 @@ impl StagedVectors {
             fs::rename(self.folder.place("vectors"), &self.target).inspect_err(|_| {
                 // Otherwise it is removed with the staging folder.
                 let _ = fs::rename(&old, &self.target);
-            })
+            })?;
+            files::sync_folder(folder_of(&self.target))
         });
         placed.map_err(|error| failed(&self.target, &error))?;
         Ok(())
@@ -86,10 +88,11 @@ pub fn refuse_around(folder: &Path, files: &[&Path]) -> Result<(), CliError> {
 fn fill(folder: &Path, model: &ModelFile, runs: &[Run]) -> io::Result<()> {
     fs::create_dir(folder)?;
     let mut names = vec![MODEL.to_owned()];
-    fs::write(folder.join(MODEL), &model.source.bytes)?;
+    write::synced(&folder.join(MODEL), &model.source.bytes)?;
     for file in &model.source.data_files {
         let name = file.file_name().unwrap_or_default();
         fs::copy(file, folder.join(name))?;
+        fs::File::open(folder.join(name))?.sync_all()?;
         names.push(name.to_string_lossy().into_owned());
     }
     let graph = &model.model.graph;
@@ -98,7 +101,8 @@ fn fill(folder: &Path, model: &ModelFile, runs: &[Run]) -> io::Result<()> {
         fill_set(&folder.join(&name), graph, run)?;
         names.push(name);
     }
-    fs::write(folder.join(MARKER), names.join("\n") + "\n")
+    write::synced(&folder.join(MARKER), (names.join("\n") + "\n").as_bytes())?;
+    files::sync_folder(folder)
 }
 
 /// One set; runners number inputs and outputs in the order of the graph.
@@ -107,19 +111,22 @@ fn fill_set(set: &Path, graph: &Graph, (inputs, outputs): &Run) -> io::Result<()
     let given = graph.required_inputs().map(|id| graph.value(id).name());
     for (at, name) in given.enumerate() {
         if let Some(tensor) = inputs.get(name) {
-            fs::write(set.join(format!("input_{at}.pb")), tensor.to_message(name))?;
+            write::synced(&set.join(format!("input_{at}.pb")), &tensor.to_message(name))?;
         }
     }
     for (at, name) in graph.outputs().map(|id| graph.value(id).name()).enumerate() {
         if let Some(tensor) = outputs.get(name) {
-            fs::write(set.join(format!("output_{at}.pb")), tensor.to_message(name))?;
+            write::synced(&set.join(format!("output_{at}.pb")), &tensor.to_message(name))?;
         }
     }
-    Ok(())
+    files::sync_folder(set)
 }
 
 /// Accepts a folder that is empty or that holds only files that this program wrote. Refuses any other folder.
-fn refuse_foreign(folder: &Path) -> Result<(), CliError> {
+///
+/// # Errors
+/// C0003.
+pub fn refuse_foreign(folder: &Path) -> Result<(), CliError> {
     match foreign_entry(folder) {
         Ok(None) => Ok(()),
         Ok(Some(name)) => Err(failed(

@@ -1,4 +1,5 @@
-//! Writing models: each model is written completely into a temporary folder beside the target, then renamed.
+//! Writing models: each model is written completely into a temporary folder beside the target, flushed to the disk, then
+//! renamed. An existing file keeps its permissions.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -6,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use updp_ir::Encoded;
+use updp_trainer::files::{self, folder_of};
 
 use crate::error::CliError;
 use crate::interrupt;
-use crate::model_file::{folder_of, is_pipe};
+use crate::model_file::is_pipe;
 
 /// A written model that does not have its final name yet; if it is dropped, it leaves no trace.
 #[derive(Debug)]
@@ -19,9 +21,14 @@ pub struct Staged {
     data_name: Option<String>,
 }
 
-/// A temporary folder beside a target; if it is dropped or interrupted, it leaves no trace.
+/// A temporary folder beside a target; if it is dropped or interrupted, it leaves no trace. What a killed process left
+/// there is swept by the next one.
 #[derive(Debug)]
-pub struct StagingFolder(Option<TempDir>);
+pub struct StagingFolder {
+    folder: Option<TempDir>,
+    /// Says that this process lives.
+    _lock: File,
+}
 
 impl StagingFolder {
     /// Makes a folder beside `target`, and returns it with the resolved path of the target. A symbolic link stays a
@@ -32,21 +39,26 @@ impl StagingFolder {
     pub fn beside(target: &Path) -> io::Result<(Self, PathBuf)> {
         let real = if target.is_symlink() { fs::canonicalize(target).ok() } else { None };
         let real = real.unwrap_or_else(|| target.to_owned());
-        let folder = tempfile::Builder::new().prefix(".updp-").tempdir_in(folder_of(&real))?;
+        files::sweep(folder_of(&real));
+        let prefix = files::temporary_prefix();
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(folder_of(&real))?;
+        let lock = File::create(folder.path().join(files::LOCK))?;
+        // Where a file system has no locks, nothing is swept.
+        let _ = lock.try_lock();
         interrupt::register(folder.path());
-        Ok((Self(Some(folder)), real))
+        Ok((Self { folder: Some(folder), _lock: lock }, real))
     }
 
     /// The path of a name in this folder.
     #[must_use]
     pub fn place(&self, name: &str) -> PathBuf {
-        self.0.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.path().join(name))
+        self.folder.as_ref().map_or_else(|| PathBuf::from(name), |it| it.path().join(name))
     }
 }
 
 impl Drop for StagingFolder {
     fn drop(&mut self) {
-        if let Some(folder) = self.0.take() {
+        if let Some(folder) = self.folder.take() {
             let path = folder.path().to_owned();
             drop(folder);
             interrupt::release(&path);
@@ -60,7 +72,6 @@ fn failed(path: &Path, error: &io::Error) -> CliError {
 
 impl Staged {
     fn new(target: &Path) -> Result<Self, CliError> {
-        refuse_place(target)?;
         let (folder, target) =
             StagingFolder::beside(target).map_err(|error| failed(target, &error))?;
         Ok(Self { folder, target, data_name: None })
@@ -103,7 +114,10 @@ impl Staged {
         let path = self.folder.place(name);
         let mut sink =
             BufWriter::new(File::create(&path).map_err(|error| failed(&self.target, &error))?);
-        write(&mut sink).and_then(|()| sink.flush()).map_err(|error| failed(&self.target, &error))
+        write(&mut sink)
+            .and_then(|()| sink.flush())
+            .and_then(|()| sink.get_ref().sync_all())
+            .map_err(|error| failed(&self.target, &error))
     }
 
     /// The temporary path of the model file; its data file is beside it.
@@ -122,34 +136,25 @@ impl Staged {
 
     /// Gives the files their names, and calls `placed` before a signal can arrive.
     fn place(self, placed: impl FnOnce()) -> Result<(), CliError> {
+        let folder = folder_of(&self.target);
+        let known = self.target.metadata().ok();
         interrupt::uninterrupted(|| {
             if let Some(data) = &self.data_name {
-                fs::rename(self.folder.place(data), folder_of(&self.target).join(data))?;
+                let (staged, target) = (self.folder.place(data), folder.join(data));
+                // The tensors of a private model are private.
+                if let Some(known) = target.metadata().ok().as_ref().or(known.as_ref()) {
+                    files::keep_owner(known, &staged);
+                }
+                fs::rename(staged, target)?;
             }
-            fs::rename(self.model_path(), &self.target).inspect(|()| placed())
+            if let Some(known) = &known {
+                files::keep_owner(known, &self.model_path());
+            }
+            fs::rename(self.model_path(), &self.target).inspect(|()| placed())?;
+            files::sync_folder(folder)
         })
         .map_err(|error| failed(&self.target, &error))
     }
-}
-
-/// Refuses a target that cannot be written: a folder, or a file in a folder that does not exist. Long work starts with
-/// this.
-///
-/// # Errors
-/// C0003.
-pub fn refuse_place(target: &Path) -> Result<(), CliError> {
-    if is_pipe(target) || target.as_os_str().is_empty() {
-        return Ok(());
-    }
-    if target.is_dir() {
-        return Err(failed(target, &io::Error::other("it is a folder")));
-    }
-    let folder = folder_of(target);
-    if !target.is_symlink() && !folder.is_dir() {
-        let detail = format!("there is no folder {:?}", folder.display().to_string());
-        return Err(failed(target, &io::Error::other(detail)));
-    }
-    Ok(())
 }
 
 /// Whether `target` is a device or a pipe: the program writes to it but never replaces it.
@@ -168,6 +173,16 @@ pub fn special(target: &Path, bytes: &[u8]) -> Result<(), CliError> {
         .open(target)
         .and_then(|mut sink| sink.write_all(bytes))
         .map_err(|error| failed(target, &error))
+}
+
+/// Writes a new file and flushes it to the disk.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Writes a complete small text file.

@@ -1,7 +1,8 @@
 //! Intermediate results, kept in a folder so that a killed run can resume.
 //!
 //! Each entry is one file, `KEY.safetensors`. It holds the weights as f64 and everything else as JSON in the metadata.
-//! The file is written under another name and then renamed, so an entry is either complete or absent.
+//! The file is written under another name and then renamed, so an entry is either complete or absent. A hash of the
+//! key, the JSON and the weights tells whether an entry is the one that was written; if not, it is made again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,15 +17,17 @@ use updp_passes::surgery::{Fitted, Site};
 
 use updp_trainer::error::TrainerError;
 use updp_trainer::evaluator::Score;
+use updp_trainer::files;
 use updp_trainer::fit::FittedForm;
+use updp_trainer::hash::Fnv;
 
-use crate::files;
+use crate::score_bits::ScoreBits;
 
-/// Key of the JSON in the metadata.
+/// Key of the hash and the JSON in the metadata. There is one key: several would be in a different order each time.
 const META: &str = "updp";
 
-/// Key of the sites in the metadata.
-const SITES: &str = "sites";
+/// Ending of the files.
+const ENDING: &str = ".safetensors";
 
 /// A fitted form with its score.
 #[derive(Clone, Debug)]
@@ -41,13 +44,21 @@ pub struct Checkpoint {
     folder: Option<PathBuf>,
 }
 
-/// One candidate as JSON.
+/// The JSON of a file.
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    /// The sites that the entries were asked for.
+    sites: String,
+    entries: Vec<Entry>,
+}
+
+/// One candidate as JSON; numbers are the bits of an f64.
 #[derive(Serialize, Deserialize)]
 struct Entry {
     form: String,
-    ridge: Option<f64>,
-    output_error: f64,
-    score: Score,
+    ridge: Option<u64>,
+    output_error: u64,
+    score: ScoreBits,
     /// The form as it was fitted to all images, then without the images of each fold.
     variants: Vec<Variant>,
 }
@@ -92,13 +103,11 @@ impl Checkpoint {
     #[must_use]
     pub fn get(&self, key: &str, sites: &[Site]) -> Option<Vec<Scored>> {
         let bytes = fs::read(self.path(key)?).ok()?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
-        let entries: Vec<Entry> =
-            serde_json::from_str(header.metadata().as_ref()?.get(META)?).ok()?;
-        if header.metadata().as_ref()?.get(SITES)? != &names_of(sites) {
+        let (meta, tensors) = read(key, &bytes)?;
+        let Meta { sites: asked, entries } = serde_json::from_str(&meta).ok()?;
+        if asked != names_of(sites) {
             return None;
         }
-        let tensors = SafeTensors::deserialize(&bytes).ok()?;
         let mut found = Vec::new();
         for (at, entry) in entries.into_iter().enumerate() {
             let site = sites.iter().find(|site| site.form.name() == entry.form)?;
@@ -109,10 +118,10 @@ impl Checkpoint {
                 site: site.clone(),
                 fitted: variants.next()??,
                 folds: variants.collect::<Option<_>>()?,
-                ridge: entry.ridge,
-                output_error: entry.output_error,
+                ridge: entry.ridge.map(f64::from_bits),
+                output_error: f64::from_bits(entry.output_error),
             };
-            found.push(Scored { form, score: entry.score });
+            found.push(Scored { form, score: entry.score.into() });
         }
         Some(found)
     }
@@ -142,28 +151,81 @@ impl Checkpoint {
             }
             entries.push(Entry {
                 form: form.site.form.name().to_owned(),
-                ridge: form.ridge,
-                output_error: form.output_error,
-                score: *score,
+                ridge: form.ridge.map(f64::to_bits),
+                output_error: form.output_error.to_bits(),
+                score: (*score).into(),
                 variants,
             });
         }
         let error = |error: &dyn std::fmt::Display| failed(&path, error);
-        let meta = serde_json::to_string(&entries).map_err(|e| error(&e))?;
+        let meta = Meta { sites: names_of(sites), entries };
+        let meta = serde_json::to_string(&meta).map_err(|e| error(&e))?;
+        let hashed = tensors.iter().map(|(name, (dims, bytes))| (&**name, &**dims, &**bytes));
+        let meta = format!("{:016x} {meta}", hash(key, &meta, hashed));
         let views = tensors.iter().map(|(name, (dims, bytes))| {
             let view = TensorView::new(Dtype::F64, dims.clone(), bytes);
             view.map(|view| (name.as_str(), view))
         });
         let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|e| error(&e))?;
-        let meta = [(META.to_owned(), meta), (SITES.to_owned(), names_of(sites))];
-        let meta = Some(meta.into_iter().collect());
+        let meta = Some([(META.to_owned(), meta)].into_iter().collect());
         let bytes = safetensors::serialize(views, meta).map_err(|e| error(&e))?;
-        files::replace(&path, &bytes).map_err(|e| error(&e))
+        files::replace_own(&path, &bytes).map_err(|e| error(&e))
     }
 
     fn path(&self, key: &str) -> Option<PathBuf> {
-        Some(self.folder.as_ref()?.join(format!("{key}.safetensors")))
+        Some(self.folder.as_ref()?.join(format!("{key}{ENDING}")))
     }
+}
+
+/// Removes the entries of a folder that are not those that were written. Returns their names.
+///
+/// # Errors
+/// T0006 when one cannot be removed.
+pub(crate) fn remove_damaged(folder: &Path) -> Result<Vec<String>, TrainerError> {
+    let mut damaged = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        // A training keeps its states in folders of its own.
+        let key = name.strip_suffix(ENDING).filter(|key| is_file && !key.starts_with("step-"));
+        let Some(key) = key else { continue };
+        let bytes = fs::read(entry.path()).map_err(|error| failed(&entry.path(), &error))?;
+        if read(key, &bytes).is_none() {
+            fs::remove_file(entry.path()).map_err(|error| failed(&entry.path(), &error))?;
+            damaged.push(name);
+        }
+    }
+    damaged.sort();
+    Ok(damaged)
+}
+
+/// The JSON and the weights of an entry; `None` if they are not those that were written under this key.
+fn read<'a>(key: &str, bytes: &'a [u8]) -> Option<(String, SafeTensors<'a>)> {
+    let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+    let (written, meta) = header.metadata().as_ref()?.get(META)?.split_once(' ')?;
+    let tensors = SafeTensors::deserialize(bytes).ok()?;
+    let mut views: Vec<(&str, TensorView<'_>)> = tensors.iter().collect();
+    views.sort_by_key(|(name, _)| *name);
+    let hashed = views.iter().map(|(name, view)| (*name, view.shape(), view.data()));
+    let is_whole = format!("{:016x}", hash(key, meta, hashed)) == written;
+    is_whole.then(|| (meta.to_owned(), tensors))
+}
+
+/// The hash of an entry; tensors are sorted by name.
+fn hash<'a>(
+    key: &str,
+    meta: &str,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
+) -> u64 {
+    let mut hash = Fnv::default();
+    hash.text(key);
+    hash.text(meta);
+    for (name, dims, bytes) in tensors {
+        hash.text(name);
+        hash.text(&format!("{dims:?}"));
+        hash.bytes(bytes);
+    }
+    hash.value()
 }
 
 /// The operators of a replacement.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use updp_exec::RuntimeOptions;
 use updp_ir::Model;
@@ -12,6 +13,9 @@ use updp_trainer::train::Ramp;
 
 use crate::error::{PruneError, Result};
 use crate::search::explore::Strategy;
+
+/// How long a run waits for another process in its work folder, if nothing else is asked for.
+pub const DEFAULT_WORK_WAIT: Duration = Duration::from_mins(10);
 
 /// How much is pruned.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +147,8 @@ pub struct PruneConfig {
     pub runtime: RuntimeOptions,
     /// Folder for intermediate results, so that the same call can resume. `None` = nothing is kept.
     pub work: Option<PathBuf>,
+    /// How long to wait for another process that is in the work folder.
+    pub work_wait: Duration,
     /// The stage after which pruning stops. `None` = pruning runs to the end.
     pub until: Option<Stage>,
 }
@@ -166,6 +172,7 @@ impl PruneConfig {
             passes: Options::default(),
             runtime: RuntimeOptions::default(),
             work: None,
+            work_wait: DEFAULT_WORK_WAIT,
             until: None,
         }
     }

@@ -1,6 +1,7 @@
 //! The state that all stages share: the prepared network, the images, the evaluators and the folder for results.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -20,11 +21,14 @@ use updp_trainer::observer::Observer;
 use updp_trainer::run::{BatchSource, CachedBatches, Runner};
 use updp_trainer::stored_batches::StoredBatches;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::{Goal, PruneConfig};
 use crate::error::Result;
+use crate::evaluation_cache::EvaluationCache;
 use crate::fitter::Fitter;
-use crate::{front, time_budget, work_folder};
+use crate::words::counted;
+use crate::work_folder::WorkLock;
+use crate::{front, latency_table, time_budget, work_folder};
 
 /// Default multiply-adds of one pass over the calibration images. This takes about one minute on two cores.
 const PASS_MACS: u64 = 4_000_000_000_000;
@@ -36,7 +40,7 @@ const LEAST_BATCHES: usize = 8;
 const MOST_HELD_OUT: usize = 1000;
 
 /// Version of the work folder's contents. A different version makes it a different job.
-const WORK_VERSION: u32 = 3;
+const WORK_VERSION: u32 = 4;
 
 /// The images that pruning works with.
 #[derive(Clone, Debug)]
@@ -104,6 +108,8 @@ pub struct Context<'a> {
     scoring_share: BatchShare,
     /// Time of one pass over the held-out images.
     pub evaluation_time: Duration,
+    /// Keeps other processes out of the work folder.
+    _lock: Option<WorkLock>,
 }
 
 impl<'a> Context<'a> {
@@ -125,7 +131,7 @@ impl<'a> Context<'a> {
             with_open_batch(&model, &runner, &sets.images, &sets.preprocess)?;
         let (original, image_size) = of_image_size(original, sets)?;
         let images = divide(&original, sets, config)?;
-        let (checkpoint, job) = checkpoint(&original, &images, sets, config, observer)?;
+        let (checkpoint, job, lock) = checkpoint(&original, &images, sets, config, observer)?;
         let held_out = CachedBatches::of(&images.held_out)?;
         observer.progress("running the model", 0, 0);
         let start = Instant::now();
@@ -162,6 +168,7 @@ impl<'a> Context<'a> {
             calibration,
             mixtures,
             evaluation_time,
+            _lock: lock,
         })
     }
 
@@ -354,16 +361,16 @@ struct JobKey<'a> {
     runtime: &'a updp_exec::RuntimeOptions,
 }
 
-/// The folder for the results of exactly this job, and the key of the job.
+/// The folder for the results of exactly this job, the key of the job, and the lock of the work folder.
 fn checkpoint(
     original: &Model,
     images: &DividedImages,
     sets: &ImageSets,
     config: &PruneConfig,
     observer: &mut dyn Observer,
-) -> Result<(Checkpoint, serde_json::Value)> {
+) -> Result<(Checkpoint, serde_json::Value, Option<WorkLock>)> {
     let Some(work) = &config.work else {
-        return Ok((Checkpoint::default(), serde_json::Value::Null));
+        return Ok((Checkpoint::default(), serde_json::Value::Null, None));
     };
     let key = JobKey {
         work_version: WORK_VERSION,
@@ -383,12 +390,48 @@ fn checkpoint(
     if matches!(config.goal, Goal::Pick(_)) {
         front::refuse_missing(work, &folder, &key)?;
     }
+    let lock = work_folder::enter(work, config.work_wait, observer)?;
     if folder.exists() {
         observer.message(&format!("resuming with the results in {}", work.display()));
     }
+    work_folder::enter_job(&folder)?;
     let checkpoint = Checkpoint::open(&folder)?;
-    work_folder::mark(work)?;
-    Ok((checkpoint, key))
+    tell_damaged(&damaged(work, &folder)?, observer);
+    Ok((checkpoint, key, Some(lock)))
+}
+
+/// What was kept for a job and is not what was written, by its name. It is removed, to be made again.
+fn damaged(work: &Path, folder: &Path) -> Result<Vec<String>> {
+    let mut damaged = checkpoint::remove_damaged(folder)?;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let stem = name.strip_suffix(".jsonl");
+        if stem.is_some_and(|stem| stem.starts_with("sets") || stem.starts_with("supernet")) {
+            let lines = EvaluationCache::open(&entry.path())?.damaged();
+            damaged.extend(
+                (lines > 0).then(|| format!("{name} ({})", counted(lines, "line", "lines"))),
+            );
+        }
+    }
+    let table = work.join(work_folder::LATENCIES);
+    if table.is_file() && !latency_table::is_whole(&table) && std::fs::remove_file(&table).is_ok() {
+        damaged.push(work_folder::LATENCIES.to_owned());
+    }
+    if front::is_damaged(folder) {
+        damaged.push(front::NAME.to_owned());
+    }
+    Ok(damaged)
+}
+
+fn tell_damaged(damaged: &[String], observer: &mut dyn Observer) {
+    let Some(first) = damaged.first() else { return };
+    let more = match damaged.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    observer.warning(&format!(
+        "the work folder does not hold what was written to it: {first}{more}; this is made again"
+    ));
 }
 
 /// Encodes a model as bytes, with its tensors inside.

@@ -29,6 +29,8 @@ pub enum PruneError {
     NoFront { work: PathBuf, detail: String },
     #[error("there is no network {number}: the front has {count}")]
     NoSuchNetwork { number: usize, count: usize },
+    #[error("the work folder {work:?} is in use: {holder} is in it")]
+    WorkInUse { work: PathBuf, holder: String },
     #[error("a network cannot be scored: {detail}")]
     Score { detail: String },
     #[error("interrupted; what was trained is kept")]
@@ -85,6 +87,7 @@ impl PruneError {
             Self::NoFront { .. } => "C0019",
             Self::NoSuchNetwork { .. } => "C0020",
             Self::Score { .. } => "C0022",
+            Self::WorkInUse { .. } => "C0024",
             Self::Trainer(error) => error.code(),
             Self::Ir(error) => error.code(),
             Self::Pass(error) => error.code(),
@@ -106,6 +109,9 @@ impl PruneError {
                 "run with --front FILE first; then --pick K takes the same --work folder, model, images and options"
             }
             Self::NoSuchNetwork { .. } => "the table that --front wrote numbers the networks",
+            Self::WorkInUse { .. } => {
+                "wait until it has ended (--work-wait SECONDS), or name another folder with --work"
+            }
             Self::InputShape => "fix the shape with --input-shape NAME:1,3,224,224",
             _ => return None,
         })

@@ -1,4 +1,5 @@
-//! The evaluation cache: scores of sets of blocks, one per line. A killed search reuses them when it resumes.
+//! The evaluation cache: scores of sets of blocks, one per line. A killed search reuses them when it resumes. A hash in
+//! each line tells whether it is the one that was written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,25 +10,51 @@ use serde::{Deserialize, Serialize};
 
 use updp_trainer::error::TrainerError;
 use updp_trainer::evaluator::Score;
+use updp_trainer::files;
+use updp_trainer::hash::Fnv;
 
-use crate::files;
+use crate::score_bits::ScoreBits;
 
 /// Scores by the description of the scored set. Without a file, the scores last for this run only.
 #[derive(Clone, Debug, Default)]
 pub struct EvaluationCache {
     known: BTreeMap<String, Score>,
     path: Option<PathBuf>,
+    damaged: usize,
 }
 
 /// One line of the file.
 #[derive(Serialize, Deserialize)]
 struct Line {
     set: String,
-    score: Score,
+    score: ScoreBits,
+    hash: u64,
+}
+
+impl Line {
+    fn of(set: &str, score: Score) -> serde_json::Result<Self> {
+        let score = score.into();
+        Ok(Self { set: set.to_owned(), score, hash: Self::hash(set, &score)? })
+    }
+
+    fn hash(set: &str, score: &ScoreBits) -> serde_json::Result<u64> {
+        let mut hash = Fnv::default();
+        hash.text(set);
+        hash.text(&serde_json::to_string(score)?);
+        Ok(hash.value())
+    }
+
+    /// The line in the file; `None` if it is not the one that was written.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let line: Self = serde_json::from_slice(bytes).ok()?;
+        let is_whole = Self::hash(&line.set, &line.score).ok()? == line.hash;
+        is_whole.then_some(line)
+    }
 }
 
 impl EvaluationCache {
-    /// Opens the scores of a file and appends new ones to it. Skips and removes a line that was not written completely.
+    /// Opens the scores of a file and appends new ones to it. Skips and removes lines that were not written
+    /// completely, or that have changed since.
     ///
     /// # Errors
     /// T0006 when the file exists but cannot be read, or cannot be repaired.
@@ -38,19 +65,29 @@ impl EvaluationCache {
             Err(error) => return Err(failed(path, &error)),
         };
         let mut known = BTreeMap::new();
-        let mut whole = 0;
+        let mut whole = Vec::new();
+        let mut damaged = 0;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let is_ended = line.ends_with(b"\n");
-            let Some(read) = serde_json::from_slice::<Line>(line).ok().filter(|_| is_ended) else {
-                break;
-            };
-            known.insert(read.set, read.score);
-            whole += line.len();
+            match Line::read(line).filter(|_| is_ended) {
+                Some(read) => {
+                    known.insert(read.set, read.score.into());
+                    whole.extend_from_slice(line);
+                }
+                // A line without an end is the last one of a run that was killed.
+                None => damaged += usize::from(is_ended),
+            }
         }
-        if whole < bytes.len() {
-            files::replace(path, &bytes[..whole]).map_err(|error| failed(path, &error))?;
+        if whole.len() < bytes.len() {
+            files::replace_own(path, &whole).map_err(|error| failed(path, &error))?;
         }
-        Ok(Self { known, path: Some(path.to_owned()) })
+        Ok(Self { known, path: Some(path.to_owned()), damaged })
+    }
+
+    /// Number of lines that were not those that were written.
+    #[must_use]
+    pub fn damaged(&self) -> usize {
+        self.damaged
     }
 
     /// The score of a set, if it is known.
@@ -66,7 +103,7 @@ impl EvaluationCache {
     pub fn put(&mut self, set: &str, score: Score) -> Result<(), TrainerError> {
         self.known.insert(set.to_owned(), score);
         let Some(path) = &self.path else { return Ok(()) };
-        let line = Line { set: set.to_owned(), score };
+        let line = Line::of(set, score).map_err(|error| failed(path, &error.into()))?;
         let mut text = serde_json::to_string(&line).map_err(|error| failed(path, &error.into()))?;
         text.push('\n');
         let file = fs::OpenOptions::new().create(true).append(true).open(path);
@@ -112,6 +149,17 @@ mod tests {
             (last.get("1 conv"), last.get("2 drop")),
             (Some(score(0.1 + 0.2)), Some(score(0.5)))
         );
+        assert_eq!(last.damaged(), 0, "a torn line is no damage");
+        let changed = fs::read_to_string(&path).unwrap().replacen("1 conv", "3 conv", 1);
+        fs::write(&path, changed).unwrap();
+        let repaired = EvaluationCache::open(&path).unwrap();
+        assert_eq!((repaired.damaged(), repaired.get("3 conv")), (1, None));
+        assert_eq!(repaired.get("2 drop"), Some(score(0.5)), "the others stay");
+        let mut none = EvaluationCache::open(&path).unwrap();
+        assert_eq!(none.damaged(), 0, "it is told once");
+        let infinite = Score { kl: f64::INFINITY, ..score(0.5) };
+        none.put("4 pw", infinite).unwrap();
+        assert_eq!(EvaluationCache::open(&path).unwrap().get("4 pw"), Some(infinite));
         let error = EvaluationCache::open(folder.path()).unwrap_err();
         assert_eq!(error.code(), "T0006");
     }

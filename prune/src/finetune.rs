@@ -47,7 +47,7 @@ const CERTAINTY: f64 = 1.0;
 const FEW_IMAGES: usize = 2000;
 
 /// Version of the work folder's contents for a training.
-const WORK_VERSION: u32 = 1;
+const WORK_VERSION: u32 = 2;
 
 /// The trained network.
 #[derive(Debug)]
@@ -175,7 +175,7 @@ pub fn finetune(
         settings.matched = behind_pruned(cx, candidates, chosen);
     }
     let bytes = encode(&start)?;
-    settings.folder = folder(cx, &JobKey::new(cx, config.method.name(), &bytes, &settings));
+    settings.folder = folder(cx, &JobKey::new(cx, config.method.name(), &bytes, &settings))?;
     let before = cx.validation().score(&cx.runner, &settled(network.clone())?)?;
     let trained = cx.finetuning(&settings).run(&network, observer)?;
     if trained.end == End::Stopped {
@@ -320,9 +320,14 @@ fn default_speed(candidates: &CandidateSet, fitted: &FittedSet) -> f64 {
 }
 
 /// The folder of a training in the work folder; `None` without a work folder.
-pub(crate) fn folder(cx: &Context<'_>, key: &impl Serialize) -> Option<PathBuf> {
-    let work = cx.config.work.as_ref()?;
-    Some(work_folder::job(work, key))
+///
+/// # Errors
+/// T0006 when it cannot be used.
+pub(crate) fn folder(cx: &Context<'_>, key: &impl Serialize) -> Result<Option<PathBuf>> {
+    let Some(work) = &cx.config.work else { return Ok(None) };
+    let folder = work_folder::job(work, key);
+    work_folder::enter_job(&folder)?;
+    Ok(Some(folder))
 }
 
 /// Reports where a cancelled training stopped.

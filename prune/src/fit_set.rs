@@ -180,8 +180,8 @@ impl Fitter<'_> {
     ) -> std::result::Result<(), TrainerError> {
         let State { network, cache, .. } = state;
         let network = Some(&*network);
-        let scored = self.kept(key, std::slice::from_ref(&layer.site), || {
-            self.advance(cache, network, &layer.site.source)?;
+        let at = (network, layer.site.source.as_str());
+        let scored = self.kept(cache, at, key, std::slice::from_ref(&layer.site), |cache| {
             Ok(unscored(self.fit(cache, network).layer(layer)?))
         })?;
         let Some(scored) = scored.into_iter().next() else { return Ok(()) };

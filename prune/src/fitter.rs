@@ -52,11 +52,11 @@ impl Fitter<'_> {
         latencies: Option<&[f64]>,
     ) -> Result<Vec<Scored>, TrainerError> {
         let Some(first) = sites.first() else { return Ok(Vec::new()) };
-        let key = format!("block{}", first.block);
+        // Another goal may stop at other blocks before this one.
+        let key = format!("block{}-{:016x}", first.block, cache.path_to(&first.source));
         let Some(latencies) = latencies else { return self.scored(cache, None, sites, &key) };
         let filter = ParetoFilter { sites, latencies };
-        self.kept(&filter.key(&key), sites, || {
-            self.advance(cache, None, &first.source)?;
+        self.kept(cache, (None, &first.source), &filter.key(&key), sites, |cache| {
             let fit = self.fit(cache, None);
             let found = fit.block_where(sites, &|site, found| filter.is_needed(site, found))?;
             self.scores(cache, None, filter.best(found))
@@ -72,8 +72,7 @@ impl Fitter<'_> {
         sites: &[Site],
         key: &str,
     ) -> Result<Vec<Scored>, TrainerError> {
-        self.kept(key, sites, || {
-            self.advance(cache, network, &sites[0].source)?;
+        self.kept(cache, (network, &sites[0].source), key, sites, |cache| {
             let forms = self.fit(cache, network).block(sites)?;
             self.scores(cache, network, forms)
         })
@@ -88,13 +87,12 @@ impl Fitter<'_> {
         key: &str,
     ) -> Result<Vec<Scored>, TrainerError> {
         let sites = std::slice::from_ref(site);
-        self.kept(key, sites, || {
-            self.advance(cache, network, &site.source)?;
+        self.kept(cache, (network, &site.source), key, sites, |cache| {
             Ok(unscored(self.fit(cache, network).block(sites)?))
         })
     }
 
-    pub(crate) fn advance(
+    fn advance(
         &self,
         cache: &mut ActivationCache,
         network: Option<&Model>,
@@ -121,18 +119,23 @@ impl Fitter<'_> {
         }
     }
 
-    /// Returns the results that are stored under a key for these sites. If there are none, calls `make` and stores its
-    /// results.
+    /// Returns the results that are stored under a key for these sites. If there are none, moves the cache to the value
+    /// where the network is cut, calls `make` and stores its results. The results are the same to the last bit, whichever
+    /// of them were stored.
     pub(crate) fn kept(
         &self,
+        cache: &mut ActivationCache,
+        (network, name): (Option<&Model>, &str),
         key: &str,
         sites: &[Site],
-        make: impl FnOnce() -> Result<Vec<Scored>, TrainerError>,
+        make: impl FnOnce(&ActivationCache) -> Result<Vec<Scored>, TrainerError>,
     ) -> Result<Vec<Scored>, TrainerError> {
         if let Some(known) = self.checkpoint.get(key, sites) {
+            cache.pass(network, name);
             return Ok(known);
         }
-        let made = make()?;
+        self.advance(cache, network, name)?;
+        let made = make(cache)?;
         self.checkpoint.put(key, sites, &made)?;
         Ok(made)
     }

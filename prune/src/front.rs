@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use updp_passes::surgery::Form;
+use updp_trainer::hash::Fnv;
 
 use crate::candidates::CandidateSet;
 use crate::config::{BlockSelection, FormSet, Goal, Picked, PruneConfig};
@@ -17,7 +18,14 @@ use crate::search::sum;
 use crate::select::{FittedNetwork, Selection};
 
 /// Name of the file in the folder of a job.
-const NAME: &str = "front.json";
+pub(crate) const NAME: &str = "front.json";
+
+/// What the file holds: the JSON of [`Kept`] and its hash.
+#[derive(Serialize, Deserialize)]
+struct Hashed {
+    hash: String,
+    front: String,
+}
 
 /// Blocks with the forms that were fitted to them.
 type Set = Vec<(usize, Form)>;
@@ -116,7 +124,9 @@ pub(crate) fn keep(cx: &Context<'_>, networks: &[(FrontNetwork, Set)]) -> Result
         networks: networks.iter().map(|(_, set)| named(set)).collect(),
     };
     // A plain struct of numbers and texts always serializes.
-    let bytes = serde_json::to_vec_pretty(&kept).unwrap_or_default();
+    let front = serde_json::to_string(&kept).unwrap_or_default();
+    let hashed = Hashed { hash: hash(&front), front };
+    let bytes = serde_json::to_vec_pretty(&hashed).unwrap_or_default();
     files::write(&folder.join(NAME), &bytes)
 }
 
@@ -126,11 +136,12 @@ pub(crate) fn keep(cx: &Context<'_>, networks: &[(FrontNetwork, Set)]) -> Result
 /// C0019 when there is no front, C0020 when it has no such network.
 pub(crate) fn resolve(cx: &Context<'_>, number: usize) -> Result<PruneConfig> {
     let work = cx.config.work.clone().unwrap_or_default();
-    let kept = cx.checkpoint.folder().and_then(read);
-    let kept = kept.ok_or_else(|| PruneError::NoFront {
-        work: work.clone(),
-        detail: "no front is kept there".to_owned(),
-    })?;
+    let folder = cx.checkpoint.folder();
+    let is_damaged = folder.is_some_and(is_damaged);
+    let missing = if is_damaged { "it is damaged" } else { "no front is kept there" };
+    let kept = folder
+        .and_then(read)
+        .ok_or_else(|| PruneError::NoFront { work: work.clone(), detail: missing.to_owned() })?;
     let set = number.checked_sub(1).and_then(|at| kept.networks.get(at));
     let set = set.ok_or(PruneError::NoSuchNetwork { number, count: kept.networks.len() })?;
     let damaged = || PruneError::NoFront { work: work.clone(), detail: "it is damaged".to_owned() };
@@ -148,7 +159,18 @@ pub(crate) fn resolve(cx: &Context<'_>, number: usize) -> Result<PruneConfig> {
 }
 
 fn read(folder: &Path) -> Option<Kept> {
-    serde_json::from_slice(&std::fs::read(folder.join(NAME)).ok()?).ok()
+    let hashed: Hashed = serde_json::from_slice(&std::fs::read(folder.join(NAME)).ok()?).ok()?;
+    let is_whole = hash(&hashed.front) == hashed.hash;
+    serde_json::from_str(&hashed.front).ok().filter(|_| is_whole)
+}
+
+fn hash(front: &str) -> String {
+    format!("{:016x}", Fnv::of(front.as_bytes()))
+}
+
+/// Whether there is a front that is not the one that was written.
+pub(crate) fn is_damaged(folder: &Path) -> bool {
+    folder.join(NAME).exists() && read(folder).is_none()
 }
 
 /// Refuses a work folder without a front of this job, before anything is created in it. `folder` is the folder of the

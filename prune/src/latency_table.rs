@@ -126,6 +126,9 @@ impl LatencyTable {
         if file["schema"] != SCHEMA {
             return Err(failed(format!("its schema is not {SCHEMA}")));
         }
+        if !is_as_written(&file) {
+            return Err(failed("it does not hold what was written (its hash differs)".to_owned()));
+        }
         for (key, value) in file["median_ms"].as_object().into_iter().flatten() {
             let ms = value.as_f64().filter(|ms| ms.is_finite() && *ms > 0.0);
             let ms = ms.ok_or_else(|| failed(format!("entry {key:?} is no positive number")))?;
@@ -153,12 +156,13 @@ impl LatencyTable {
         let Some(path) = self.path.as_ref().filter(|_| self.is_changed) else { return Ok(()) };
         let networks = self.comparisons.iter().map(|(key, it)| (key.clone(), it.to_json()));
         let networks: serde_json::Map<String, Value> = networks.collect();
-        let file = json!({
+        let mut file = json!({
             "schema": SCHEMA,
             "median_ms": self.entries,
             "networks": networks,
             "threads": self.threads,
         });
+        file["hash"] = hash(&file).into();
         files::write(path, format!("{file:#}\n").as_bytes())
     }
 
@@ -360,6 +364,23 @@ impl LatencyTable {
         let threads = self.conditions.runtime.thread_count();
         format!("{runtime} threads {threads} batch {}", self.conditions.batch)
     }
+}
+
+/// Whether a file is a table that holds what was written.
+pub(crate) fn is_whole(path: &Path) -> bool {
+    let file = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    file.is_some_and(|file: Value| file["schema"] == SCHEMA && is_as_written(&file))
+}
+
+/// Whether the hash of a table is the one in it. A table without a hash is taken as it is.
+fn is_as_written(file: &Value) -> bool {
+    file.get("hash").is_none_or(|written| *written == hash(file))
+}
+
+/// A hash of the numbers of a table.
+fn hash(file: &Value) -> String {
+    let parts = ["median_ms", "networks", "threads"].map(|part| file[part].to_string());
+    format!("{:016x}", Fnv::of(parts.join("\n").as_bytes()))
 }
 
 fn open(runtime: &RuntimeOptions, model: &Model) -> Result<Box<dyn Executor>> {

@@ -39,6 +39,7 @@ mod pareto_filter;
 pub mod part;
 pub mod profile;
 mod run;
+mod score_bits;
 pub mod search;
 pub mod select;
 mod session_latency;

@@ -90,7 +90,7 @@ pub fn train(
     let mut settings = settings(cx, config, &network)?;
     let bytes = encode(&start)?;
     let key = finetune::JobKey::new(cx, "supernet", &bytes, &settings);
-    settings.folder = finetune::folder(cx, &key);
+    settings.folder = finetune::folder(cx, &key)?;
     observer.progress("scoring the supernet", 0, 0);
     let before = ends(cx, &network, fitted.len())?;
     let trained = cx.finetuning(&settings).run(&network, observer)?;

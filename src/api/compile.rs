@@ -6,6 +6,7 @@ use bytes::Bytes;
 use updp_exec::{InputData, RuntimeOptions};
 use updp_ir::{DataPlacement, Encoded, IrError, Model, text};
 use updp_passes::{Log, ModelSummary, pipeline, surgery};
+use updp_trainer::files::folder_of;
 use updp_verify::Verification;
 
 use super::error::check_cancelled;
@@ -14,7 +15,7 @@ use super::weights::{FreezeWeights, freeze_weights, overridable_weights};
 use super::{Error, Observer, RuleOptions, Source};
 use crate::deploy::{self, DeployTarget, Finding};
 use crate::gates::{self, GateOptions, Gates};
-use crate::model_file::{self, ModelFile, folder_of};
+use crate::model_file::{self, ModelFile};
 use crate::report::Versions;
 use crate::score_command::ScorePair;
 use crate::test_vectors::{self, StagedVectors};

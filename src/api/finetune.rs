@@ -1,6 +1,7 @@
 //! Training the whole model on images, without changing its structure and without a deep-learning framework.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -8,7 +9,7 @@ use updp_autodiff::step::TrainingStep;
 use updp_exec::{Optimizer, RuntimeOptions};
 use updp_ir::Model;
 use updp_passes::{ModelSummary, surgery};
-use updp_prune::config::DataConfig;
+use updp_prune::config::{DEFAULT_WORK_WAIT, DataConfig};
 use updp_prune::context::with_open_batch;
 use updp_prune::estimate::{TrainingEstimate, of_training};
 use updp_prune::finetune::tell_stopped;
@@ -57,6 +58,8 @@ pub struct FinetuneOptions {
     pub freeze_weights: FreezeWeights,
     /// Folder for checkpoints, so that the same call can resume; `None` = nothing is kept.
     pub work: Option<PathBuf>,
+    /// How long to wait for another process that is in that folder.
+    pub work_wait: Duration,
     /// How models are run; training needs ONNX Runtime.
     pub runtime: RuntimeOptions,
 }
@@ -77,6 +80,7 @@ impl FinetuneOptions {
             input_shapes: Vec::new(),
             freeze_weights: FreezeWeights::None,
             work: None,
+            work_wait: DEFAULT_WORK_WAIT,
             runtime: RuntimeOptions::default(),
         }
     }
@@ -118,11 +122,13 @@ pub fn finetune<'a>(
 ) -> Result<FinetuneReport, Error> {
     let mut setup = Setup::open(model.into(), options, observer)?;
     let Some(written) = setup.written.take() else { return Err(expanded()) };
+    let mut lock = None;
     if let (Some(work), Some(folder)) = (&options.work, &setup.settings.folder) {
+        lock = Some(work_folder::enter(work, options.work_wait, observer)?);
         if folder.exists() {
             observer.message(&format!("resuming with the results in {}", work.display()));
         }
-        work_folder::mark(work)?;
+        work_folder::enter_job(folder)?;
     }
     let before = setup.evaluator.baseline();
     observer.stage(STAGES, STAGES, "training the network");
@@ -132,6 +138,7 @@ pub fn finetune<'a>(
         tell_stopped(options.work.as_deref(), trained.steps, observer);
         return Err(PruneError::Interrupted.into());
     }
+    drop(lock);
     let bytes = encode(&trained.put_into(written)?)?;
     // The written model can be read.
     ModelFile::read(&setup.path, bytes.clone())?;
@@ -217,7 +224,7 @@ struct JobKey<'a> {
 const STAGES: usize = 3;
 
 /// Version of the contents of a work folder for a training.
-const WORK_VERSION: u32 = 1;
+const WORK_VERSION: u32 = 2;
 
 impl Setup {
     fn open(

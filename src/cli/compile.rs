@@ -121,6 +121,9 @@ pub struct DataArgs {
     /// Folder that keeps results, so that the same command continues where it stopped [default: OUT.work, removed at the end]
     #[arg(long, value_name = "DIR")]
     pub work: Option<PathBuf>,
+    /// Most seconds to wait for another process that uses this folder
+    #[arg(long, value_name = "SECONDS", default_value = "600")]
+    pub work_wait: u32,
 }
 
 /// What compiling and pruning share.
@@ -136,6 +139,9 @@ pub struct CommonArgs {
     /// File to write; - for standard output
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
+    /// Writes the result over the model that is read; without it, an output that is the input is refused
+    #[arg(long)]
+    pub in_place: bool,
     /// Fixes the shape of an input in the model: NAME:1,3,224,224 (also with x between the dims, or in brackets)
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,
@@ -287,6 +293,8 @@ pub struct CompileArgs {
     pub model: Option<PathBuf>,
     pub out: Option<PathBuf>,
     pub output: Option<PathBuf>,
+    pub in_place: bool,
+    pub config: Option<PathBuf>,
     pub rules: RuleArgs,
     pub prune: PruneArgs,
     pub gates: GateArgs,
@@ -324,6 +332,8 @@ impl CompileArgs {
             model: common.model,
             out: common.out,
             output: common.output,
+            in_place: common.in_place,
+            config: common.config,
             rules: common.rules,
             prune: pruning.prune,
             gates: common.gates,

@@ -6,6 +6,7 @@ mod compile;
 mod config;
 mod help;
 mod options;
+mod paths;
 mod prune;
 mod reference;
 mod runtime;

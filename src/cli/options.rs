@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use updp_autodiff::Precision;
 use updp_passes::surgery::{Form, Shrink};
@@ -137,6 +138,12 @@ impl DataArgs {
         }
     }
 
+    /// How long to wait for another process in the work folder.
+    #[must_use]
+    pub fn work_wait(&self) -> Duration {
+        Duration::from_secs(self.work_wait.into())
+    }
+
     /// The work folder: the one asked for, else one beside the output; `None` where the output is no file.
     #[must_use]
     pub fn work_folder(&self, target: &Path) -> Option<PathBuf> {
@@ -226,6 +233,7 @@ impl CompileArgs {
                 training: training(),
             }),
             work,
+            work_wait: self.images.work_wait(),
             until: self.prune.until.and_then(Stage::config),
             ..PruneConfig::new(self.prune.goal()?)
         })

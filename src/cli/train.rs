@@ -137,7 +137,7 @@ pub struct TrainArgs {
     /// Model to train
     pub model: PathBuf,
     /// File to write the trained model to
-    #[arg(short, long, value_name = "OUT", required_unless_present_any = ["emit_step", "dry_run"])]
+    #[arg(short, long, value_name = "OUT", required_unless_present_any = ["emit_step", "dry_run", "in_place"])]
     pub output: Option<PathBuf>,
     /// Images
     #[command(flatten, next_help_heading = "Data")]
@@ -151,6 +151,9 @@ pub struct TrainArgs {
     /// Writes the training step as a model; without --output, writes nothing else
     #[arg(long, value_name = "FILE.onnx")]
     pub emit_step: Option<PathBuf>,
+    /// Writes the trained model over the model that is read; without it, an output that is the input is refused
+    #[arg(long)]
+    pub in_place: bool,
     /// Says what would be done and how long it would take, measured on a few images and steps; writes nothing
     #[arg(long, conflicts_with = "emit_step")]
     pub dry_run: bool,

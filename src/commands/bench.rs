@@ -10,6 +10,7 @@ use crate::terminal::{Progress, say};
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
+    arguments.paths().check()?;
     if arguments.per_block {
         return per_block(arguments);
     }

@@ -30,6 +30,7 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
     let input = arguments.model.as_deref().ok_or_else(|| usage("no model is given"))?;
     let target = arguments.output.as_ref().or(arguments.out.as_ref());
+    let target = target.or_else(|| arguments.model.as_ref().filter(|_| arguments.in_place));
     let nowhere = PathBuf::new();
     let target = target.or_else(|| arguments.dry_run.then_some(&nowhere));
     let target = target.ok_or_else(|| usage("no output is given: -o OUT"))?;
@@ -49,9 +50,7 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
         super::prune::refuse_page(&arguments.report)?;
         refuse_dry(arguments)?;
     }
-    for place in arguments.report.iter().chain(&arguments.prune.front).chain([target]) {
-        write::refuse_place(place)?;
-    }
+    arguments.paths(input, target).check()?;
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
         return super::prune::run(arguments, input, target);
     }

@@ -15,9 +15,7 @@ use updp_prune::words::counted;
 /// Runs the subcommand.
 pub(super) fn run(arguments: &EvaluateArgs) -> Result<(), CliError> {
     super::prune::refuse_page(&arguments.report)?;
-    if let Some(place) = &arguments.report {
-        write::refuse_place(place)?;
-    }
+    arguments.paths().check()?;
     let options = EvaluateOptions {
         preprocess: arguments.preprocess.clone(),
         expect_accuracy: arguments.expect_accuracy.map(|percent| percent / 100.0),

@@ -1,6 +1,6 @@
 //! `finetune`: trains a model without changing its structure.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use updp_autodiff::step::TrainingStep;
@@ -20,13 +20,11 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         terminal::be_quiet();
     }
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
-    let places = [&arguments.output, &arguments.report, &arguments.emit_step];
-    for place in places.into_iter().flatten() {
-        write::refuse_place(place)?;
-    }
+    let target = arguments.output.as_ref().or(arguments.in_place.then_some(&arguments.model));
+    let target = target.map(PathBuf::as_path);
+    arguments.paths(target).check()?;
     let images = &arguments.images;
     let data = images.data.clone().ok_or_else(|| usage("training needs images: --data PATH"))?;
-    let target = arguments.output.as_deref();
     let work = target.and_then(|target| images.work_folder(target));
     let options = FinetuneOptions {
         output: None,
@@ -40,6 +38,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         input_shapes: arguments.input_shape.clone(),
         freeze_weights: arguments.weights.options(),
         work: work.clone(),
+        work_wait: images.work_wait(),
         runtime: arguments.runtime.options(),
     };
     let mut progress = Progress::default();

@@ -15,6 +15,7 @@ use crate::write;
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
+    arguments.paths().check()?;
     if arguments.text {
         say(text::to_text(&ModelFile::open(&arguments.model)?.model).trim_end());
         return Ok(());

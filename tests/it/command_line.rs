@@ -230,10 +230,10 @@ fn the_tensors_of_the_input_are_not_written_over() {
     assert_eq!(code(&run(&[&input, path("-o"), &output, path("--external-data")])), 0);
     let data = scene.path().join("out.onnx.data");
     let before = std::fs::read(&data).expect("written");
-    refuses(&run(&[&output, path("-o"), &data]), 2, "error[C0003]: ");
+    refuses(&run(&[&output, path("-o"), &data]), 2, "error[C0023]: ");
     assert!(before == std::fs::read(&data).expect("still there"));
     // In place is what it says: the new model has new data.
-    let ran = run(&[&output, path("-o"), &output, path("--external-data")]);
+    let ran = run(&[&output, path("--in-place"), path("--external-data")]);
     assert_eq!(code(&ran), 0, "{}", stderr(&ran));
     prove(&read_model(&input), &read_model(&output));
 }

@@ -4,6 +4,10 @@
 //! A block is fitted to the outputs of the layers before it, and those layers do not change afterwards. So the values
 //! are kept from which everything behind is computed, and only the layers up to the next block have to run. A network
 //! with several paths (the neck of a detector) has several such values.
+//!
+//! Where a network is cut decides how its values round. A block that was fitted by an earlier run needs no values, but the
+//! blocks behind it must get the same ones as if it had been fitted now. So every stop is noted, and made up for in order
+//! before the next one ([`ActivationCache::pass`]).
 
 use indexmap::IndexMap;
 use updp_exec::Executor;
@@ -11,6 +15,7 @@ use updp_ir::{Model, Tensor};
 use updp_passes::surgery::{self, part_between};
 
 use crate::error::TrainerError;
+use crate::hash::Fnv;
 use crate::run::{Batch, BatchSource, Runner};
 use crate::stored_batches::StoredBatches;
 
@@ -47,6 +52,10 @@ pub struct ActivationCache {
     /// The names of the values; none at the start.
     cut: Vec<String>,
     values: Option<Values>,
+    /// Stops that are noted, in order: the name of the value, and the pruned network then.
+    passed: Vec<(String, Option<Model>)>,
+    /// Hash of all stops so far.
+    path: u64,
 }
 
 /// The values of both networks for a set of images.
@@ -73,11 +82,42 @@ impl ActivationCache {
         }
     }
 
-    /// Runs both networks up to the value `name`. Changes nothing if that takes too much memory.
+    /// Notes that the values at `name` would have been needed, with the network pruned so far. Nothing runs before other
+    /// values are needed.
+    pub fn pass(&mut self, current: Option<&Model>, name: &str) {
+        self.path = self.path_to(name);
+        self.passed.push((name.to_owned(), current.cloned()));
+    }
+
+    /// A number for all stops so far and one more: values that are reached over other stops round in another way.
+    #[must_use]
+    pub fn path_to(&self, name: &str) -> u64 {
+        let mut path = Fnv::with_seed(self.path);
+        path.text(name);
+        path.value()
+    }
+
+    /// Runs both networks up to the value `name`, with a stop wherever one was noted before. Changes nothing if that takes
+    /// too much memory.
     ///
     /// # Errors
     /// Errors of cutting and running the networks.
     pub fn advance(
+        &mut self,
+        runner: &Runner,
+        networks: Pair<'_>,
+        name: &str,
+        inputs: &dyn BatchSource,
+    ) -> Result<(), TrainerError> {
+        for (name, current) in std::mem::take(&mut self.passed) {
+            let then = Pair { current: current.as_ref(), ..networks };
+            self.go_on(runner, then, &name, inputs)?;
+        }
+        self.path = self.path_to(name);
+        self.go_on(runner, networks, name, inputs)
+    }
+
+    fn go_on(
         &mut self,
         runner: &Runner,
         networks: Pair<'_>,

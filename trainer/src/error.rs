@@ -96,7 +96,7 @@ impl TrainerError {
             Self::NoOutput => "the first float output of the model is what is compared".into(),
             Self::TooFew { .. } => "give a folder with more images; some hundred are enough".into(),
             Self::Unsolved { .. } => "leave this block out, or give other images".into(),
-            Self::Work { .. } => "remove the folder, or name another one with --work".into(),
+            Self::Work { .. } => "name another folder with --work: a new one, or one that this program made".into(),
             Self::NearChance { better: Some(better), .. } => {
                 format!("--preprocess {better}; --allow-low-accuracy goes on all the same")
             }

@@ -8,6 +8,7 @@ pub mod block_evaluator;
 pub mod data;
 pub mod error;
 pub mod evaluator;
+pub mod files;
 pub mod finetune;
 pub mod fit;
 pub mod hash;

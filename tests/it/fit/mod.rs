@@ -4,6 +4,7 @@ mod command;
 mod front;
 mod inputs;
 mod regions;
+mod resume;
 mod split;
 mod supernet;
 mod train;

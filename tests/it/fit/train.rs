@@ -376,7 +376,8 @@ fn a_run_that_cannot_start_leaves_no_work_folder() {
     // What was found before stays.
     let work = Path::new(&output).with_file_name("out.onnx.work");
     std::fs::create_dir(&work).expect("made");
-    std::fs::write(work.join("updp-compile.work"), "").expect("written");
+    let mark = "{\"schema\":\"updp-work/1\"}\n";
+    std::fs::write(work.join("updp-compile.work"), mark).expect("written");
     std::fs::write(work.join("latency.json"), "{}").expect("written");
     ends(&training(&input, &output, &data, &few), 2, "error[T0401]");
     assert!(work.join("latency.json").exists());

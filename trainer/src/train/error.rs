@@ -60,8 +60,6 @@ pub enum TrainError {
     },
     #[error("{path:?} is of another training: {}", .differs.join("; "))]
     OtherTraining { path: PathBuf, differs: Vec<String> },
-    #[error("none of the checkpoints can be read: {}", .found.join("; "))]
-    NoCheckpoint { found: Vec<String> },
     #[error("there are {found} images to train with, and a step takes {needed}")]
     TooFewImages { found: usize, needed: usize },
     #[error("an image is of class {label}, and the model has {classes} classes")]
@@ -72,8 +70,7 @@ pub enum TrainError {
 
 impl TrainError {
     /// Every code of this module; docs/errors.md gives the cause and the cure.
-    pub const CODES: &[&str] =
-        &["T0401", "T0402", "T0403", "T0404", "T0405", "T0406", "T0407", "T0408"];
+    pub const CODES: &[&str] = &["T0401", "T0402", "T0403", "T0404", "T0406", "T0407", "T0408"];
 
     /// The stable code shown to users.
     #[must_use]
@@ -83,7 +80,6 @@ impl TrainError {
             Self::Step { .. } => "T0402",
             Self::Diverged { .. } => "T0403",
             Self::OtherTraining { .. } => "T0404",
-            Self::NoCheckpoint { .. } => "T0405",
             Self::TooFewImages { .. } => "T0406",
             Self::LabelBeyond { .. } => "T0407",
             Self::NotPixels { .. } => "T0408",
@@ -102,7 +98,6 @@ impl TrainError {
                 "go on with the settings it was started with, or name another folder with --work"
                     .into()
             }
-            Self::NoCheckpoint { .. } => "remove them to start anew".into(),
             Self::TooFewImages { .. } => "give more images, or a smaller batch".into(),
             Self::LabelBeyond { .. } => "give the data that the model was trained for".into(),
             Self::NotPixels { .. } => "give images instead of arrays of floats".into(),

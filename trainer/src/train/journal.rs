@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::state::{Validation, failed, write_whole};
+use super::state::{Validation, failed};
 use crate::error::TrainerError;
+use crate::files;
 
 /// First line of the CSV.
 const HEADER: &str = "step,epoch,lambda,shrink,learning_rate,loss,accuracy,gradient_norm";
@@ -134,7 +135,7 @@ fn reopen(
     new.extend(whole.filter(|line| is_kept(line.trim_end())));
     let error = |error: std::io::Error| failed(path, &error);
     if new != old {
-        write_whole(path, new.as_bytes()).map_err(error)?;
+        files::replace_own(path, new.as_bytes()).map_err(error)?;
     }
     let file = OpenOptions::new().append(true).create(true).open(path).map_err(error)?;
     Ok((path.to_owned(), BufWriter::new(file)))

@@ -133,7 +133,7 @@ pub struct Trained {
 ///
 /// # Errors
 /// T0401 for settings out of range, T0402 when the step model does not suit this loop, T0403 when the loss, the
-/// gradient or a state to keep is not finite, T0404 for checkpoints of another training, T0405 for damaged checkpoints,
+/// gradient or a state to keep is not finite, T0404 for checkpoints of another training,
 /// T0006 when the folder cannot be used, and the errors of the session, the loader and the hooks.
 pub fn train(
     session: &mut StepSession,
@@ -149,12 +149,18 @@ pub fn train(
         .map(|folder| Checkpoints::open(folder, fingerprint(loader, schedule, options)));
     let checkpoints = checkpoints.transpose()?;
     let (mut done, mut validations, mut last_good) = (0, Vec::new(), None);
-    if let Some(found) = checkpoints.as_ref().map(Checkpoints::latest).transpose()?.flatten() {
-        found.damaged.iter().for_each(|text| hooks.notice(&format!("damaged: {text}")));
-        session.set_state(&found.snapshot.state)?;
-        done = found.snapshot.steps;
-        validations = found.snapshot.validations;
-        last_good = Some(found.path);
+    if let Some(checkpoints) = &checkpoints {
+        let found = checkpoints.latest()?;
+        if !found.damaged.is_empty() {
+            let damaged = found.damaged.join("; ");
+            hooks.notice(&format!("damaged, and trained again from before: {damaged}"));
+        }
+        if let Some((snapshot, path)) = found.newest {
+            session.set_state(&snapshot.state)?;
+            done = snapshot.steps;
+            validations = snapshot.validations;
+            last_good = Some(path);
+        }
     }
     let journal = options.folder.as_ref().map(|folder| Journal::open(folder, done));
     Run {

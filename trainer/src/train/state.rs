@@ -2,11 +2,10 @@
 //!
 //! Each checkpoint is one file, `step-NNNNNNNNNN.safetensors`: the states are tensors, everything else is JSON in the
 //! metadata. A file is written under another name, flushed to the disk and then renamed, so it exists complete or not
-//! at all. The last two are kept. A hash of the states detects a damaged file.
+//! at all. The last two are kept. A hash of everything in it detects a damaged file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -17,13 +16,14 @@ use updp_ir::{DataType, Tensor};
 
 use super::error::TrainError;
 use crate::error::TrainerError;
+use crate::files;
 use crate::hash::Fnv;
 
 /// Key of the JSON in the metadata.
 const META: &str = "updp-train";
 
 /// Version of the JSON.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Number of checkpoints kept.
 const KEPT: usize = 2;
@@ -50,14 +50,12 @@ pub struct Snapshot {
     pub state: IndexMap<String, Tensor>,
 }
 
-/// The checkpoint found in the folder.
-#[derive(Clone, Debug)]
+/// The checkpoints found in the folder.
+#[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// The newest checkpoint that is not damaged.
-    pub snapshot: Snapshot,
-    /// Its file.
-    pub path: PathBuf,
-    /// Newer files that are damaged, with the reason.
+    /// The newest checkpoint that is not damaged, and its file.
+    pub newest: Option<(Snapshot, PathBuf)>,
+    /// Newer files that were damaged, with the reason. They are removed.
     pub damaged: Vec<String>,
 }
 
@@ -76,8 +74,26 @@ struct Meta {
     steps: u64,
     settings: BTreeMap<String, String>,
     validations: Vec<Validation>,
-    /// FNV-1a of the names and bytes of the states, in hexadecimal.
+    /// FNV-1a of everything above and of the states, in hexadecimal.
     hash: String,
+}
+
+impl Meta {
+    /// The hash of the metadata and the states. It does not depend on the order of the states, because the file does not
+    /// keep it.
+    fn hash(&self, state: &IndexMap<String, Tensor>) -> Result<String, serde_json::Error> {
+        let mut hash = Fnv::default();
+        let Self { format, steps, settings, validations, .. } = self;
+        hash.text(&serde_json::to_string(&(format, steps, settings, validations))?);
+        let mut sorted: Vec<_> = state.iter().collect();
+        sorted.sort_by_key(|(name, _)| *name);
+        for (name, tensor) in sorted {
+            hash.text(name);
+            hash.text(&format!("{} {:?}", tensor.dtype(), tensor.dims()));
+            hash.bytes(tensor.bytes());
+        }
+        Ok(format!("{:016x}", hash.value()))
+    }
 }
 
 impl Checkpoints {
@@ -92,27 +108,28 @@ impl Checkpoints {
         Ok(Self { folder: folder.to_owned(), settings })
     }
 
-    /// The newest checkpoint that is not damaged; `None` when there are none. Damaged ones are skipped and reported.
+    /// The newest checkpoint that is not damaged. Damaged ones are removed and reported.
     ///
     /// # Errors
-    /// T0404 when it belongs to another training, T0405 when there are checkpoints and all are damaged, T0006 when the
-    /// folder cannot be read.
-    pub fn latest(&self) -> Result<Option<Found>, TrainerError> {
-        let mut damaged = Vec::new();
+    /// T0404 when it belongs to another training, T0006 when a file cannot be read or removed.
+    pub fn latest(&self) -> Result<Found, TrainerError> {
+        let mut found = Found::default();
         for path in self.files()?.into_iter().rev() {
-            match self.read(&path) {
-                Ok(snapshot) => return Ok(Some(Found { snapshot, path, damaged })),
+            let bytes = fs::read(&path).map_err(|error| failed(&path, &error))?;
+            match self.read(&path, &bytes) {
+                Ok(snapshot) => {
+                    found.newest = Some((snapshot, path));
+                    break;
+                }
                 Err(Unread::Other(error)) => return Err(error.into()),
                 Err(Unread::Damaged(reason)) => {
-                    damaged.push(format!("{}: {reason}", path.display()));
+                    // Otherwise it would count as newer than what is trained now.
+                    fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
+                    found.damaged.push(format!("{}: {reason}", path.display()));
                 }
             }
         }
-        if damaged.is_empty() {
-            Ok(None)
-        } else {
-            Err(TrainError::NoCheckpoint { found: damaged }.into())
-        }
+        Ok(found)
     }
 
     /// Writes a checkpoint, removes all but the last two and returns its path.
@@ -122,7 +139,7 @@ impl Checkpoints {
     pub fn save(&self, snapshot: &Snapshot) -> Result<PathBuf, TrainerError> {
         let path = self.folder.join(format!("step-{:010}.safetensors", snapshot.steps));
         let bytes = self.encode(snapshot).map_err(|detail| failed(&path, &detail))?;
-        write_whole(&path, &bytes).map_err(|error| failed(&path, &error))?;
+        files::replace_own(&path, &bytes).map_err(|error| failed(&path, &error))?;
         let files = self.files()?;
         for old in &files[..files.len().saturating_sub(KEPT)] {
             fs::remove_file(old).map_err(|error| failed(old, &error))?;
@@ -151,34 +168,30 @@ impl Checkpoints {
             .iter()
             .map(|(name, tensor)| view(name, tensor))
             .collect::<Result<_, _>>()?;
-        let meta = Meta {
+        let mut meta = Meta {
             format: FORMAT,
             steps: snapshot.steps,
             settings: self.settings.clone(),
             validations: snapshot.validations.clone(),
-            hash: hash(&snapshot.state),
+            hash: String::new(),
         };
+        meta.hash = meta.hash(&snapshot.state).map_err(|error| error.to_string())?;
         let meta = serde_json::to_string(&meta).map_err(|error| error.to_string())?;
         // Only one key: several keys would be in a different order each time.
         let meta = Some([(META.to_owned(), meta)].into_iter().collect());
         safetensors::serialize(views, meta).map_err(|error| error.to_string())
     }
 
-    fn read(&self, path: &Path) -> Result<Snapshot, Unread> {
+    fn read(&self, path: &Path, bytes: &[u8]) -> Result<Snapshot, Unread> {
         let damaged = |error: &dyn std::fmt::Display| Unread::Damaged(error.to_string());
-        let bytes = fs::read(path).map_err(|e| damaged(&e))?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e))?;
         let json = header.metadata().as_ref().and_then(|meta| meta.get(META));
         let json = json.ok_or_else(|| damaged(&"it is no checkpoint of a training"))?;
         let meta: Meta = serde_json::from_str(json).map_err(|e| damaged(&e))?;
         if meta.format != FORMAT {
             return Err(damaged(&format!("its format is {}, and {FORMAT} is read", meta.format)));
         }
-        let differs = differing(&meta.settings, &self.settings);
-        if !differs.is_empty() {
-            return Err(Unread::Other(TrainError::OtherTraining { path: path.into(), differs }));
-        }
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?;
         let mut state = IndexMap::new();
         for (name, view) in tensors.iter() {
             let dtype = loaded(view.dtype()).ok_or_else(|| damaged(&"a dtype that is not ours"))?;
@@ -186,8 +199,12 @@ impl Checkpoints {
             let tensor = Tensor::new(dtype, view.shape().to_vec(), bytes);
             state.insert(name.to_owned(), tensor.map_err(|e| damaged(&e))?);
         }
-        if hash(&state) != meta.hash {
-            return Err(damaged(&"its states are not those that were written"));
+        if meta.hash(&state).map_err(|e| damaged(&e))? != meta.hash {
+            return Err(damaged(&"it does not hold what was written"));
+        }
+        let differs = differing(&meta.settings, &self.settings);
+        if !differs.is_empty() {
+            return Err(Unread::Other(TrainError::OtherTraining { path: path.into(), differs }));
         }
         Ok(Snapshot { steps: meta.steps, validations: meta.validations, state })
     }
@@ -213,33 +230,6 @@ fn differing(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
         |all: &BTreeMap<String, String>, name| all.get(name).map_or("nothing", |v| v).to_owned();
     let differs = names.into_iter().filter(|name| then.get(*name) != now.get(*name));
     differs.map(|name| format!("{name} was {}, is {}", of(then, name), of(now, name))).collect()
-}
-
-/// Does not depend on the order of the states, because the file does not keep it.
-fn hash(state: &IndexMap<String, Tensor>) -> String {
-    let mut sorted: Vec<_> = state.iter().collect();
-    sorted.sort_by_key(|(name, _)| *name);
-    let mut hash = Fnv::default();
-    for (name, tensor) in sorted {
-        hash.text(name);
-        hash.bytes(tensor.bytes());
-    }
-    format!("{:016x}", hash.value())
-}
-
-/// Writes a file so that it exists complete or not at all, even after a power cut.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let half = path.with_extension("half");
-    let mut file = File::create(&half)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&half, path)?;
-    // Only Unix can open and flush a folder.
-    match path.parent() {
-        Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
-        _ => Ok(()),
-    }
 }
 
 fn stored(dtype: DataType) -> Option<Dtype> {

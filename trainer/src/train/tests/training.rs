@@ -349,8 +349,8 @@ fn a_checkpoint_of_another_training_is_refused_and_says_what_differs() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_passed_over_and_named_and_two_are_an_error() {
-    if !has_runtime("a_damaged_checkpoint_is_passed_over_and_named_and_two_are_an_error") {
+fn a_damaged_checkpoint_is_named_and_trained_again_also_where_all_are_damaged() {
+    if !has_runtime("a_damaged_checkpoint_is_named_and_trained_again_also_where_all_are_damaged") {
         return;
     }
     let (_data, dataset) = small(22, CLASSES);
@@ -374,9 +374,12 @@ fn a_damaged_checkpoint_is_passed_over_and_named_and_two_are_an_error() {
     for name in expected.keys().filter(|name| name.ends_with(".safetensors")) {
         fs::write(folder.path().join(name), "damaged").unwrap();
     }
-    let error = run(&dataset, Some(folder.path()), &mut Seen::default()).unwrap_err();
-    let TrainError::NoCheckpoint { found } = of_training(error) else { panic!("another error") };
-    assert_eq!(found.len(), 2);
+    let mut seen = Seen::default();
+    run(&dataset, Some(folder.path()), &mut seen).unwrap();
+    assert_eq!(seen.progress[0].row.step, 0, "it starts anew");
+    let [notice] = &seen.notices[..] else { panic!("one warning: {:?}", seen.notices) };
+    assert!(notice.contains("step-0000000018") && notice.contains("step-0000000020"), "{notice}");
+    assert!(files(folder.path()) == expected);
 }
 
 #[test]
