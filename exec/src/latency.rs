@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_short_model_runs_several_times_in_a_turn() {
-        assert_eq!((repeats(0.25), repeats(1.9), repeats(25.0)), (8, 2, 1));
+        assert_eq!((repeats(0.25), repeats(0.6), repeats(25.0)), (4, 2, 1));
         assert_eq!((repeats(f64::INFINITY), repeats(0.0)), (1, MOST_RUNS));
     }
 

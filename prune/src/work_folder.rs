@@ -75,18 +75,17 @@ pub fn refuse_foreign(work: &Path) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(unusable(work, error.to_string())),
     };
-    let mut foreign = None;
+    let (mut foreign, mut is_marked) = (None, false);
     for entry in entries.flatten() {
         let name = entry.file_name();
         refuse_link(work, &entry)?;
-        if name == MARK {
-            return refuse_version(work);
-        }
+        is_marked |= name == MARK;
         if name != files::LOCK && !files::is_temporary(&name) {
             foreign.get_or_insert(name);
         }
     }
     match foreign {
+        _ if is_marked => refuse_version(work),
         None => Ok(()),
         Some(name) => Err(unusable(
             work,

@@ -99,12 +99,16 @@ pub struct Evaluator {
     labels: Option<Vec<Vec<usize>>>,
 }
 
+/// Most elements of an image's output that are compared. The pixels of a map differ little from their neighbours, and
+/// a map of classes for each pixel has millions of elements.
+const MOST_COMPARED: usize = 1 << 16;
+
 /// Output of a network for a batch.
 #[derive(Clone, Debug)]
 struct Answer {
-    /// Output elements, image by image.
+    /// Output elements, image by image. Of large outputs that are no class scores, these are elements at equal distances.
     values: Vec<f32>,
-    /// Number of elements per image.
+    /// Number of these elements per image.
     width: usize,
     /// Type and dims of the tensor.
     dtype: DataType,
@@ -327,6 +331,11 @@ fn compared_outputs(outputs: &IndexMap<String, Tensor>, images: usize) -> Vec<St
     std::iter::once(main).chain(others).collect()
 }
 
+/// Greatest common divisor.
+fn divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
 /// Variance of the elements of an output over all batches.
 fn variance(reference: &[Vec<Answer>], at: usize) -> f64 {
     let (mut count, mut sum, mut square) = (0.0, 0.0, 0.0);
@@ -355,10 +364,19 @@ impl Answer {
         images: usize,
     ) -> Result<Self, TrainerError> {
         let tensor = outputs.get(name).ok_or(TrainerError::NoOutput)?;
-        let values = floats(tensor).ok_or(TrainerError::NoOutput)?.into_owned();
+        let values = floats(tensor).ok_or(TrainerError::NoOutput)?;
         let width = values.len() / images.max(1);
         let (dtype, dims) = (tensor.dtype(), tensor.dims().to_vec());
-        Ok(Self { values, width, dtype, is_classes: dims.len() == 2 && width > 1, dims })
+        let is_classes = dims.len() == 2 && width > 1;
+        if is_classes || width <= MOST_COMPARED {
+            return Ok(Self { values: values.into_owned(), width, dtype, is_classes, dims });
+        }
+        let step = width.div_ceil(MOST_COMPARED);
+        // Without a common divisor the elements of a map of pixels come from every channel and column alike.
+        let step = (step..).find(|step| divisor(*step, width) == 1).unwrap_or(step);
+        let rows = values.chunks_exact(width);
+        let values = rows.flat_map(|row| row.iter().step_by(step).copied()).collect();
+        Ok(Self { values, width: width.div_ceil(step), dtype, is_classes, dims })
     }
 
     /// The outputs with these names.

@@ -28,9 +28,10 @@ impl Evaluator {
                 if answer.is_classes {
                     values.extend(of_classes(row, random).map(|value| share * value));
                 } else {
-                    let scale = share / (variance * row.len().max(1) as f64).sqrt();
+                    let width: usize = answer.dims.iter().skip(1).product();
+                    let scale = share / (variance * width.max(1) as f64).sqrt();
                     let scale = if scale.is_finite() { scale } else { 0.0 };
-                    values.extend(row.iter().map(|_| scale * normal(random)));
+                    values.extend((0..width).map(|_| scale * normal(random)));
                 }
             }
             Some((name.clone(), Tensor::from_f64(answer.dtype, answer.dims.clone(), &values).ok()?))
