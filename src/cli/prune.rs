@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::search::SearchArgs;
-use super::values::{BlockList, FormList, above_one, block_list, form_list, positive, share, size};
+use super::values::{
+    BlockList, FormList, above_one, block_list, form_list, output_weight, positive, share, size,
+};
 use crate::gates::GateOptions;
 use crate::score_command::{self, ScoreCommand};
 
@@ -98,6 +100,9 @@ pub struct PruneArgs {
     /// folder for --pick
     #[arg(long, value_name = "FILE.tsv|FILE.json")]
     pub front: Option<PathBuf>,
+    /// Outputs that count in the degradation, each with a weight [default: all outputs with floats for each image, equally]
+    #[arg(long, value_name = "NAME[=WEIGHT]", value_delimiter = ',', value_parser = output_weight, requires = "data")]
+    pub outputs: Vec<(String, f64)>,
     /// How the blocks are chosen
     #[command(flatten)]
     pub search: SearchArgs,

@@ -1,6 +1,7 @@
 //! Measures how close a network is to the labels and to the original.
 
 mod cotangents;
+mod outputs;
 
 use std::fmt;
 
@@ -8,6 +9,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use updp_exec::Executor;
 use updp_ir::{DataType, Model, Tensor};
+
+pub use outputs::{OutputScore, OutputWeights};
 
 use crate::error::TrainerError;
 use crate::fit::floats;
@@ -34,7 +37,7 @@ pub struct Score {
     /// `1 − TV(p, q)`, the overlap of the two class distributions, averaged over the images. For other outputs it is
     /// the cosine. 1 = identical.
     pub overlap: f64,
-    /// Divergence from the original, averaged over the images and the outputs, in nats; 0 = identical. For class scores
+    /// Divergence from the original, averaged over the images and (by their weights) the outputs, in nats; 0 = identical. For class scores
     /// it is `KL(p ‖ q)` of the two class distributions. For other outputs it is `mean (y − ŷ)² / (2·var y)`, the
     /// divergence of two normal distributions with the variance of the original's output.
     #[serde(default)]
@@ -91,6 +94,10 @@ pub struct Evaluator {
     source: Box<dyn BatchSource>,
     /// Names of the compared outputs; the main one comes first.
     outputs: Vec<String>,
+    /// The weights that were asked for.
+    weights: OutputWeights,
+    /// Share of each of `outputs` in the degradation; they sum to 1.
+    shares: Vec<f64>,
     /// The original's outputs for each batch, in the order of `outputs`.
     reference: Vec<Vec<Answer>>,
     /// Variance of the elements of each of the original's outputs.
@@ -114,7 +121,7 @@ struct Answer {
 }
 
 impl Evaluator {
-    /// Runs the original over the images.
+    /// Runs the original over the images. All its outputs with floats for each image count, with equal weights.
     ///
     /// # Errors
     /// T0002 when the original's output is not finite; T0003 when there is no output to compare; errors of running the
@@ -124,6 +131,32 @@ impl Evaluator {
         original: &Model,
         source: impl BatchSource + 'static,
     ) -> Result<Self, TrainerError> {
+        Self::weighted(runner, original, source, &OutputWeights::new())
+    }
+
+    /// The same outputs and weights for other images.
+    ///
+    /// # Errors
+    /// The same as [`Self::new`].
+    pub fn again(
+        &self,
+        runner: &Runner,
+        original: &Model,
+        source: impl BatchSource + 'static,
+    ) -> Result<Self, TrainerError> {
+        Self::weighted(runner, original, source, &self.weights)
+    }
+
+    /// Runs the original over the images. Only the outputs in `weights` count, unless that is empty.
+    ///
+    /// # Errors
+    /// The same as [`Self::new`]; T0003 also when an output in `weights` has no floats for each image.
+    pub fn weighted(
+        runner: &Runner,
+        original: &Model,
+        source: impl BatchSource + 'static,
+        weights: &OutputWeights,
+    ) -> Result<Self, TrainerError> {
         let mut executor = runner.open(original)?;
         let mut names = Vec::new();
         let mut reference: Vec<Vec<Answer>> = Vec::new();
@@ -132,7 +165,7 @@ impl Evaluator {
             let batch = batch?;
             let outputs = executor.run(&batch.inputs)?;
             if names.is_empty() {
-                names = compared_outputs(&outputs, batch.images());
+                names = outputs::compared_outputs(&outputs, batch.images(), weights)?;
             }
             let answers = Answer::all(&outputs, &names, batch.images())?;
             let is_finite = |answer: &Answer| answer.values.iter().all(|v| v.is_finite());
@@ -153,7 +186,15 @@ impl Evaluator {
         let classes = if main.is_classes { main.width } else { 0 };
         let labels = labels.filter(|all| all.iter().flatten().all(|label| *label < classes));
         let variance = (0..names.len()).map(|at| variance(&reference, at)).collect();
-        Ok(Self { source: Box::new(source), outputs: names, reference, variance, labels })
+        Ok(Self {
+            source: Box::new(source),
+            shares: outputs::shares(&names, weights),
+            outputs: names,
+            weights: weights.clone(),
+            reference,
+            variance,
+            labels,
+        })
     }
 
     /// Whether accuracy can be computed.
@@ -244,13 +285,6 @@ impl Evaluator {
         }
     }
 
-    /// The divergence of the outputs for one batch, averaged over its images, in nats.
-    fn divergence(&self, reference: &[Answer], answers: &[Answer]) -> f64 {
-        let each = reference.iter().zip(answers).zip(&self.variance);
-        let sum: f64 = each.map(|((old, new), variance)| old.divergence(new, *variance)).sum();
-        sum / reference.len().max(1) as f64
-    }
-
     /// The divergence of a network from the original for each image, in nats ([`Score::kl`] is their mean). Networks are
     /// compared image by image with it.
     ///
@@ -313,18 +347,6 @@ impl Tally<'_> {
     pub fn score(&self) -> Score {
         self.sums.score(self.evaluator.has_labels())
     }
-}
-
-/// The outputs to compare: the main one, then all other outputs with floats for each image.
-fn compared_outputs(outputs: &IndexMap<String, Tensor>, images: usize) -> Vec<String> {
-    let Some(main) = main_output(outputs, images) else { return Vec::new() };
-    let others = outputs.iter().filter(|(name, tensor)| {
-        **name != main
-            && tensor.dtype().is_foldable_float()
-            && tensor.dims().first() == Some(&images)
-    });
-    let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
-    std::iter::once(main).chain(others).collect()
 }
 
 /// Variance of the elements of an output over all batches.
