@@ -8,7 +8,7 @@ use updp_autodiff::step::Optimizer;
 use updp_ir::Model;
 use updp_passes::surgery::{self, Choice, Form};
 use updp_trainer::data::Preprocess;
-use updp_trainer::evaluator::{Evaluator, Score};
+use updp_trainer::evaluator::Score;
 use updp_trainer::finetune::FinetuneSettings;
 use updp_trainer::fit::with_mixtures;
 use updp_trainer::hash::Fnv;

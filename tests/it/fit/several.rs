@@ -143,7 +143,7 @@ fn a_model_with_several_inputs_is_pruned_and_keeps_them() {
     let written = std::fs::read(scene.path("out.onnx")).expect("written");
     let written = ModelProto::parse_from_bytes(&written).expect("a model");
     let inputs: Vec<&str> = written.graph.input.iter().map(|input| input.name.as_str()).collect();
-    assert_eq!(inputs, [&scene.image, "mask", "gain"]);
+    assert_eq!(inputs, [scene.image.as_str(), "mask", "gain"]);
 
     // The gain is read behind every block, and it must reach the parts there.
     let gain = scene.array("gain.npy", "(1, 1)", &[0.25]);
