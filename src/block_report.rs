@@ -290,6 +290,7 @@ pub fn fitted(outcome: &Outcome) -> String {
             speed.runtime
         );
     }
+    outputs(&mut out, outcome);
     images(&mut out, data);
     candidates(&mut out, &outcome.blocks);
     networks(&mut out, outcome);
@@ -380,6 +381,18 @@ fn networks(out: &mut String, outcome: &Outcome) {
         if network.is_beaten {
             out.push_str(", beaten by another");
         }
+    }
+}
+
+/// The degradation of each output, if several count.
+fn outputs(out: &mut String, outcome: &Outcome) {
+    if outcome.outputs.len() < 2 {
+        return;
+    }
+    out.push_str("\n  degradation of each output (KL, nats), with its weight:");
+    for output in &outcome.outputs {
+        let (name, lost, weight) = (&output.name, output.degradation, output.weight);
+        let _ = write!(out, "\n    {name} {lost:.4} ({weight:.2})");
     }
 }
 

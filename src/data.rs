@@ -4,19 +4,44 @@ use std::path::Path;
 
 use updp_exec::InputData;
 use updp_ir::Tensor;
-use updp_trainer::data::{DataError, npz};
+use updp_trainer::data::{DataError, ModelInputs, npz};
+use updp_trainer::error::TrainerError;
 
+use crate::cli::InputArgs;
 use crate::error::CliError;
 
 /// Largest class number + 1, as in data sets.
 const MOST_CLASSES: i64 = 1_000_000;
 
-fn failed(error: &DataError, path: &Path) -> CliError {
-    let detail = match error {
+fn detail(error: &DataError) -> String {
+    match error {
         DataError::Unreadable { detail, .. } | DataError::Damaged { detail, .. } => detail.clone(),
         other => other.to_string(),
-    };
-    CliError::InputData { path: path.to_owned(), detail }
+    }
+}
+
+fn failed(error: &DataError, path: &Path) -> CliError {
+    CliError::InputData { path: path.to_owned(), detail: detail(error) }
+}
+
+/// Reads the arrays of `--input NAME=FILE.npy`.
+///
+/// # Errors
+/// T0010 for a file that cannot be read as an array, C0001 for a name that comes twice.
+pub fn model_inputs(arguments: &InputArgs) -> Result<ModelInputs, CliError> {
+    let mut inputs = ModelInputs { image: arguments.image_input.clone(), ..Default::default() };
+    for argument in &arguments.constants {
+        let (name, file) = argument.rsplit_once('=').unwrap_or((argument, ""));
+        let tensor = npz::read_npy(Path::new(file)).map_err(|error| TrainerError::Constant {
+            input: name.to_owned(),
+            detail: format!("{file}: {}", detail(&error)),
+        })?;
+        if inputs.constants.insert(name.to_owned(), tensor).is_some() {
+            let detail = format!("--input: {name:?} has two arrays");
+            return Err(CliError::Usage { detail });
+        }
+    }
+    Ok(inputs)
 }
 
 /// Reads the files that the arguments name: `FILE.npz` or `NAME:FILE.npy`.

@@ -8,6 +8,7 @@ use updp_exec::RuntimeOptions;
 use updp_ir::Model;
 use updp_passes::Options;
 use updp_passes::surgery::{Form, Shrink};
+use updp_trainer::evaluator::OutputWeights;
 use updp_trainer::finetune::TrainingConfig;
 use updp_trainer::train::Ramp;
 
@@ -128,6 +129,8 @@ pub struct PruneConfig {
     pub latency: LatencyConfig,
     /// How the images are divided and used.
     pub data: DataConfig,
+    /// Weights of the outputs that count in degradations. None = all outputs with floats for each image, equally.
+    pub outputs: OutputWeights,
     /// How sets of blocks are searched.
     pub search: SearchConfig,
     /// Number of sets between the input model and the result that are fitted and measured too. `None` = no front.
@@ -163,6 +166,7 @@ impl PruneConfig {
             forms: FormConfig::default(),
             latency: LatencyConfig::default(),
             data: DataConfig::default(),
+            outputs: OutputWeights::new(),
             search: SearchConfig::default(),
             front: None,
             picked: None,

@@ -12,12 +12,13 @@ use updp_passes::{ModelSummary, pipeline, surgery};
 use updp_trainer::block_evaluator::BatchShare;
 use updp_trainer::data::{Dataset, Preprocess};
 use updp_trainer::error::TrainerError;
-use updp_trainer::evaluator::Evaluator;
+use updp_trainer::evaluator::{Evaluator, OutputWeights};
 use updp_trainer::finetune::{FinetuneSettings, Finetuning};
 use updp_trainer::fit::{Fisher, FitSettings, with_mixtures};
 use updp_trainer::hash::Fnv;
 use updp_trainer::images::{Images, is_same_by_image};
 use updp_trainer::observer::Observer;
+use updp_trainer::other_inputs::OtherInput;
 use updp_trainer::run::{BatchSource, CachedBatches, Runner};
 use updp_trainer::stored_batches::StoredBatches;
 
@@ -79,8 +80,8 @@ pub struct Context<'a> {
     pub original: Model,
     /// Height and width of the images, where the model takes images of any size and [`Self::original`] those of one.
     pub image_size: Option<(usize, usize)>,
-    /// Whether the batch of [`Self::original`] is open.
-    pub is_batch_open: bool,
+    /// The inputs whose fixed batch is opened in [`Self::original`]; `None` if its batch stays fixed.
+    pub opened_inputs: Option<Vec<String>>,
     /// The images.
     pub images: DividedImages,
     /// How images are turned into inputs.
@@ -127,7 +128,7 @@ impl<'a> Context<'a> {
         let runner = runner(config);
         pipeline::prepare(&mut model)?;
         observer.progress("reading data", 0, 0);
-        let (original, is_batch_open) =
+        let (original, opened_inputs) =
             with_open_batch(&model, &runner, &sets.images, &sets.preprocess)?;
         let (original, image_size) = of_image_size(original, sets)?;
         let images = divide(&original, sets, config)?;
@@ -135,9 +136,9 @@ impl<'a> Context<'a> {
         let held_out = CachedBatches::of(&images.held_out)?;
         observer.progress("running the model", 0, 0);
         let start = Instant::now();
-        let evaluator = Evaluator::new(&runner, &original, held_out)?;
+        let evaluator = Evaluator::weighted(&runner, &original, held_out, &config.outputs)?;
         let evaluation_time = start.elapsed();
-        let calibration = evaluated(&runner, &original, &images.calibration)?;
+        let calibration = evaluated(&evaluator, &runner, &original, &images.calibration)?;
         let shows_few_classes = shows_few_classes(&calibration);
         let blocks = surgery::blocks_of(&original)?.len();
         let fit = FitSettings { seed: config.data.seed, ..FitSettings::default() };
@@ -145,7 +146,7 @@ impl<'a> Context<'a> {
         let mixtures = with_mixtures(calibration.source(), fit.folds, most, fit.seed)?;
         let scoring_share = time_budget::scoring_share(&original, &calibration, blocks, fit.folds);
         let validation = match &images.validation {
-            Some(images) => Some(Evaluator::new(&runner, &original, images.clone())?),
+            Some(images) => Some(evaluator.again(&runner, &original, images.clone())?),
             None => None,
         };
         Ok(Self {
@@ -153,7 +154,7 @@ impl<'a> Context<'a> {
             runner,
             prepared: model,
             original,
-            is_batch_open,
+            opened_inputs,
             image_size,
             images,
             preprocess: sets.preprocess.clone(),
@@ -235,8 +236,11 @@ impl<'a> Context<'a> {
     /// Errors of rewriting the graph.
     pub fn opened(&self, network: &Model) -> Result<Model> {
         let mut opened = network.clone();
-        if self.is_batch_open {
-            surgery::open_batch(&mut opened)?;
+        if let Some(inputs) = &self.opened_inputs {
+            surgery::open_batch(
+                &mut opened,
+                &inputs.iter().map(String::as_str).collect::<Vec<_>>(),
+            )?;
         }
         Ok(opened)
     }
@@ -267,8 +271,8 @@ fn runner(config: &PruneConfig) -> Runner {
     Runner { runtime: config.runtime.runtime, options: config.runtime.session(Optimizer::All) }
 }
 
-/// Returns a copy of the prepared model with an open batch and `true`, if the open batch gives the same result for each
-/// image. Otherwise returns an unchanged copy and `false`.
+/// Returns a copy of the prepared model with an open batch and the inputs that were opened (none if the batch was open),
+/// if the open batch gives the same result for each image. Otherwise returns an unchanged copy and `None`.
 ///
 /// # Errors
 /// Errors of rewriting and running the model.
@@ -277,23 +281,39 @@ pub fn with_open_batch(
     runner: &Runner,
     images: &Dataset,
     preprocess: &Preprocess,
-) -> Result<(Model, bool)> {
-    let mut opened = model.clone();
-    if !surgery::open_batch(&mut opened)? {
-        return Ok((opened, true));
-    }
+) -> Result<(Model, Option<Vec<String>>)> {
     let few = Images::new(model, images.sample(64, 0), preprocess)?;
-    if is_same_by_image(runner, model, &opened, &few)? {
-        return Ok((opened, true));
+    let Some(batch) = few.fixed_batch() else { return Ok((model.clone(), Some(Vec::new()))) };
+    // Another input with the size of the batch may have an axis of images, or not.
+    let others = few.others().iter().filter(|it| it.dims().len() > 1 && it.dims()[0] == batch);
+    let others: Vec<&str> = others.map(OtherInput::name).collect();
+    let mut sets = vec![[&[few.input()], others.as_slice()].concat()];
+    if !others.is_empty() {
+        sets.push(vec![few.input()]);
     }
-    Ok((model.clone(), false))
+    for inputs in sets {
+        let mut opened = model.clone();
+        if surgery::open_batch(&mut opened, &inputs)?
+            && is_same_by_image(runner, model, &opened, &few)?
+        {
+            return Ok((opened, Some(inputs.into_iter().map(str::to_owned).collect())));
+        }
+    }
+    Ok((model.clone(), None))
 }
 
-/// The network for images of one size: where the model leaves height or width open, they become those of the images, so
-/// that latencies and multiply-adds are those of these images. The model that is written leaves them open.
+/// The network for images of one size: where the model leaves height or width open, they become those of the images, and
+/// those of the constants of other inputs, so that latencies and multiply-adds are those of these inputs. The model that
+/// is written leaves them open.
 fn of_image_size(mut original: Model, sets: &ImageSets) -> Result<(Model, Option<(usize, usize)>)> {
     let images = Images::new(&original, sets.images.clone(), &sets.preprocess)?;
     let spec = *images.spec();
+    for other in images.others() {
+        let Some(input) = original.graph.find(other.name()) else { continue };
+        for (axis, size) in other.dims().iter().enumerate().skip(usize::from(other.is_repeated())) {
+            original.graph.fix_input_dim(input, axis, *size)?;
+        }
+    }
     let Some(input) = original.graph.find(images.input()) else { return Ok((original, None)) };
     let declared = original.graph.value(input).declared();
     let dims = declared.and_then(|ty| ty.shape.clone()).unwrap_or_default();
@@ -330,12 +350,18 @@ fn divide(original: &Model, sets: &ImageSets, config: &PruneConfig) -> Result<Di
     Ok(DividedImages { calibration, held_out, validation, training, classes })
 }
 
-/// The original's outputs for the images, which are kept decoded, in memory or in a file.
-fn evaluated(runner: &Runner, original: &Model, images: &Images) -> Result<Evaluator> {
+/// The original's outputs for the images, which are kept decoded, in memory or in a file. The outputs are those of
+/// `evaluator`.
+fn evaluated(
+    evaluator: &Evaluator,
+    runner: &Runner,
+    original: &Model,
+    images: &Images,
+) -> Result<Evaluator> {
     let (memory, all) = (time_budget::MOST_IMAGE_BYTES, time_budget::MOST_STORED_BYTES);
     Ok(match StoredBatches::of(images, memory, all)? {
-        Some(stored) => Evaluator::new(runner, original, stored)?,
-        None => Evaluator::new(runner, original, images.clone())?,
+        Some(stored) => evaluator.again(runner, original, stored)?,
+        None => evaluator.again(runner, original, images.clone())?,
     })
 }
 
@@ -355,6 +381,7 @@ struct JobKey<'a> {
     calibration: u64,
     held_out: u64,
     preprocess: &'a Preprocess,
+    outputs: &'a OutputWeights,
     shrinks: bool,
     merges_all: bool,
     seed: u64,
@@ -379,6 +406,7 @@ fn checkpoint(
         calibration: images.calibration.dataset().fingerprint(),
         held_out: images.held_out.dataset().fingerprint(),
         preprocess: &sets.preprocess,
+        outputs: &config.outputs,
         shrinks: config.forms.shrink == surgery::Shrink::Auto,
         merges_all: config.passes.merge_all,
         seed: config.data.seed,

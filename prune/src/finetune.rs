@@ -8,7 +8,7 @@ use updp_autodiff::step::Optimizer;
 use updp_ir::Model;
 use updp_passes::surgery::{self, Choice, Form};
 use updp_trainer::data::Preprocess;
-use updp_trainer::evaluator::{Evaluator, Score};
+use updp_trainer::evaluator::Score;
 use updp_trainer::finetune::FinetuneSettings;
 use updp_trainer::fit::with_mixtures;
 use updp_trainer::hash::Fnv;
@@ -189,7 +189,7 @@ pub fn finetune(
     let follows_labels = cx.evaluator.has_labels() && settings.distill < 1.0;
     let refused = if config.refines(&images) && !follows_labels {
         let judge = with_mixtures(cx.evaluator.source(), 1, MOST_IMAGE_BYTES, cx.config.data.seed)?;
-        let judge = judge.map(|images| Evaluator::new(&cx.runner, &cx.original, images));
+        let judge = judge.map(|images| cx.evaluator.again(&cx.runner, &cx.original, images));
         let judge = judge.transpose()?;
         let judge = judge.as_ref().unwrap_or(&cx.evaluator);
         farther(

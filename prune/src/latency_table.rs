@@ -19,6 +19,7 @@ use updp_exec::{
 use updp_ir::infer::Shapes;
 use updp_ir::{DataPlacement, Model, Tensor, order};
 use updp_trainer::hash::Fnv;
+use updp_trainer::other_inputs::OtherInput;
 
 use crate::clock_threads;
 use crate::config::LatencyConfig;
@@ -44,13 +45,17 @@ pub struct Conditions {
     pub batch: usize,
     /// Most seconds of measurement per model. It ends earlier when the times are known within ±2 %.
     pub seconds: f64,
+    /// Inputs that get constants. All others get drawn values.
+    pub constants: Vec<OtherInput>,
 }
 
 impl Conditions {
     /// The conditions of a configuration.
     #[must_use]
     pub fn of(latency: &LatencyConfig, runtime: &RuntimeOptions) -> Self {
-        Self { runtime: runtime.clone(), batch: latency.batch, seconds: latency.seconds }
+        let constants = Vec::new();
+        let (batch, seconds) = (latency.batch, latency.seconds);
+        Self { runtime: runtime.clone(), batch, seconds, constants }
     }
 }
 
@@ -332,10 +337,16 @@ impl LatencyTable {
         Ok(reason)
     }
 
-    /// Drawn inputs of a model.
+    /// Drawn inputs of a model, and the constants of the others.
     fn inputs(&self, model: &Model) -> Result<IndexMap<String, Tensor>> {
         let specs = input_specs(&model.graph).ok_or(PruneError::InputShape)?;
-        Ok(sample_inputs(&specs, 0, &batch_plan(&specs, self.conditions.batch))?)
+        let mut inputs = sample_inputs(&specs, 0, &batch_plan(&specs, self.conditions.batch))?;
+        for constant in &self.conditions.constants {
+            if let Some(drawn) = inputs.get_mut(constant.name()) {
+                *drawn = constant.for_images(self.conditions.batch);
+            }
+        }
+        Ok(inputs)
     }
 
     fn in_turns(

@@ -22,6 +22,7 @@ pub mod checkpoint;
 mod clock_threads;
 pub mod config;
 pub mod context;
+mod data_warnings;
 pub mod error;
 pub mod estimate;
 pub mod evaluation_cache;

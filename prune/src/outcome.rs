@@ -1,9 +1,10 @@
 //! The results of choosing and fitting blocks, in the form that reports use.
 
 use serde::Serialize;
-use updp_trainer::evaluator::Score;
+use updp_trainer::evaluator::{OutputScore, Score};
 use updp_trainer::finetune::{EpochSummary, StepSummary};
 use updp_trainer::input_check::CheckedInput;
+use updp_trainer::other_inputs::OtherInputOutcome;
 
 /// One form of one block, fitted alone, with its cost and its gain.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -125,6 +126,19 @@ pub struct DataOutcome {
     pub classes: Vec<String>,
     /// Files that could not be read.
     pub skipped: Vec<String>,
+    /// The input that takes the images.
+    pub image_input: ImageInputOutcome,
+    /// The other inputs of the model, each with its constant.
+    pub other_inputs: Vec<OtherInputOutcome>,
+}
+
+/// The input that takes the images.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ImageInputOutcome {
+    /// Name of the input.
+    pub name: String,
+    /// Dims of one image, as the input takes it.
+    pub dims: Vec<usize>,
 }
 
 /// How a pruned network was trained.
@@ -224,6 +238,8 @@ pub struct Outcome {
     pub after: Score,
     /// The training of the result; `None` if the network was only fitted.
     pub training: Option<TrainingOutcome>,
+    /// The outputs that count, with the degradation of each on the validation images, before training.
+    pub outputs: Vec<OutputScore>,
     /// Whole-network latency; `None` when it was not measured.
     pub speed: Option<Speed>,
     /// Every block.

@@ -82,5 +82,9 @@ pub(crate) fn profiler<'a>(cx: &'a Context<'_>, effort: f64) -> Profiler<'a> {
 fn latency_table(cx: &Context<'_>) -> Result<LatencyTable> {
     let in_work = || cx.config.work.as_ref().map(|work| work.join(work_folder::LATENCIES));
     let path = cx.config.latency.table.clone().or_else(in_work);
-    LatencyTable::open(path.as_deref(), Conditions::of(&cx.config.latency, &cx.config.runtime))
+    let conditions = Conditions {
+        constants: cx.images.calibration.others().to_vec(),
+        ..Conditions::of(&cx.config.latency, &cx.config.runtime)
+    };
+    LatencyTable::open(path.as_deref(), conditions)
 }

@@ -3,19 +3,20 @@
 use updp_ir::Model;
 use updp_passes::surgery::Form;
 use updp_trainer::evaluator::Score;
-use updp_trainer::input_check::is_near_chance;
 use updp_trainer::observer::Observer;
+use updp_trainer::other_inputs::OtherInput;
 use updp_trainer::run::BatchSource;
 
 use crate::candidates::CandidateSet;
 use crate::config::{Goal, Method, PruneConfig, Stage};
 use crate::context::{Context, ImageSets};
+use crate::data_warnings::data_warnings;
 use crate::error::Result;
 use crate::finetune::{Trained, finetune};
 use crate::fit_alone::fit_alone;
 use crate::front;
 use crate::network_latency::NetworkLatency;
-use crate::outcome::{DataOutcome, Outcome, Speed};
+use crate::outcome::{DataOutcome, ImageInputOutcome, Outcome, Speed};
 use crate::profile::{BlockProfile, profile};
 use crate::search::{self, sum};
 use crate::select::{Gentler, Selection, SetEvaluator, add_front, gentler, select};
@@ -107,6 +108,8 @@ pub fn prune(
     observer.progress("measuring the result", 0, 0);
     outcome.before = cx.validation().baseline();
     outcome.after = cx.validation().score(&cx.runner, start.network())?;
+    outcome.outputs =
+        cx.validation().score_by_output(&cx.runner, start.network(), &outcome.after)?;
     let trained = match &config.finetune {
         Some(config) if !start.pruned().is_empty() => {
             stages.start(PruneStage::Train, observer);
@@ -187,6 +190,11 @@ fn begin(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Outcome> {
             validation: images.validation.as_ref().map_or(0, BatchSource::images),
             classes: if has_labels { images.classes.clone() } else { Vec::new() },
             skipped,
+            image_input: ImageInputOutcome {
+                name: images.calibration.input().to_owned(),
+                dims: images.calibration.spec().row_dims().to_vec(),
+            },
+            other_inputs: images.calibration.others().iter().map(OtherInput::outcome).collect(),
         },
         metric: metric.to_owned(),
         goal: goal_words(cx.config),
@@ -195,6 +203,7 @@ fn begin(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Outcome> {
         before: Score::default(),
         after: Score::default(),
         training: None,
+        outputs: Vec::new(),
         speed: None,
         blocks: Vec::new(),
         front: Vec::new(),
@@ -205,43 +214,6 @@ fn begin(cx: &Context<'_>, candidates: &CandidateSet) -> Result<Outcome> {
         explanation: data_warnings(cx, &candidates.baseline),
         missed: Vec::new(),
     })
-}
-
-/// Possible problems with the images or the preprocessing, in sentences.
-fn data_warnings(cx: &Context<'_>, baseline: &Score) -> Vec<String> {
-    let classes = cx.evaluator.classes();
-    let (names, has_labels) = (&cx.images.classes, cx.evaluator.has_labels());
-    let mut told = Vec::new();
-    if !names.is_empty() && !has_labels {
-        told.push(format!(
-            "the data have {} classes and the model {}: labels are not used",
-            names.len(),
-            classes.map_or_else(|| "no class head".to_owned(), |count| count.to_string())
-        ));
-    } else if has_labels && classes.is_some_and(|count| count != names.len()) {
-        told.push(format!(
-            "the data have {} classes and the model {}: class numbers may not be the model's",
-            names.len(),
-            classes.unwrap_or(0)
-        ));
-    }
-    if let (Some(accuracy), Some(classes)) = (baseline.accuracy, classes)
-        && is_near_chance(accuracy, classes)
-    {
-        told.push(format!(
-            "WARNING: the model itself has only {:.1} % on these data, near chance; a wrong --preprocess is the usual cause, and the order of the classes the next",
-            100.0 * accuracy
-        ));
-    }
-    if let Some((height, width)) = cx.image_size {
-        told.push(format!(
-            "the model takes images of any size; latencies and multiply-adds of blocks are those of {height}x{width} pixels"
-        ));
-    }
-    if !cx.is_batch_open {
-        told.push("the batch of the model is fixed, and it is run so".to_owned());
-    }
-    told
 }
 
 /// A description of the goal.

@@ -71,7 +71,8 @@ pub(crate) fn comparing(fitter: &Fitter<'_>) -> Result<Option<(Evaluator, FitSet
         sweeps: COMPARING_SWEEPS,
         ..fitter.settings.clone()
     };
-    let half = half.map(|half| Evaluator::new(fitter.runner, fitter.original, half)).transpose()?;
+    let again = |half| fitter.evaluator.again(fitter.runner, fitter.original, half);
+    let half = half.map(again).transpose()?;
     Ok(half.map(|half| (half, settings)))
 }
 

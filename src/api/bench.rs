@@ -171,6 +171,7 @@ pub fn bench_blocks<'a>(
         runtime: options.runtime.clone(),
         batch: options.batch,
         seconds: options.seconds,
+        constants: Vec::new(),
     };
     let mut table = LatencyTable::open(options.latency_table.as_deref(), conditions)?;
     let profiler = Profiler {

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use updp_exec::{Optimizer, RuntimeOptions};
 use updp_ir::Model;
 use updp_passes::ModelSummary;
-use updp_trainer::data::{Dataset, Preprocess};
+use updp_trainer::data::{Dataset, ModelInputs, Preprocess};
 use updp_trainer::evaluator::FEW_CLASSES;
 use updp_trainer::images::Images;
 use updp_trainer::input_check::{PreprocessChoice, is_near_chance};
 use updp_trainer::predictions::{Prediction, Predictions};
 
 use super::input_check::{Checked, InputCheckOptions};
+use super::inputs::{refuse_unknown_inputs, tell_inputs};
 use super::prune::encode;
 use super::shapes::fix_shapes;
 use super::{Error, Observer, Source};
@@ -23,6 +24,8 @@ pub struct EvaluateOptions {
     /// Name of a preset (imagenet, cifar, fashion-mnist, none), or the path of a file.
     /// `auto` takes the known preprocessing with the highest accuracy of the first model; it needs labels.
     pub preprocess: String,
+    /// The input that takes the images, and constants for the other inputs, of both models.
+    pub inputs: ModelInputs,
     /// The least accuracy of the first model, 0 to 1, within two standard errors; `None` = any.
     pub expect_accuracy: Option<f64>,
     /// Largest number of images to use; `None` = all.
@@ -39,6 +42,7 @@ impl Default for EvaluateOptions {
     fn default() -> Self {
         Self {
             preprocess: "imagenet".to_owned(),
+            inputs: ModelInputs::default(),
             expect_accuracy: None,
             images: None,
             seed: 0,
@@ -122,7 +126,7 @@ pub fn evaluate<'a>(
     options: &EvaluateOptions,
     observer: &mut dyn Observer,
 ) -> Result<EvaluateReport, Error> {
-    let dataset = Dataset::open(data)?;
+    let dataset = Dataset::open(data)?.with_inputs(options.inputs.clone());
     if other.is_none() && !dataset.has_labels() {
         let detail = "the images have no labels, so one model cannot be compared with anything: give a second model";
         return Err(Error::Usage { detail: detail.to_owned() });
@@ -133,7 +137,9 @@ pub fn evaluate<'a>(
     };
     updp_trainer::use_threads(options.runtime.threads);
     let first = opened(model.into(), options)?;
+    refuse_unknown_inputs(&first.model, &options.inputs)?;
     let preprocess = checked(&first.model, &dataset, options, observer)?;
+    tell_inputs(&first.model, &dataset, &preprocess, observer)?;
     let mut models = vec![run(first, &dataset, &preprocess, options, observer)?];
     if let Some(other) = other {
         models.push(run(opened(other, options)?, &dataset, &preprocess, options, observer)?);

@@ -351,6 +351,7 @@ impl Data {
             allow_low_accuracy: true,
         };
         let preprocess = check.run(&dataset, validation.as_ref(), asked, observer)?.chosen;
+        Images::new(model, dataset.sample(1, 0), &preprocess)?.refuse_others()?;
         observer.stage(2, STAGES, "reading data");
         let (dataset, held_out) = dataset.split(held_out_share, seed);
         let dataset = images.map_or_else(|| dataset.clone(), |count| dataset.sample(count, seed));
@@ -366,9 +367,9 @@ fn opened(
     preprocess: &Preprocess,
     observer: &mut dyn Observer,
 ) -> Result<Model, Error> {
-    let (working, is_open) = with_open_batch(model, runner, dataset, preprocess)?;
+    let (working, opened) = with_open_batch(model, runner, dataset, preprocess)?;
     let batch = Images::new(&working, dataset.clone(), preprocess)?.fixed_batch();
-    if let (false, Some(batch)) = (is_open, batch) {
+    if let (None, Some(batch)) = (opened, batch) {
         observer.message(&format!(
             "the batch of the model is fixed at {batch}, and it is trained with that"
         ));

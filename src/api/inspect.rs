@@ -120,6 +120,7 @@ fn blocks(
         runtime: options.runtime.clone(),
         batch: options.batch,
         seconds: PROBE_SECONDS,
+        constants: Vec::new(),
     };
     let path = options.latency_table.as_deref();
     let mut table =

@@ -9,6 +9,7 @@ pub mod error;
 pub mod evaluate;
 pub mod finetune;
 pub mod input_check;
+mod inputs;
 pub mod inspect;
 mod near;
 pub mod prune;

@@ -20,6 +20,16 @@ pub(super) fn matches<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> V
     near.into_iter().take(MOST).map(|(_, known)| known).collect()
 }
 
+/// The near names as the end of a message: `; near: a, b`, or all names if none is near and there are few.
+pub(super) fn told(name: &str, known: &[&str]) -> String {
+    let near = matches(name, known.iter().copied());
+    match near.as_slice() {
+        [] if known.len() <= MOST => format!("; there are: {}", known.join(", ")),
+        [] => String::new(),
+        near => format!("; near: {}", near.join(", ")),
+    }
+}
+
 /// Number of characters to insert, remove or replace.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();

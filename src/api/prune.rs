@@ -12,11 +12,12 @@ use updp_prune::estimate::Estimate;
 use updp_prune::stages::{PruneStage, PruneStages};
 use updp_prune::structure::{self, StructureConfig};
 use updp_prune::{Goal, ImageSets, NetworkScore, Pruned};
-use updp_trainer::data::Dataset;
+use updp_trainer::data::{Dataset, ModelInputs};
 use updp_trainer::input_check::CheckedInput;
 use updp_verify::{Oracle, Verification};
 
 use super::input_check::{Checked, InputCheckOptions, refuse_unknown_frozen};
+use super::inputs::{refuse_unknown_inputs, refuse_unknown_outputs, tell_inputs};
 use super::shapes::fix_shapes;
 use super::weights::{freeze_weights, tell_overridable};
 use super::{CompileOptions, CompileReport, Error, Observer, Source, compile};
@@ -34,6 +35,8 @@ pub struct PruneOptions {
     /// model.
     /// `auto` takes the known preprocessing with the highest accuracy; it needs labels.
     pub preprocess: String,
+    /// The input that takes the images, and constants for the other inputs.
+    pub inputs: ModelInputs,
     /// What is asked of the input model before any work.
     pub check: InputCheckOptions,
     /// The goal, and the way to reach it. The rules and the runtime of [`Self::compile`] replace those of the
@@ -51,6 +54,7 @@ impl PruneOptions {
             data: data.into(),
             validation: None,
             preprocess: "imagenet".to_owned(),
+            inputs: ModelInputs::default(),
             check: InputCheckOptions::default(),
             config: PruneConfig::new(goal),
             compile: CompileOptions::default(),
@@ -68,8 +72,18 @@ impl PruneOptions {
         let trainings = finetune.iter().map(|it| &it.training);
         let trainings = trainings.chain(supernet.iter().map(|it| &it.training));
         refuse_unknown_frozen(model, trainings.flat_map(|training| &training.frozen))?;
-        let images = Dataset::open(&self.data)?;
-        let validation = self.validation.as_deref().map(Dataset::open).transpose()?;
+        refuse_unknown_inputs(model, &self.inputs)?;
+        refuse_unknown_outputs(model, &self.config.outputs)?;
+        if !self.config.outputs.is_empty() && (finetune.is_some() || supernet.is_some()) {
+            observer.warning(
+                "--outputs decides what is pruned and which network is written; training itself follows all outputs",
+            );
+        }
+        let open = |path: &Path| -> Result<Dataset, Error> {
+            Ok(Dataset::open(path)?.with_inputs(self.inputs.clone()))
+        };
+        let images = open(&self.data)?;
+        let validation = self.validation.as_deref().map(open).transpose()?;
         let checked = Checked {
             model,
             macs: before.macs,
@@ -79,6 +93,7 @@ impl PruneOptions {
         }
         .run(&images, validation.as_ref(), self.check, observer)?;
         let preprocess = checked.chosen.clone();
+        tell_inputs(model, &images, &preprocess, observer)?;
         Ok((ImageSets { images, validation, preprocess }, checked))
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches, ValueEnum};
 
+use super::inputs::InputArgs;
 use super::prune::{GateArgs, PruneArgs, Recovery};
 use super::runtime::RuntimeArgs;
 use super::train::{Method, RampForm, ShrinkAt, TrainingArgs};
@@ -221,6 +222,9 @@ pub struct PruningArgs {
     /// Images
     #[command(flatten, next_help_heading = "Data")]
     pub images: DataArgs,
+    /// Inputs of the model
+    #[command(flatten, next_help_heading = "Data")]
+    pub inputs: InputArgs,
     /// Trains the pruned network for this many epochs [default with --recover train: 10]
     #[arg(long, value_name = "N", help_heading = "Training", requires = "data", value_parser = up_to::<1_000_000>)]
     pub epochs: Option<NonZeroUsize>,
@@ -299,6 +303,7 @@ pub struct CompileArgs {
     pub prune: PruneArgs,
     pub gates: GateArgs,
     pub images: DataArgs,
+    pub inputs: InputArgs,
     pub epochs: Option<NonZeroUsize>,
     pub method: Method,
     pub ramp: Option<f64>,
@@ -338,6 +343,7 @@ impl CompileArgs {
             prune: pruning.prune,
             gates: common.gates,
             images: pruning.images,
+            inputs: pruning.inputs,
             epochs: pruning.epochs,
             method: pruning.method,
             ramp: pruning.ramp,

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 mod compile;
 mod config;
 mod help;
+mod inputs;
 mod options;
 mod paths;
 mod prune;
@@ -26,6 +27,7 @@ pub use compile::{
     PruneCommand, PruningArgs, RuleArgs, TargetChoice, WeightArgs,
 };
 pub use help::command;
+pub use inputs::InputArgs;
 pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
 pub use reference::{Shell, completions, man_page};
 pub use runtime::{DeviceChoice, RuntimeArgs, RuntimeChoice, use_workers};

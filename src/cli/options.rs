@@ -214,6 +214,7 @@ impl CompileArgs {
             forms: self.prune.forms(),
             latency: self.prune.latency(),
             data: self.images.config(),
+            outputs: self.prune.outputs.iter().cloned().collect(),
             search: self.prune.search.config(),
             front: self.prune.front.as_ref().map(|_| FRONT_NETWORKS),
             supernet: (epochs > 0)

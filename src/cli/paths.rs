@@ -26,6 +26,11 @@ fn input_data(given: &[String]) -> impl Iterator<Item = &Path> {
     })
 }
 
+/// The files of `--input NAME=FILE.npy`.
+fn constants(given: &[String]) -> impl Iterator<Item = &Path> {
+    given.iter().filter_map(|argument| Some(Path::new(argument.rsplit_once('=')?.1)))
+}
+
 impl DataArgs {
     fn paths(&self, paths: Paths) -> Paths {
         let paths = paths.reads("--data", &self.data).reads("--val", &self.val);
@@ -43,6 +48,7 @@ impl CompileArgs {
             .in_place(self.in_place)
             .model(input)
             .reads("--input-data", input_data(&self.input_data))
+            .reads("--input", constants(&self.inputs.constants))
             .reads("--config", &self.config)
             .writes("-o", Kind::Model, [target])
             .writes("--report", Kind::File, &self.report)
@@ -95,6 +101,7 @@ impl EvaluateArgs {
             .fold(Paths::default(), |paths, model| paths.model(model))
             .reads("--data", [&self.data])
             .reads("--preprocess", preprocess(&self.preprocess))
+            .reads("--input", constants(&self.inputs.constants))
             .reads("--config", &self.config)
             .writes("--report", Kind::File, &self.report);
         self.runtime.paths(paths)

@@ -8,8 +8,8 @@ use clap::{Args, ValueEnum};
 
 use super::search::SearchArgs;
 use super::values::{
-    BlockList, FormList, above_one, amount, block_list, form_list, not_negative, positive,
-    positive_up_to, share, size, up_to,
+    BlockList, FormList, above_one, amount, block_list, form_list, not_negative, output_weight,
+    positive, positive_up_to, share, size, up_to,
 };
 use crate::gates::GateOptions;
 use crate::score_command::{self, ScoreCommand};
@@ -101,6 +101,9 @@ pub struct PruneArgs {
     /// folder for --pick
     #[arg(long, value_name = "FILE.tsv|FILE.json")]
     pub front: Option<PathBuf>,
+    /// Outputs that count in the degradation, each with a weight [default: all outputs with floats for each image, equally]
+    #[arg(long, value_name = "NAME[=WEIGHT]", value_delimiter = ',', value_parser = output_weight, requires = "data")]
+    pub outputs: Vec<(String, f64)>,
     /// How the blocks are chosen
     #[command(flatten)]
     pub search: SearchArgs,

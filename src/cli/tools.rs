@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::values::{from_zero_to, not_negative, percent, positive_up_to, up_to};
 use super::{
-    FormChoice, MergePolicy, RuleArgs, RuntimeArgs, ShrinkChoice, TargetChoice, WeightArgs,
+    FormChoice, InputArgs, MergePolicy, RuleArgs, RuntimeArgs, ShrinkChoice, TargetChoice,
+    WeightArgs,
 };
 
 /// Arguments of `inspect`.
@@ -112,6 +113,9 @@ pub struct EvaluateArgs {
     /// Fixes the shape of an input in both models: NAME:1,3,224,224
     #[arg(long, value_name = "SHAPE")]
     pub input_shape: Vec<String>,
+    /// Inputs of the models
+    #[command(flatten)]
+    pub inputs: InputArgs,
     /// How many images to list whose class changes from A to B
     #[arg(long, value_name = "N", default_value = "10", value_parser = from_zero_to::<1_000_000_000>)]
     pub flipped: usize,

@@ -103,6 +103,19 @@ pub(super) fn positive(text: &str) -> Result<f64, String> {
     if number <= LARGEST { Ok(number) } else { Err(format!("{text:?} is above {LARGEST:e}")) }
 }
 
+/// The name of an output, with a weight behind it or with the weight 1.
+pub(super) fn output_weight(text: &str) -> Result<(String, f64), String> {
+    let (name, weight) = match text.rsplit_once('=') {
+        Some((name, weight)) => (name, positive(weight)?),
+        None => (text, 1.0),
+    };
+    if name.is_empty() {
+        Err("it is not NAME or NAME=WEIGHT".to_owned())
+    } else {
+        Ok((name.to_owned(), weight))
+    }
+}
+
 pub(super) fn at_least_one(text: &str) -> Result<f64, String> {
     positive(text).and_then(|x| {
         if x >= 1.0 { Ok(x) } else { Err("below 1 the ramp would not end".to_owned()) }

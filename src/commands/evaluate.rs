@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::{self, EvaluateOptions, EvaluateReport, Source};
 use crate::cli::EvaluateArgs;
+use crate::data;
 use crate::error::CliError;
 use crate::terminal::{Progress, say};
 use crate::untrusted::on_one_line;
@@ -18,6 +19,7 @@ pub(super) fn run(arguments: &EvaluateArgs) -> Result<(), CliError> {
     arguments.paths().check()?;
     let options = EvaluateOptions {
         preprocess: arguments.preprocess.clone(),
+        inputs: data::model_inputs(&arguments.inputs)?,
         expect_accuracy: arguments.expect_accuracy.map(|percent| percent / 100.0),
         images: arguments.images.map(usize::from),
         seed: arguments.seed,

@@ -11,6 +11,7 @@ use super::compile::Output;
 use crate::api::{self, CompileOptions, InputCheckOptions, PruneOptions};
 use crate::block_report;
 use crate::cli::{BlockList, CompileArgs, Method, Recovery, ShrinkChoice, Stage, StartChoice};
+use crate::data;
 use crate::error::CliError;
 use crate::front_table;
 use crate::report;
@@ -69,6 +70,7 @@ fn with_images(
         data: images.data.clone().unwrap_or_default(),
         validation: images.val.clone(),
         preprocess: images.preprocess.clone(),
+        inputs: data::model_inputs(&arguments.inputs)?,
         check: InputCheckOptions {
             expect_accuracy: images.expect_accuracy.map(|percent| percent / 100.0),
             allow_low_accuracy: arguments.prune.allow_low_accuracy,
@@ -129,11 +131,21 @@ fn pick_command(arguments: &CompileArgs, input: &Path, work: &Path) -> String {
     if let Some(count) = images.images {
         add("--images", count.to_string());
     }
+    if let Some(name) = &arguments.inputs.image_input {
+        add("--image-input", name.clone());
+    }
+    for constant in &arguments.inputs.constants {
+        add("--input", constant.clone());
+    }
     if images.val_split != DEFAULT_VAL_SPLIT {
         add("--val-split", images.val_split.to_string());
     }
     if images.seed != 0 {
         add("--seed", images.seed.to_string());
+    }
+    if !prune.outputs.is_empty() {
+        let each = prune.outputs.iter().map(|(name, weight)| format!("{name}={weight}"));
+        add("--outputs", each.collect::<Vec<_>>().join(","));
     }
     if prune.shrink == ShrinkChoice::None {
         add("--shrink", "none".to_owned());

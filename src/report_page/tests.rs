@@ -1,8 +1,8 @@
 //! Tests of the page for a made-up run, complete and with missing parts.
 
 use updp_prune::outcome::{
-    DataOutcome, FrontNetwork, NetworkSpeed, SetOutcome, Speed, SubnetOutcome, SupernetOutcome,
-    TrainingOutcome,
+    DataOutcome, FrontNetwork, ImageInputOutcome, NetworkSpeed, SetOutcome, Speed, SubnetOutcome,
+    SupernetOutcome, TrainingOutcome,
 };
 use updp_trainer::finetune::{EpochSummary, StepSummary};
 
@@ -88,6 +88,8 @@ fn outcome() -> Outcome {
             validation: 1000,
             classes: words(&["cat", "dog", "<bird>"]),
             skipped: words(&["broken.jpg"]),
+            image_input: ImageInputOutcome { name: "images".to_owned(), dims: vec![3, 32, 32] },
+            other_inputs: Vec::new(),
         },
         metric: "accuracy".to_owned(),
         input: None,
@@ -96,6 +98,7 @@ fn outcome() -> Outcome {
         before: score(0.873, 1.0),
         after: score(0.866, 0.942),
         training: None,
+        outputs: Vec::new(),
         speed: Some(Speed {
             before_ms: 14.21,
             after_ms: 10.05,

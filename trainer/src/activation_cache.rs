@@ -214,8 +214,9 @@ fn values(
     let mut part = Part::open(runner, model, from, &borrowed(names))?;
     let mut stored = StoredBatches::within(MOST_IN_MEMORY, MOST_KEPT);
     for batch in feed.batches()? {
-        let inputs = part.run(&batch?.inputs)?;
-        if inputs.len() < names.len() || !stored.push(Batch { inputs, labels: None }) {
+        let batch = batch?;
+        let (inputs, count) = (part.run(&batch.inputs)?, batch.count);
+        if inputs.len() < names.len() || !stored.push(Batch { inputs, labels: None, count }) {
             return Ok(None);
         }
     }

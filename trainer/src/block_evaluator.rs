@@ -35,6 +35,8 @@ pub struct BlockEvaluator<'a> {
     evaluator: &'a Evaluator,
     images: &'a dyn BatchSource,
     cache: &'a ActivationCache,
+    /// The values at which [`Self::block`] starts: the cut, or the inputs.
+    given: Vec<String>,
     /// The layers from the cut to the end of the block.
     block: Model,
     /// The values at which [`Self::block`] ends.
@@ -59,19 +61,30 @@ impl<'a> BlockEvaluator<'a> {
         result: &str,
     ) -> Result<Self, TrainerError> {
         let outputs = evaluator.outputs();
+        // At the start, the inputs are known.
+        let given: Vec<String> = if cache.cut().is_empty() {
+            let inputs = network.graph.required_inputs();
+            inputs.map(|input| network.graph.value(input).name().to_owned()).collect()
+        } else {
+            cache.cut().to_vec()
+        };
         let is_output = outputs.iter().any(|output| output == result);
         let (ends, tail) = if is_output {
             (outputs.to_vec(), None)
         } else {
             let done: Vec<&str> = borrowed(cache.cut()).into_iter().chain([result]).collect();
-            let ends = surgery::frontier(network, &done, &borrowed(outputs))?;
+            let mut ends = surgery::frontier(network, &done, &borrowed(outputs))?;
+            // The block may end in an output that does not count.
+            if !ends.iter().any(|end| end == result) {
+                ends.push(result.to_owned());
+            }
             let tail = Part::open(runner, network, &ends, &borrowed(outputs))?;
             (ends, Some(tail))
         };
-        let is_made = |name: &&str| !cache.cut().iter().any(|given| given == name);
+        let is_made = |name: &&str| !given.iter().any(|given| given == name);
         let made: Vec<&str> = borrowed(&ends).into_iter().filter(is_made).collect();
-        let block = part_between(network, &borrowed(cache.cut()), &made)?;
-        Ok(Self { runner, evaluator, images, cache, block, ends, tail })
+        let block = part_between(network, &borrowed(&given), &made)?;
+        Ok(Self { runner, evaluator, images, cache, given, block, ends, tail })
     }
 
     /// The score of the network with a form, on some of the batches. A form that was fitted in folds is evaluated on each batch as it was fitted
@@ -88,7 +101,7 @@ impl<'a> BlockEvaluator<'a> {
         for fitted in if folds.is_empty() { &whole[..] } else { &folds } {
             let mut block = self.block.clone();
             surgery::substitute(&mut block, &form.site, fitted)?;
-            parts.push(Part::open(self.runner, &block, self.cache.cut(), &borrowed(&self.ends))?);
+            parts.push(Part::open(self.runner, &block, &self.given, &borrowed(&self.ends))?);
         }
         let mut tally = self.evaluator.tally();
         let flow = self.cache.flow(self.images);

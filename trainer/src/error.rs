@@ -13,12 +13,22 @@ use crate::train::TrainError;
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are named in each message")]
 pub enum TrainerError {
-    #[error("data are read for models of one image input (f32, f16, f64 or u8); this one {found}")]
+    #[error(
+        "images need an input of the model that takes images (f32, f16, f64 or u8); this one {found}"
+    )]
     Inputs { found: String },
+    #[error("images can go to several inputs of the model: {candidates}")]
+    ImageInput { candidates: String },
+    #[error("training takes models of one input, and this one has {count}")]
+    TrainInputs { count: usize },
+    #[error("the array for the input {input:?} does not fit: {detail}")]
+    Constant { input: String, detail: String },
     #[error("{output:?} is not finite for the data: nothing can be compared")]
     NotFinite { output: String },
     #[error("the model has no float output to compare")]
     NoOutput,
+    #[error("the output {output:?} cannot be compared: {found}")]
+    Output { output: String, found: String },
     #[error("there are {found} images, and at least {needed} are needed for fitting and comparing")]
     TooFew { found: usize, needed: usize },
     #[error("the equations of block {block} ({name}) cannot be solved: {detail}")]
@@ -67,15 +77,16 @@ impl TrainerError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Inputs { .. } => "T0001",
+            Self::Inputs { .. } | Self::ImageInput { .. } | Self::TrainInputs { .. } => "T0001",
             Self::NotFinite { .. } => "T0002",
-            Self::NoOutput => "T0003",
+            Self::NoOutput | Self::Output { .. } => "T0003",
             Self::TooFew { .. } => "T0004",
             Self::Unsolved { .. } => "T0005",
             Self::Work { .. } => "T0006",
             Self::NearChance { .. } => "T0007",
             Self::BelowExpected { .. } => "T0008",
             Self::NoLabels { .. } => "T0009",
+            Self::Constant { .. } => "T0010",
             Self::Data(error) => error.code(),
             Self::Train(error) => error.code(),
             Self::Autodiff(error) => error.code(),
@@ -90,10 +101,20 @@ impl TrainerError {
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::Inputs { .. } => {
-                "--recover none prunes without data; such a model cannot be fitted yet".into()
+                "--recover none prunes without data; such a model cannot be fitted".into()
+            }
+            Self::ImageInput { .. } => {
+                "name the one for the images: --image-input NAME; the other inputs get constants (--input NAME=FILE.npy)".into()
+            }
+            Self::TrainInputs { .. } => {
+                "--recover fit prunes such a model without training".into()
+            }
+            Self::Constant { .. } => {
+                "--input NAME=FILE.npy takes an array with the type and the dims of the input, for one image".into()
             }
             Self::NotFinite { .. } => "a wrong --preprocess is the usual cause".into(),
             Self::NoOutput => "the first float output of the model is what is compared".into(),
+            Self::Output { .. } => "--outputs takes outputs with floats for each image".into(),
             Self::TooFew { .. } => "give a folder with more images; some hundred are enough".into(),
             Self::Unsolved { .. } => "leave this block out, or give other images".into(),
             Self::Work { .. } => "name another folder with --work: a new one, or one that this program made".into(),

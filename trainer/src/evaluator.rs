@@ -1,18 +1,22 @@
 //! Measures how close a network is to the labels and to the original.
 
+mod answer;
 mod cotangents;
+mod outputs;
 
 use std::fmt;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use updp_exec::Executor;
-use updp_ir::{DataType, Model, Tensor};
+use updp_ir::{Model, Tensor};
+
+use answer::Answer;
+pub use outputs::{OutputScore, OutputWeights};
 
 use crate::error::TrainerError;
-use crate::fit::floats;
 use crate::run::{BatchSource, Runner};
-use crate::similarity::{cosine, kl, overlap};
+use crate::similarity::{cosine, overlap};
 
 /// With more classes than this, the score also says how often the label is among the first five.
 pub const FEW_CLASSES: usize = 10;
@@ -34,7 +38,7 @@ pub struct Score {
     /// `1 − TV(p, q)`, the overlap of the two class distributions, averaged over the images. For other outputs it is
     /// the cosine. 1 = identical.
     pub overlap: f64,
-    /// Divergence from the original, averaged over the images and the outputs, in nats; 0 = identical. For class scores
+    /// Divergence from the original, averaged over the images and (by their weights) the outputs, in nats; 0 = identical. For class scores
     /// it is `KL(p ‖ q)` of the two class distributions. For other outputs it is `mean (y − ŷ)² / (2·var y)`, the
     /// divergence of two normal distributions with the variance of the original's output.
     #[serde(default)]
@@ -91,6 +95,10 @@ pub struct Evaluator {
     source: Box<dyn BatchSource>,
     /// Names of the compared outputs; the main one comes first.
     outputs: Vec<String>,
+    /// The weights that were asked for.
+    weights: OutputWeights,
+    /// Share of each of `outputs` in the degradation; they sum to 1.
+    shares: Vec<f64>,
     /// The original's outputs for each batch, in the order of `outputs`.
     reference: Vec<Vec<Answer>>,
     /// Variance of the elements of each of the original's outputs.
@@ -99,26 +107,8 @@ pub struct Evaluator {
     labels: Option<Vec<Vec<usize>>>,
 }
 
-/// Most elements of an image's output that are compared. The pixels of a map differ little from their neighbours, and
-/// a map of classes for each pixel has millions of elements.
-const MOST_COMPARED: usize = 1 << 16;
-
-/// Output of a network for a batch.
-#[derive(Clone, Debug)]
-struct Answer {
-    /// Output elements, image by image. Of large outputs that are no class scores, these are elements at equal distances.
-    values: Vec<f32>,
-    /// Number of these elements per image.
-    width: usize,
-    /// Type and dims of the tensor.
-    dtype: DataType,
-    dims: Vec<usize>,
-    /// Whether the elements are class scores: one number per class.
-    is_classes: bool,
-}
-
 impl Evaluator {
-    /// Runs the original over the images.
+    /// Runs the original over the images. All its outputs with floats for each image count, with equal weights.
     ///
     /// # Errors
     /// T0002 when the original's output is not finite; T0003 when there is no output to compare; errors of running the
@@ -128,6 +118,32 @@ impl Evaluator {
         original: &Model,
         source: impl BatchSource + 'static,
     ) -> Result<Self, TrainerError> {
+        Self::weighted(runner, original, source, &OutputWeights::new())
+    }
+
+    /// The same outputs and weights for other images.
+    ///
+    /// # Errors
+    /// The same as [`Self::new`].
+    pub fn again(
+        &self,
+        runner: &Runner,
+        original: &Model,
+        source: impl BatchSource + 'static,
+    ) -> Result<Self, TrainerError> {
+        Self::weighted(runner, original, source, &self.weights)
+    }
+
+    /// Runs the original over the images. Only the outputs in `weights` count, unless that is empty.
+    ///
+    /// # Errors
+    /// The same as [`Self::new`]; T0003 also when an output in `weights` has no floats for each image.
+    pub fn weighted(
+        runner: &Runner,
+        original: &Model,
+        source: impl BatchSource + 'static,
+        weights: &OutputWeights,
+    ) -> Result<Self, TrainerError> {
         let mut executor = runner.open(original)?;
         let mut names = Vec::new();
         let mut reference: Vec<Vec<Answer>> = Vec::new();
@@ -136,7 +152,7 @@ impl Evaluator {
             let batch = batch?;
             let outputs = executor.run(&batch.inputs)?;
             if names.is_empty() {
-                names = compared_outputs(&outputs, batch.images());
+                names = outputs::compared_outputs(&outputs, batch.images(), weights)?;
             }
             let answers = Answer::all(&outputs, &names, batch.images())?;
             let is_finite = |answer: &Answer| answer.values.iter().all(|v| v.is_finite());
@@ -157,7 +173,15 @@ impl Evaluator {
         let classes = if main.is_classes { main.width } else { 0 };
         let labels = labels.filter(|all| all.iter().flatten().all(|label| *label < classes));
         let variance = (0..names.len()).map(|at| variance(&reference, at)).collect();
-        Ok(Self { source: Box::new(source), outputs: names, reference, variance, labels })
+        Ok(Self {
+            source: Box::new(source),
+            shares: outputs::shares(&names, weights),
+            outputs: names,
+            weights: weights.clone(),
+            reference,
+            variance,
+            labels,
+        })
     }
 
     /// Whether accuracy can be computed.
@@ -248,13 +272,6 @@ impl Evaluator {
         }
     }
 
-    /// The divergence of the outputs for one batch, averaged over its images, in nats.
-    fn divergence(&self, reference: &[Answer], answers: &[Answer]) -> f64 {
-        let each = reference.iter().zip(answers).zip(&self.variance);
-        let sum: f64 = each.map(|((old, new), variance)| old.divergence(new, *variance)).sum();
-        sum / reference.len().max(1) as f64
-    }
-
     /// The divergence of a network from the original for each image, in nats ([`Score::kl`] is their mean). Networks are
     /// compared image by image with it.
     ///
@@ -319,23 +336,6 @@ impl Tally<'_> {
     }
 }
 
-/// The outputs to compare: the main one, then all other outputs with floats for each image.
-fn compared_outputs(outputs: &IndexMap<String, Tensor>, images: usize) -> Vec<String> {
-    let Some(main) = main_output(outputs, images) else { return Vec::new() };
-    let others = outputs.iter().filter(|(name, tensor)| {
-        **name != main
-            && tensor.dtype().is_foldable_float()
-            && tensor.dims().first() == Some(&images)
-    });
-    let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
-    std::iter::once(main).chain(others).collect()
-}
-
-/// Greatest common divisor.
-fn divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { divisor(b, a % b) }
-}
-
 /// Variance of the elements of an output over all batches.
 fn variance(reference: &[Vec<Answer>], at: usize) -> f64 {
     let (mut count, mut sum, mut square) = (0.0, 0.0, 0.0);
@@ -355,69 +355,6 @@ pub(crate) fn main_output(outputs: &IndexMap<String, Tensor>, images: usize) -> 
         .find(|(_, t)| is_row(t))
         .or_else(|| outputs.iter().find(|(_, t)| is_float(t)));
     found.map(|(name, _)| name.clone())
-}
-
-impl Answer {
-    fn of(
-        outputs: &IndexMap<String, Tensor>,
-        name: &str,
-        images: usize,
-    ) -> Result<Self, TrainerError> {
-        let tensor = outputs.get(name).ok_or(TrainerError::NoOutput)?;
-        let values = floats(tensor).ok_or(TrainerError::NoOutput)?;
-        let width = values.len() / images.max(1);
-        let (dtype, dims) = (tensor.dtype(), tensor.dims().to_vec());
-        let is_classes = dims.len() == 2 && width > 1;
-        if is_classes || width <= MOST_COMPARED {
-            return Ok(Self { values: values.into_owned(), width, dtype, is_classes, dims });
-        }
-        let step = width.div_ceil(MOST_COMPARED);
-        // Without a common divisor the elements of a map of pixels come from every channel and column alike.
-        let step = (step..).find(|step| divisor(*step, width) == 1).unwrap_or(step);
-        let rows = values.chunks_exact(width);
-        let values = rows.flat_map(|row| row.iter().step_by(step).copied()).collect();
-        Ok(Self { values, width: width.div_ceil(step), dtype, is_classes, dims })
-    }
-
-    /// The outputs with these names.
-    fn all(
-        outputs: &IndexMap<String, Tensor>,
-        names: &[String],
-        images: usize,
-    ) -> Result<Vec<Self>, TrainerError> {
-        names.iter().map(|name| Self::of(outputs, name, images)).collect()
-    }
-
-    /// The output for one image alone.
-    fn image(&self, at: usize) -> Self {
-        let values = self.values.chunks_exact(self.width.max(1)).nth(at).unwrap_or_default();
-        let mut dims = self.dims.clone();
-        if let Some(images) = dims.first_mut() {
-            *images = 1;
-        }
-        Self { values: values.to_vec(), dims, ..*self }
-    }
-
-    fn images(&self) -> usize {
-        self.values.len() / self.width.max(1)
-    }
-
-    /// The divergence of another network's output from this output of the original, averaged over the images, in nats.
-    fn divergence(&self, other: &Self, variance: f64) -> f64 {
-        if self.is_classes {
-            let pairs = self.rows().zip(other.rows());
-            let sum: f64 = pairs.map(|(old, new)| kl(old, new)).sum();
-            return sum / self.images().max(1) as f64;
-        }
-        let pairs = self.values.iter().zip(&other.values);
-        let sum: f64 = pairs.map(|(old, new)| f64::from(old - new).powi(2)).sum();
-        let mean = sum / self.values.len().max(1) as f64;
-        if mean == 0.0 { 0.0 } else { mean / (2.0 * variance.max(f64::MIN_POSITIVE)) }
-    }
-
-    fn rows(&self) -> impl Iterator<Item = &[f32]> {
-        self.values.chunks_exact(self.width.max(1))
-    }
 }
 
 #[derive(Default)]

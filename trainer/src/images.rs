@@ -4,11 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
 use updp_exec::{Executor, compare_tensors};
-use updp_ir::{DataType, Dim, Model, Tensor};
+use updp_ir::{DataType, Dim, Model, Tensor, TensorType, ValueId};
 use updp_passes::surgery;
 
-use crate::data::{self, Dataset, InputSpec, Preprocess};
+use crate::data::{self, DataError, Dataset, InputSpec, Preprocess};
 use crate::error::TrainerError;
+use crate::other_inputs::OtherInput;
 use crate::run::{Batch, BatchSource, Batches, Runner};
 
 /// Images per run if the model leaves the batch open. Large images use fewer.
@@ -24,6 +25,8 @@ pub struct Images {
     preprocess: Preprocess,
     spec: InputSpec,
     input: String,
+    /// The other inputs, with their constants.
+    others: Vec<OtherInput>,
     /// Type of the model's input.
     dtype: DataType,
     batch: usize,
@@ -34,23 +37,23 @@ pub struct Images {
 }
 
 impl Images {
-    /// The images of `dataset` for the only input of `model`, apart from λ and s.
+    /// The images of `dataset` for the input of `model` that takes images. The other inputs, apart from λ and s, get the
+    /// constants of [`Dataset::inputs`], and ones where there is none.
     ///
     /// # Errors
-    /// T0001 when the model does not have exactly one f32 input; T0107, T0108 when that input does not take images.
+    /// T0001 when no input takes images, or several do and none is named; T0010 when a constant does not fit its input;
+    /// T0107, T0108 when the input does not take images.
     pub fn new(
         model: &Model,
         dataset: Dataset,
         preprocess: &Preprocess,
     ) -> Result<Self, TrainerError> {
         let inputs = surgery::data_inputs(model);
-        let [input] = inputs[..] else {
-            let found = format!("has {} inputs", inputs.len());
-            return Err(TrainerError::Inputs { found });
-        };
+        let wanted = dataset.inputs();
+        let input = image_input(model, &inputs, &dataset, preprocess)?;
+        let others = OtherInput::all(model, input, &inputs, wanted)?;
         let value = model.graph.value(input);
-        let takes = [DataType::Float, DataType::Float16, DataType::Double, DataType::Uint8];
-        let declared = value.declared().filter(|ty| takes.contains(&ty.dtype));
+        let declared = value.declared().filter(|ty| TYPES.contains(&ty.dtype));
         let dtype = declared.map_or(DataType::Float, |ty| ty.dtype);
         let dims = declared.and_then(|ty| ty.shape.as_ref());
         let dims = dims.ok_or_else(|| TrainerError::Inputs {
@@ -61,13 +64,15 @@ impl Images {
         })?;
         let dims: Vec<Option<usize>> = dims.iter().map(Dim::known).collect();
         let spec = InputSpec::of(&dims, preprocess)?;
-        let size = spec.row_dims().iter().product::<usize>().max(1);
+        let constants: usize = others.iter().map(OtherInput::elements_per_image).sum();
+        let size = (spec.row_dims().iter().product::<usize>() + constants).max(1);
         let fixed = dims.first().copied().flatten();
         Ok(Self {
             dataset,
             preprocess: preprocess.clone(),
             spec,
             input: value.name().to_owned(),
+            others,
             dtype,
             batch: fixed.unwrap_or((MOST_ELEMENTS / size).clamp(1, BATCH)),
             is_fixed: fixed.is_some(),
@@ -102,10 +107,36 @@ impl Images {
         &self.spec
     }
 
-    /// Name of the model's input.
+    /// Name of the model's input that takes the images.
     #[must_use]
     pub fn input(&self) -> &str {
         &self.input
+    }
+
+    /// The other inputs, with their constants.
+    #[must_use]
+    pub fn others(&self) -> &[OtherInput] {
+        &self.others
+    }
+
+    /// Refuses models with other inputs beside the images, where training starts.
+    ///
+    /// # Errors
+    /// T0001.
+    pub fn refuse_others(&self) -> Result<(), TrainerError> {
+        match self.others.len() {
+            0 => Ok(()),
+            others => Err(TrainerError::TrainInputs { count: others + 1 }),
+        }
+    }
+
+    /// All inputs for a batch of images; the images come first.
+    #[must_use]
+    pub fn inputs(&self, images: Tensor) -> IndexMap<String, Tensor> {
+        let count = images.dims().first().copied().unwrap_or(0);
+        let others = self.others.iter();
+        let others = others.map(|other| (other.name().to_owned(), other.for_images(count)));
+        std::iter::once((self.input.clone(), images)).chain(others).collect()
     }
 
     /// The data set.
@@ -204,13 +235,71 @@ impl BatchSource for Images {
         let named = self.read()?.map(|batch| {
             let data::Batch { images, labels } = batch?;
             let images = cast(images, self.dtype)?;
-            Ok(Batch { inputs: IndexMap::from([(self.input.clone(), images)]), labels })
+            Ok(Batch::new(self.inputs(images), labels))
         });
         // A model with a fixed batch cannot process the remaining rows.
         let is_whole = |batch: &Result<Batch, TrainerError>| {
             !self.is_fixed || batch.as_ref().map_or(true, |b| b.images() == self.batch)
         };
         Ok(Box::new(named.filter(is_whole)))
+    }
+}
+
+/// Types of inputs that take images.
+const TYPES: [DataType; 4] =
+    [DataType::Float, DataType::Float16, DataType::Double, DataType::Uint8];
+
+/// The input that takes the images: the one that is named, or the only one that can.
+fn image_input(
+    model: &Model,
+    inputs: &[ValueId],
+    dataset: &Dataset,
+    preprocess: &Preprocess,
+) -> Result<ValueId, TrainerError> {
+    let graph = &model.graph;
+    let wanted = dataset.inputs();
+    let told = |inputs: &[ValueId]| {
+        let each = inputs.iter().map(|input| {
+            let value = graph.value(*input);
+            let ty = value
+                .declared()
+                .map_or_else(|| "of no known type".to_owned(), TensorType::to_string);
+            format!("{:?} {ty}", value.name())
+        });
+        each.collect::<Vec<_>>().join(", ")
+    };
+    if let Some(name) = &wanted.image {
+        let named = inputs.iter().find(|input| graph.value(**input).name() == name);
+        let found = || format!("has no input {name:?}; its inputs are {}", told(inputs));
+        return named.copied().ok_or_else(|| TrainerError::Inputs { found: found() });
+    }
+    if let [input] = inputs {
+        return Ok(*input);
+    }
+    let takes_images = |input: &&ValueId| {
+        let value = graph.value(**input);
+        let declared = value.declared().filter(|ty| TYPES.contains(&ty.dtype));
+        let dims = declared.and_then(|ty| ty.shape.as_ref());
+        let dims: Option<Vec<_>> = dims.map(|dims| dims.iter().map(Dim::known).collect());
+        !wanted.constants.contains_key(value.name())
+            && dims.is_some_and(|dims| {
+                let spec = InputSpec::of(&dims, preprocess);
+                matches!(spec, Ok(_) | Err(DataError::SizeUnknown { .. }))
+            })
+    };
+    let candidates: Vec<ValueId> = inputs.iter().filter(takes_images).copied().collect();
+    match candidates[..] {
+        [input] => Ok(input),
+        [] => {
+            let found = match inputs {
+                [] => "has no inputs".to_owned(),
+                _ => {
+                    format!("has {} inputs, and none takes images: {}", inputs.len(), told(inputs))
+                }
+            };
+            Err(TrainerError::Inputs { found })
+        }
+        _ => Err(TrainerError::ImageInput { candidates: told(&candidates) }),
     }
 }
 
@@ -257,8 +346,15 @@ pub fn is_same_by_image(
     let [first, second] = &runs[..] else { return Ok(false) };
     let mut together = IndexMap::new();
     for (name, tensor) in &first.inputs {
-        let Some(joined) = joined(tensor, &second.inputs[name]) else { return Ok(false) };
-        together.insert(name.clone(), joined);
+        // An input whose axis 0 stays fixed gets the same for any number of images.
+        let value = opened.graph.find(name).and_then(|id| opened.graph.value(id).declared());
+        let is_open = value.is_some_and(|ty| {
+            ty.shape.as_ref().and_then(|dims| dims.first()).is_some_and(|dim| dim.known().is_none())
+        });
+        let both =
+            if is_open { joined(tensor, &second.inputs[name]) } else { Some(tensor.clone()) };
+        let Some(both) = both else { return Ok(false) };
+        together.insert(name.clone(), both);
     }
     let mut own = runner.open(fixed)?;
     let (one, two) = (own.run(&first.inputs)?, own.run(&second.inputs)?);

@@ -15,6 +15,7 @@ pub mod hash;
 pub mod images;
 pub mod input_check;
 pub mod observer;
+pub mod other_inputs;
 pub mod predictions;
 pub mod run;
 pub mod seed;

@@ -1,6 +1,6 @@
 //! Predictions of a network for single images.
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexSet;
 use updp_exec::Executor;
 use updp_ir::Tensor;
 
@@ -73,7 +73,7 @@ impl Predictions {
             let batch = batch?;
             let count = batch.images.dims().first().copied().unwrap_or(0);
             let size = images.fixed_batch().map_or(count, |_| images.batch());
-            let inputs = IndexMap::from([(images.input().to_owned(), filled(batch.images, size))]);
+            let inputs = images.inputs(filled(batch.images, size));
             let outputs = executor.run(&inputs)?;
             let name = main_output(&outputs, size).ok_or(TrainerError::NoOutput)?;
             let scores = outputs.get(&name).filter(|tensor| tensor.dims().len() == 2);

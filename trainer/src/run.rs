@@ -30,10 +30,12 @@ impl Runner {
 /// Images of one run, with their labels if there are any.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The network's inputs, by name.
+    /// The network's inputs, by name. In a batch of images, the images come first.
     pub inputs: IndexMap<String, Tensor>,
     /// Class of each image.
     pub labels: Option<Vec<usize>>,
+    /// Number of images.
+    pub count: usize,
 }
 
 /// Batches that are read again for each request.
@@ -101,6 +103,13 @@ impl BatchSource for CachedBatches {
 }
 
 impl Batch {
+    /// A batch whose first input holds the images along axis 0.
+    #[must_use]
+    pub fn new(inputs: IndexMap<String, Tensor>, labels: Option<Vec<usize>>) -> Self {
+        let first = inputs.values().next().and_then(|tensor| tensor.dims().first().copied());
+        Self { inputs, labels, count: first.unwrap_or(0) }
+    }
+
     /// Number of bytes of the inputs.
     pub(crate) fn bytes(&self) -> usize {
         self.inputs.values().map(|tensor| tensor.bytes().len()).sum()
@@ -109,6 +118,6 @@ impl Batch {
     /// Number of images.
     #[must_use]
     pub fn images(&self) -> usize {
-        self.inputs.values().next().and_then(|t| t.dims().first().copied()).unwrap_or(0)
+        self.count
     }
 }

@@ -29,6 +29,7 @@ pub struct StoredBatches {
 struct Filed {
     inputs: Vec<(String, DataType, Vec<usize>, u64, usize)>,
     labels: Option<Vec<usize>>,
+    count: usize,
 }
 
 impl StoredBatches {
@@ -89,7 +90,7 @@ impl StoredBatches {
             self.filed_bytes += length as u64;
             inputs.push((name, tensor.dtype(), tensor.dims().to_vec(), offset, length));
         }
-        self.filed.push(Filed { inputs, labels: batch.labels });
+        self.filed.push(Filed { inputs, labels: batch.labels, count: batch.count });
         Some(())
     }
 
@@ -104,14 +105,13 @@ impl StoredBatches {
             let tensor = Tensor::new(*dtype, dims.clone(), Bytes::from(bytes))?;
             inputs.insert(name.clone(), tensor);
         }
-        Ok(Batch { inputs, labels: filed.labels.clone() })
+        Ok(Batch { inputs, labels: filed.labels.clone(), count: filed.count })
     }
 }
 
 impl BatchSource for StoredBatches {
     fn images(&self) -> usize {
-        let filed = |batch: &Filed| batch.inputs.first().and_then(|it| it.2.first().copied());
-        let filed = self.filed.iter().filter_map(filed).sum::<usize>();
+        let filed = self.filed.iter().map(|batch| batch.count).sum::<usize>();
         self.held.iter().map(Batch::images).sum::<usize>() + filed
     }
 
@@ -155,7 +155,7 @@ mod tests {
         let tensor = Tensor::from_f32(vec![2, 3], &values).expect("whole");
         let other = Tensor::from_f32(vec![2], &values[..2]).expect("whole");
         let inputs = IndexMap::from([("x".to_owned(), tensor), ("y".to_owned(), other)]);
-        Batch { inputs, labels: Some(vec![first, first + 1]) }
+        Batch::new(inputs, Some(vec![first, first + 1]))
     }
 
     #[test]

@@ -18,19 +18,24 @@ pub fn data_inputs(model: &Model) -> Vec<ValueId> {
     model.graph.required_inputs().filter(|input| !is_factor(input)).collect()
 }
 
-/// Makes axis 0 of the only one of [`data_inputs`] symbolic. Every Reshape to constant dims that start with the old
+/// Makes axis 0 of these inputs symbolic; the first one says how large the fixed batch is. Every Reshape to constant dims that start with the old
 /// size then accepts any size. Returns whether there was a fixed batch to open. Only a run shows whether the network
 /// computes each image on its own.
 ///
 /// # Errors
 /// An error of the graph primitives.
-pub fn open_batch(model: &mut Model) -> Result<bool, PassError> {
-    let [input] = data_inputs(model)[..] else { return Ok(false) };
-    let declared = model.graph.value(input).declared();
-    if declared.and_then(|ty| ty.known_dim(0)).is_none() {
-        return Ok(false);
+pub fn open_batch(model: &mut Model, inputs: &[&str]) -> Result<bool, PassError> {
+    let ids: Vec<ValueId> = inputs.iter().filter_map(|name| model.graph.find(name)).collect();
+    let batch = |model: &Model, input: ValueId| {
+        model.graph.value(input).declared().and_then(|ty| ty.known_dim(0))
+    };
+    let Some(size) = ids.first().and_then(|input| batch(model, *input)) else { return Ok(false) };
+    for input in ids {
+        if batch(model, input) == Some(size) {
+            model.graph.open_axis(input, SYMBOL)?;
+        }
     }
-    let size = model.graph.open_axis(input, SYMBOL)? as i64;
+    let size = size as i64;
     let reshapes: Vec<_> = with_context(model, |cx| {
         let nodes = cx.graph.nodes().into_iter();
         nodes

@@ -12,7 +12,7 @@ use crate::fixtures::folder;
 use crate::prune::command::succeeds;
 
 /// The shipped residual network after `edit`.
-fn edited(edit: impl FnOnce(&mut ModelProto)) -> Vec<u8> {
+pub(super) fn edited(edit: impl FnOnce(&mut ModelProto)) -> Vec<u8> {
     let path = folder().join("trained/fmnist_resnet.bn.onnx");
     let bytes = std::fs::read(path).expect("it is there");
     let mut model = ModelProto::parse_from_bytes(&bytes).expect("a model");

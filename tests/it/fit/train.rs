@@ -394,10 +394,7 @@ fn says_what_training_lacks() {
     let far = training(&input, &output, &data, &["--lr", "1e15", "--clip", "1e15"]);
     let text = ends(&far, 2, "error[T0403]");
     // Where the numbers grew, by name.
-    for part in [
-        "largest activation",
-        "the first not finite in \"/layer",
-    ] {
+    for part in ["largest activation", "the first not finite in \"/layer"] {
         assert!(text.contains(part), "{text}");
     }
     let few = ["--class-weights", "1,2", "--epochs", "1"];

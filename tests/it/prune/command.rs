@@ -340,7 +340,11 @@ fn pruning_never_writes_over_the_tensors_of_its_input() {
     let data = format!("{external}.data");
     let before = std::fs::read(&data).expect("written");
     let common = ["--blocks", "1", "--form", "conv", "--merge", "all", "--recover", "none", "-q"];
-    ends(&[&[external.as_str(), "-o", &data], &common[..]].concat(), 2, "would overwrite the tensors of the model");
+    ends(
+        &[&[external.as_str(), "-o", &data], &common[..]].concat(),
+        2,
+        "would overwrite the tensors of the model",
+    );
     assert_eq!(std::fs::read(&data).expect("still there"), before);
     succeeds(&[&[external.as_str(), "-o", &output], &common[..]].concat());
 }

@@ -7,6 +7,7 @@ use super::batches::Batches;
 use super::draw::stratified;
 use super::error::DataError;
 use super::input::InputSpec;
+use super::model_inputs::ModelInputs;
 use super::preprocess::Preprocess;
 use super::store::{Store, file_name, is_image, is_packed, stamp, unknown};
 use super::{array, folder, idx, shards};
@@ -20,6 +21,8 @@ pub struct Dataset {
     store: Arc<Store>,
     /// Indices into the store, in the order of the batches.
     chosen: Arc<[usize]>,
+    /// What the model gets beside the images.
+    inputs: Arc<ModelInputs>,
 }
 
 impl Dataset {
@@ -34,7 +37,20 @@ impl Dataset {
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let store = open(path)?;
         let chosen = (0..store.entries.len()).collect();
-        Ok(Self { store: Arc::new(store), chosen })
+        Ok(Self { store: Arc::new(store), chosen, inputs: Arc::default() })
+    }
+
+    /// The same images for a model with several inputs. Parts of the set keep this.
+    #[must_use]
+    pub fn with_inputs(mut self, inputs: ModelInputs) -> Self {
+        self.inputs = Arc::new(inputs);
+        self
+    }
+
+    /// What the model gets beside the images.
+    #[must_use]
+    pub fn inputs(&self) -> &ModelInputs {
+        &self.inputs
     }
 
     /// Number of images.
@@ -107,8 +123,8 @@ impl Dataset {
         self.with(drawn.into_iter().map(|position| self.chosen[position]).collect())
     }
 
-    /// A number that changes when the images change: a hash of their names, sizes, order and labels, and of the times
-    /// at which their files changed. Moving the folder does not change it.
+    /// A number that changes when the images or the constants of other inputs change: a hash of their names, sizes, order
+    /// and labels, and of the times at which their files changed. Moving the folder does not change it.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Fnv::default();
@@ -129,6 +145,7 @@ impl Dataset {
             let label = self.store.labels.as_ref().map_or(u64::MAX, |labels| labels[*index] as u64);
             hash.bytes(&label.to_le_bytes());
         }
+        self.inputs.hash(&mut hash);
         hash.value()
     }
 
@@ -156,7 +173,7 @@ impl Dataset {
     }
 
     fn with(&self, chosen: Arc<[usize]>) -> Self {
-        Self { store: Arc::clone(&self.store), chosen }
+        Self { store: Arc::clone(&self.store), chosen, inputs: Arc::clone(&self.inputs) }
     }
 
     /// Class of each image; without labels all images have the same class.

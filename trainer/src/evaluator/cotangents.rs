@@ -20,9 +20,10 @@ impl Evaluator {
         random: &mut Generator,
     ) -> IndexMap<String, Tensor> {
         let Some(reference) = self.reference.get(batch) else { return IndexMap::new() };
-        let share = (reference.len().max(1) as f64).sqrt().recip();
-        let each = self.outputs.iter().zip(reference).zip(&self.variance);
-        each.filter_map(|((name, answer), variance)| {
+        let each = self.shares().zip(reference).zip(&self.variance);
+        each.filter_map(|(((name, share), answer), variance)| {
+            // A change costs about half its square, so this weights the square.
+            let share = share.sqrt();
             let mut values = Vec::with_capacity(answer.values.len());
             for row in answer.rows() {
                 if answer.is_classes {
@@ -34,7 +35,10 @@ impl Evaluator {
                     values.extend((0..width).map(|_| scale * normal(random)));
                 }
             }
-            Some((name.clone(), Tensor::from_f64(answer.dtype, answer.dims.clone(), &values).ok()?))
+            Some((
+                name.to_owned(),
+                Tensor::from_f64(answer.dtype, answer.dims.clone(), &values).ok()?,
+            ))
         })
         .collect()
     }

@@ -1,4 +1,5 @@
 use super::*;
+use updp_ir::DataType;
 
 #[test]
 fn overlap_is_one_for_the_same_classes_and_falls_with_the_difference() {

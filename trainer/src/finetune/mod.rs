@@ -188,6 +188,7 @@ impl Finetuning<'_> {
     /// The network with its batch fixed, and its images.
     fn bound(&self, network: &Model) -> Result<(Model, Images), TrainerError> {
         let images = Images::new(network, self.dataset.clone(), self.preprocess)?;
+        images.refuse_others()?;
         let mut bound = network.clone();
         let batch = images.fixed_batch().unwrap_or(self.settings.batch);
         let dims = [&[batch], images.spec().row_dims().as_slice()].concat();

@@ -6,7 +6,7 @@
 //! one position costs about `½ Δᵀ F Δ` nats of divergence. Hidden channels whose loss the outputs do not see can leave
 //! first ([`super::saliency`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use faer::{Mat, Side};
@@ -160,6 +160,8 @@ struct Written {
     batch: usize,
     /// Whether the model fixes the batch.
     is_fixed: bool,
+    /// Inputs that every pass gets as a whole: they have no axis of images.
+    whole: BTreeSet<String>,
     seeds: IndexMap<String, String>,
     gradients: Vec<String>,
 }
@@ -181,6 +183,8 @@ struct GradientGraph {
     executor: Box<dyn updp_exec::Executor>,
     /// Number of images of one pass.
     batch: usize,
+    /// Inputs that every pass gets as a whole.
+    whole: BTreeSet<String>,
     /// Input with the cotangent of each output.
     seeds: IndexMap<String, String>,
     /// The value of each result, in order.
@@ -204,8 +208,8 @@ impl GradientGraph {
         if value_bytes(&graph.model) > MOST_BYTES {
             return Ok(None);
         }
-        let Written { model, batch, seeds, gradients, .. } = graph;
-        Ok(Some(Self { executor: runner.open(&model)?, batch, seeds, gradients }))
+        let Written { model, batch, whole, seeds, gradients, .. } = graph;
+        Ok(Some(Self { executor: runner.open(&model)?, batch, whole, seeds, gradients }))
     }
 
     /// The graph for passes over this many images, if the model accepts any number.
@@ -218,10 +222,22 @@ impl GradientGraph {
     ) -> Result<Written, TrainerError> {
         let mut model = original.clone();
         let mut is_fixed = false;
-        for (name, tensor) in inputs {
+        let mut whole = BTreeSet::new();
+        for (at, (name, tensor)) in inputs.iter().enumerate() {
             let Some(value) = model.graph.find(name) else { continue };
             let declared = model.graph.value(value).declared();
             let fixed = declared.and_then(|ty| ty.shape.as_ref()?.first()?.known());
+            // The images come first. Another input without an open axis 0 is the same for all images.
+            let is_open = declared.is_some_and(|ty| {
+                ty.shape
+                    .as_ref()
+                    .and_then(|dims| dims.first())
+                    .is_some_and(|dim| dim.known().is_none())
+            });
+            if at > 0 && !is_open {
+                whole.insert(name.clone());
+                continue;
+            }
             let images = tensor.dims().first().copied().unwrap_or(1);
             is_fixed |= fixed.is_some();
             batch = fixed.unwrap_or(batch).min(images.max(1));
@@ -251,7 +267,7 @@ impl GradientGraph {
         let names: Vec<&str> = found.iter().map(|(_, gradient)| gradient.as_str()).collect();
         let model = part_between(&model, &[], &names)?;
         let gradients = found.iter().map(|(name, _)| name.clone()).collect();
-        Ok(Written { model, batch, is_fixed, seeds, gradients })
+        Ok(Written { model, batch, is_fixed, whole, seeds, gradients })
     }
 
     /// The inputs of each pass over a batch of images. A remainder that does not fill a pass is left out.
@@ -260,7 +276,7 @@ impl GradientGraph {
         inputs: &IndexMap<String, Tensor>,
         cotangents: &IndexMap<String, Tensor>,
     ) -> Vec<IndexMap<String, Tensor>> {
-        let images = inputs.values().filter_map(|tensor| tensor.dims().first()).min();
+        let images = inputs.values().next().and_then(|tensor| tensor.dims().first());
         let starts = (0..images.copied().unwrap_or(0) / self.batch).map(|pass| pass * self.batch);
         let feed = |from: usize| {
             let own = inputs.iter();
@@ -268,7 +284,14 @@ impl GradientGraph {
                 .iter()
                 .filter_map(|(name, tensor)| Some((self.seeds.get(name)?, tensor)));
             own.chain(seeds)
-                .map(|(name, tensor)| Some((name.clone(), images_of(tensor, from, self.batch)?)))
+                .map(|(name, tensor)| {
+                    let own = if self.whole.contains(name) {
+                        Some(tensor.clone())
+                    } else {
+                        images_of(tensor, from, self.batch)
+                    };
+                    Some((name.clone(), own?))
+                })
                 .collect::<Option<IndexMap<String, Tensor>>>()
         };
         starts.filter_map(feed).collect()
@@ -319,7 +342,7 @@ mod tests {
             let values: Vec<f32> =
                 (0..96).map(|_| random.below(1000) as f32 / 500.0 - 1.0).collect();
             let x = Tensor::from_f32(vec![8, 3, 2, 2], &values).expect("fits");
-            Batch { inputs: IndexMap::from([("x".to_owned(), x)]), labels: None }
+            Batch::new(IndexMap::from([("x".to_owned(), x)]), None)
         };
         let images = CachedBatches { batches: (0..4).map(|_| batch()).collect() };
         let evaluator = Evaluator::new(&runner, model, images).unwrap();

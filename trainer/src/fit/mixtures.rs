@@ -58,7 +58,7 @@ pub fn with_mixtures(
     Ok((made > 0).then_some(held))
 }
 
-/// Each image of a batch mixed with another one; `None` if there is one image, or inputs are not floats.
+/// Each image of a batch mixed with another one; `None` if there is one image, or images are not floats.
 fn mixed(batch: &Batch, random: &mut Generator) -> Option<Batch> {
     let images = batch.images();
     if images < 2 {
@@ -68,7 +68,11 @@ fn mixed(batch: &Batch, random: &mut Generator) -> Option<Batch> {
     random.shuffle(&mut partners);
     let shares: Vec<f32> =
         (0..images).map(|_| random.below(1 << 20) as f32 / (1 << 20) as f32).collect();
-    let inputs = batch.inputs.iter().map(|(name, tensor)| {
+    // The images come first. Other inputs are the same for all images.
+    let inputs = batch.inputs.iter().enumerate().map(|(at, (name, tensor))| {
+        if at > 0 {
+            return Some((name.clone(), tensor.clone()));
+        }
         let is_float = tensor.dtype() == DataType::Float && tensor.dims().first() == Some(&images);
         let values = floats(tensor).filter(|_| is_float)?;
         let size = values.len() / images;
@@ -79,7 +83,7 @@ fn mixed(batch: &Batch, random: &mut Generator) -> Option<Batch> {
         }
         Some((name.clone(), Tensor::from_f32(tensor.dims().to_vec(), &made).ok()?))
     });
-    Some(Batch { inputs: inputs.collect::<Option<IndexMap<_, _>>>()?, labels: None })
+    Some(Batch::new(inputs.collect::<Option<IndexMap<_, _>>>()?, None))
 }
 
 #[cfg(test)]
@@ -91,7 +95,7 @@ mod tests {
         let batch = |at: usize| {
             let values = [2.0 * at as f32, 1.0, 2.0 * at as f32 + 1.0, 1.0];
             let tensor = Tensor::from_f32(vec![2, 2], &values).expect("fits");
-            Batch { inputs: IndexMap::from([("x".to_owned(), tensor)]), labels: None }
+            Batch::new(IndexMap::from([("x".to_owned(), tensor)]), None)
         };
         CachedBatches { batches: (0..count).map(batch).collect() }
     }

@@ -52,7 +52,7 @@ impl InputScore {
             let batch = batch?;
             let count = batch.images.dims().first().copied().unwrap_or(0);
             let size = images.fixed_batch().unwrap_or(count);
-            let inputs = IndexMap::from([(images.input().to_owned(), filled(batch.images, size))]);
+            let inputs = images.inputs(filled(batch.images, size));
             let outputs = executor.run(&inputs)?;
             let name = main_output(&outputs, size);
             let scores = name.and_then(|name| outputs.get(&name));
