@@ -41,7 +41,7 @@ impl Answer {
         }
         let step = width.div_ceil(MOST_COMPARED);
         // Without a common divisor the elements of a map of pixels come from every channel and column alike.
-        let step = (step..).find(|step| divisor(*step, width) == 1).unwrap_or(step);
+        let step = (step..=width).find(|step| divisor(*step, width) == 1).unwrap_or(step);
         let rows = values.chunks_exact(width);
         let values = rows.flat_map(|row| row.iter().step_by(step).copied()).collect();
         Ok(Self { values, width: width.div_ceil(step), dtype, is_classes, dims })
