@@ -1,7 +1,7 @@
 //! The stage that fits every block alone. It makes one candidate per form and scores it while all other blocks stay
 //! unchanged.
 
-use updp_passes::surgery::{Form, Site};
+use updp_passes::surgery::{self, Form, Site};
 use updp_trainer::activation_cache::ActivationCache;
 use updp_trainer::observer::Observer;
 
@@ -27,10 +27,22 @@ pub fn fit_alone(
     observer: &mut dyn Observer,
 ) -> Result<CandidateSet> {
     let wanted = cx.config.goal.blocks().indices(profile.blocks.len())?;
+    let images = &cx.images.calibration;
+    // Where all inputs are images, they reach everything.
+    let seen = (!images.others().is_empty())
+        .then(|| surgery::computed_from(&cx.original, images.input()));
     let pairs = profile.blocks.into_iter().zip(profile.sites);
     let blocks = pairs.map(|(block, sites)| {
         let is_wanted = wanted.contains(&block.block.index);
-        unfitted(cx, block, &sites, is_wanted)
+        let result = sites.first().map(|site| site.result.as_str());
+        let is_seen =
+            seen.as_ref().is_none_or(|seen| result.is_none_or(|name| seen.contains(name)));
+        if is_seen {
+            return unfitted(cx, block, &sites, is_wanted);
+        }
+        let reason = "no image reaches it: it is computed from other inputs alone".to_owned();
+        let (sites, fitted) = (Vec::new(), Vec::new());
+        BlockCandidates { profile: block, sites, fitted, reason: Some(reason) }
     });
     let mut blocks: Vec<BlockCandidates> = blocks.collect();
     refuse_too_few(&cx.config.goal, &blocks)?;

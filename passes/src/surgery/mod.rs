@@ -37,7 +37,7 @@ pub use fade::{SHRINK_INPUT, fade_kernels};
 pub use form::{Form, forms};
 pub use geometry::{Shrink, move_geometry, moved, with_context};
 pub use layers::{Layer, layers, outer_layers};
-pub use open_batch::{data_inputs, open_batch};
+pub use open_batch::{computed_from, data_inputs, open_batch};
 pub use settle::{
     drop_baseline, entries as lambda_entries, fix_lambda, fix_shrink, settle, subnet,
 };

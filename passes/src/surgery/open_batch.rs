@@ -1,6 +1,7 @@
 //! Opens the batch of a network that was exported with a fixed batch, for measurements and for running many images
 //! at once. Written models keep the fixed batch.
 
+use indexmap::IndexSet;
 use updp_ir::{Model, Tensor, ValueId};
 
 use super::geometry::with_context;
@@ -16,6 +17,21 @@ pub fn data_inputs(model: &Model) -> Vec<ValueId> {
     let is_factor =
         |input: &ValueId| [LAMBDA_INPUT, SHRINK_INPUT].contains(&model.graph.value(*input).name());
     model.graph.required_inputs().filter(|input| !is_factor(input)).collect()
+}
+
+/// The names of the values that are computed from an input, and its own.
+#[must_use]
+pub fn computed_from(model: &Model, input: &str) -> IndexSet<String> {
+    let graph = &model.graph;
+    let mut found: IndexSet<ValueId> = graph.find(input).into_iter().collect();
+    let mut at = 0;
+    while let Some(value) = found.get_index(at).copied() {
+        let users = graph.users(value).into_iter().map(|user| user.node);
+        let nodes: Vec<_> = users.chain(graph.capturing_nodes(value)).collect();
+        found.extend(nodes.into_iter().flat_map(|node| graph.results(node)).flatten());
+        at += 1;
+    }
+    found.into_iter().map(|value| graph.value(value).name().to_owned()).collect()
 }
 
 /// Makes axis 0 of these inputs symbolic; the first one says how large the fixed batch is. Every Reshape to constant dims that start with the old
