@@ -29,8 +29,8 @@ pub fn fit_alone(
     let wanted = cx.config.goal.blocks().indices(profile.blocks.len())?;
     let images = &cx.images.calibration;
     // Where all inputs are images, they reach everything.
-    let seen = (!images.others().is_empty())
-        .then(|| surgery::computed_from(&cx.original, images.input()));
+    let seen =
+        (!images.others().is_empty()).then(|| surgery::computed_from(&cx.original, images.input()));
     let pairs = profile.blocks.into_iter().zip(profile.sites);
     let blocks = pairs.map(|(block, sites)| {
         let is_wanted = wanted.contains(&block.block.index);
