@@ -1,5 +1,5 @@
-//! Files that exist whole or not at all, also after a power cut: written under a temporary name, flushed to the disk, then
-//! renamed, and the folder flushed too.
+//! Files that exist whole or not at all: written under a temporary name, then renamed. What the user named is flushed to
+//! the disk before and after, and so survives a power cut.
 //!
 //! A temporary name holds the number of the process, and the process holds a lock on the file. So a later process finds
 //! what a dead one left ([`sweep`]) and never takes what a living one needs.
@@ -43,14 +43,19 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let real = if path.is_symlink() { fs::canonicalize(path).ok() } else { None };
     let real = real.unwrap_or_else(|| path.to_owned());
     sweep(folder_of(&real));
-    replace_own(&real, bytes)
+    put(&real, bytes, true)
 }
 
-/// Writes a complete file of our own. A link at its place is replaced, not what it points to.
+/// Writes a complete file of our own. A link at its place is replaced, not what it points to. It is not flushed to the
+/// disk, which takes longer than making many an entry again: its hash shows what a power cut damaged.
 ///
 /// # Errors
 /// Errors of the file system.
 pub fn replace_own(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put(path, bytes, false)
+}
+
+fn put(path: &Path, bytes: &[u8], is_flushed: bool) -> io::Result<()> {
     let mut file = tempfile::Builder::new();
     let prefix = temporary_prefix();
     file.prefix(&prefix);
@@ -60,14 +65,16 @@ pub fn replace_own(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // Where a file system has no locks, nothing is swept.
     let _ = file.as_file().try_lock();
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
+    if is_flushed {
+        file.as_file().sync_all()?;
+    }
     if let Ok(known) = path.symlink_metadata()
         && known.is_file()
     {
         keep_owner(&known, file.path());
     }
     file.persist(path).map_err(|error| error.error)?;
-    sync_folder(folder_of(path))
+    if is_flushed { sync_folder(folder_of(path)) } else { Ok(()) }
 }
 
 /// Gives a new file the permissions of the file that it replaces, and its owner where that is allowed.
