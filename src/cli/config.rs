@@ -199,8 +199,8 @@ fn needs_no_value(option: &Arg) -> bool {
     option.get_num_args().is_some_and(|count| count.min_values() == 0)
 }
 
-/// A number or a text as it would be typed.
-fn scalar(option: &Arg, value: &DeValue<'_>) -> Result<String, &'static str> {
+/// Whether an option takes a number.
+pub(super) fn is_number(option: &Arg) -> bool {
     let kind = option.get_value_parser().type_id();
     let numbers = [
         TypeId::of::<f64>(),
@@ -209,7 +209,13 @@ fn scalar(option: &Arg, value: &DeValue<'_>) -> Result<String, &'static str> {
         TypeId::of::<NonZeroUsize>(),
         TypeId::of::<NonZeroU32>(),
     ];
-    let is_number = numbers.iter().any(|number| kind == *number);
+    numbers.iter().any(|number| kind == *number)
+}
+
+/// A number or a text as it would be typed.
+fn scalar(option: &Arg, value: &DeValue<'_>) -> Result<String, &'static str> {
+    let kind = option.get_value_parser().type_id();
+    let is_number = is_number(option);
     match value {
         DeValue::Integer(number) if is_number || kind == TypeId::of::<BlockList>() => {
             let parsed = i128::from_str_radix(number.as_str(), number.radix());

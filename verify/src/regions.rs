@@ -64,7 +64,7 @@ pub(crate) struct Side<'a> {
     pub(crate) header: ModelProto,
     pub(crate) graph: GraphProto,
     /// Node that produces each value.
-    producers: IndexMap<String, usize>,
+    pub(crate) producers: IndexMap<String, usize>,
     /// Nodes that read each value.
     pub(crate) readers: IndexMap<String, Vec<usize>>,
     /// Initializer of each name that cannot be overridden.

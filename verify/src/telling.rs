@@ -39,10 +39,10 @@ struct Seen {
 }
 
 impl Seen {
-    fn add(&mut self, value: Vec<u8>) {
+    fn add(&mut self, value: &[u8]) {
         self.elements += 1;
         match &self.first {
-            None => self.first = Some(value),
+            None => self.first = Some(value.to_vec()),
             Some(first) => self.is_varied |= *first != value,
         }
     }
@@ -52,18 +52,18 @@ impl Seen {
             return;
         }
         if !tensor.strings().is_empty() {
-            tensor.strings().iter().for_each(|text| self.add(text.to_vec()));
+            tensor.strings().iter().for_each(|text| self.add(text));
         } else if let Some(values) =
             tensor.dtype().is_foldable_float().then(|| tensor.to_f64()).flatten()
         {
             let finite = values.iter().filter(|value| value.is_finite());
             // Both zeros are one value.
-            finite.for_each(|value| self.add((value + 0.0).to_le_bytes().to_vec()));
+            finite.for_each(|value| self.add(&(value + 0.0).to_le_bytes()));
             self.elements = self.elements.max(usize::from(!values.is_empty()));
         } else {
             // Types smaller than a byte are packed; then bytes are compared.
             let width = (tensor.bytes().len() / tensor.len().max(1)).max(1);
-            tensor.bytes().chunks(width).for_each(|value| self.add(value.to_vec()));
+            tensor.bytes().chunks(width).for_each(|value| self.add(value));
         }
     }
 

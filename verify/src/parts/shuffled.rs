@@ -59,7 +59,6 @@ impl Check<'_, '_> {
     fn belonging(&self, part: &Part, values: &Values) -> Option<Values> {
         let side = &self.sides[0];
         let mut ahead: IndexSet<usize> = IndexSet::new();
-        let mut dependent: IndexSet<&String> = IndexSet::new();
         let mut waiting: Vec<&str> = part.inputs.iter().map(String::as_str).collect();
         while let Some(name) = waiting.pop() {
             for at in side.readers.get(name).into_iter().flatten() {
@@ -69,13 +68,12 @@ impl Check<'_, '_> {
             }
         }
         let made = ahead.iter().flat_map(|at| results(&side.graph.node[*at]));
-        dependent.extend(made.filter_map(|name| part.inputs.get(name)));
+        let dependent: IndexSet<&String> = made.filter_map(|name| part.inputs.get(name)).collect();
         // The nodes between the inputs that are computed from nothing else and those that are.
         let mut between: IndexSet<usize> = IndexSet::new();
         let mut waiting: Vec<&str> = dependent.iter().map(|name| name.as_str()).collect();
         while let Some(name) = waiting.pop() {
-            let makes = |at: &&usize| results(&side.graph.node[**at]).any(|own| own == name);
-            if let Some(at) = ahead.iter().find(makes)
+            if let Some(at) = side.producers.get(name).filter(|at| ahead.contains(*at))
                 && between.insert(*at)
             {
                 waiting.extend(reads(&side.graph.node[*at]));
