@@ -48,7 +48,7 @@ apt_install = if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y 
 	elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo apt-get install -y --no-install-recommends $(1); \
 	else echo 'missing Debian package: $(1). As root: apt-get install $(1)' >&2; exit 1; fi
 
-.PHONY: help setup tools ort browser test fmt lint supply faults dist demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
+.PHONY: help setup tools ort browser test fmt lint supply faults wheel wheel-check dist demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -83,7 +83,7 @@ $(VENV_READY):
 	@touch $@
 
 # `$(VENV)/.<name>`: the packages of scripts/requirements-<name>.txt are installed.
-$(VENV)/.check $(VENV)/.bench: $(VENV)/.%: scripts/requirements-%.txt | $(VENV_READY)
+$(VENV)/.check $(VENV)/.bench $(VENV)/.wheel: $(VENV)/.%: scripts/requirements-%.txt | $(VENV_READY)
 	$(call step,install $<)
 	$(PIP) install --quiet --only-binary :all: --require-hashes -r $<
 	@touch $@
@@ -98,6 +98,7 @@ test: setup browser $(VENV)/.check supply ## format, lints, every test, document
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(call step,tests)
 	cargo test --locked --workspace
+	$(MAKE) wheel-check
 	$(call step,injected faults)
 	$(PYTHON) scripts/fault_injection.py target/debug/updp-compile --faults 60 --jobs compile,train --seconds 50
 	$(call step,documentation)
@@ -132,6 +133,23 @@ supply: setup $(DENY) ## licences, sources and advisories of all crates (cargo-d
 faults: setup ## inject 600 faults: kills, damaged state, full disks, little memory, hostile files
 	cargo build --locked --release
 	$(PYTHON) scripts/fault_injection.py $(COMPILER) --faults 600
+
+# `$(call wheel,PROFILE,FOLDER)` builds the program, then the module around it. Both have the same code, so the second build links only.
+define wheel
+	cargo build --locked --profile $(1) -p updp-compile
+	$(PYTHON) scripts/wheel_files.py target/$(if $(filter dev,$(1)),debug,$(1))/updp-compile
+	rm -rf $(2) && mkdir -p $(2)
+	$(VENV)/bin/maturin build --locked --profile $(1) -m python/Cargo.toml --out $(2)
+endef
+
+wheel: setup supply $(VENV)/.wheel ## the wheel with the program and the Python module, in dist/
+	$(call step,build the wheel)
+	$(call wheel,dist,dist)
+
+wheel-check: setup $(VENV)/.wheel ## a wheel without optimization, installed into an empty environment and tested there
+	$(call step,wheel)
+	$(call wheel,dev,target/wheel)
+	$(PYTHON) scripts/wheel_check.py target/wheel
 
 dist: setup supply ## what is published: the program and the licences of all its crates, in target/dist/package
 	cargo build --locked --profile dist

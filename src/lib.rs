@@ -47,6 +47,7 @@ mod data;
 mod error;
 mod front_table;
 mod gates;
+mod listener;
 mod model_file;
 mod paths;
 mod progress_lines;
@@ -68,8 +69,11 @@ pub use api::{
 };
 pub use deploy::{DeployTarget, Finding, Severity};
 pub use gates::{GateOptions, Gates};
+pub use listener::Outcome;
 pub use report::Versions;
 pub use score_command::{ScoreCommand, ScorePair};
+
+use listener::Listener;
 
 /// Runs the command line and returns the exit code.
 #[must_use]
@@ -78,11 +82,28 @@ pub fn run(arguments: Vec<std::ffi::OsString>) -> u8 {
         Ok(command) => command,
         Err(code) => return code,
     };
-    match commands::run(command).and_then(|()| terminal::check_output()) {
+    let result = commands::run(command, &mut Listener::Terminal).and_then(Outcome::into_result);
+    match result.and_then(|()| terminal::check_output()) {
         Ok(()) => 0,
         Err(error) => {
             terminal::complain(&error);
             error.exit_code()
         }
     }
+}
+
+/// Runs one command of the command line for a program: progress goes to the observer, and nothing is printed.
+///
+/// The arguments are those that follow the name of the program: `["compile", "model.onnx", "-o", "out.onnx"]`. Bindings of
+/// other languages call this function, so that they have every option of the command line, with the same names, ranges
+/// and defaults.
+///
+/// # Errors
+/// C0001 for wrong arguments, and the errors of the command.
+pub fn run_command(
+    arguments: Vec<std::ffi::OsString>,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, Error> {
+    let command = cli::parse_for_program(arguments)?;
+    commands::run(command, &mut Listener::Program(observer))
 }

@@ -210,17 +210,6 @@ pub fn json(
         value["opset"] = json!(versions.opset);
         value
     };
-    let outputs: Vec<Value> = verified
-        .iter()
-        .flat_map(|v| &v.outputs)
-        .map(|o| {
-            json!({
-                "name": o.name, "relative": o.relative, "rms": o.rms, "cosine": o.cosine,
-                "top1_agreement": o.top1_agreement, "limit": o.limit, "undecided": o.undecided,
-                "noise": o.noise, "telling": o.silence.is_none(),
-            })
-        })
-        .collect();
     let times: IndexMap<&str, f64> =
         log.phase_times.iter().map(|(name, time)| (*name, time.as_secs_f64() * 1e3)).collect();
     json!({
@@ -248,13 +237,52 @@ pub fn json(
             "runtime": verified.map(|v| v.runtime.clone()),
             "runs": verified.map_or(0, |v| v.runs),
             "parts": verified.and_then(|v| v.parts),
-            "changed_parts": verified.and_then(|v| v.local.as_ref()).map(|parts| json!({
-                "equal": parts.equal, "left_out": parts.left_out, "noisy": parts.noisy,
-                "worst": parts.worst,
-            })),
-            "outputs": outputs,
+            "changed_parts": verified.map_or(Value::Null, changed_parts),
+            "outputs": verified.map_or_else(Vec::new, outputs),
             "random_outputs": verified.map_or_else(Vec::new, |v| v.random.clone()),
         },
         "times_ms": times,
+    })
+}
+
+/// The compared outputs, as they appear in reports.
+fn outputs(verified: &Verification) -> Vec<Value> {
+    let outputs = verified.outputs.iter().map(|output| {
+        json!({
+            "name": output.name, "relative": output.relative, "rms": output.rms,
+            "cosine": output.cosine, "top1_agreement": output.top1_agreement,
+            "limit": output.limit, "undecided": output.undecided, "noise": output.noise,
+            "telling": output.silence.is_none(),
+        })
+    });
+    outputs.collect()
+}
+
+/// The changed parts that were run by themselves; null where there were none.
+fn changed_parts(verified: &Verification) -> Value {
+    let parts = verified.local.as_ref().map(|parts| {
+        json!({
+            "equal": parts.equal, "left_out": parts.left_out, "noisy": parts.noisy,
+            "worst": parts.worst,
+        })
+    });
+    parts.unwrap_or(Value::Null)
+}
+
+/// The comparison of two models, schema `updp-verify/1`.
+#[must_use]
+pub fn comparison(reference: &Path, model: &Path, result: &Verification) -> Value {
+    json!({
+        "schema": "updp-verify/1",
+        "reference": reference.display().to_string(),
+        "model": model.display().to_string(),
+        "is_equal": result.is_passed(),
+        "proves_nothing": result.proves_nothing(),
+        "failure": result.failure(),
+        "runtime": result.runtime,
+        "runs": result.runs,
+        "outputs": outputs(result),
+        "random_outputs": result.random,
+        "top1": result.top1.map(|(reference, model)| [reference, model]),
     })
 }

@@ -13,11 +13,7 @@ pub struct VerifyOptions {
     pub input_data: InputData,
     /// Number of random inputs.
     pub inputs: usize,
-    /// Largest allowed max
-    /// Δ
-    ///  / max
-    /// reference
-    /// ; `None` = the limit for the dtype of the output.
+    /// Largest allowed `max|Δ| / max|reference|`; `None` = the limit for the dtype of the output.
     pub limit: Option<f64>,
     /// How models are run.
     pub runtime: RuntimeOptions,

@@ -9,6 +9,8 @@ mod inputs;
 mod options;
 mod paths;
 mod prune;
+#[cfg(test)]
+mod python;
 mod reference;
 mod runtime;
 mod search;
@@ -137,6 +139,27 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
         }
         complain(&error, &given.arguments);
         2
+    })
+}
+
+/// Parses the arguments of a program that calls the library; nothing is printed.
+///
+/// # Errors
+/// C0001 for wrong arguments, C0018 for those of a file of options.
+pub fn parse_for_program(arguments: Vec<OsString>) -> Result<Cli, CliError> {
+    let name = OsString::from("updp-compile");
+    let given = config::expand(std::iter::once(name).chain(arguments).collect())?;
+    let matches = command().try_get_matches_from(&given.arguments);
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+        if let Some(error) = given.explain(&error) {
+            return error;
+        }
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        // What follows is the usage of the command line.
+        let first = text.split("\n\n").next().unwrap_or(text);
+        let lines: Vec<&str> = first.lines().map(str::trim).collect();
+        CliError::Usage { detail: lines.join(" ") }
     })
 }
 

@@ -80,6 +80,9 @@ pub struct VerifyArgs {
     /// Largest allowed max|Δ| / max|reference| [default: by the dtype of the output]
     #[arg(long, value_name = "X", value_parser = not_negative)]
     pub limit: Option<f64>,
+    /// Prints the result as JSON
+    #[arg(long)]
+    pub json: bool,
     /// Reads options from a file, as keys without the leading dashes; the command line wins
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,

@@ -6,13 +6,13 @@ use crate::api::{self, BenchOptions, BenchReport, BlockBenchOptions, Source};
 use crate::block_report;
 use crate::cli::{BenchArgs, MergePolicy};
 use crate::error::CliError;
-use crate::terminal::{Progress, say};
+use crate::listener::{Listener, Outcome};
 
 /// Runs the subcommand.
-pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
+pub(super) fn run(arguments: &BenchArgs, listener: &mut Listener<'_>) -> Result<Outcome, CliError> {
     arguments.paths().check()?;
     if arguments.per_block {
-        return per_block(arguments);
+        return per_block(arguments, listener);
     }
     let options = BenchOptions {
         batch: arguments.batch.get(),
@@ -20,15 +20,23 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
         runtime: arguments.runtime.options(),
     };
     let other = arguments.other.as_ref().map(Source::from);
-    let report = api::bench(&arguments.model, other, &options, &mut Progress::default())?;
+    let report =
+        listener.during(|observer| api::bench(&arguments.model, other, &options, observer))?;
+    let document = json(arguments, &report);
     if arguments.json {
-        say(&format!("{:#}", json(arguments, &report)));
-        return Ok(());
+        listener.say(&format!("{document:#}"));
+    } else {
+        tell(arguments, &report, listener);
     }
-    say(&format!("batch {}, {}, A B B A in turns", report.batch, threads(arguments)));
+    Ok(Outcome::of(document))
+}
+
+/// The report for people.
+fn tell(arguments: &BenchArgs, report: &BenchReport, listener: &Listener<'_>) {
+    listener.say(&format!("batch {}, {}, A B B A in turns", report.batch, threads(arguments)));
     for model in &report.models {
         let latency = &model.latency;
-        say(&format!(
+        listener.say(&format!(
             "{}: median {:.3} ms (p10 {:.3}, p90 {:.3}) over {} runs in {}",
             model.path.display(),
             latency.median_ms,
@@ -40,12 +48,11 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), CliError> {
     }
     if let Some(second) = report.models.get(1) {
         let (speedup, interval) = (second.speedup, second.interval);
-        say(&format!(
+        listener.say(&format!(
             "the second is {speedup:.2}x as fast as the first ({:.2}-{:.2})",
             interval.low, interval.high
         ));
     }
-    Ok(())
 }
 
 fn threads(arguments: &BenchArgs) -> String {
@@ -81,7 +88,7 @@ fn json(arguments: &BenchArgs, report: &BenchReport) -> Value {
 }
 
 /// Measures every block separately, unchanged and in each of its forms.
-fn per_block(arguments: &BenchArgs) -> Result<(), CliError> {
+fn per_block(arguments: &BenchArgs, listener: &mut Listener<'_>) -> Result<Outcome, CliError> {
     let options = BlockBenchOptions {
         batch: arguments.batch.get(),
         seconds: (arguments.seconds / 16.0).clamp(0.02, 60.0),
@@ -89,12 +96,15 @@ fn per_block(arguments: &BenchArgs) -> Result<(), CliError> {
         latency_table: arguments.latency_table.clone(),
         runtime: arguments.runtime.options(),
     };
-    let report = api::bench_blocks(&arguments.model, &options, &mut Progress::default())?;
+    let report =
+        listener.during(|observer| api::bench_blocks(&arguments.model, &options, observer))?;
+    let document = block_report::json(&report.blocks);
     if arguments.json {
-        say(&format!("{:#}", block_report::json(&report.blocks)));
-        return Ok(());
+        listener.say(&format!("{document:#}"));
+    } else {
+        let (batch, threads) = (arguments.batch, threads(arguments));
+        listener.say(&format!("batch {batch}, {threads}, {}", report.runtime));
+        listener.say(&block_report::latencies(&report.blocks));
     }
-    say(&format!("batch {}, {}, {}", arguments.batch, threads(arguments), report.runtime));
-    say(&block_report::latencies(&report.blocks));
-    Ok(())
+    Ok(Outcome::of(document))
 }

@@ -13,19 +13,23 @@ use crate::data;
 use crate::deploy;
 use crate::error::CliError;
 use crate::front_table;
+use crate::listener::{Listener, Outcome};
 use crate::model_file::is_pipe;
 use crate::report;
 use crate::report_page;
-use crate::terminal::{self, Progress, Verbosity, note, say};
+use crate::terminal::{self, Verbosity, note, say};
 use crate::write;
 
 /// Runs the compilation.
-pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
+pub(super) fn run(
+    arguments: &CompileArgs,
+    listener: &mut Listener<'_>,
+) -> Result<Outcome, CliError> {
     if arguments.list_passes {
         for (name, summary) in pipeline::rule_names() {
-            say(&format!("{name:<24}{summary}"));
+            listener.say(&format!("{name:<24}{summary}"));
         }
-        return Ok(());
+        return Ok(Outcome::default());
     }
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
     let input = arguments.model.as_deref().ok_or_else(|| usage("no model is given"))?;
@@ -52,13 +56,13 @@ pub(super) fn run(arguments: &CompileArgs) -> Result<(), CliError> {
     }
     arguments.paths(input, target).check()?;
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
-        return super::prune::run(arguments, input, target);
+        return super::prune::run(arguments, input, target, listener);
     }
-    let output = Output { arguments, input, target };
+    let output = Output { arguments, input, target, prints: listener.prints() };
     let options = output.options(false)?;
-    let mut progress = Progress::with_messages(options.dump_after.is_some());
-    let report = api::compile(input, &options, &mut progress)?;
-    drop(progress);
+    let is_dumped = options.dump_after.is_some();
+    let report = listener
+        .during_with_messages(is_dumped, |observer| api::compile(input, &options, observer))?;
     output.finish(&report, None)
 }
 
@@ -77,11 +81,13 @@ pub(super) struct Output<'a> {
     /// The input model.
     pub(super) input: &'a Path,
     pub(super) target: &'a Path,
+    /// Whether a person reads what is printed.
+    pub(super) prints: bool,
 }
 
 impl Output<'_> {
     pub(super) fn print(&self, text: &str) {
-        if self.arguments.verbosity() == Verbosity::Quiet {
+        if !self.prints || self.arguments.verbosity() == Verbosity::Quiet {
             return;
         }
         // If the model is written to standard output, the text must not go there.
@@ -120,13 +126,20 @@ impl Output<'_> {
         &self,
         report: &CompileReport,
         pruned: Option<&Pruned>,
-    ) -> Result<(), CliError> {
+    ) -> Result<Outcome, CliError> {
         if let Some(bytes) = &report.model {
             write::model(self.target, bytes)?;
         }
         self.tell(report, pruned);
-        self.write_reports(report, pruned)?;
-        self.refuse_for_target(report)
+        let missed = Self::missed(report, pruned);
+        let document = self.json(report, pruned);
+        self.write_reports(report, pruned, &missed, &document)?;
+        let failure = if missed.is_empty() {
+            self.refusal_of_target(report)
+        } else {
+            Some(CliError::GoalMissed { detail: missed.join("; ") })
+        };
+        Ok(Outcome { document: Some(document), failure })
     }
 
     /// The requirements that the result misses.
@@ -142,9 +155,10 @@ impl Output<'_> {
         &self,
         report: &CompileReport,
         pruned: Option<&Pruned>,
+        missed: &[String],
+        document: &serde_json::Value,
     ) -> Result<(), CliError> {
         let fitted = pruned.and_then(|pruned| pruned.outcome.as_ref());
-        let missed = Self::missed(report, pruned);
         for path in &self.arguments.report {
             match fitted.filter(|_| report_page::is_page(path)) {
                 Some(fitted) => {
@@ -157,20 +171,17 @@ impl Output<'_> {
                         verified: report.verification.as_ref(),
                         status: report.status.name(),
                         outcome: fitted,
-                        missed: &missed,
+                        missed,
                     };
                     write::text(path, &report_page::page(&run))?;
                 }
-                None => write::text(path, &format!("{:#}\n", self.json(report, pruned)))?,
+                None => write::text(path, &format!("{document:#}\n"))?,
             }
         }
         if let (Some(path), Some(fitted)) = (&self.arguments.prune.front, fitted) {
             write::text(path, &front_table::text(path, self.input, fitted))?;
         }
-        if missed.is_empty() {
-            return Ok(());
-        }
-        Err(CliError::GoalMissed { detail: missed.join("; ") })
+        Ok(())
     }
 
     fn json(&self, report: &CompileReport, pruned: Option<&Pruned>) -> serde_json::Value {
@@ -205,20 +216,18 @@ impl Output<'_> {
         ))
     }
 
-    /// Ends with an error if the given target refuses the model.
-    fn refuse_for_target(&self, report: &CompileReport) -> Result<(), CliError> {
-        let (Some(target), Some(findings)) = (self.arguments.target, &report.findings) else {
-            return Ok(());
-        };
+    /// The error if the given target refuses the model.
+    fn refusal_of_target(&self, report: &CompileReport) -> Option<CliError> {
+        let (target, findings) = self.arguments.target.zip(report.findings.as_ref())?;
         let target = target.target();
         let count = findings.iter().filter(|f| f.severity == deploy::Severity::Error).count();
         if count == 0 {
-            return Ok(());
+            return None;
         }
-        if self.arguments.verbosity() == Verbosity::Quiet {
+        if self.prints && self.arguments.verbosity() == Verbosity::Quiet {
             note(&deploy::table(target, findings));
         }
-        Err(CliError::TargetRefuses { target: target.key(), count })
+        Some(CliError::TargetRefuses { target: target.key(), count })
     }
 
     fn tell(&self, report: &CompileReport, pruned: Option<&Pruned>) {

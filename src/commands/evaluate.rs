@@ -8,13 +8,16 @@ use crate::api::{self, EvaluateOptions, EvaluateReport, Source};
 use crate::cli::EvaluateArgs;
 use crate::data;
 use crate::error::CliError;
-use crate::terminal::{Progress, say};
+use crate::listener::{Listener, Outcome};
 use crate::untrusted::on_one_line;
 use crate::write;
 use updp_prune::words::counted;
 
 /// Runs the subcommand.
-pub(super) fn run(arguments: &EvaluateArgs) -> Result<(), CliError> {
+pub(super) fn run(
+    arguments: &EvaluateArgs,
+    listener: &mut Listener<'_>,
+) -> Result<Outcome, CliError> {
     super::prune::refuse_page(&arguments.report)?;
     arguments.paths().check()?;
     let options = EvaluateOptions {
@@ -27,19 +30,19 @@ pub(super) fn run(arguments: &EvaluateArgs) -> Result<(), CliError> {
         runtime: arguments.runtime.options(),
     };
     let (model, other) = (&arguments.model, arguments.other.as_ref().map(Source::from));
-    let mut progress = Progress::default();
-    let report = api::evaluate(model, other, &arguments.data, &options, &mut progress)?;
-    drop(progress);
+    let report = listener
+        .during(|observer| api::evaluate(model, other, &arguments.data, &options, observer))?;
     let shown = arguments.flipped.min(report.flipped.len());
+    let document = json(arguments, &report, shown);
     if let Some(path) = &arguments.report {
-        write::text(path, &format!("{:#}\n", json(arguments, &report, shown)))?;
+        write::text(path, &format!("{document:#}\n"))?;
     }
     if arguments.json {
-        say(&format!("{:#}", json(arguments, &report, shown)));
+        listener.say(&format!("{document:#}"));
     } else {
-        say(&table(arguments, &report, shown));
+        listener.say(&table(arguments, &report, shown));
     }
-    Ok(())
+    Ok(Outcome::of(document))
 }
 
 /// A percentage, or a dash.

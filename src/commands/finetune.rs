@@ -10,12 +10,13 @@ use crate::api::prune::encode;
 use crate::api::{self, FinetuneOptions, FinetuneReport};
 use crate::cli::TrainArgs;
 use crate::error::CliError;
+use crate::listener::{Listener, Outcome};
 use crate::model_file::is_pipe;
-use crate::terminal::{self, Progress, Verbosity, note, say};
+use crate::terminal::{self, Verbosity, note, say};
 use crate::write;
 
 /// Trains a model.
-pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
+pub(super) fn run(arguments: &TrainArgs, listener: &mut Listener<'_>) -> Result<Outcome, CliError> {
     if arguments.verbosity() == Verbosity::Quiet {
         terminal::be_quiet();
     }
@@ -41,42 +42,46 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         work_wait: images.work_wait(),
         runtime: arguments.runtime.options(),
     };
-    let mut progress = Progress::default();
+    let model = &arguments.model;
     if let Some(path) = &arguments.emit_step {
-        write_step(path, &api::training_step(&arguments.model, &options, &mut progress)?)?;
+        let step = listener.during(|observer| api::training_step(model, &options, observer))?;
+        write_step(path, &step)?;
     }
     if arguments.dry_run {
-        let estimate = api::estimate_finetune(&arguments.model, &options, &mut progress)?;
-        drop(progress);
-        say(&format!(
+        let estimate =
+            listener.during(|observer| api::estimate_finetune(model, &options, observer))?;
+        listener.say(&format!(
             "dry run: nothing is written\n  images: {} to train with, {} to score by; before: {}\n  {}",
             estimate.training_images,
             estimate.validation_images,
             estimate.before,
             estimate.training.words("training")
         ));
-        return Ok(());
+        return Ok(Outcome::default());
     }
-    let Some(target) = target else { return Ok(()) };
+    let Some(target) = target else { return Ok(Outcome::default()) };
     // A folder that the user asked for is kept.
     let work = work.filter(|_| images.work.is_none());
-    let report = api::finetune(&arguments.model, &options, &mut progress).inspect_err(|_| {
+    let report = listener.during(|observer| api::finetune(model, &options, observer));
+    let report = report.inspect_err(|_| {
         if let Some(work) = &work {
             work_folder::remove_empty(work);
         }
     })?;
-    drop(progress);
     if let Some(bytes) = &report.model {
         write::model(target, bytes)?;
     }
-    tell(arguments, target, &report);
+    if listener.prints() {
+        tell(arguments, target, &report);
+    }
+    let document = json(arguments, target, &report);
     if let Some(path) = &arguments.report {
-        write::text(path, &format!("{:#}\n", json(arguments, target, &report)))?;
+        write::text(path, &format!("{document:#}\n"))?;
     }
     if let Some(work) = work {
         work_folder::remove(&work);
     }
-    Ok(())
+    Ok(Outcome::of(document))
 }
 
 /// Prints the outcome of the training.

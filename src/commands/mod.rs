@@ -11,33 +11,39 @@ mod verify;
 
 use crate::cli::{Cli, Command, CompileArgs};
 use crate::error::CliError;
+use crate::listener::{Listener, Outcome};
 
 /// Runs the command that the arguments ask for.
 ///
 /// # Errors
 /// A [`CliError`]; the program ends with its exit code.
-pub fn run(cli: Cli) -> Result<(), CliError> {
+pub(crate) fn run(cli: Cli, listener: &mut Listener<'_>) -> Result<Outcome, CliError> {
     match cli.command {
-        None => compile::run(&cli.bare.into()),
-        Some(Command::Compile(arguments)) => compile::run(&(*arguments).into()),
+        None => compile::run(&cli.bare.into(), listener),
+        Some(Command::Compile(arguments)) => compile::run(&(*arguments).into(), listener),
         Some(Command::Prune(arguments)) => {
             let arguments = CompileArgs::from(*arguments);
             if !arguments.prune.is_asked_for() && arguments.images.data.is_none() {
                 let detail = "say what to prune: --prune N, --speedup X, --latency-ms T, --macs SHARE or --max-drop P with --data, or --blocks LIST";
                 return Err(CliError::Usage { detail: detail.to_owned() });
             }
-            compile::run(&arguments)
+            compile::run(&arguments, listener)
         }
-        Some(Command::Finetune(arguments)) => finetune::run(&arguments),
-        Some(Command::Inspect(arguments)) => inspect::run(&arguments),
-        Some(Command::Verify(arguments)) => verify::run(&arguments),
-        Some(Command::Evaluate(arguments)) => evaluate::run(&arguments),
-        Some(Command::Bench(arguments)) => bench::run(&arguments),
-        Some(Command::Errors { code }) => reference::errors(code.as_deref()),
+        Some(Command::Finetune(arguments)) => finetune::run(&arguments, listener),
+        Some(Command::Inspect(arguments)) => inspect::run(&arguments, listener),
+        Some(Command::Verify(arguments)) => verify::run(&arguments, listener),
+        Some(Command::Evaluate(arguments)) => evaluate::run(&arguments, listener),
+        Some(Command::Bench(arguments)) => bench::run(&arguments, listener),
+        Some(Command::Errors { code }) => done(reference::errors(code.as_deref())),
         Some(Command::Completions { shell }) => {
             reference::completions(shell);
-            Ok(())
+            Ok(Outcome::default())
         }
-        Some(Command::Man) => reference::man(),
+        Some(Command::Man) => done(reference::man()),
     }
+}
+
+/// The outcome of a command that only prints.
+fn done(result: Result<(), CliError>) -> Result<Outcome, CliError> {
+    result.map(|()| Outcome::default())
 }

@@ -14,16 +14,22 @@ use crate::cli::{BlockList, CompileArgs, Method, Recovery, ShrinkChoice, Stage, 
 use crate::data;
 use crate::error::CliError;
 use crate::front_table;
+use crate::listener::{Listener, Outcome};
 use crate::report;
 use crate::report_page;
-use crate::terminal::{Progress, Verbosity, say};
+use crate::terminal::Verbosity;
 use crate::write;
 
 /// The share of held-out images where `--val-split` is not given.
 const DEFAULT_VAL_SPLIT: f64 = 0.1;
 
 /// Prunes, merges and prints a summary.
-pub(super) fn run(arguments: &CompileArgs, input: &Path, target: &Path) -> Result<(), CliError> {
+pub(super) fn run(
+    arguments: &CompileArgs,
+    input: &Path,
+    target: &Path,
+    listener: &mut Listener<'_>,
+) -> Result<Outcome, CliError> {
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
     if let (Some(_), Some(Recovery::None | Recovery::Fit)) =
         (arguments.epochs, arguments.prune.recover)
@@ -43,18 +49,17 @@ pub(super) fn run(arguments: &CompileArgs, input: &Path, target: &Path) -> Resul
         refuse_without_data(arguments)?;
         super::compile::refuse_dry(arguments)?;
     }
-    let output = Output { arguments, input, target };
+    let output = Output { arguments, input, target, prints: listener.prints() };
     let options = output.options(true)?;
     if arguments.prune.until == Some(Stage::Expand) {
-        return expand(arguments, &output, &options);
+        return expand(arguments, &output, &options, listener);
     }
     if with_data {
-        return with_images(arguments, &output, options);
+        return with_images(arguments, &output, options, listener);
     }
     let config = structure(arguments, &options);
-    let mut progress = Progress::default();
-    let pruned = api::prune_structure(input, &config, &options, &mut progress)?;
-    drop(progress);
+    let pruned =
+        listener.during(|observer| api::prune_structure(input, &config, &options, observer))?;
     output.finish(&pruned.compiled, Some(&pruned.pruned))
 }
 
@@ -63,7 +68,8 @@ fn with_images(
     arguments: &CompileArgs,
     output: &Output<'_>,
     compile: CompileOptions,
-) -> Result<(), CliError> {
+    listener: &mut Listener<'_>,
+) -> Result<Outcome, CliError> {
     let images = &arguments.images;
     let work = images.work_folder(output.target).filter(|_| !arguments.dry_run);
     let options = PruneOptions {
@@ -78,12 +84,11 @@ fn with_images(
         config: arguments.prune_config(work.clone())?,
         compile,
     };
-    let mut progress = Progress::default();
     if arguments.dry_run {
-        let estimate = api::estimate(output.input, &options, &mut progress)?;
-        drop(progress);
-        say(&estimate.to_string());
-        return Ok(());
+        let estimate =
+            listener.during(|observer| api::estimate(output.input, &options, observer))?;
+        listener.say(&estimate.to_string());
+        return Ok(Outcome::default());
     }
     if arguments.prune.pick.is_some() && work.is_none() {
         return Err(CliError::Usage {
@@ -94,7 +99,8 @@ fn with_images(
     let folder = work.clone();
     let has_front = arguments.prune.pick.is_some() || arguments.prune.front.is_some();
     let work = work.filter(|_| images.work.is_none() && !has_front);
-    let report = api::prune(output.input, &options, &mut progress).inspect_err(|error| {
+    let report = listener.during(|observer| api::prune(output.input, &options, observer));
+    let report = report.inspect_err(|error| {
         match (&work, error) {
             // Latencies of blocks are useless if there is nothing to prune.
             (Some(work), CliError::Prune(PruneError::NothingToPrune { .. })) => {
@@ -104,10 +110,9 @@ fn with_images(
             (None, _) => {}
         }
     });
-    drop(progress);
-    let Some(report) = report? else { return Ok(()) };
+    let Some(report) = report? else { return Ok(Outcome::default()) };
     let result = output.finish(&report.compiled, Some(&report.pruned));
-    let is_done = matches!(result, Ok(()) | Err(CliError::GoalMissed { .. }));
+    let is_done = result.is_ok();
     if let Some(work) = work.filter(|_| is_done) {
         work_folder::remove(&work);
     }
@@ -274,19 +279,19 @@ fn expand(
     arguments: &CompileArgs,
     output: &Output<'_>,
     options: &CompileOptions,
-) -> Result<(), CliError> {
+    listener: &mut Listener<'_>,
+) -> Result<Outcome, CliError> {
     let has_gates = arguments.gates.is_asked_for();
     if arguments.target.is_some() || arguments.test_vectors.is_some() || has_gates {
         let detail = "--target, --test-vectors, --min-speedup and --max-bytes are for finished networks, not with --until expand";
         return Err(CliError::Usage { detail: detail.to_owned() });
     }
     let config = structure(arguments, options);
-    let mut progress = Progress::default();
-    let expanded = api::expand(output.input, &config, options, &mut progress)?;
-    drop(progress);
+    let expanded =
+        listener.during(|observer| api::expand(output.input, &config, options, observer))?;
     write::model(output.target, &expanded.model)?;
     if arguments.verbosity() == Verbosity::Quiet {
-        return Ok(());
+        return Ok(Outcome::default());
     }
     output.print(&format!(
         "expanded: λ is the input {:?}, one number a block; at 0 it is the input model",
@@ -297,5 +302,5 @@ fn expand(
     if let Some(result) = &expanded.verification {
         output.print(&report::verification(result));
     }
-    Ok(())
+    Ok(Outcome::default())
 }

@@ -2,11 +2,12 @@
 
 use updp_compile::{
     BenchOptions, CompileOptions, EvaluateOptions, InspectOptions, Observer, Silent, Source,
-    VerificationStatus, VerifyOptions, bench, compile, evaluate, inspect, verify,
+    VerificationStatus, VerifyOptions, bench, compile, evaluate, inspect, run_command, verify,
 };
 use updp_testkit::{prove, read_model};
 
 use crate::fixtures::folder;
+use crate::schemas::assert_valid;
 
 fn repvgg() -> std::path::PathBuf {
     folder().join("trained/fmnist_repvgg.bn.onnx")
@@ -77,4 +78,63 @@ fn inspecting_and_measuring_give_plain_numbers() {
     let report = bench(repvgg(), Some(repvgg().into()), &options, &mut Silent).expect("it runs");
     assert_eq!((report.batch, report.models.len()), (2, 2));
     assert!(report.models.iter().all(|model| model.latency.median_ms > 0.0));
+}
+
+/// Runs a command for a program.
+fn ran(words: &[&str]) -> Result<updp_compile::Outcome, updp_compile::Error> {
+    run_command(words.iter().map(Into::into).collect(), &mut Silent)
+}
+
+#[test]
+fn commands_give_a_program_their_documents() {
+    let scene = tempfile::tempdir().expect("a folder");
+    let text = |path: std::path::PathBuf| path.to_str().expect("UTF-8").to_owned();
+    let (input, output) = (text(repvgg()), text(scene.path().join("out.onnx")));
+    let images = text(folder().join("fmnist_test_1000.npz"));
+    let data = ["--data", &images, "--preprocess", "none", "--images", "100"];
+    let compile = ["compile", &input, "-o", &output];
+    let jobs: [(&str, Vec<&str>); 6] = [
+        ("updp-report/2", compile.to_vec()),
+        ("updp-verify/1", vec!["verify", &input, &output]),
+        ("updp-inspect/1", vec!["inspect", &output, "--json"]),
+        ("updp-bench/1", vec!["bench", &input, &output, "--seconds", "0.1"]),
+        ("updp-evaluate/1", [&["evaluate", &input, &output], &data[..]].concat()),
+        (
+            "updp-train/1",
+            [&["finetune", &input, "-o", &output, "--epochs", "1"], &data[..]].concat(),
+        ),
+    ];
+    for (schema, words) in jobs {
+        let outcome = ran(&words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        assert!(outcome.failure.is_none(), "{words:?}: {:?}", outcome.failure);
+        let document = outcome.document.expect("every job has a document");
+        assert_eq!(document["schema"], schema);
+        assert_valid(&document);
+    }
+}
+
+#[test]
+fn a_missed_gate_and_a_difference_come_with_the_document() {
+    let scene = tempfile::tempdir().expect("a folder");
+    let text = |path: std::path::PathBuf| path.to_str().expect("UTF-8").to_owned();
+    let (input, output) = (text(repvgg()), text(scene.path().join("out.onnx")));
+    let missed = ran(&["compile", &input, "-o", &output, "--max-bytes", "100"]).expect("it runs");
+    assert_eq!(missed.failure.map(|failure| failure.code()), Some("C0017"));
+    assert!(
+        !missed.document.expect("a report")["gates"]["missed"]
+            .as_array()
+            .expect("a list")
+            .is_empty()
+    );
+    let resnet = text(folder().join("trained/fmnist_resnet.bn.onnx"));
+    let pruned = ["prune", &resnet, "-o", &output, "--blocks", "2", "--recover", "none"];
+    assert!(ran(&pruned).expect("it runs").failure.is_none());
+    let differs = ran(&["verify", &resnet, &output]).expect("both run");
+    assert_eq!(differs.failure.map(|failure| failure.code()), Some("C0008"));
+    let document = differs.document.expect("a comparison");
+    assert_valid(&document);
+    assert_eq!(document["is_equal"], false);
+    let wrong = ran(&["verify", &resnet]).expect_err("an argument is missing");
+    assert_eq!(wrong.code(), "C0001");
+    assert!(!wrong.to_string().contains("Usage:"), "{wrong}");
 }

@@ -284,6 +284,7 @@ fn inspect_shows_blocks_as_table_json_and_page() {
     assert!(text.contains("8 of 8 blocks can be pruned"), "{text}");
     let value: Value =
         serde_json::from_str(&succeeds(&["inspect", &input, "--json"])).expect("JSON");
+    assert_valid(&value);
     let blocks = value["blocks"].as_array().expect("a list");
     assert_eq!(blocks.len(), 8);
     assert!(

@@ -1,0 +1,155 @@
+"""Runs a job: keyword arguments become options, and the document becomes a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import _native
+from ._data import written
+from ._errors import UpdpError, UpdpWarning, error_of
+from ._options import REPEATED
+from ._progress import Listener, Progress
+
+# Options that hold paths may be given as path objects, all others as numbers, texts or lists of them.
+_has_worker = False
+
+
+def _use_worker() -> None:
+    """Finds the program that was installed with this module: it runs models, so that a crash does not end Python."""
+    global _has_worker
+    if _has_worker:
+        return
+    _has_worker = True
+    try:
+        files = metadata.files("updp-compile") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name in ("updp-compile", "updp-compile.exe"):
+            program = Path(str(file.locate())).resolve()
+            if os.access(program, os.X_OK):
+                _native.use_worker(program)
+                return
+    warnings.warn(
+        "the program updp-compile was not installed with this module, so models run in this process, and a crash of a "
+        "runtime ends it; install the wheel",
+        UpdpWarning,
+        stacklevel=5,
+    )
+
+
+class Scratch:
+    """A folder for the files of one job."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="updp-")
+        self.path = Path(self._folder.name)
+        self._count = 0
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def array(self, value: Any) -> str:
+        """An array as a file."""
+        self._count += 1
+        path = self.path / f"array{self._count}.npy"
+        np.save(path, np.ascontiguousarray(value))
+        return str(path)
+
+    def folder(self, name: str) -> Path:
+        """A folder inside."""
+        path = self.path / name
+        path.mkdir()
+        return path
+
+
+def arguments(options: Mapping[str, Any], known: Iterable[str], scratch: Scratch) -> list[str]:
+    """Options as a command takes them. ``None`` and ``False`` leave an option out."""
+    names = set(known)
+    words: list[str] = []
+    for name, value in options.items():
+        if name not in names:
+            raise TypeError(f"there is no option {name!r}{_similar(name, names)}")
+        if value is None or value is False:
+            continue
+        option = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(option)
+        else:
+            words.extend(f"{option}={text}" for text in _texts(name, value, scratch))
+    return words
+
+
+def _similar(name: str, names: set[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; the options are {', '.join(sorted(names))}"
+
+
+def _texts(name: str, value: Any, scratch: Scratch) -> list[str]:
+    """The values of an option."""
+    if name in ("val",):
+        path, _ = written(value, scratch.folder("val"), "val")
+        return [path]
+    if isinstance(value, Mapping):
+        return _of_mapping(name, value, scratch)
+    if isinstance(value, (str, os.PathLike)):
+        return [os.fspath(value)]
+    if isinstance(value, Sequence) or isinstance(value, np.ndarray):
+        texts = [os.fspath(each) if isinstance(each, os.PathLike) else str(each) for each in value]
+        return texts if name in REPEATED else [",".join(texts)]
+    return [str(value)]
+
+
+def _of_mapping(name: str, value: Mapping[str, Any], scratch: Scratch) -> list[str]:
+    """Values by the name of an input or an output."""
+    if name == "input_shape":
+        return [f"{key}:{','.join(str(dim) for dim in dims)}" for key, dims in value.items()]
+    if name == "input_data":
+        path = scratch.path / "input_data.npz"
+        np.savez(path, **{key: np.asarray(each) for key, each in value.items()})
+        return [str(path)]
+    if name == "input":
+        return [f"{key}={each if isinstance(each, (str, os.PathLike)) else scratch.array(each)}" for key, each in value.items()]
+    if name == "outputs":
+        return [",".join(f"{key}={weight}" for key, weight in value.items())]
+    raise TypeError(f"{name} is no dictionary")
+
+
+def run(words: Sequence[str], progress: Progress, shown: Mapping[str, str]) -> tuple[dict[str, Any] | None, UpdpError | None]:
+    """Runs a command. Paths of temporary files are replaced in what it tells, as ``shown`` says.
+
+    Raises an :class:`UpdpError` if there is no document.
+    """
+    _use_worker()
+    listener = Listener(progress)
+    try:
+        text, failure = _native.run(list(words), listener)
+    finally:
+        listener.close()
+    if failure is not None:
+        code, message, cure, exit_code = failure
+        for path, name in shown.items():
+            message = message.replace(path, name)
+        failure = (code, message, cure, exit_code)
+    error = None if failure is None else error_of(failure)
+    if text is None:
+        if error is not None:
+            raise error
+        return None, None
+    for path, name in shown.items():
+        text = text.replace(json.dumps(path)[1:-1], json.dumps(name)[1:-1])
+    return json.loads(text), error
