@@ -128,7 +128,13 @@ fn list_paths(paths: &[PathBuf]) -> String {
 }
 
 /// The command that installs the CPU runtime.
-const INSTALL: &str = "pip install 'onnxruntime>=1.24'";
+pub const INSTALL: &str = "pip install 'onnxruntime>=1.24'";
+
+/// The command that installs the runtime for GPUs of NVIDIA.
+pub const INSTALL_CUDA: &str = "pip install 'onnxruntime-gpu[cuda,cudnn]>=1.24'";
+
+/// The command that looks at everything.
+const DOCTOR: &str = "updp-compile doctor shows what was found";
 
 impl ExecError {
     /// Every code of this crate; docs/errors.md explains causes and remedies.
@@ -241,11 +247,11 @@ impl ExecError {
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::LibraryNotFound { .. } | Self::LibraryTooOld { .. } => {
-                format!("install it: {INSTALL}")
+                format!("install it: {INSTALL}; {DOCTOR}")
             }
             Self::LibraryUnusable { .. } | Self::RuntimeStart { .. } => format!(
                 "give the path of libonnxruntime with --ort-lib or ORT_DYLIB_PATH, or install it: \
-                 {INSTALL}"
+                 {INSTALL}; {DOCTOR}"
             ),
             Self::LibraryAlreadyLoaded { .. } => "one process can load one library".to_owned(),
             Self::OperatorUnsupported { runtime, .. }
@@ -262,15 +268,10 @@ impl ExecError {
             }
             Self::DeviceUnavailable { device, .. } => match device {
                 Device::Cpu => return None,
-                Device::Cuda => {
-                    "install it: pip install 'onnxruntime-gpu[cuda,cudnn]>=1.24'".to_owned()
-                }
-                Device::TensorRt => {
-                    "install it: pip install 'onnxruntime-gpu[cuda,cudnn]>=1.24' tensorrt"
-                        .to_owned()
-                }
+                Device::Cuda => format!("install it: {INSTALL_CUDA}; {DOCTOR}"),
+                Device::TensorRt => format!("install it: {INSTALL_CUDA} tensorrt; {DOCTOR}"),
                 Device::MiGraphX => {
-                    "install it: pip install 'onnxruntime-migraphx>=1.24'".to_owned()
+                    format!("install it: pip install 'onnxruntime-migraphx>=1.24'; {DOCTOR}")
                 }
             },
             Self::InputMismatch { .. } | Self::SampleSize { .. } => {

@@ -10,9 +10,11 @@ pub mod compare;
 pub mod device;
 pub mod error;
 pub mod executor;
+pub mod fallback;
 pub mod inputs;
 pub mod latency;
 pub mod library;
+pub mod machine;
 pub mod open;
 pub mod operators;
 pub mod ort;
@@ -37,16 +39,21 @@ pub use compare::{
 pub use device::{Device, Optimizer, Runtime};
 pub use error::ExecError;
 pub use executor::{Executor, ModelSource, Options};
+pub use fallback::{note_fallback, take_fallback};
 pub use inputs::{InputData, InputSpec, SymbolSizes, batch_plan, input_specs, symbol_plans};
 pub use latency::{
     Budget, Interval, Latency, Measurement, Precision, measure, median, median_interval,
 };
-pub use library::{disable_telemetry, find_library};
+pub use library::{
+    LibraryCandidate, LibraryPlace, LibrarySearch, OLDEST as OLDEST_LIBRARY, ProbedLibrary,
+    disable_telemetry, find_library, prefer_library_folder, search_libraries,
+};
+pub use machine::Machine;
 pub use open::open;
 pub use ort::OrtExecutor;
 pub use runtime_options::RuntimeOptions;
 pub use samples::{sample_inputs, sample_inputs_in};
 pub use sessions::combined;
 pub use step::{StateSpec, StepSession};
-pub use tract::TractExecutor;
+pub use tract::{TRACT, TractExecutor};
 pub use worker::WorkerOptions;

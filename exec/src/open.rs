@@ -3,6 +3,7 @@
 use crate::device::{Device, Runtime};
 use crate::error::ExecError;
 use crate::executor::{Executor, ModelSource, Options};
+use crate::fallback::note_fallback;
 use crate::library;
 use crate::ort::OrtExecutor;
 use crate::tract::TractExecutor;
@@ -11,7 +12,8 @@ use crate::worker::WorkerExecutor;
 /// Loads a model in the chosen runtime, in a worker process where the options say so.
 ///
 /// [`Runtime::Auto`] never hides its choice: [`Executor::name`] names the runtime, and
-/// [`Executor::fallback_reason`] says why ONNX Runtime was not used. It never falls back to tract
+/// [`Executor::fallback_reason`] says why ONNX Runtime was not used; [`crate::take_fallback`] says it once for a
+/// whole program. It never falls back to tract
 /// when the options or the variable `ORT_DYLIB_PATH` name a library that cannot be loaded, or when the device is not the
 /// processor.
 ///
@@ -22,14 +24,16 @@ pub fn open(
     runtime: Runtime,
     options: &Options,
 ) -> Result<Box<dyn Executor>, ExecError> {
-    if let Some(worker) = &options.worker {
-        return Ok(Box::new(WorkerExecutor::open(source, runtime, options, worker)?));
+    let executor: Box<dyn Executor> = match (&options.worker, runtime) {
+        (Some(worker), _) => Box::new(WorkerExecutor::open(source, runtime, options, worker)?),
+        (None, Runtime::Ort) => Box::new(OrtExecutor::open(source, options)?),
+        (None, Runtime::Tract) => Box::new(TractExecutor::open(source, options)?),
+        (None, Runtime::Auto) => open_auto(source, options)?,
+    };
+    if let Some(reason) = executor.fallback_reason() {
+        note_fallback(reason);
     }
-    match runtime {
-        Runtime::Ort => Ok(Box::new(OrtExecutor::open(source, options)?)),
-        Runtime::Tract => Ok(Box::new(TractExecutor::open(source, options)?)),
-        Runtime::Auto => open_auto(source, options),
-    }
+    Ok(executor)
 }
 
 fn open_auto(source: ModelSource<'_>, options: &Options) -> Result<Box<dyn Executor>, ExecError> {

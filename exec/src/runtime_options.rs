@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::device::{Device, Optimizer, Runtime};
 use crate::error::ExecError;
 use crate::executor::{Executor, ModelSource, Options};
+use crate::library::{self, ProbedLibrary};
 use crate::open::open;
 use crate::ort;
 use crate::worker::{self, WorkerOptions};
@@ -55,6 +56,14 @@ impl RuntimeOptions {
         optimizer: Optimizer,
     ) -> Result<Box<dyn Executor>, ExecError> {
         open(source, self.runtime, &self.session(optimizer))
+    }
+
+    /// Loads the library of ONNX Runtime and tells what it offers, in a worker process if models run in those.
+    ///
+    /// # Errors
+    /// X0001 to X0005 for the library, X0404 to X0407 for the worker.
+    pub fn probe(&self) -> Result<ProbedLibrary, ExecError> {
+        library::probe(&self.session(Optimizer::Off))
     }
 
     /// Starts a worker in the background if models run in workers, so that the first model waits less.

@@ -20,7 +20,9 @@ use crate::executor::{Declared, Executor, ModelSource, Options, check_inputs};
 use crate::quiet;
 use crate::tract_value::{datum_type, dtype_of, from_tract, to_tract};
 
-/// The version in Cargo.lock; a test compares the two.
+/// The compiled-in runtime: tract and the version in Cargo.lock. A test compares the two.
+pub const TRACT: &str = NAME;
+
 const NAME: &str = "tract 0.23.9";
 
 /// Number of plans that are kept for earlier input shapes.

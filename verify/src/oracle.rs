@@ -195,6 +195,10 @@ impl<'a> Oracle<'a> {
                 && let Ok(others) =
                     reference_runs(other.as_mut(), graph, specs.as_deref(), data, count)
             {
+                if let Err(error) = &runs {
+                    let (runtime, detail) = (executor.name(), error.to_string());
+                    note_fallback(&ExecError::RunFailed { runtime, detail });
+                }
                 (executor, runs) = (other, Ok(others));
             }
         }

@@ -9,11 +9,12 @@ use updp_ir::Tensor;
 
 use super::WorkerOptions;
 use super::process::{CLOSING, End, Key, Process};
-use super::protocol::{Opened, Reply, Request, join, split};
+use super::protocol::{Lookup, Opened, Reply, Request, join, split};
 use crate::clock::Clock;
 use crate::device::Runtime;
 use crate::error::ExecError;
 use crate::executor::{Executor, ModelSource, Options};
+use crate::library::ProbedLibrary;
 
 /// A model in a worker process.
 #[derive(Debug)]
@@ -49,7 +50,8 @@ impl WorkerExecutor {
                 (Some(OsString::from(path)), Vec::new(), path.display().to_string())
             }
         };
-        let request = Request::Open { path, runtime, options: options.into() };
+        let lookup = Lookup::of(options.library.as_deref());
+        let request = Request::Open { path, runtime, lookup, options: options.into() };
         let limit = worker.time;
         let reply = process.ask(&request, &payloads, limit);
         let opened = match reply.map_err(|end| ended(end, "loaded", &model))?.0 {
@@ -142,6 +144,21 @@ impl Drop for WorkerExecutor {
         if process.ask(&Request::Close, &[], CLOSING).is_ok() {
             process.retire();
         }
+    }
+}
+
+/// Loads the library in a new worker, which ends then.
+///
+/// # Errors
+/// X0001 to X0005 of the library, X0404 to X0407 of the worker.
+pub(crate) fn probe(options: &Options, worker: &WorkerOptions) -> Result<ProbedLibrary, ExecError> {
+    const WHAT: &str = "the library of ONNX Runtime";
+    let mut process = Process::start(&Key::of(options, worker))?;
+    let request = Request::Probe(Lookup::of(options.library.as_deref()));
+    let reply = process.ask(&request, &[], worker.time);
+    match reply.map_err(|end| ended(end, "loaded", WHAT))?.0 {
+        Reply::Probed(found) => Ok(found),
+        reply => Err(unexpected(reply, process.memory(), WHAT)),
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::executor::Options;
 
-pub(crate) use client::WorkerExecutor;
+pub(crate) use client::{WorkerExecutor, probe};
 pub use server::serve;
 
 /// The first argument of a program that is to serve as a worker.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -9,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::protocol::{Reply, Request, receive, send};
+use super::protocol::{Lookup, Reply, Request, receive, send};
 use super::shared::{Inbox, Outbox};
 use super::{ARGUMENT, WorkerOptions, available_memory, says_no_memory};
 use crate::device::Device;
 use crate::error::ExecError;
 use crate::executor::Options;
-use crate::library::TELEMETRY_VARIABLE;
+use crate::library::{TELEMETRY_VARIABLE, preferred_folder};
 
 /// Bytes of the standard error that are kept.
 const KEPT: usize = 4096;
@@ -66,7 +67,8 @@ pub(super) struct Process {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     worker: WorkerOptions,
-    library: Option<std::path::PathBuf>,
+    library: Option<PathBuf>,
+    preferred: Option<PathBuf>,
     is_limited: bool,
 }
 
@@ -75,7 +77,8 @@ impl Key {
         let is_limited = options.device == Device::Cpu;
         // A worker is fresh for one model only; then it is as good as any other.
         let worker = WorkerOptions { is_fresh: false, ..worker.clone() };
-        Self { worker, library: options.library.clone(), is_limited }
+        let (library, preferred) = (options.library.clone(), preferred_folder());
+        Self { worker, library, preferred, is_limited }
     }
 }
 
@@ -113,8 +116,8 @@ impl Process {
     pub(super) fn prepare(key: Key) {
         let start = move || {
             let mut process = Self::start(&key).ok()?;
-            let library = key.library.clone().map(Into::into);
-            process.ask(&Request::Prepare { library }, &[], key.worker.time).ok()?;
+            let request = Request::Prepare(Lookup::of(key.library.as_deref()));
+            process.ask(&request, &[], key.worker.time).ok()?;
             Some(process)
         };
         let mut first = lock(&FIRST);

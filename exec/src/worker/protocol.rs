@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use indexmap::IndexMap;
@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::device::{Device, Optimizer, Runtime};
 use crate::error::ExecError;
 use crate::executor::Options;
+use crate::library::{self, ProbedLibrary};
 
 use super::shared::{Inbox, Outbox, Place};
 
@@ -23,9 +24,11 @@ use super::shared::{Inbox, Outbox, Place};
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Load the library of ONNX Runtime, if there is one.
-    Prepare { library: Option<OsString> },
+    Prepare(Lookup),
+    /// Load the library of ONNX Runtime, and tell what it offers.
+    Probe(Lookup),
     /// Load a model; the only payload is the model, unless there is a path.
-    Open { path: Option<OsString>, runtime: Runtime, options: SessionOptions },
+    Open { path: Option<OsString>, runtime: Runtime, lookup: Lookup, options: SessionOptions },
     /// Run the model; the payloads are the tensors.
     Run { inputs: Vec<Head> },
     /// Run the model this often and tell the times; the payloads are the tensors.
@@ -34,10 +37,36 @@ pub(super) enum Request {
     Close,
 }
 
+/// Where a worker looks for the library.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Lookup {
+    /// The library that is named.
+    named: Option<OsString>,
+    /// The folder that [`library::prefer_library_folder`] named in the program.
+    preferred: Option<OsString>,
+}
+
+impl Lookup {
+    /// The lookup of this process, in which a library may be named.
+    pub(super) fn of(named: Option<&Path>) -> Self {
+        let preferred = library::preferred_folder().map(OsString::from);
+        Self { named: named.map(OsString::from), preferred }
+    }
+
+    /// Lets this process look at the same places. Returns the library that is named.
+    pub(super) fn adopt(self) -> Option<PathBuf> {
+        if let Some(folder) = self.preferred {
+            library::prefer_library_folder(folder.into());
+        }
+        self.named.map(PathBuf::from)
+    }
+}
+
 /// What a worker replies.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     Prepared,
+    Probed(ProbedLibrary),
     Opened(Opened),
     /// The payloads are the tensors.
     Ran {

@@ -12,6 +12,7 @@ use super::protocol::{Opened, Reply, Request, join, receive, send, split};
 use super::shared::{Inbox, Outbox};
 use crate::error::ExecError;
 use crate::executor::{Executor, ModelSource};
+use crate::library;
 use crate::open::open;
 
 /// Serves one program until it closes the pipe. The arguments come after [`super::ARGUMENT`]: the memory limit in
@@ -57,13 +58,15 @@ fn answer(
 ) -> Result<(Reply, Vec<Bytes>), ExecError> {
     let broken = |detail: &str| ExecError::WorkerBroken { detail: detail.to_owned() };
     let reply = match request {
-        Request::Prepare { library } => {
+        Request::Prepare(lookup) => {
             // An error comes again when a model needs the library.
-            let _ = crate::library::load(library.as_deref().map(Path::new));
+            let _ = library::load(lookup.adopt().as_deref());
             Reply::Prepared
         }
-        Request::Open { path, runtime, options } => {
+        Request::Probe(lookup) => Reply::Probed(library::probe_here(lookup.adopt().as_deref())?),
+        Request::Open { path, runtime, lookup, options } => {
             *executor = None;
+            lookup.adopt();
             let bytes = payloads.pop().unwrap_or_default();
             let source = match &path {
                 Some(path) => ModelSource::Path(Path::new(path)),
