@@ -283,8 +283,8 @@ class Installation(unittest.TestCase):
     def test_models_run_in_the_program_of_the_same_version(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            _run._has_worker = False
-            _run._use_worker()
+            _run._is_prepared = False
+            _run.prepare()
         program = Path(sys.executable).parent / "updp-compile"
         told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         self.assertEqual(told.split(), ["updp-compile", _native.VERSION])
