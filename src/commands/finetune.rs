@@ -10,6 +10,7 @@ use crate::api::prune::encode;
 use crate::api::{self, FinetuneOptions, FinetuneReport};
 use crate::cli::TrainArgs;
 use crate::error::CliError;
+use crate::interrupt;
 use crate::model_file::is_pipe;
 use crate::terminal::{self, Progress, Verbosity, note, say};
 use crate::write;
@@ -22,6 +23,7 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
     let target = arguments.output.as_ref().or(arguments.in_place.then_some(&arguments.model));
     let target = target.map(PathBuf::as_path);
+    super::prune::refuse_page(&arguments.report)?;
     arguments.paths(target).check()?;
     let images = &arguments.images;
     let data = images.data.clone().ok_or_else(|| usage("training needs images: --data PATH"))?;
@@ -58,6 +60,9 @@ pub(super) fn run(arguments: &TrainArgs) -> Result<(), CliError> {
         return Ok(());
     }
     let Some(target) = target else { return Ok(()) };
+    if let Some(work) = &work {
+        interrupt::keep(work);
+    }
     // A folder that the user asked for is kept.
     let work = work.filter(|_| images.work.is_none());
     let report = api::finetune(&arguments.model, &options, &mut progress).inspect_err(|_| {
@@ -91,7 +96,8 @@ fn tell(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) {
         "trained {tensors} tensors of {elements} elements in {} steps\n  before: {before}\n  after:  {}",
         trained.steps, trained.score
     ));
-    let lost = before.points_lost(&trained.score);
+    // The number that stands above decides: a better one is no loss, whatever the overlap says.
+    let lost = 100.0 * before.answer_loss(&trained.score);
     if lost > 0.0 {
         print(&format!(
             "WARNING: the trained model is worse than the input model by {lost:.2} points on the held-out images; more images, more --epochs or a smaller --lr may help"

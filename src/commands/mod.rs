@@ -2,6 +2,7 @@
 
 mod bench;
 mod compile;
+mod doctor;
 mod evaluate;
 mod finetune;
 mod inspect;
@@ -33,6 +34,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::Evaluate(arguments)) => evaluate::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(&arguments),
+        Some(Command::Doctor(arguments)) => doctor::run(&arguments),
         Some(Command::Errors { code }) => reference::errors(code.as_deref()),
         Some(Command::Completions { shell }) => {
             reference::completions(shell);
