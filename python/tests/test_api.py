@@ -290,6 +290,13 @@ class Installation(unittest.TestCase):
         self.assertEqual(told.split(), ["updp-compile", _native.VERSION])
         self.assertEqual(updp_compile.__version__, _native.VERSION)
 
+    def test_the_runtime_of_this_environment_is_used(self) -> None:
+        report = updp_compile.doctor()
+        self.assertTrue(report.works, report.error)
+        self.assertIsNotNone(report.library)
+        self.assertEqual(report.library.version, onnxruntime.__version__)
+        self.assertTrue(Path(report.library.path).is_relative_to(Path(onnxruntime.__file__).parent))
+
     def test_messages_go_to_the_log_and_nothing_is_printed(self) -> None:
         program = (
             "import updp_compile\n"

@@ -12,6 +12,7 @@ from ._data import Data, written
 from ._documents import (
     BenchReport,
     CompileReport,
+    DoctorReport,
     EvaluateReport,
     InspectReport,
     TrainReport,
@@ -21,6 +22,7 @@ from ._models import AnyModel, Model
 from ._options import (
     BenchmarkOptions,
     CompileOptions,
+    DoctorOptions,
     EvaluateOptions,
     FinetuneOptions,
     InspectOptions,
@@ -252,6 +254,20 @@ def benchmark(
         if error is not None:
             raise error
         return BenchReport.from_json(document or {})
+
+
+def doctor(**options: Unpack[DoctorOptions]) -> DoctorReport:
+    """Says what this machine has for running models: ONNX Runtime, devices, memory, and what to type where something is missing.
+
+    A runtime that does not work is no exception: read ``works``, ``error`` and ``cures`` of the report.
+
+    Args:
+        **options: Options of ``updp-compile doctor``.
+    """
+    with Scratch() as scratch:
+        words = arguments(dict(options), options_of.DoctorOptions.__annotations__, scratch)
+        document, _ = run(["doctor", "--json", *words], False, {})
+        return DoctorReport.from_json(document or {})
 
 
 def _models(model: Any, other: Any, scratch: Scratch) -> list[Model]:

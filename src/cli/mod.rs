@@ -34,7 +34,7 @@ pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
 pub use reference::{Shell, completions, man_page};
 pub use runtime::{DeviceChoice, RuntimeArgs, RuntimeChoice, use_workers};
 pub use search::{SearchArgs, SearchChoice, StartChoice};
-pub use tools::{BenchArgs, EvaluateArgs, InspectArgs, VerifyArgs};
+pub use tools::{BenchArgs, DoctorArgs, EvaluateArgs, InspectArgs, VerifyArgs};
 pub use train::{
     AugmentChoice, Method, OptimizerChoice, PrecisionChoice, RampForm, ShrinkAt, TrainArgs,
     TrainingArgs,
@@ -55,6 +55,7 @@ Examples:
                                                  compare the accuracy of two models
   updp-compile verify a.onnx b.onnx              compare the outputs of two models
   updp-compile bench a.onnx b.onnx               compare their speed
+  updp-compile doctor                            show which runtime is found, and what is missing
 
 Exit codes: 0 done, 1 our bug, 2 usage, 3 bad model, 4 unsupported, 5 verification failed,
 6 nothing to prune, 7 goal missed, 8 runtime missing, 130 interrupted.";
@@ -97,6 +98,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Measures the latency of one or two models
     Bench(BenchArgs),
+    /// Shows what this machine has for running models, and what to type where something is missing
+    Doctor(DoctorArgs),
     /// Explains an error code, or lists them all
     Errors {
         /// Error code, such as I0102

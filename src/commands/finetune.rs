@@ -10,6 +10,7 @@ use crate::api::prune::encode;
 use crate::api::{self, FinetuneOptions, FinetuneReport};
 use crate::cli::TrainArgs;
 use crate::error::CliError;
+use crate::interrupt;
 use crate::listener::{Listener, Outcome};
 use crate::model_file::is_pipe;
 use crate::terminal::{self, Verbosity, note, say};
@@ -23,6 +24,7 @@ pub(super) fn run(arguments: &TrainArgs, listener: &mut Listener<'_>) -> Result<
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
     let target = arguments.output.as_ref().or(arguments.in_place.then_some(&arguments.model));
     let target = target.map(PathBuf::as_path);
+    super::prune::refuse_page(&arguments.report)?;
     arguments.paths(target).check()?;
     let images = &arguments.images;
     let data = images.data.clone().ok_or_else(|| usage("training needs images: --data PATH"))?;
@@ -60,6 +62,9 @@ pub(super) fn run(arguments: &TrainArgs, listener: &mut Listener<'_>) -> Result<
         return Ok(Outcome::default());
     }
     let Some(target) = target else { return Ok(Outcome::default()) };
+    if let Some(work) = &work {
+        interrupt::keep(work);
+    }
     // A folder that the user asked for is kept.
     let work = work.filter(|_| images.work.is_none());
     let report = listener.during(|observer| api::finetune(model, &options, observer));
@@ -96,7 +101,8 @@ fn tell(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) {
         "trained {tensors} tensors of {elements} elements in {} steps\n  before: {before}\n  after:  {}",
         trained.steps, trained.score
     ));
-    let lost = before.points_lost(&trained.score);
+    // The number that stands above decides: a better one is no loss, whatever the overlap says.
+    let lost = 100.0 * before.answer_loss(&trained.score);
     if lost > 0.0 {
         print(&format!(
             "WARNING: the trained model is worse than the input model by {lost:.2} points on the held-out images; more images, more --epochs or a smaller --lr may help"

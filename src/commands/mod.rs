@@ -2,6 +2,7 @@
 
 mod bench;
 mod compile;
+mod doctor;
 mod evaluate;
 mod finetune;
 mod inspect;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: Cli, listener: &mut Listener<'_>) -> Result<Outcome, CliE
         Some(Command::Verify(arguments)) => verify::run(&arguments, listener),
         Some(Command::Evaluate(arguments)) => evaluate::run(&arguments, listener),
         Some(Command::Bench(arguments)) => bench::run(&arguments, listener),
+        Some(Command::Doctor(arguments)) => doctor::run(&arguments, listener),
         Some(Command::Errors { code }) => done(reference::errors(code.as_deref())),
         Some(Command::Completions { shell }) => {
             reference::completions(shell);

@@ -6,6 +6,8 @@ mod command_line;
 mod compile;
 mod deploy;
 mod docs;
+#[cfg(unix)]
+mod doctor;
 mod error_codes;
 mod evaluate;
 mod examples;
@@ -14,6 +16,8 @@ mod fixtures;
 mod fuzz_replay;
 mod house;
 mod input_check;
+#[cfg(unix)]
+mod interrupted;
 mod library;
 mod links;
 mod micro;
