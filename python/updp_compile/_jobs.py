@@ -78,9 +78,18 @@ def compile(
 @overload
 def prune(
     model: AnyModel,
-    data: Data | None = None,
-    output: StrPath = ...,
+    data: Data | None,
+    output: StrPath,
     *,
+    progress: Progress = None,
+    **options: Unpack[PruneOptions],
+) -> tuple[Path, CompileReport]: ...
+@overload
+def prune(
+    model: AnyModel,
+    data: Data | None = None,
+    *,
+    output: StrPath,
     progress: Progress = None,
     **options: Unpack[PruneOptions],
 ) -> tuple[Path, CompileReport]: ...
@@ -289,9 +298,9 @@ def _images(data: Any, options: dict[str, Any], scratch: Scratch) -> tuple[list[
 
 def _needed(options: dict[str, Any]) -> int | None:
     """How many images of an iterable are needed: those asked for, and those that are held out."""
-    asked = options.get("images")
-    if asked is None:
+    if options.get("images") is None:
         return None
+    asked = int(options["images"])
     held_out = 0.0 if options.get("val") is not None else float(options.get("val_split", 0.1))
     return math.ceil(asked / (1.0 - held_out)) if 0.0 <= held_out < 1.0 else asked
 

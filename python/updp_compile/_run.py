@@ -135,7 +135,8 @@ def _of_mapping(name: str, value: Mapping[str, Any], scratch: Scratch) -> list[s
         return [f"{key}:{','.join(str(dim) for dim in dims)}" for key, dims in value.items()]
     if name == "input_data":
         path = scratch.path / "input_data.npz"
-        np.savez(path, **{key: np.asarray(each) for key, each in value.items()})
+        arrays: dict[str, Any] = {key: np.asarray(each) for key, each in value.items()}
+        np.savez(path, **arrays)
         return [str(path)]
     if name == "input":
         return [f"{key}={each if isinstance(each, (str, os.PathLike)) else scratch.array(each)}" for key, each in value.items()]
