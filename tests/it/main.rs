@@ -1,5 +1,6 @@
 //! Integration tests: micro-models, fixtures, full-size networks, the command line.
 
+mod action;
 mod browser;
 mod cases;
 mod command_line;
