@@ -41,6 +41,17 @@ DENY_VERSION := 0.20.2
 DENY := target/tools/bin/cargo-deny-$(DENY_VERSION)
 comma := ,
 
+# Builds the documentation site.
+MDBOOK_VERSION := 0.5.4
+MDBOOK := target/tools/bin/mdbook-$(MDBOOK_VERSION)
+DEMO_REPORT := target/demo/resnet.html
+
+# What `make release-dry-run` makes, and the system it is for.
+RELEASE_FILES := target/release-files
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# Crates that are published; the others are for tests.
+PUBLISHED := --workspace --exclude updp-testkit --exclude updp-zoo
+
 # `$(call step,TEXT)` prints the header of a step.
 step = @printf '\n== %s\n' '$(1)'
 # `$(call apt_install,PACKAGE)` installs a Debian package, as root or through sudo, or says what is missing.
@@ -48,7 +59,7 @@ apt_install = if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y 
 	elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo apt-get install -y --no-install-recommends $(1); \
 	else echo 'missing Debian package: $(1). As root: apt-get install $(1)' >&2; exit 1; fi
 
-.PHONY: help setup tools ort browser test fmt lint supply faults dist demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
+.PHONY: help setup tools ort browser test fmt lint supply faults dist docs package-check release-dry-run demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -133,10 +144,43 @@ faults: setup ## inject 600 faults: kills, damaged state, full disks, little mem
 	cargo build --locked --release
 	$(PYTHON) scripts/fault_injection.py $(COMPILER) --faults 600
 
-dist: setup supply ## what is published: the program and the licences of all its crates, in target/dist/package
-	cargo build --locked --profile dist
-	@rm -rf target/dist/package && mkdir -p target/dist/package
-	cp target/dist/updp-compile README.md CHANGELOG.md LICENSE LICENSE-MIT LICENSE-APACHE target/THIRD_PARTY_LICENSES.txt target/dist/package/
+# The paths of this machine stay out of the program.
+dist: setup supply ## what is published: the program with its texts as an archive, in target/release-files
+	RUSTFLAGS='--remap-path-prefix=$(CURDIR)=updp-compile --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo' \
+	  cargo build --locked --profile dist --bin updp-compile
+	@rm -rf $(RELEASE_FILES)
+	$(PYTHON) scripts/release.py archive target/dist/updp-compile $(HOST) $(RELEASE_FILES)
+
+package-check: ## pack every crate that is published
+	cargo package $(PUBLISHED) --locked --offline --no-verify --allow-dirty
+
+release-dry-run: dist package-check ## all of a release that can be done here, and checks of what it makes (docs/releasing.md)
+	$(call step,versions$(comma) manifests and changelog)
+	$(PYTHON) scripts/release.py check
+	$(call step,checksums$(comma) contents and the program in the archive)
+	@for wheel in dist/*.whl; do if [ -e "$$wheel" ]; then cp "$$wheel" $(RELEASE_FILES)/; fi; done
+	$(PYTHON) scripts/release.py sums $(RELEASE_FILES)
+	$(PYTHON) scripts/release.py verify $(RELEASE_FILES) --run $(HOST)
+	cd $(RELEASE_FILES) && sha256sum -c SHA256SUMS
+
+# Built once and without optimization, as cargo-deny is.
+$(MDBOOK):
+	$(call step,build mdBook $(MDBOOK_VERSION))
+	CARGO_TARGET_DIR=$(CURDIR)/target/tools/build cargo install --locked --debug --no-default-features --features search \
+	  --config profile.dev.debug=false --root target/tools --version $(MDBOOK_VERSION) mdbook
+	@rm -rf target/tools/build
+	@mv target/tools/bin/mdbook $(MDBOOK)
+
+# The report of `make demo` where that ran; else a smaller one, with the images of the fixtures.
+$(DEMO_REPORT):
+	$(call step,make a report for the site)
+	cargo build --locked --release
+	@mkdir -p $(@D)
+	$(COMPILER) prune fixtures/trained/fmnist_resnet.bn.onnx -o target/demo/site.onnx --data fixtures/fmnist_test_1000.npz \
+	  --preprocess fashion-mnist --prune 3 --force --threads 1 --report $@
+
+docs: tools $(MDBOOK) $(DEMO_REPORT) ## the documentation as a site in target/docs, every link checked
+	$(PYTHON) scripts/docs_site.py $(MDBOOK) target/docs --report $(DEMO_REPORT)
 
 demo: setup $(FASHION_MNIST) ## compile a trained RepVGG, verify it on real images, measure both; prune blocks of a ResNet and train it
 	$(call step,build the compiler)

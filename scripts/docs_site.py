@@ -112,7 +112,7 @@ class Site:
     def add_report(self, report):
         shutil.copyfile(report, os.path.join(self.folder, "src", "live-report-page.html"))
         self.write(LIVE, (
-            "# A live report\n\nThis is the page that `make demo` wrote for a ResNet on Fashion-MNIST: "
+            "# A live report\n\nThis is the page that pruning a ResNet of Fashion-MNIST wrote when this site was built: "
             "[open it alone](live-report-page.html). [The reports](report.md) explains its parts.\n\n"
             '<iframe src="live-report-page.html" title="Report of a pruning" '
             'style="width:100%;height:80vh;border:1px solid #888"></iframe>\n'))

@@ -250,3 +250,72 @@ fn the_action_declares_what_its_steps_take_and_set() {
         assert!(!line.contains("${{"), "an expression in a command is code: {line}");
     }
 }
+
+/// The workflow files and the action.
+fn yaml_files() -> Vec<PathBuf> {
+    let folder = fs::read_dir(root().join(".github/workflows")).expect("workflows");
+    let mut found: Vec<PathBuf> = folder.map(|entry| entry.expect("readable").path()).collect();
+    found.push(root().join("action.yml"));
+    assert!(found.len() >= 3, "{found:?}");
+    found
+}
+
+#[test]
+fn other_actions_are_pinned_to_commits_and_their_version_is_told() {
+    let mut pins: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in yaml_files() {
+        let text = fs::read_to_string(&path).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some((_, action)) = line.split_once("uses: ") else { continue };
+            let place = format!("{}:{}", path.display(), at + 1);
+            let (name, commit) = action.split_once('@').expect("a commit");
+            let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+            assert!(commit.len() == 40 && commit.chars().all(is_hex), "{place}: {action}");
+            let told = lines[at - 1].trim_start().strip_prefix("# v").expect("the version above");
+            let version = told.split(';').next().unwrap_or(told);
+            let is_version = version.split('.').filter(|part| part.parse::<u32>().is_ok()).count();
+            assert_eq!(is_version, 3, "{place}: {told}");
+            pins.entry(name.to_owned()).or_default().insert(format!("{version} {commit}"));
+        }
+    }
+    assert!(pins.len() >= 5, "{pins:?}");
+    assert!(pins.values().all(|found| found.len() == 1), "one action, two commits: {pins:?}");
+}
+
+#[test]
+fn no_command_of_a_workflow_holds_what_others_write() {
+    for path in yaml_files() {
+        let text = fs::read_to_string(&path).expect("text");
+        for line in text.lines().filter(|line| line.contains("${{")) {
+            // Names of branches, titles and inputs reach a shell as variables, never as its code.
+            let is_value = line.trim_start().trim_start_matches("- ").split_once(": ");
+            let key = is_value.map(|(key, _)| key).unwrap_or_default();
+            let allowed = ["runs-on", "continue-on-error", "name", "group", "if", "value"];
+            let is_variable = key.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            let is_path = path.ends_with("action.yml") && key.is_empty();
+            assert!(
+                allowed.contains(&key) || is_variable && !key.is_empty() || is_path,
+                "{}: {line}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_examples_of_the_page_give_inputs_that_the_action_has() {
+    let action = fs::read_to_string(root().join("action.yml")).expect("text");
+    let inputs = names_below(&action, "inputs");
+    let page = fs::read_to_string(root().join("docs/ci.md")).expect("text");
+    let name = format!("OWNER/updp-compile@v{}\n", env!("CARGO_PKG_VERSION"));
+    let mut given = BTreeSet::new();
+    for rest in page.split("uses: ").skip(1).filter(|rest| rest.starts_with(&name)) {
+        let (_, rest) = rest.split_once("        with:\n").expect("inputs");
+        let lines = rest.lines().take_while(|line| line.starts_with("          "));
+        let keys = lines.filter_map(|line| line.strip_prefix("          ")?.split_once(':'));
+        given.extend(keys.map(|(key, _)| key.to_owned()).filter(|key| !key.starts_with(' ')));
+    }
+    assert!(given.len() >= 4, "{given:?}");
+    assert!(given.is_subset(&inputs), "{given:?}");
+}

@@ -10,7 +10,7 @@ use updp_testkit::{find_ort, skip};
 
 use crate::fixtures::folder;
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -19,7 +19,7 @@ fn page(name: &str) -> String {
 }
 
 /// The code blocks of a language, in their order; `""` is a block without one.
-fn snippets(text: &str, language: &str) -> Vec<String> {
+pub(crate) fn snippets(text: &str, language: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut open: Option<(bool, String)> = None;
     for line in text.lines() {
@@ -41,12 +41,12 @@ fn snippets(text: &str, language: &str) -> Vec<String> {
     found
 }
 
-fn program(at: &Path, words: &[&str]) -> Output {
+pub(crate) fn program(at: &Path, words: &[&str]) -> Output {
     let mut program = Command::new(env!("CARGO_BIN_EXE_updp-compile"));
     program.current_dir(at).args(words).output().expect("the program starts")
 }
 
-fn told(ran: &Output) -> String {
+pub(crate) fn told(ran: &Output) -> String {
     String::from_utf8_lossy(&ran.stderr).into_owned()
 }
 
@@ -110,7 +110,7 @@ fn the_file_of_options_is_understood() {
 }
 
 /// A Python with numpy and ONNX Runtime: that of `make test`, else that of the path.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let known = [root().join(".venv/bin/python"), PathBuf::from("python3")];
     known.into_iter().find(|python| {
         let ran = Command::new(python).args(["-c", "import numpy, onnxruntime"]).output();
@@ -153,7 +153,7 @@ fn the_loop_around_an_emitted_step_trains() {
 }
 
 /// The Markdown files whose links are checked.
-fn pages() -> Vec<PathBuf> {
+pub(crate) fn pages() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md"]
             .map(|name| root().join(name))
@@ -242,4 +242,18 @@ fn every_relative_link_of_the_documentation_leads_somewhere() {
     }
     assert!(broken.is_empty(), "\n{broken}");
     assert!(count > 50, "only {count} links were found");
+}
+
+#[test]
+fn the_summary_of_the_site_lists_every_page_once() {
+    let summary = root().join("docs/SUMMARY.md");
+    let text = fs::read_to_string(&summary).expect("text");
+    let plain = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut listed: Vec<PathBuf> =
+        links(&text).iter().map(|link| plain(&root().join("docs").join(link))).collect();
+    let mut there: Vec<PathBuf> =
+        pages().iter().filter(|page| **page != summary).map(|page| plain(page)).collect();
+    listed.sort();
+    there.sort();
+    assert_eq!(listed, there);
 }

@@ -23,10 +23,13 @@ mod paths;
 mod planted;
 mod prune;
 #[cfg(unix)]
+mod release;
+#[cfg(unix)]
 mod robust;
 mod schemas;
 mod score_command;
 mod second_reader;
+mod snippets;
 mod steps;
 mod subcommands;
 mod unknown_fields;
