@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
+import tempfile
 
 EXIT_CODES = {
     1: ("a bug of updp-compile", "Please report it, with the log of this step."),
@@ -84,14 +84,26 @@ def the_file(pattern):
 
 
 def pip_install(requirement):
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--only-binary", ":all:", requirement]
-    if subprocess.run(pip, check=False).returncode != 0:
-        raise Failure(f"pip cannot install {requirement}")
-    folder = sysconfig.get_path("scripts")
-    program = shutil.which("updp-compile", path=folder) or shutil.which("updp-compile")
+    """Installs into an environment of its own: the Python of a runner may be closed to pip, and stays as it is."""
+    home = tempfile.mkdtemp(prefix="updp-compile-", dir=os.environ.get("RUNNER_TEMP"))
+    folder = os.path.join(home, "Scripts" if os.name == "nt" else "bin")
+    python = os.path.join(folder, "python")
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--only-binary", ":all:", requirement]
+    for words in ([sys.executable, "-m", "venv", home], pip):
+        if subprocess.run(words, check=False).returncode != 0:
+            raise Failure(f"{requirement} cannot be installed: {shlex.join(words)} failed")
+    program = shutil.which("updp-compile", path=folder)
     if not program:
-        raise Failure(f"{requirement} brings no program updp-compile into {folder}")
+        raise Failure(f"{requirement} brings no program updp-compile")
     return program
+
+
+def environment(program):
+    """The variables for a program: in an environment of Python it looks for ONNX Runtime there."""
+    home = os.path.dirname(os.path.dirname(os.path.abspath(program)))
+    if not os.path.isfile(os.path.join(home, "pyvenv.cfg")):
+        return None
+    return {**os.environ, "VIRTUAL_ENV": home}
 
 
 def install():
@@ -153,7 +165,8 @@ def run_program(words):
         print(f"::stop-commands::{token}", flush=True)
     complaints, is_error = [], False
     try:
-        ran = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace")
+        ran = subprocess.Popen(words, env=environment(words[0]), stderr=subprocess.PIPE, text=True, encoding="utf-8",
+                               errors="replace")
         for line in ran.stderr:
             print(line, end="", flush=True)
             is_error = line.startswith("error[") or (is_error and line.startswith("help: "))

@@ -40,6 +40,11 @@ impl Job {
 
     /// Runs a step with these inputs.
     fn step(&self, name: &str, inputs: &[(&str, &str)]) -> Ran {
+        self.step_with(name, inputs, &[])
+    }
+
+    /// Runs a step with these inputs and variables of the runner.
+    fn step_with(&self, name: &str, inputs: &[(&str, &str)], runner: &[(&str, &str)]) -> Ran {
         let (outputs, summary) = (self.path("outputs.txt"), self.path("summary.md"));
         for path in [&outputs, &summary] {
             fs::write(path, "").expect("written");
@@ -48,6 +53,7 @@ impl Job {
         python.arg(root().join("action/steps.py")).arg(name).current_dir(self.folder.path());
         python.env("GITHUB_OUTPUT", &outputs).env("GITHUB_STEP_SUMMARY", &summary);
         python.env("GITHUB_ACTIONS", "true").env("UPDP_PROGRAM", PROGRAM);
+        python.envs(runner.iter().copied());
         python.envs(inputs.iter().map(|(name, value)| (format!("UPDP_{name}"), value)));
         let Output { status, stdout, stderr } = python.output().expect("Python starts");
         let log = format!("{}{}", text(&stdout), text(&stderr));
@@ -121,6 +127,44 @@ fn the_step_install_takes_a_program_and_checks_its_version() {
             ran.log
         );
     }
+}
+
+/// Writes a wheel whose program tells its version, and the variable of its environment.
+const WHEEL: &str = r##"
+import sys, zipfile
+version = sys.argv[1]
+info = f"updp_compile-{version}.dist-info"
+program = f"#!/bin/sh\n[ \"$1\" = --version ] || echo home \"$VIRTUAL_ENV\"\necho updp-compile {version}\n"
+files = {
+    f"updp_compile-{version}.data/scripts/updp-compile": program,
+    f"{info}/METADATA": f"Metadata-Version: 2.1\nName: updp-compile\nVersion: {version}\nProvides-Extra: ort\n",
+    f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+}
+with zipfile.ZipFile(f"updp_compile-{version}-py3-none-any.whl", "w") as wheel:
+    for name, text in files.items():
+        entry = zipfile.ZipInfo(name)
+        entry.external_attr = 0o100755 << 16
+        wheel.writestr(entry, text)
+    wheel.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"]))
+"##;
+
+#[test]
+fn the_step_install_takes_a_wheel_into_an_environment_of_its_own() {
+    let job = Job::new();
+    let mut python = Command::new("python3");
+    python.current_dir(job.folder.path()).args(["-c", WHEEL, "1.2.3"]);
+    assert!(python.status().expect("Python starts").success());
+    let temporary = job.folder.path().to_string_lossy().into_owned();
+    let inputs = [("INSTALL", "*.whl"), ("VERSION", "1.2.3")];
+    let ran = job.step_with("install", &inputs, &[("RUNNER_TEMP", &temporary)]);
+    ran.ends(0);
+    assert_eq!(ran.output("version"), "1.2.3");
+    let program = ran.output("program").to_owned();
+    assert!(program.starts_with(&temporary), "{program}");
+    // ONNX Runtime is found in the environment that the program lies in.
+    let ran = job.step("run", &[("PROGRAM", &program), ("MODEL", "model.onnx")]);
+    let home = Path::new(&program).parent().and_then(Path::parent).expect("an environment");
+    assert!(ran.log.contains(&format!("home {}", home.display())), "{}", ran.log);
 }
 
 #[test]
