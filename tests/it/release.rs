@@ -131,7 +131,7 @@ fn damage_another_version_and_strange_files_are_refused() {
 fn a_new_version_reaches_every_file_and_cuts_the_changelog() {
     let scene = Scene::new();
     let old = env!("CARGO_PKG_VERSION");
-    assert!(scene.read("CHANGELOG.md").contains("\n## [Unreleased]\n"));
+    scene.write("CHANGELOG.md", "# Changelog\n\n## [Unreleased]\n\n- new\n");
     scene.refuses(&["set-version", "1.2", "2026-12-31"], "give a version");
     scene.does(&["set-version", "7.8.9", "2026-12-31"]);
     let manifest = scene.read("Cargo.toml");
@@ -142,6 +142,7 @@ fn a_new_version_reaches_every_file_and_cuts_the_changelog() {
     assert!(manifest.contains("\nversion = \"7.8.9\"\n"), "{manifest}");
     assert_eq!(manifest.matches("version = \"7.8.9\"").count(), 8, "the workspace and 7 crates");
     assert!(scene.read("CHANGELOG.md").contains("\n## [7.8.9] - 2026-12-31\n"));
+    scene.refuses(&["set-version", "7.9.0", "2026-12-31"], "no heading [Unreleased]");
     let page = scene.read("docs/ci.md");
     assert!(page.contains("updp-compile@v7.8.9") && !page.contains(&format!("compile@v{old}")));
 }
