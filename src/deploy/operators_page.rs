@@ -90,7 +90,7 @@ fn operators() -> BTreeSet<String> {
         NO_GRADIENT_OPERATORS,
         Linear::OPERATORS,
         ChannelAffine::OPERATORS,
-        &EliminateIdentity::operators(),
+        EliminateIdentity::operators().as_slice(),
         LEGACY,
     ]
     .concat()

@@ -199,7 +199,12 @@ fn a_pruning_tells_speed_accuracy_and_blocks_and_leaves_a_page() {
     let at = |name: &str| folder().join(name).to_string_lossy().into_owned();
     let (model, data) = (at("trained/fmnist_resnet.bn.onnx"), at("fmnist_test_1000.npz"));
     let args = "--preprocess fashion-mnist --prune 1 --force --threads 1 --probe-seconds 0.02 --images 200";
-    let inputs = [("MODEL", &*model), ("DATA", &data), ("ARGS", args), ("REPORT", "kept.json")];
+    let inputs = [
+        ("MODEL", model.as_str()),
+        ("DATA", data.as_str()),
+        ("ARGS", args),
+        ("REPORT", "kept.json"),
+    ];
     let ran = job.step("run", &inputs);
     ran.ends(0);
     let page = fs::read_to_string(job.path(ran.output("page"))).expect("a page");
@@ -318,8 +323,8 @@ fn other_actions_are_pinned_to_commits_and_their_version_is_told() {
             assert!(commit.len() == 40 && commit.chars().all(is_hex), "{place}: {action}");
             let told = lines[at - 1].trim_start().strip_prefix("# v").expect("the version above");
             let version = told.split(';').next().unwrap_or(told);
-            let is_version = version.split('.').filter(|part| part.parse::<u32>().is_ok()).count();
-            assert_eq!(is_version, 3, "{place}: {told}");
+            let numbers = version.split('.').filter(|part| part.parse::<u32>().is_ok()).count();
+            assert_eq!(numbers, 3, "{place}: {told}");
             pins.entry(name.to_owned()).or_default().insert(format!("{version} {commit}"));
         }
     }

@@ -92,8 +92,9 @@ fn an_archive_is_verified_and_the_same_files_give_the_same_bytes() {
     let said = scene.does(&["verify", "out", "--run", TARGET]);
     assert!(said.contains("and the program says"), "{said}");
     // The checksums are in the form that sha256sum reads.
-    let sums = Command::new("sha256sum").args(["-c", "SHA256SUMS"]).current_dir(scene.path("out"));
-    let ran = { sums }.output().expect("sha256sum");
+    let mut sums = Command::new("sha256sum");
+    let ran = sums.args(["-c", "SHA256SUMS"]).current_dir(scene.path("out")).output();
+    let ran = ran.expect("sha256sum starts");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
     scene.pack();
     assert!(fs::read(scene.path(&archive)).expect("an archive") == first, "two archives differ");

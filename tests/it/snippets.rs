@@ -193,7 +193,8 @@ fn the_python_of_the_page_about_deploying_runs() {
     let compiled = program(scene.path(), &[&*model.to_string_lossy(), "-o", "out.onnx"]);
     assert!(compiled.status.success(), "{}", told(&compiled));
     let text = fs::read_to_string(root().join("docs/deploy.md")).expect("text");
-    let [snippet] = &snippets(&text, "python")[..] else { panic!("another number of snippets") };
+    let found = snippets(&text, "python");
+    let [snippet] = found.as_slice() else { panic!("{} snippets", found.len()) };
     let script = format!("{snippet}\nprint(len(outputs), outputs[0].shape[0])\n");
     let ran = Command::new(python).current_dir(scene.path()).args(["-c", &script]).output();
     let ran = ran.expect("Python starts");
