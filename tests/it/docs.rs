@@ -257,3 +257,59 @@ fn the_summary_of_the_site_lists_every_page_once() {
     there.sort();
     assert_eq!(listed, there);
 }
+
+/// Runs Python with the script of the site as module `site`; the words follow as arguments.
+fn with_site(code: &str, words: &[&Path]) -> String {
+    let code =
+        format!("import sys; sys.path.insert(0, 'scripts'); import docs_site as site\n{code}");
+    let mut python = Command::new("python3");
+    python.args(["-B", "-c", &code]).args(words).current_dir(root());
+    let ran = python.output().expect("Python starts");
+    assert!(ran.status.success(), "{}", told(&ran));
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
+#[test]
+fn the_check_of_the_site_finds_what_leads_nowhere() {
+    let scene = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| fs::write(scene.path().join(name), text).expect("written");
+    write("a.html", "<h1 id=\"top\"></h1><a href=\"b.html#x\"></a><a href=\"#top\"></a>");
+    write("b.html", "<p id=\"x\"></p><a href=\"a.html\"></a><a href=\"https://else.where/\"></a>");
+    let check = || with_site("print(*site.check(sys.argv[1])[0], sep='\\n')", &[scene.path()]);
+    assert_eq!(check().trim(), "");
+    write("b.html", "<a href=\"c.html\"></a><script src=\"https://else.where/x.js\"></script>");
+    let mut found: Vec<String> = check().lines().map(str::to_owned).collect();
+    found.sort();
+    let expected = [
+        "a.html: no anchor for b.html#x",
+        "b.html loads https://else.where/x.js",
+        "b.html: no file for c.html",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_copy_for_the_site_keeps_every_page_and_its_links() {
+    let scene = tempfile::tempdir().expect("a folder");
+    let code = "copy = site.Site(sys.argv[1])\n\
+                for page in [*copy.pages, 'docs/SUMMARY.md']: copy.add(page)";
+    with_site(code, &[scene.path()]);
+    let at = scene.path().join("src");
+    let mut count = 0;
+    for page in pages() {
+        let name = page.strip_prefix(root()).expect("below the root");
+        let name = name.strip_prefix("docs").unwrap_or(name);
+        let name = if name == Path::new("README.md") { Path::new("index.md") } else { name };
+        let copy = at.join(name);
+        let text = fs::read_to_string(&copy).unwrap_or_else(|error| panic!("{name:?}: {error}"));
+        for link in links(&text) {
+            let path = link.split('#').next().unwrap_or_default();
+            if !link.contains("://") && !path.is_empty() {
+                let target = copy.parent().expect("a folder").join(path);
+                assert!(target.exists(), "{name:?}: {link}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 100, "only {count} links");
+}
