@@ -74,9 +74,11 @@ fn inline_commands(page: &Path) -> Vec<Line> {
 }
 
 /// What stands for a number, a list or a name in a command, and something of that kind.
-const PLACEHOLDERS: [(&str, &str); 8] = [
+const PLACEHOLDERS: [(&str, &str); 10] = [
     ("G", "1.3"),
     ("N", "3"),
+    ("K", "3"),
+    ("RATE", "0.01"),
     ("S", "input:1,3,8,8"),
     ("P", "imagenet"),
     ("…", "imagenet"),
@@ -91,6 +93,8 @@ fn filled(line: &str) -> Vec<String> {
     let plain = |word: String| match known.get(word.trim_matches(['[', ']'])) {
         Some(text) => (*text).to_owned(),
         None if word.starts_with("[--") => word.trim_matches(['[', ']']).to_owned(),
+        // One of several choices.
+        None if word.contains('|') => word.split('|').next().unwrap_or_default().to_owned(),
         None => word,
     };
     words(line).into_iter().map(plain).collect()
