@@ -17,8 +17,8 @@ use super::facts::{self, Target};
 /// Targets with a table of operators.
 const TARGETS: [DeployTarget; 2] = [DeployTarget::Tensorrt, DeployTarget::Migraphx];
 
-/// Operators of early versions that no table of a target has.
-const LEGACY: &[&str] = &["Affine", "Crop"];
+/// Operators that no table of a target has: of early versions, and the newest.
+const UNLISTED: &[&str] = &["Affine", "Crop", "CumProd"];
 
 const HEAD: &str = "\
 # Operators
@@ -91,7 +91,7 @@ fn operators() -> BTreeSet<String> {
         Linear::OPERATORS,
         ChannelAffine::OPERATORS,
         EliminateIdentity::operators().as_slice(),
-        LEGACY,
+        UNLISTED,
     ]
     .concat()
     .into_iter()
