@@ -1,5 +1,6 @@
 //! Integration tests: micro-models, fixtures, full-size networks, the command line.
 
+mod action;
 mod browser;
 mod cases;
 mod command_line;
@@ -26,10 +27,13 @@ mod paths;
 mod planted;
 mod prune;
 #[cfg(unix)]
+mod release;
+#[cfg(unix)]
 mod robust;
 mod schemas;
 mod score_command;
 mod second_reader;
+mod snippets;
 mod steps;
 mod subcommands;
 mod unknown_fields;
