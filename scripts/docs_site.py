@@ -104,7 +104,8 @@ class Site:
     def build(self, mdbook, out, report):
         for page in [*sorted(self.pages), "docs/SUMMARY.md"]:
             self.add(page)
-        shutil.copyfile(os.path.join(ROOT, "docs/book.toml"), os.path.join(self.folder, "book.toml"))
+        for name in ("book.toml", "site.css"):
+            shutil.copyfile(os.path.join(ROOT, "docs", name), os.path.join(self.folder, name))
         if report:
             self.add_report(report)
         subprocess.run([mdbook, "build", self.folder, "--dest-dir", os.path.abspath(out)], check=True)
