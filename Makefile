@@ -50,7 +50,7 @@ DEMO_REPORT := target/demo/resnet.html
 RELEASE_FILES := target/release-files
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 # Crates that are published; the others are for tests.
-PUBLISHED := --workspace --exclude updp-testkit --exclude updp-zoo
+PUBLISHED := --workspace --exclude updp-testkit --exclude updp-zoo --exclude updp-python
 
 # `$(call step,TEXT)` prints the header of a step.
 step = @printf '\n== %s\n' '$(1)'
