@@ -241,7 +241,7 @@ demo: $(DEMO_NEEDS) $(FASHION_MNIST) ## compile a trained RepVGG, verify it on r
 	$(DEMO_PROGRAM) inspect fixtures/trained/fmnist_resnet.bn.onnx
 	$(call step,prune until it is 1.3 times as fast: fitted to training images and trained on them; judged by 10000 test images)
 	$(DEMO_PROGRAM) fixtures/trained/fmnist_resnet.bn.onnx -o target/demo/resnet.onnx --data $(FASHION_MNIST)/train-images-idx3-ubyte.gz \
-	  --val $(FASHION_MNIST)/t10k-images-idx3-ubyte.gz --preprocess fashion-mnist --images 2000 --batch 32 --speedup 1.3 --epochs 1 \
+	  --val $(FASHION_MNIST)/t10k-images-idx3-ubyte.gz --preprocess fashion-mnist --images 1000 --batch 32 --threads 1 --speedup 1.3 --epochs 2 \
 	  --report target/demo/resnet.html
 
 cost-model: setup $(VENV)/.check ## hold the cost guard's decisions against ONNX Runtime's clock
