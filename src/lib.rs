@@ -42,6 +42,7 @@ pub mod terminal;
 
 mod block_map;
 mod block_report;
+mod clock;
 mod commands;
 mod data;
 mod error;
@@ -49,12 +50,15 @@ mod front_table;
 mod gates;
 mod listener;
 mod model_file;
+mod paint;
 mod paths;
 mod progress_lines;
 mod report;
 mod report_page;
+mod sha256;
 mod test_vectors;
 mod untrusted;
+mod verdict;
 mod write;
 
 pub use api::{

@@ -6,6 +6,7 @@ mod compile;
 mod config;
 mod help;
 mod inputs;
+mod line;
 mod options;
 mod paths;
 mod prune;
@@ -77,6 +78,9 @@ pub struct Cli {
     /// Arguments of the bare form.
     #[command(flatten)]
     pub bare: BareArgs,
+    /// The command as it can be typed again.
+    #[arg(skip)]
+    pub line: String,
 }
 
 /// Subcommands.
@@ -116,12 +120,14 @@ pub enum Command {
 /// # Errors
 /// 0 after help or version, 2 for wrong arguments.
 pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
+    let line = line::command_line(arguments.iter().skip(1));
     let given = config::expand(arguments).map_err(|error| {
         crate::terminal::complain(&error);
         error.exit_code()
     })?;
     let matches = command().try_get_matches_from(&given.arguments);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map(|cli| Cli { line, ..cli }).map_err(|error| {
         if !error.use_stderr() {
             return match error.print() {
                 Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -147,10 +153,12 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
 /// # Errors
 /// C0001 for wrong arguments, C0018 for those of a file of options.
 pub fn parse_for_program(arguments: Vec<OsString>) -> Result<Cli, CliError> {
+    let line = line::command_line(&arguments);
     let name = OsString::from("updp-compile");
     let given = config::expand(std::iter::once(name).chain(arguments).collect())?;
     let matches = command().try_get_matches_from(&given.arguments);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map(|cli| Cli { line, ..cli }).map_err(|error| {
         if let Some(error) = given.explain(&error) {
             return error;
         }

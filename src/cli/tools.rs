@@ -125,7 +125,7 @@ pub struct EvaluateArgs {
     /// Prints the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Writes the result to a file, as JSON
+    /// Writes the result to a file, as JSON or as a page: FILE.html
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
     /// Reads options from a file, as keys without the leading dashes; the command line wins
@@ -134,6 +134,9 @@ pub struct EvaluateArgs {
     /// How models are run
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+    /// The command as it can be typed again
+    #[arg(skip)]
+    pub command_line: String,
 }
 
 /// Arguments of `bench`.

@@ -163,7 +163,7 @@ pub struct TrainArgs {
     /// Weights that are also inputs
     #[command(flatten)]
     pub weights: WeightArgs,
-    /// Writes a report as JSON
+    /// Writes a report as JSON, or as a page: FILE.html
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
     /// Reads options from a file, as keys without the leading dashes; the command line wins
@@ -175,6 +175,9 @@ pub struct TrainArgs {
     /// Prints errors only
     #[arg(short, long)]
     pub quiet: bool,
+    /// The command as it can be typed again
+    #[arg(skip)]
+    pub command_line: String,
 }
 
 impl TrainArgs {

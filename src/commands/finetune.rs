@@ -12,6 +12,8 @@ use crate::cli::TrainArgs;
 use crate::error::CliError;
 use crate::listener::{Listener, Outcome};
 use crate::model_file::is_pipe;
+use crate::paint::Tone;
+use crate::report_page::{self, Origin};
 use crate::terminal::{self, Verbosity, note, say};
 use crate::write;
 
@@ -60,6 +62,9 @@ pub(super) fn run(arguments: &TrainArgs, listener: &mut Listener<'_>) -> Result<
         return Ok(Outcome::default());
     }
     let Some(target) = target else { return Ok(Outcome::default()) };
+    // The result may replace the model.
+    let page = arguments.report.as_ref().filter(|path| report_page::is_page(path));
+    let origin = page.map(|_| Origin::of(&arguments.command_line).model("Input", model));
     // A folder that the user asked for is kept.
     let work = work.filter(|_| images.work.is_none());
     let report = listener.during(|observer| api::finetune(model, &options, observer));
@@ -76,7 +81,11 @@ pub(super) fn run(arguments: &TrainArgs, listener: &mut Listener<'_>) -> Result<
     }
     let document = json(arguments, target, &report);
     if let Some(path) = &arguments.report {
-        write::text(path, &format!("{document:#}\n"))?;
+        let text = match origin {
+            Some(origin) => self::page(arguments, target, &report, origin),
+            None => format!("{document:#}\n"),
+        };
+        write::text(path, &text)?;
     }
     if let Some(work) = work {
         work_folder::remove(&work);
@@ -97,11 +106,26 @@ fn tell(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) {
         trained.steps, trained.score
     ));
     let lost = before.points_lost(&trained.score);
+    if lost <= 0.0 {
+        let text = format!("wrote {}: trained in {} steps", target.display(), trained.steps);
+        terminal::verdict(Tone::Good, &text, is_pipe(target));
+    }
     if lost > 0.0 {
         print(&format!(
             "WARNING: the trained model is worse than the input model by {lost:.2} points on the held-out images; more images, more --epochs or a smaller --lr may help"
         ));
     }
+}
+
+/// The training as a page.
+fn page(arguments: &TrainArgs, target: &Path, report: &FinetuneReport, origin: Origin) -> String {
+    let origin = origin
+        .model("Output", target)
+        .threads(arguments.runtime.threads.map(usize::from))
+        .fact("Preprocessing", &*arguments.images.preprocess);
+    let names = (&*arguments.model.display().to_string(), &*target.display().to_string());
+    let FinetuneReport { before, trained, .. } = report;
+    report_page::trained(names, (*before, trained.score), trained.steps, &trained.course, &origin)
 }
 
 /// The training, schema `updp-train/1`.

@@ -16,7 +16,6 @@ use crate::error::CliError;
 use crate::front_table;
 use crate::listener::{Listener, Outcome};
 use crate::report;
-use crate::report_page;
 use crate::terminal::Verbosity;
 use crate::write;
 
@@ -45,11 +44,10 @@ pub(super) fn run(
     let with_data =
         arguments.images.data.is_some() && arguments.prune.recover != Some(Recovery::None);
     if !with_data {
-        refuse_page(&arguments.report)?;
         refuse_without_data(arguments)?;
         super::compile::refuse_dry(arguments)?;
     }
-    let output = Output { arguments, input, target, prints: listener.prints() };
+    let output = Output::new(arguments, input, target, listener);
     let options = output.options(true)?;
     if arguments.prune.until == Some(Stage::Expand) {
         return expand(arguments, &output, &options, listener);
@@ -173,17 +171,6 @@ fn structure(arguments: &CompileArgs, options: &CompileOptions) -> StructureConf
         passes: updp_passes::Options::default(),
         runtime: options.runtime.clone(),
     }
-}
-
-/// Refuses a page: a page shows the results of pruning with data; other reports are JSON.
-pub(super) fn refuse_page<'a>(
-    reports: impl IntoIterator<Item = &'a PathBuf>,
-) -> Result<(), CliError> {
-    if reports.into_iter().any(|path| report_page::is_page(path)) {
-        let detail = "a page is made of pruning with --data; other reports are JSON".to_owned();
-        return Err(CliError::Usage { detail });
-    }
-    Ok(())
 }
 
 /// Refuses options without their requirements: a search needs the results of fitting; a supernet also needs gradients.

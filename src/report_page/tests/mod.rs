@@ -11,6 +11,8 @@ use updp_passes::{Declined, Refusal};
 use super::*;
 use updp_verify::OutputResult;
 
+mod other_pages;
+
 fn candidate(form: &str, latency_ms: f64, degradation: f64) -> CandidateOutcome {
     let score = Score {
         images: 500,
@@ -178,6 +180,9 @@ fn page_with(
     outcome: &Outcome,
     verified: Option<&Verification>,
 ) -> String {
+    let block =
+        |index, before, after| BlockMacs { index, name: format!("b<{index}>"), before, after };
+    let macs = [block(0, 2_000_000, 1_000_000), block(3, 600_000, 150_000)];
     super::page(&Run {
         input: (model, &facts(9)),
         output: (output, &facts(5)),
@@ -186,7 +191,22 @@ fn page_with(
         status: if verified.is_some() { "passed" } else { "unchanged" },
         outcome,
         missed: &outcome.missed,
+        macs: if outcome.blocks.is_empty() { &[] } else { &macs },
+        origin: &origin(),
     })
+}
+
+fn origin() -> Origin {
+    let origin = Origin {
+        command: "updp-compile prune 'a b.onnx' --data <dir>".to_owned(),
+        date: "2026-11-30 21:46 UTC".to_owned(),
+        models: vec![
+            ("Input", "a<b>.onnx".to_owned(), Some("00ff".repeat(16))),
+            ("Output", "-".to_owned(), None),
+        ],
+        facts: Vec::new(),
+    };
+    origin.threads(Some(2)).fact("Image size", image_size(&[3, 32, 32]))
 }
 
 fn bare() -> Outcome {
@@ -252,15 +272,89 @@ fn the_page_shows_every_part_of_a_run_with_names_escaped() {
     ] {
         assert!(html.contains(text), "{text}");
     }
-    assert_eq!(html.matches("<rect class=\"bar").count(), 6 + 2);
+    // Candidates, latencies, and multiply-adds of two blocks.
+    assert_eq!(html.matches("<rect class=\"bar").count(), 6 + 2 + 4);
     assert_eq!(html.matches("<tr class=\"chosen\"").count(), 2);
     assert_eq!(html.matches("<circle class=\"ring\" cx=\"9\"").count(), 1);
-    assert_eq!(html.matches("<circle class=\"ring\"").count(), 3 + 1);
+    // One of the three tried sets is above the axis.
+    assert_eq!(html.matches("<circle class=\"ring\"").count(), 2 + 1);
+    assert_eq!(html.matches("<path class=\"ring beyond\"").count(), 1);
+    assert_eq!(html.matches("<path class=\"fill-is beyond\"").count(), 1);
+    assert!(html.contains("upper edge: 2 points are above the axis"), "{html}");
     // Only operator types whose number changed are listed.
     assert!(!html.contains("<td>Relu</td>"));
     let [before, after] = [1, 2].map(|at| html.split("<div style=\"width:").nth(at).unwrap());
     assert_eq!(before.split("</div>").next().unwrap().matches("<b style").count(), 5);
     assert_eq!(after.split("</div>").next().unwrap().matches("<b class=\"is\"").count(), 2);
+}
+
+#[test]
+fn the_map_draws_each_block_as_long_as_it_takes() {
+    let html = page("a", "b", &outcome());
+    let lane = |at: usize| {
+        let part = html.split("<div style=\"width:").nth(at).expect("a lane");
+        let (width, part) = part.split_once('%').expect("a width");
+        let pieces = part.split("</div>").next().expect("an end").split("style=\"width:").skip(1);
+        let pieces: Vec<f64> =
+            pieces.map(|it| it.split('%').next().expect("a width").parse().unwrap()).collect();
+        (width.parse::<f64>().unwrap(), pieces)
+    };
+    // 1, 1.17, 1.34, 1.51 and 1.68 ms; the first becomes 0.7 ms, the fourth 0.6 ms.
+    let (before, after) = (6.7, 6.7 - 0.3 - 0.91);
+    let (width, pieces) = lane(1);
+    assert!((width - 100.0).abs() < 0.01 && (pieces.iter().sum::<f64>() - 100.0).abs() < 0.01);
+    assert!((pieces[4] - 100.0 * 1.68 / before).abs() < 0.01, "{pieces:?}");
+    let (width, pieces) = lane(2);
+    assert!((width - 100.0 * after / before).abs() < 0.01, "{width}");
+    assert!((pieces.iter().sum::<f64>() - 100.0).abs() < 0.01, "the blocks fill their lane");
+    assert!((pieces[0] - 100.0 * 0.7 / after).abs() < 0.01, "{pieces:?}");
+}
+
+#[test]
+fn a_page_tells_how_it_was_made() {
+    let html = page("a", "b", &outcome());
+    for text in [
+        "<code>updp-compile prune &#39;a b.onnx&#39; --data &#60;dir&#62;</code>",
+        concat!("updp-compile ", env!("CARGO_PKG_VERSION")),
+        "<dd>2026-11-30 21:46 UTC</dd>",
+        "SHA-256 <code>00ff00ff",
+        "<dt>Threads</dt><dd>2</dd>",
+        "<dt>Image size</dt><dd>3 × 32 × 32</dd>",
+        "b&#60;3&#62;",
+        "2,000,000",
+    ] {
+        assert!(html.contains(text), "{text}: {html}");
+    }
+    assert_eq!(html.matches("SHA-256").count(), 1, "standard output has no hash");
+}
+
+#[test]
+fn a_warning_stands_at_the_top_and_a_long_list_is_folded() {
+    let mut run = outcome();
+    run.explanation = (0..9).map(|at| format!("Sentence {at}.")).collect();
+    run.explanation.push("WARNING: 9.0 points are lost".to_owned());
+    let html = page("a", "b", &run);
+    assert_well_formed(&html);
+    let warned = html.split("<section class=\"warned\">").nth(1).expect("a warning");
+    let warned = warned.split("</section>").next().unwrap();
+    assert!(warned.contains("<li>9.0 points are lost</li>"), "{warned}");
+    let (shown, folded) = html.split_once("More about the choice (4)").expect("a fold");
+    assert!(shown.contains("Sentence 4.") && !shown.contains("Sentence 5."));
+    assert!(folded.contains("Sentence 5.") && folded.contains("Sentence 8."));
+    let many = |count: usize| {
+        let mut run = outcome();
+        let block = block(0, vec![candidate("drop", 0.1, 0.2)], None);
+        run.blocks = (0..count).map(|index| BlockOutcome { index, ..block.clone() }).collect();
+        page("a", "b", &run)
+    };
+    for (count, is_open) in [(8, true), (17, false)] {
+        let html = many(count);
+        assert_well_formed(&html);
+        for heading in ["Degradation of every form", "Blocks"] {
+            let open = format!("<details open><summary><h2>{heading}</h2>");
+            assert_eq!(html.contains(&open), is_open, "{count} {heading}");
+        }
+    }
 }
 
 #[test]
@@ -286,9 +380,14 @@ fn measured_networks_are_drawn_and_listed_with_their_numbers() {
     let html = page("a", "b", &outcome());
     let part = html.split("<h2>Fitted networks</h2>").nth(1).expect("the part is there");
     let part = part.split("<h2>").next().unwrap();
-    // The input model, three sets, and the mark around the chosen one.
-    assert_eq!(part.matches("<circle").count(), 5);
-    assert_eq!(part.matches("<circle class=\"fill-was\"").count(), 2, "the input, and the beaten");
+    // Twice the input model, three sets, and the mark around the chosen one: degradation and accuracy.
+    assert_eq!(part.matches("<circle").count(), 2 * 5);
+    assert_eq!(
+        part.matches("<circle class=\"fill-was\"").count(),
+        2 * 2,
+        "the input, and the beaten"
+    );
+    assert!(part.contains("against accuracy, %") && !part.contains("agreement with"), "{part}");
     for text in ["<td class=\"n\">✓ 2</td>", "×\u{a0}1.41 (1.40–1.42)", "3 thin-4/8", "0.0500"]
     {
         assert!(part.contains(text), "{text}: {part}");
@@ -395,6 +494,18 @@ fn curves_show_how_a_training_went() {
     assert!(points[0].0 < 10.0 && points[159].0 > points[158].0 && points[159].0 > 750.0);
     assert!(points[0].1 < points[80].1 && points[80].1 < points[159].1, "{line}");
     assert!(points.iter().all(|(x, y)| (0.0..=1000.0).contains(x) && (0.0..=1000.0).contains(y)));
+}
+
+#[test]
+fn the_axis_of_an_accuracy_follows_its_values_and_ends_at_100() {
+    let mut run = trained(false);
+    for epoch in &mut run.training.as_mut().unwrap().history {
+        epoch.score.accuracy = Some(1.0);
+    }
+    let html = page("a", "b", &run);
+    let curve = html.split("<h3>Accuracy, %</h3>").nth(1).unwrap().split("</div>").next().unwrap();
+    assert!(curve.contains(">99</text>") && curve.contains(">100</text>"), "{curve}");
+    assert!(!curve.contains(">75</text>") && !curve.contains(">125</text>"), "{curve}");
 }
 
 #[test]
