@@ -22,11 +22,8 @@ pub fn of(target: &Path, report: &CompileReport, pruned: Option<&Pruned>) -> (To
         + usize::from(report.overridable_weights > 0)
         + told.iter().filter(|it| it.starts_with("WARNING")).count();
     let is_unproved = report.status == VerificationStatus::Skipped && !report.is_unchanged;
-    let mut text = String::from(if is_pipe(target) { "written" } else { "wrote " });
-    if !is_pipe(target) {
-        let _ = write!(text, "{}", target.display());
-    }
-    text.push_str(": ");
+    let name = if is_pipe(target) { String::new() } else { format!(" {}", target.display()) };
+    let mut text = format!("wrote{name}: ");
     match (is_usable, fitted) {
         (false, _) => text.push_str("pruned without recovery, not usable"),
         (true, Some(fitted)) => text.push_str(&gain(fitted)),

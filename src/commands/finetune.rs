@@ -107,7 +107,8 @@ fn tell(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) {
     ));
     let lost = before.points_lost(&trained.score);
     if lost <= 0.0 {
-        let text = format!("wrote {}: trained in {} steps", target.display(), trained.steps);
+        let name = if is_pipe(target) { String::new() } else { format!(" {}", target.display()) };
+        let text = format!("wrote{name}: trained in {} steps", trained.steps);
         terminal::verdict(Tone::Good, &text, is_pipe(target));
     }
     if lost > 0.0 {

@@ -26,10 +26,12 @@ impl Axis {
         let size = most.abs().max(least.abs());
         let is_flat = most - least <= 1e-9 * size || size < 1e-12;
         // One value alone has room on both sides.
-        let span = match is_flat {
-            true if size < 1e-12 => 1.0,
-            true => 0.04 * size,
-            false => most - least,
+        let span = if size < 1e-12 {
+            1.0
+        } else if is_flat {
+            0.04 * size
+        } else {
+            most - least
         };
         let step = round_step(span / 4.0);
         let (mut low, mut high) = ((least / step).floor() * step, (most / step).ceil() * step);
