@@ -149,7 +149,7 @@ pub struct CommonArgs {
     /// Weights that are also inputs
     #[command(flatten)]
     pub weights: WeightArgs,
-    /// Writes a report as JSON, or as a page: FILE.html; can be given twice
+    /// Writes a report as JSON or as a page; can be given twice
     #[arg(long, value_name = "FILE.json|FILE.html")]
     pub report: Vec<PathBuf>,
     /// Checks the result against the documentation of this target; exits with 4 if the target refuses something

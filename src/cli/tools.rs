@@ -125,8 +125,8 @@ pub struct EvaluateArgs {
     /// Prints the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Writes the result to a file, as JSON or as a page: FILE.html
-    #[arg(long, value_name = "FILE.json")]
+    /// Writes the result to a file, as JSON or as a page
+    #[arg(long, value_name = "FILE.json|FILE.html")]
     pub report: Option<PathBuf>,
     /// Reads options from a file, as keys without the leading dashes; the command line wins
     #[arg(long, value_name = "FILE.toml")]
