@@ -41,6 +41,17 @@ DENY_VERSION := 0.20.2
 DENY := target/tools/bin/cargo-deny-$(DENY_VERSION)
 comma := ,
 
+# Builds the documentation site.
+MDBOOK_VERSION := 0.5.4
+MDBOOK := target/tools/bin/mdbook-$(MDBOOK_VERSION)
+DEMO_REPORT := target/demo/resnet.html
+
+# What `make release-dry-run` makes, and the system it is for.
+RELEASE_FILES := target/release-files
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# Crates that are published; the others are for tests.
+PUBLISHED := --workspace --exclude updp-testkit --exclude updp-zoo
+
 # `$(call step,TEXT)` prints the header of a step.
 step = @printf '\n== %s\n' '$(1)'
 # `$(call apt_install,PACKAGE)` installs a Debian package, as root or through sudo, or says what is missing.
@@ -48,7 +59,7 @@ apt_install = if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y 
 	elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo apt-get install -y --no-install-recommends $(1); \
 	else echo 'missing Debian package: $(1). As root: apt-get install $(1)' >&2; exit 1; fi
 
-.PHONY: help setup tools ort browser test fmt lint supply faults wheel wheel-check dist demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
+.PHONY: help setup tools ort browser test fmt lint supply faults wheel wheel-check dist docs package-check release-dry-run demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -134,6 +145,9 @@ faults: setup ## inject 600 faults: kills, damaged state, full disks, little mem
 	cargo build --locked --release
 	$(PYTHON) scripts/fault_injection.py $(COMPILER) --faults 600
 
+# The paths of this machine stay out of what is published.
+REMAP := --remap-path-prefix=$(CURDIR)=updp-compile --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
+
 # `$(call wheel,PROFILE,FOLDER)` builds the program, then the module around it. Both have the same code, so the second build links only.
 define wheel
 	cargo build --locked --profile $(1) -p updp-compile
@@ -142,6 +156,7 @@ define wheel
 	$(VENV)/bin/maturin build --locked --profile $(1) -m python/Cargo.toml --out $(2)
 endef
 
+wheel: export RUSTFLAGS = $(REMAP)
 wheel: setup supply $(VENV)/.wheel ## the wheel with the program and the Python module, in dist/
 	$(call step,build the wheel)
 	$(call wheel,dist,dist)
@@ -151,26 +166,79 @@ wheel-check: setup $(VENV)/.wheel ## a wheel without optimization, installed int
 	$(call wheel,dev,target/wheel)
 	$(PYTHON) scripts/wheel_check.py target/wheel
 
-dist: setup supply ## what is published: the program and the licences of all its crates, in target/dist/package
-	cargo build --locked --profile dist
-	@rm -rf target/dist/package && mkdir -p target/dist/package
-	cp target/dist/updp-compile README.md CHANGELOG.md LICENSE LICENSE-MIT LICENSE-APACHE target/THIRD_PARTY_LICENSES.txt target/dist/package/
+dist: setup supply ## what is published: the program with its texts as an archive, in target/release-files
+	RUSTFLAGS='$(REMAP)' cargo build --locked --profile dist --bin updp-compile
+	@rm -rf $(RELEASE_FILES)
+	$(PYTHON) scripts/release.py archive target/dist/updp-compile $(HOST) $(RELEASE_FILES)
 
-demo: setup $(FASHION_MNIST) ## compile a trained RepVGG, verify it on real images, measure both; prune blocks of a ResNet and train it
+package-check: ## pack every crate that is published
+	cargo package $(PUBLISHED) --locked --offline --no-verify --allow-dirty
+
+release-dry-run: dist package-check ## all of a release that can be done here, and checks of what it makes (docs/releasing.md)
+	$(call step,versions$(comma) manifests and changelog)
+	$(PYTHON) scripts/release.py check
+	$(call step,checksums$(comma) contents and the program in the archive)
+	@for wheel in dist/*.whl; do if [ -e "$$wheel" ]; then cp "$$wheel" $(RELEASE_FILES)/; fi; done
+	$(PYTHON) scripts/release.py sums $(RELEASE_FILES)
+	$(PYTHON) scripts/release.py verify $(RELEASE_FILES) --run $(HOST)
+	cd $(RELEASE_FILES) && sha256sum -c SHA256SUMS
+
+# Built once and without optimization, as cargo-deny is.
+$(MDBOOK):
+	$(call step,build mdBook $(MDBOOK_VERSION))
+	CARGO_TARGET_DIR=$(CURDIR)/target/tools/build cargo install --locked --debug --no-default-features --features search \
+	  --config profile.dev.debug=false --root target/tools --version $(MDBOOK_VERSION) mdbook
+	@rm -rf target/tools/build
+	@mv target/tools/bin/mdbook $(MDBOOK)
+
+# The report of `make demo` where that ran; else a smaller one, with the images of the fixtures.
+$(DEMO_REPORT):
+	$(call step,make a report for the site)
+	cargo build --locked --release
+	@mkdir -p $(@D)
+	$(COMPILER) prune fixtures/trained/fmnist_resnet.bn.onnx -o target/demo/site.onnx --data fixtures/fmnist_test_1000.npz \
+	  --preprocess fashion-mnist --prune 3 --force --threads 1 --report $@
+
+docs: tools $(MDBOOK) $(DEMO_REPORT) ## the documentation as a site in target/docs, every link checked
+	$(PYTHON) scripts/docs_site.py $(MDBOOK) target/docs --report $(DEMO_REPORT)
+
+# Where a wheel lies in dist/, the demo needs no Rust: the wheel and ONNX Runtime go into an environment of their own.
+DEMO_WHEEL := $(firstword $(wildcard dist/updp_compile-*.whl))
+ifeq ($(DEMO_WHEEL),)
+DEMO_NEEDS := setup $(COMPILER)
+DEMO_PROGRAM := $(COMPILER)
+else
+DEMO_NEEDS := .venv-demo/.ready
+DEMO_PROGRAM := .venv-demo/bin/updp-compile
+# The runtime of that environment is used.
+demo: export ORT_DYLIB_PATH =
+endif
+
+.venv-demo/.ready: $(DEMO_WHEEL)
+	$(call step,install $(DEMO_WHEEL))
+	@rm -rf .venv-demo
+	$(PYTHON) -m venv .venv-demo || { rm -rf .venv-demo; $(call apt_install,python3-venv); $(PYTHON) -m venv .venv-demo; }
+	.venv-demo/bin/python -m pip --disable-pip-version-check install --quiet --only-binary :all: '$(DEMO_WHEEL)[ort]'
+	@touch $@
+
+.PHONY: $(COMPILER)
+$(COMPILER):
 	$(call step,build the compiler)
 	cargo build --locked --release
+
+demo: $(DEMO_NEEDS) $(FASHION_MNIST) ## compile a trained RepVGG, verify it on real images, measure both; prune blocks of a ResNet and train it
 	@mkdir -p target/demo
 	$(call step,compile the RepVGG trained on Fashion-MNIST)
-	$(COMPILER) fixtures/trained/fmnist_repvgg.bn.onnx -o target/demo/repvgg.onnx
+	$(DEMO_PROGRAM) fixtures/trained/fmnist_repvgg.bn.onnx -o target/demo/repvgg.onnx
 	$(call step,verify it on 1000 images of the test set)
-	$(COMPILER) verify fixtures/trained/fmnist_repvgg.bn.onnx target/demo/repvgg.onnx --input-data fixtures/fmnist_test_1000.npz
+	$(DEMO_PROGRAM) verify fixtures/trained/fmnist_repvgg.bn.onnx target/demo/repvgg.onnx --input-data fixtures/fmnist_test_1000.npz
 	$(call step,measure the latency of both)
-	$(COMPILER) bench fixtures/trained/fmnist_repvgg.bn.onnx target/demo/repvgg.onnx
+	$(DEMO_PROGRAM) bench fixtures/trained/fmnist_repvgg.bn.onnx target/demo/repvgg.onnx
 	$(call step,find the blocks of a trained ResNet)
-	$(COMPILER) inspect fixtures/trained/fmnist_resnet.bn.onnx
+	$(DEMO_PROGRAM) inspect fixtures/trained/fmnist_resnet.bn.onnx
 	$(call step,prune until it is 1.3 times as fast: fitted to training images and trained on them; judged by 10000 test images)
-	$(COMPILER) fixtures/trained/fmnist_resnet.bn.onnx -o target/demo/resnet.onnx --data $(FASHION_MNIST)/train-images-idx3-ubyte.gz \
-	  --val $(FASHION_MNIST)/t10k-images-idx3-ubyte.gz --preprocess fashion-mnist --images 2000 --batch 32 --speedup 1.3 --epochs 2 \
+	$(DEMO_PROGRAM) fixtures/trained/fmnist_resnet.bn.onnx -o target/demo/resnet.onnx --data $(FASHION_MNIST)/train-images-idx3-ubyte.gz \
+	  --val $(FASHION_MNIST)/t10k-images-idx3-ubyte.gz --preprocess fashion-mnist --images 2000 --batch 32 --speedup 1.3 --epochs 1 \
 	  --report target/demo/resnet.html
 
 cost-model: setup $(VENV)/.check ## hold the cost guard's decisions against ONNX Runtime's clock

@@ -22,6 +22,7 @@ DOCUMENTS = [
     ("updp-bench-1", "BenchReport", "Bench"),
     ("updp-verify-1", "VerifyReport", "Verify"),
     ("updp-inspect-1", "InspectReport", "Inspect"),
+    ("updp-doctor-1", "DoctorReport", "Doctor"),
 ]
 
 HEAD = '''"""The documents of updp-compile as dataclasses.
@@ -95,7 +96,7 @@ class Classes:
     def array(self, schema, parent, key):
         if "prefixItems" in schema:
             return "tuple[" + ", ".join(self.type_of(each, parent, key) for each in schema["prefixItems"]) + "]"
-        singular = key[:-1] if key.endswith("s") else key
+        singular = key[:-2] if key.endswith("sses") else key.removesuffix("s")
         return f"list[{self.type_of(schema.get('items', {}), parent, singular)}]"
 
     def dataclass(self, schema, name, key):

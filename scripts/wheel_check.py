@@ -77,8 +77,7 @@ def with_runtime(environment):
     environment.python(examples / "prune_images.py", RESNET, TABLE, "result.onnx")
     environment.python(examples / "data_loader.py", RESNET, TABLE)
     environment.python("-m", "mypy", "--strict", "--cache-dir", environment.folder / "mypy", *sorted(examples.glob("*.py")))
-    package = next((environment.folder / "venv" / "lib").glob("python3*/site-packages/updp_compile"))
-    environment.python("-m", "mypy", "--strict", "--cache-dir", environment.folder / "mypy", package)
+    environment.python("-m", "mypy", "--strict", "--cache-dir", environment.folder / "mypy", "-p", "updp_compile")
     snippets(environment)
 
 

@@ -8,7 +8,11 @@ use rustix::process::Signal;
 use signal_hook::consts::{SIGABRT, SIGBUS, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::shell::own_command;
+
 static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// The work folder of this command.
+static KEPT: Mutex<Option<PathBuf>> = Mutex::new(None);
 static HAS_WRITTEN: AtomicBool = AtomicBool::new(false);
 static IS_DEFERRED: AtomicBool = AtomicBool::new(false);
 static IS_REQUESTED: AtomicBool = AtomicBool::new(false);
@@ -81,10 +85,30 @@ pub fn install() {
                 "nothing was written"
             };
             crate::terminal::note(&format!("error[C0011]: interrupted; {written}"));
+            crate::terminal::note(&format!("help: {}", what_to_type()));
             // The lock is held until the end, so that no new folder can be registered.
             std::process::exit(128 + if signal == SIGINT { 2 } else { signal });
         }
     });
+}
+
+/// Records the work folder, which keeps what is done when the program is interrupted.
+pub fn keep(work: &Path) {
+    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(work.to_owned());
+}
+
+/// What to type to go on after an interruption.
+#[must_use]
+pub fn what_to_type() -> String {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let command = own_command(&arguments);
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match kept.filter(|work| work.is_dir()) {
+        Some(work) => {
+            format!("what is done is kept in {}; to go on, type: {command}", work.display())
+        }
+        None => format!("to start again, type: {command}"),
+    }
 }
 
 /// Runs `rename`, which gives written files their names. A signal waits until it is done, so that it cannot arrive

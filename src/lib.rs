@@ -12,6 +12,7 @@
 //! | [`inspect()`] | says what is in a model and what compiling it would do |
 //! | [`verify()`] | compares two models by running both |
 //! | [`evaluate()`] | runs one or two models over images: accuracy, agreement, images that change their class |
+//! | [`doctor()`] | says what this machine has for running models, and what is missing |
 //! | [`bench()`] | measures one or two models in turns; [`bench_blocks`] measures the blocks of one |
 //!
 //! ```
@@ -56,6 +57,7 @@ mod progress_lines;
 mod report;
 mod report_page;
 mod sha256;
+mod shell;
 mod test_vectors;
 mod untrusted;
 mod verdict;
@@ -63,13 +65,13 @@ mod write;
 
 pub use api::{
     BenchOptions, BenchReport, BenchedModel, BlockBenchOptions, BlockBenchReport, BlockCount,
-    ClassScore, CompileOptions, CompileReport, Error, EvaluateOptions, EvaluateReport,
-    ExpandReport, FinetuneEstimate, FinetuneOptions, FinetuneReport, FlippedImage, FreezeWeights,
-    Goal, InputCheckOptions, InspectOptions, InspectReport, ModelScore, Observer, PruneOptions,
-    PruneReport, RuleOptions, Silent, Source, TrainingEvent, VerificationStatus, VerifyOptions,
-    VerifyReport, bench, bench_blocks, compile, estimate, estimate_finetune, evaluate, expand,
-    finetune, freeze_weights, inspect, overridable_weights, prune, prune_structure, training_step,
-    verify,
+    ClassScore, CompileOptions, CompileReport, Cure, DoctorLibrary, DoctorProvider, DoctorReport,
+    Error, EvaluateOptions, EvaluateReport, ExpandReport, FinetuneEstimate, FinetuneOptions,
+    FinetuneReport, FlippedImage, FreezeWeights, Goal, InputCheckOptions, InspectOptions,
+    InspectReport, ModelScore, Observer, PassedOver, PruneOptions, PruneReport, RuleOptions,
+    Silent, Source, TrainingEvent, VerificationStatus, VerifyOptions, VerifyReport, bench,
+    bench_blocks, compile, doctor, estimate, estimate_finetune, evaluate, expand, finetune,
+    freeze_weights, inspect, overridable_weights, prune, prune_structure, training_step, verify,
 };
 pub use deploy::{DeployTarget, Finding, Severity};
 pub use gates::{GateOptions, Gates};
@@ -78,6 +80,9 @@ pub use report::Versions;
 pub use score_command::{ScoreCommand, ScorePair};
 
 use listener::Listener;
+
+/// The exit code after an interruption.
+const INTERRUPTED: u8 = 130;
 
 /// Runs the command line and returns the exit code.
 #[must_use]
@@ -91,6 +96,9 @@ pub fn run(arguments: Vec<std::ffi::OsString>) -> u8 {
         Ok(()) => 0,
         Err(error) => {
             terminal::complain(&error);
+            if error.exit_code() == INTERRUPTED {
+                terminal::note(&format!("help: {}", interrupt::what_to_type()));
+            }
             error.exit_code()
         }
     }

@@ -128,9 +128,10 @@ impl Paths {
     /// Refuses outputs that cannot be written, and those that are an input or another output.
     ///
     /// # Errors
-    /// C0003 for an output that cannot be written; C0023 for one that would overwrite something of this command; T0006 for
+    /// C0001 for a report of another format; C0003 for an output that cannot be written; C0023 for one that would overwrite something of this command; T0006 for
     /// a work folder that is not ours.
     pub fn check(&self) -> Result<(), CliError> {
+        self.outputs.iter().try_for_each(refuse_format)?;
         let mut folders = Folders::default();
         let mut known: Vec<(&Output, Identity)> = Vec::new();
         for output in &self.outputs {
@@ -188,6 +189,19 @@ impl Paths {
         }
         Ok(())
     }
+}
+
+/// Refuses a report whose name promises a format that no report has.
+fn refuse_format(output: &Output) -> Result<(), CliError> {
+    let ending = output.path.extension().map(|it| it.to_string_lossy().to_lowercase());
+    let is_known = ending.is_none_or(|it| ["json", "html"].contains(&it.as_str()));
+    if output.option != "--report" || is_known {
+        return Ok(());
+    }
+    let path = output.path.display();
+    Err(CliError::Usage {
+        detail: format!("--report {path}: a report is JSON (FILE.json) or a page (FILE.html)"),
+    })
 }
 
 /// Refuses two outputs in one place.

@@ -59,7 +59,10 @@ mod tests {
     #[test]
     fn the_line_names_the_reason_and_the_cure() {
         let line = sentence(&ExecError::LibraryNotFound { searched: vec!["/usr/lib".into()] });
-        assert!(line.contains("not found (X0001)") && line.contains("updp-compile doctor"), "{line}");
+        assert!(
+            line.contains("not found (X0001)") && line.contains("updp-compile doctor"),
+            "{line}"
+        );
         assert!(!line.contains("/usr/lib"), "{line}");
         let (runtime, op) = ("ONNX Runtime 1.27.0".to_owned(), "Foo".to_owned());
         let detail = "not registered".to_owned();

@@ -45,7 +45,7 @@ pub use latency::{
     Budget, Interval, Latency, Measurement, Precision, measure, median, median_interval,
 };
 pub use library::{
-    LibraryCandidate, LibraryPlace, LibrarySearch, OLDEST as OLDEST_LIBRARY, ProbedLibrary,
+    FoundLibrary, LibraryPlace, LibrarySearch, OLDEST as OLDEST_LIBRARY, ProbedLibrary,
     disable_telemetry, find_library, prefer_library_folder, search_libraries,
 };
 pub use machine::Machine;

@@ -38,7 +38,8 @@ impl Machine {
         let total = system.total_memory();
         let limit = system.cgroup_limits().map(|limits| limits.total_memory);
         // On Linux this number knows the quota of a container too.
-        let allowed = std::thread::available_parallelism().map_or_else(|_| num_cpus::get(), usize::from);
+        let allowed =
+            std::thread::available_parallelism().map_or_else(|_| num_cpus::get(), usize::from);
         Self {
             processor: system.cpus().first().map_or("", |it| it.brand()).trim().to_owned(),
             architecture: std::env::consts::ARCH,
@@ -108,6 +109,8 @@ mod tests {
         #[cfg(target_arch = "x86_64")]
         assert!(found.vectors.contains(&"SSE4.2") || found.vectors.is_empty(), "{found:?}");
         #[cfg(unix)]
-        assert!(free_space(Path::new("/")).is_some() && free_space(Path::new("/no/such")).is_none());
+        assert!(
+            free_space(Path::new("/")).is_some() && free_space(Path::new("/no/such")).is_none()
+        );
     }
 }

@@ -286,9 +286,12 @@ fn expanded(
 /// started from.
 fn refused(start: &Score, trained: &Score) -> Option<String> {
     let lost = start.points_lost(trained);
+    let overlap = |score: &Score| 100.0 * score.overlap;
     (lost > 0.0).then(|| {
         format!(
-            "training made the network worse by {lost:.2} points on the held-out images, so the untrained one is written; more images, more --epochs or a smaller --lr may help"
+            "training lost {lost:.2} points on the held-out images (the mean of answers and overlap: {start}, overlap {:.2} %, became {trained}, overlap {:.2} %), so the untrained network is written; more images, more --epochs or a smaller --lr may help",
+            overlap(start),
+            overlap(trained)
         )
     })
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 import updp_compile
 
 

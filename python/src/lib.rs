@@ -25,7 +25,7 @@ mod _native {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
-    use super::{run, use_worker};
+    use super::{prefer_library_folder, run, use_worker};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -58,6 +58,12 @@ fn run(py: Python<'_>, arguments: Vec<OsString>, listener: Py<PyAny>) -> PyResul
 #[pyfunction]
 fn use_worker(program: PathBuf) {
     updp_compile::cli::use_workers(program);
+}
+
+/// Names the folder of ONNX Runtime that belongs to this interpreter.
+#[pyfunction]
+fn prefer_library_folder(folder: PathBuf) {
+    updp_exec::prefer_library_folder(folder);
 }
 
 fn failure(error: &Error) -> Failure {

@@ -283,12 +283,19 @@ class Installation(unittest.TestCase):
     def test_models_run_in_the_program_of_the_same_version(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            _run._has_worker = False
-            _run._use_worker()
+            _run._is_prepared = False
+            _run.prepare()
         program = Path(sys.executable).parent / "updp-compile"
         told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         self.assertEqual(told.split(), ["updp-compile", _native.VERSION])
         self.assertEqual(updp_compile.__version__, _native.VERSION)
+
+    def test_the_runtime_of_this_environment_is_used(self) -> None:
+        report = updp_compile.doctor()
+        self.assertTrue(report.works, report.error)
+        self.assertIsNotNone(report.library)
+        self.assertEqual(report.library.version, onnxruntime.__version__)
+        self.assertTrue(Path(report.library.path).is_relative_to(Path(onnxruntime.__file__).parent))
 
     def test_messages_go_to_the_log_and_nothing_is_printed(self) -> None:
         program = (

@@ -15,6 +15,7 @@ from ._data import Data
 from ._documents import (
     BenchReport,
     CompileReport,
+    DoctorReport,
     EvaluateReport,
     InspectReport,
     TrainReport,
@@ -32,7 +33,7 @@ from ._errors import (
     UsageError,
     VerificationError,
 )
-from ._jobs import benchmark, compile, evaluate, finetune, inspect, prune, verify
+from ._jobs import benchmark, compile, doctor, evaluate, finetune, inspect, prune, verify
 from ._models import AnyModel
 from ._native import VERSION as __version__
 from ._progress import Event, Progress
@@ -42,6 +43,7 @@ __all__ = [
     "BenchReport",
     "CompileReport",
     "Data",
+    "DoctorReport",
     "EvaluateReport",
     "Event",
     "GoalMissedError",
@@ -61,6 +63,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "compile",
+    "doctor",
     "evaluate",
     "finetune",
     "inspect",

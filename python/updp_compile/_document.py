@@ -51,7 +51,7 @@ class Document:
     @classmethod
     def from_json(cls: type[_D], value: dict[str, Any]) -> _D:
         """Makes the document of its JSON object. Fields that this version does not know are left out."""
-        hints = _hints(cls)
+        hints = _hints(cls)  # type: ignore[arg-type]
         keys = {each.metadata.get("key", each.name): each.name for each in dataclasses.fields(cls)}
         known = {name: _loaded(hints[name], value[key]) for key, name in keys.items() if key in value}
         return cls(**known)

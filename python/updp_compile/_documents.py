@@ -17,7 +17,15 @@ __all__ = [
     "Course",
     "Deploy",
     "DeployFinding",
-    "EvaluateClasse",
+    "DoctorCure",
+    "DoctorError",
+    "DoctorLibrary",
+    "DoctorMachine",
+    "DoctorPassedOver",
+    "DoctorProvider",
+    "DoctorReport",
+    "DoctorTemporary",
+    "EvaluateClass",
     "EvaluateFlipped",
     "EvaluateModel",
     "EvaluateReport",
@@ -569,8 +577,8 @@ class EvaluateModel(Document):
 
 
 @dataclass(frozen=True)
-class EvaluateClasse(Document):
-    """`classe` of a document."""
+class EvaluateClass(Document):
+    """`class` of a document."""
 
     name: str
     images: int
@@ -599,7 +607,7 @@ class EvaluateReport(Document):
     has_labels: bool
     models: list[EvaluateModel]
     agreement: float | None
-    classes: list[EvaluateClasse]
+    classes: list[EvaluateClass]
     flipped_count: int
     flipped: list[EvaluateFlipped]
 
@@ -730,3 +738,90 @@ class InspectReport(Document):
     overridable_weights: int
     blocks: list[InspectBlock]
     deploy: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class DoctorLibrary(Document):
+    """`library` of a document."""
+
+    path: str
+    version: str
+    place: Literal['named', 'variable', 'repository', 'embedding', 'own-prefix', 'virtual-env', 'conda', 'python', 'user', 'system']
+    reason: str
+
+
+@dataclass(frozen=True)
+class DoctorError(Document):
+    """`error` of a document."""
+
+    code: str
+    message: str
+    help: str | None
+
+
+@dataclass(frozen=True)
+class DoctorProvider(Document):
+    """`provider` of a document."""
+
+    name: str
+    is_usable: bool | None
+    detail: str | None
+
+
+@dataclass(frozen=True)
+class DoctorPassedOver(Document):
+    """`passed_over` of a document."""
+
+    path: str
+    version: str | None
+    place: Literal['named', 'variable', 'repository', 'embedding', 'own-prefix', 'virtual-env', 'conda', 'python', 'user', 'system']
+    reason: str
+
+
+@dataclass(frozen=True)
+class DoctorMachine(Document):
+    """`machine` of a document."""
+
+    processor: str
+    architecture: str
+    cores: int
+    hardware_threads: int
+    usable_threads: int
+    vectors: list[str]
+    memory_bytes: int
+    available_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class DoctorTemporary(Document):
+    """`temporary` of a document."""
+
+    path: str
+    free_bytes: int | None
+
+
+@dataclass(frozen=True)
+class DoctorCure(Document):
+    """`cure` of a document."""
+
+    what: str
+    command: str
+
+
+@dataclass(frozen=True)
+class DoctorReport(Document):
+    """What `updp-compile doctor --json` prints."""
+
+    schema: Literal['updp-doctor/1']
+    version: str
+    works: bool
+    library: DoctorLibrary | None
+    error: DoctorError | None
+    providers: list[DoctorProvider]
+    passed_over: list[DoctorPassedOver]
+    searched: list[str]
+    tract: str
+    pythons: list[str]
+    machine: DoctorMachine
+    temporary: DoctorTemporary
+    cures: list[DoctorCure]

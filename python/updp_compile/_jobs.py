@@ -12,6 +12,7 @@ from ._data import Data, written
 from ._documents import (
     BenchReport,
     CompileReport,
+    DoctorReport,
     EvaluateReport,
     InspectReport,
     TrainReport,
@@ -21,6 +22,7 @@ from ._models import AnyModel, Model
 from ._options import (
     BenchmarkOptions,
     CompileOptions,
+    DoctorOptions,
     EvaluateOptions,
     FinetuneOptions,
     InspectOptions,
@@ -76,9 +78,18 @@ def compile(
 @overload
 def prune(
     model: AnyModel,
-    data: Data | None = None,
-    output: StrPath = ...,
+    data: Data | None,
+    output: StrPath,
     *,
+    progress: Progress = None,
+    **options: Unpack[PruneOptions],
+) -> tuple[Path, CompileReport]: ...
+@overload
+def prune(
+    model: AnyModel,
+    data: Data | None = None,
+    *,
+    output: StrPath,
     progress: Progress = None,
     **options: Unpack[PruneOptions],
 ) -> tuple[Path, CompileReport]: ...
@@ -254,6 +265,20 @@ def benchmark(
         return BenchReport.from_json(document or {})
 
 
+def doctor(**options: Unpack[DoctorOptions]) -> DoctorReport:
+    """Says what this machine has for running models: ONNX Runtime, devices, memory, and what to type where something is missing.
+
+    A runtime that does not work is no exception: read ``works``, ``error`` and ``cures`` of the report.
+
+    Args:
+        **options: Options of ``updp-compile doctor``.
+    """
+    with Scratch() as scratch:
+        words = arguments(dict(options), options_of.DoctorOptions.__annotations__, scratch)
+        document, _ = run(["doctor", "--json", *words], False, {})
+        return DoctorReport.from_json(document or {})
+
+
 def _models(model: Any, other: Any, scratch: Scratch) -> list[Model]:
     models = [Model(model, scratch.path)]
     if other is not None:
@@ -273,9 +298,9 @@ def _images(data: Any, options: dict[str, Any], scratch: Scratch) -> tuple[list[
 
 def _needed(options: dict[str, Any]) -> int | None:
     """How many images of an iterable are needed: those asked for, and those that are held out."""
-    asked = options.get("images")
-    if asked is None:
+    if options.get("images") is None:
         return None
+    asked = int(options["images"])
     held_out = 0.0 if options.get("val") is not None else float(options.get("val_split", 0.1))
     return math.ceil(asked / (1.0 - held_out)) if 0.0 <= held_out < 1.0 else asked
 

@@ -16,3 +16,6 @@ def run(
 
 def use_worker(program: str | PathLike[str]) -> None:
     """Lets commands run models in processes of this program."""
+
+def prefer_library_folder(folder: str | PathLike[str]) -> None:
+    """Names the folder of ONNX Runtime that belongs to this interpreter; it is looked at first."""

@@ -429,5 +429,11 @@ class BenchmarkOptions(TypedDict, total=False):
     in_process: bool
 
 
+class DoctorOptions(TypedDict, total=False):
+    """Options of `doctor`; all may be left out."""
+    # Path of the ONNX Runtime library (libonnxruntime) to try
+    ort_lib: StrPath
+
+
 # Options that are given once for each value; the values of others are joined with commas.
 REPEATED = frozenset({"input", "input_data", "input_shape", "report"})

@@ -63,7 +63,7 @@ class Bar:
     def _show(self, event: Event) -> None:
         name = event.text.split(":")[0]
         if self._bar is None or self._work != (name, event.total):
-            from tqdm.auto import tqdm
+            from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
             self.close()
             self._work = (name, event.total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import tempfile
@@ -19,16 +20,30 @@ from ._errors import UpdpError, UpdpWarning, error_of
 from ._options import REPEATED
 from ._progress import Listener, Progress
 
-# Options that hold paths may be given as path objects, all others as numbers, texts or lists of them.
-_has_worker = False
+_is_prepared = False
+
+
+def prepare() -> None:
+    """Finds what belongs to this interpreter, once: its ONNX Runtime, and the program that was installed with this module."""
+    global _is_prepared
+    if not _is_prepared:
+        _is_prepared = True
+        _prefer_own_runtime()
+        _use_worker()
+
+
+def _prefer_own_runtime() -> None:
+    """Names the ONNX Runtime of this interpreter, without importing it."""
+    package = importlib.util.find_spec("onnxruntime")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        library = Path(folder) / "capi"
+        if library.is_dir():
+            _native.prefer_library_folder(library)
+            return
 
 
 def _use_worker() -> None:
-    """Finds the program that was installed with this module: it runs models, so that a crash does not end Python."""
-    global _has_worker
-    if _has_worker:
-        return
-    _has_worker = True
+    """Finds the program of this module: it runs models, so that a crash of a runtime does not end Python."""
     try:
         files = metadata.files("updp-compile") or []
     except metadata.PackageNotFoundError:
@@ -43,7 +58,7 @@ def _use_worker() -> None:
         "the program updp-compile was not installed with this module, so models run in this process, and a crash of a "
         "runtime ends it; install the wheel",
         UpdpWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
 
 
@@ -120,7 +135,8 @@ def _of_mapping(name: str, value: Mapping[str, Any], scratch: Scratch) -> list[s
         return [f"{key}:{','.join(str(dim) for dim in dims)}" for key, dims in value.items()]
     if name == "input_data":
         path = scratch.path / "input_data.npz"
-        np.savez(path, **{key: np.asarray(each) for key, each in value.items()})
+        arrays: dict[str, Any] = {key: np.asarray(each) for key, each in value.items()}
+        np.savez(path, **arrays)
         return [str(path)]
     if name == "input":
         return [f"{key}={each if isinstance(each, (str, os.PathLike)) else scratch.array(each)}" for key, each in value.items()]
@@ -134,7 +150,7 @@ def run(words: Sequence[str], progress: Progress, shown: Mapping[str, str]) -> t
 
     Raises an :class:`UpdpError` if there is no document.
     """
-    _use_worker()
+    prepare()
     listener = Listener(progress)
     try:
         text, failure = _native.run(list(words), listener)

@@ -9,7 +9,7 @@ use updp_exec::{
 };
 use updp_passes::{Options, pipeline, surgery};
 
-use super::{Error, Observer, Source, error::check_cancelled};
+use super::{Error, Observer, Source, error::check_cancelled, telling::Telling};
 use updp_prune::latency_table::{Conditions, LatencyTable};
 use updp_prune::profile::{BlockProfile, Profiler};
 use updp_prune::structure::shown_forms;
@@ -70,6 +70,7 @@ pub fn bench<'a>(
     options: &BenchOptions,
     observer: &mut dyn Observer,
 ) -> Result<BenchReport, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let mut files = vec![model.into().open()?];
     if let Some(other) = other {
         files.push(other.open()?);
@@ -163,6 +164,7 @@ pub fn bench_blocks<'a>(
     options: &BlockBenchOptions,
     observer: &mut dyn Observer,
 ) -> Result<BlockBenchReport, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let mut model = model.into().open()?.model;
     pipeline::prepare(&mut model)?;
     check_cancelled(observer)?;

@@ -11,6 +11,7 @@ use updp_verify::Verification;
 
 use super::error::check_cancelled;
 use super::shapes::fix_shapes;
+use super::telling::Telling;
 use super::weights::{FreezeWeights, freeze_weights, overridable_weights};
 use super::{Error, Observer, RuleOptions, Source};
 use crate::deploy::{self, DeployTarget, Finding};
@@ -162,6 +163,7 @@ pub fn compile<'a>(
     options: &CompileOptions,
     observer: &mut dyn Observer,
 ) -> Result<CompileReport, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let ModelFile { source, model } = model.into().open()?;
     if options.is_verified {
         options.runtime.prepare();

@@ -15,6 +15,7 @@ use super::input_check::{Checked, InputCheckOptions};
 use super::inputs::{refuse_unknown_inputs, tell_inputs};
 use super::prune::encode;
 use super::shapes::fix_shapes;
+use super::telling::Telling;
 use super::{Error, Observer, Source};
 use crate::model_file::ModelFile;
 
@@ -126,6 +127,7 @@ pub fn evaluate<'a>(
     options: &EvaluateOptions,
     observer: &mut dyn Observer,
 ) -> Result<EvaluateReport, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let dataset = Dataset::open(data)?.with_inputs(options.inputs.clone());
     if other.is_none() && !dataset.has_labels() {
         let detail = "the images have no labels, so one model cannot be compared with anything: give a second model";

@@ -25,6 +25,7 @@ use updp_trainer::train::End;
 use super::input_check::{Checked, InputCheckOptions, refuse_unknown_frozen};
 use super::prune::encode;
 use super::shapes::fix_shapes;
+use super::telling::Telling;
 use super::weights::{FreezeWeights, freeze_weights, tell_overridable};
 use super::{Error, Observer, Source};
 use crate::model_file::{self, ModelFile};
@@ -120,6 +121,7 @@ pub fn finetune<'a>(
     options: &FinetuneOptions,
     observer: &mut dyn Observer,
 ) -> Result<FinetuneReport, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let mut setup = Setup::open(model.into(), options, observer)?;
     let Some(written) = setup.written.take() else { return Err(expanded()) };
     let mut lock = None;
@@ -161,6 +163,7 @@ pub fn estimate_finetune<'a>(
     options: &FinetuneOptions,
     observer: &mut dyn Observer,
 ) -> Result<FinetuneEstimate, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let setup = Setup::open(model.into(), options, observer)?;
     if setup.written.is_none() {
         return Err(expanded());
@@ -182,6 +185,7 @@ pub fn training_step<'a>(
     options: &FinetuneOptions,
     observer: &mut dyn Observer,
 ) -> Result<TrainingStep, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let setup = Setup::open(model.into(), options, observer)?;
     Ok(setup.finetuning().step(&setup.model)?)
 }

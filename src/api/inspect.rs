@@ -8,7 +8,7 @@ use updp_passes::surgery::{self, Form, Shrink};
 use updp_passes::{Log, ModelSummary, Options, pipeline};
 
 use super::weights::{FreezeWeights, freeze_weights, overridable_weights};
-use super::{Error, Observer, RuleOptions, Source, error::check_cancelled};
+use super::{Error, Observer, RuleOptions, Source, error::check_cancelled, telling::Telling};
 use crate::deploy::{self, DeployTarget, Finding};
 use crate::model_file::ModelFile;
 use updp_prune::latency_table::{Conditions, LatencyTable};
@@ -87,6 +87,7 @@ pub fn inspect<'a>(
     options: &InspectOptions,
     observer: &mut dyn Observer,
 ) -> Result<InspectReport, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let file = model.into().open()?;
     let passes = options.rules.passes(file.total_bytes(), &options.runtime);
     let blocks = blocks(observer, &file, options, &passes)?;

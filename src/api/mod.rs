@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod compile;
 mod constants;
+pub mod doctor;
 pub mod error;
 pub mod evaluate;
 pub mod finetune;
@@ -15,6 +16,7 @@ mod near;
 pub mod prune;
 pub mod shapes;
 pub mod source;
+mod telling;
 mod verification;
 pub mod verify;
 pub mod weights;
@@ -29,6 +31,7 @@ pub use bench::{
 };
 pub use compile::{BlockCount, CompileOptions, CompileReport, VerificationStatus, compile};
 use constants::RuntimeEvaluator;
+pub use doctor::{Cure, DoctorLibrary, DoctorProvider, DoctorReport, PassedOver, doctor};
 pub use error::Error;
 pub use evaluate::{
     ClassScore, EvaluateOptions, EvaluateReport, FlippedImage, ModelScore, evaluate,

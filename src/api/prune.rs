@@ -19,6 +19,7 @@ use updp_verify::{Oracle, Verification};
 use super::input_check::{Checked, InputCheckOptions, refuse_unknown_frozen};
 use super::inputs::{refuse_unknown_inputs, refuse_unknown_outputs, tell_inputs};
 use super::shapes::fix_shapes;
+use super::telling::Telling;
 use super::weights::{freeze_weights, tell_overridable};
 use super::{CompileOptions, CompileReport, Error, Observer, Source, compile};
 use crate::model_file::{self, ModelFile};
@@ -129,6 +130,7 @@ pub fn prune<'a>(
     options: &PruneOptions,
     observer: &mut dyn Observer,
 ) -> Result<Option<PruneReport>, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let Input { source, model, before } = Input::open(model.into(), &options.compile, observer)?;
     let config = options.config(source.total_bytes());
     let stages = PruneStages::of(&config);
@@ -173,6 +175,7 @@ pub fn estimate<'a>(
     options: &PruneOptions,
     observer: &mut dyn Observer,
 ) -> Result<Estimate, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let Input { source, model, before } = Input::open(model.into(), &options.compile, observer)?;
     let config = options.config(source.total_bytes());
     let (images, _) = options.images(&model, &before, observer)?;
@@ -190,6 +193,7 @@ pub fn prune_structure<'a>(
     options: &CompileOptions,
     observer: &mut dyn Observer,
 ) -> Result<PruneReport, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let Input { source, model, before } = Input::open(model.into(), options, observer)?;
     let config = merged(config, options, source.total_bytes());
     let score = compile::input_score(&source, options, observer)?;
@@ -223,6 +227,7 @@ pub fn expand<'a>(
     options: &CompileOptions,
     observer: &mut dyn Observer,
 ) -> Result<ExpandReport, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let Input { source, model, before } = Input::open(model.into(), options, observer)?;
     let config = merged(config, options, source.total_bytes());
     let pruned = structure::expand(model, &config, observer)?;

@@ -4,7 +4,7 @@ use updp_exec::{InputData, RuntimeOptions};
 use updp_ir::{Graph, ValueId};
 use updp_verify::{Oracle, Verification};
 
-use super::{Error, Observer, Source, error::check_cancelled};
+use super::{Error, Observer, Source, error::check_cancelled, telling::Telling};
 
 /// How two models are compared.
 #[derive(Clone, Debug)]
@@ -47,6 +47,7 @@ pub fn verify<'a>(
     options: &VerifyOptions,
     observer: &mut dyn Observer,
 ) -> Result<VerifyReport, Error> {
+    let observer: &mut dyn Observer = &mut Telling(observer);
     let (reference, model) = (reference.into().open()?, model.into().open()?);
     same("inputs", &names(&reference.model.graph, true), &names(&model.model.graph, true))?;
     same("outputs", &names(&reference.model.graph, false), &names(&model.model.graph, false))?;

@@ -5,7 +5,7 @@ use clap::{Arg, Command, CommandFactory};
 use super::Cli;
 
 /// The options that matter most, by subcommand; the bare form has no name.
-pub(super) const FIRST: [(&str, &[&str]); 8] = [
+pub(super) const FIRST: [(&str, &[&str]); 9] = [
     ("", &["output", "data", "preprocess", "prune", "speedup"]),
     ("compile", &["output", "input_shape", "input_data", "target", "report"]),
     ("prune", &["output", "data", "preprocess", "prune", "speedup"]),
@@ -14,6 +14,7 @@ pub(super) const FIRST: [(&str, &[&str]); 8] = [
     ("verify", &["input_data", "check", "limit", "runtime", "threads"]),
     ("evaluate", &["data", "preprocess", "images", "flipped", "json"]),
     ("bench", &["batch", "seconds", "json", "per_block", "threads"]),
+    ("doctor", &["json", "ort_lib"]),
 ];
 
 /// Heading of the options that have no other.

@@ -6,7 +6,6 @@ mod compile;
 mod config;
 mod help;
 mod inputs;
-mod line;
 mod options;
 mod paths;
 mod prune;
@@ -23,6 +22,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{FromArgMatches, Parser, Subcommand};
 
 use crate::error::CliError;
+use crate::shell::own_command;
 use crate::untrusted::{distrust, visible};
 
 pub use compile::{
@@ -35,7 +35,7 @@ pub use prune::{FormChoice, GateArgs, PruneArgs, Recovery, ShrinkChoice, Stage};
 pub use reference::{Shell, completions, man_page};
 pub use runtime::{DeviceChoice, RuntimeArgs, RuntimeChoice, use_workers};
 pub use search::{SearchArgs, SearchChoice, StartChoice};
-pub use tools::{BenchArgs, EvaluateArgs, InspectArgs, VerifyArgs};
+pub use tools::{BenchArgs, DoctorArgs, EvaluateArgs, InspectArgs, VerifyArgs};
 pub use train::{
     AugmentChoice, Method, OptimizerChoice, PrecisionChoice, RampForm, ShrinkAt, TrainArgs,
     TrainingArgs,
@@ -56,6 +56,7 @@ Examples:
                                                  compare the accuracy of two models
   updp-compile verify a.onnx b.onnx              compare the outputs of two models
   updp-compile bench a.onnx b.onnx               compare their speed
+  updp-compile doctor                            show which runtime is found, and what is missing
 
 Exit codes: 0 done, 1 our bug, 2 usage, 3 bad model, 4 unsupported, 5 verification failed,
 6 nothing to prune, 7 goal missed, 8 runtime missing, 130 interrupted.";
@@ -101,6 +102,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Measures the latency of one or two models
     Bench(BenchArgs),
+    /// Shows what this machine has for running models, and what to type where something is missing
+    Doctor(DoctorArgs),
     /// Explains an error code, or lists them all
     Errors {
         /// Error code, such as I0102
@@ -120,7 +123,7 @@ pub enum Command {
 /// # Errors
 /// 0 after help or version, 2 for wrong arguments.
 pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
-    let line = line::command_line(arguments.iter().skip(1));
+    let line = own_command(&arguments);
     let given = config::expand(arguments).map_err(|error| {
         crate::terminal::complain(&error);
         error.exit_code()
@@ -153,9 +156,10 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
 /// # Errors
 /// C0001 for wrong arguments, C0018 for those of a file of options.
 pub fn parse_for_program(arguments: Vec<OsString>) -> Result<Cli, CliError> {
-    let line = line::command_line(&arguments);
     let name = OsString::from("updp-compile");
-    let given = config::expand(std::iter::once(name).chain(arguments).collect())?;
+    let arguments: Vec<OsString> = std::iter::once(name).chain(arguments).collect();
+    let line = own_command(&arguments);
+    let given = config::expand(arguments)?;
     let matches = command().try_get_matches_from(&given.arguments);
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map(|cli| Cli { line, ..cli }).map_err(|error| {

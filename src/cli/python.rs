@@ -28,7 +28,7 @@ StrPath = Union[str, "os.PathLike[str]"]
 "#;
 
 /// The subcommands and the names of their options in Python.
-const JOBS: [(&str, &str); 7] = [
+const JOBS: [(&str, &str); 8] = [
     ("compile", "CompileOptions"),
     ("prune", "PruneOptions"),
     ("finetune", "FinetuneOptions"),
@@ -36,6 +36,7 @@ const JOBS: [(&str, &str); 7] = [
     ("verify", "VerifyOptions"),
     ("evaluate", "EvaluateOptions"),
     ("bench", "BenchmarkOptions"),
+    ("doctor", "DoctorOptions"),
 ];
 
 /// Options that Python has in another way, and those that print instead of making a result.

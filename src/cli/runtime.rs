@@ -112,12 +112,16 @@ impl RuntimeArgs {
     }
 
     fn worker(&self) -> Option<WorkerOptions> {
-        let program = WORKER.get().filter(|_| !self.in_process)?;
-        Some(WorkerOptions {
-            program: program.clone(),
-            memory: self.run_memory.map(|mib| u64::from(mib.get()) << 20),
-            time: Duration::from_secs(self.run_timeout.get().into()),
-            is_fresh: false,
-        })
+        if self.in_process {
+            return None;
+        }
+        let memory = self.run_memory.map(|mib| u64::from(mib.get()) << 20);
+        let time = Duration::from_secs(self.run_timeout.get().into());
+        Some(WorkerOptions { memory, ..worker(time)? })
     }
+}
+
+/// A worker with this limit of time; `None` where [`use_workers`] was not called.
+pub(super) fn worker(time: Duration) -> Option<WorkerOptions> {
+    Some(WorkerOptions { program: WORKER.get()?.clone(), memory: None, time, is_fresh: false })
 }

@@ -2,9 +2,12 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use updp_exec::RuntimeOptions;
 
+use super::runtime::worker;
 use super::values::{from_zero_to, not_negative, percent, positive_up_to, up_to};
 use super::{
     FormChoice, InputArgs, MergePolicy, RuleArgs, RuntimeArgs, ShrinkChoice, TargetChoice,
@@ -170,4 +173,30 @@ pub struct BenchArgs {
     /// How models are run
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+}
+
+/// Most time for each thing that `doctor` tries: a library that waits for ever does not work.
+const TRY: Duration = Duration::from_secs(60);
+
+/// Arguments of `doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Prints the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Path of the ONNX Runtime library (libonnxruntime) to try
+    #[arg(long, value_name = "FILE")]
+    pub ort_lib: Option<PathBuf>,
+}
+
+impl DoctorArgs {
+    /// How models are run.
+    #[must_use]
+    pub fn options(&self) -> RuntimeOptions {
+        RuntimeOptions {
+            library: self.ort_lib.clone(),
+            worker: worker(TRY),
+            ..RuntimeOptions::default()
+        }
+    }
 }

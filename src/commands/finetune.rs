@@ -10,6 +10,7 @@ use crate::api::prune::encode;
 use crate::api::{self, FinetuneOptions, FinetuneReport};
 use crate::cli::TrainArgs;
 use crate::error::CliError;
+use crate::interrupt;
 use crate::listener::{Listener, Outcome};
 use crate::model_file::is_pipe;
 use crate::paint::Tone;
@@ -65,6 +66,9 @@ pub(super) fn run(arguments: &TrainArgs, listener: &mut Listener<'_>) -> Result<
     // The result may replace the model.
     let page = arguments.report.as_ref().filter(|path| report_page::is_page(path));
     let origin = page.map(|_| Origin::of(&arguments.command_line).model("Input", model));
+    if let Some(work) = &work {
+        interrupt::keep(work);
+    }
     // A folder that the user asked for is kept.
     let work = work.filter(|_| images.work.is_none());
     let report = listener.during(|observer| api::finetune(model, &options, observer));
@@ -105,7 +109,8 @@ fn tell(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) {
         "trained {tensors} tensors of {elements} elements in {} steps\n  before: {before}\n  after:  {}",
         trained.steps, trained.score
     ));
-    let lost = before.points_lost(&trained.score);
+    // The number that stands above decides: a better one is no loss, whatever the overlap says.
+    let lost = 100.0 * before.answer_loss(&trained.score);
     if lost <= 0.0 {
         let name = if is_pipe(target) { String::new() } else { format!(" {}", target.display()) };
         let text = format!("wrote{name}: trained in {} steps", trained.steps);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod compile;
+mod doctor;
 mod evaluate;
 mod finetune;
 mod inspect;
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: Cli, listener: &mut Listener<'_>) -> Result<Outcome, CliE
             evaluate::run(&arguments, listener)
         }
         Some(Command::Bench(arguments)) => bench::run(&arguments, listener),
+        Some(Command::Doctor(arguments)) => doctor::run(&arguments, listener),
         Some(Command::Errors { code }) => done(reference::errors(code.as_deref())),
         Some(Command::Completions { shell }) => {
             reference::completions(shell);

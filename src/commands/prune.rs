@@ -14,6 +14,7 @@ use crate::cli::{BlockList, CompileArgs, Method, Recovery, ShrinkChoice, Stage, 
 use crate::data;
 use crate::error::CliError;
 use crate::front_table;
+use crate::interrupt;
 use crate::listener::{Listener, Outcome};
 use crate::report;
 use crate::terminal::Verbosity;
@@ -92,6 +93,9 @@ fn with_images(
         return Err(CliError::Usage {
             detail: "--pick needs the work folder of the run with --front: --work DIR".to_owned(),
         });
+    }
+    if let Some(work) = &work {
+        interrupt::keep(work);
     }
     // A folder that the user asked for is kept, and so is one that networks can be picked from.
     let folder = work.clone();

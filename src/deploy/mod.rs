@@ -4,6 +4,8 @@
 //! this file collects the findings.
 
 mod facts;
+#[cfg(test)]
+mod operators_page;
 mod rules;
 
 use std::fmt;

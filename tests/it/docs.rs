@@ -10,7 +10,7 @@ use updp_testkit::{find_ort, skip};
 
 use crate::fixtures::folder;
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -19,7 +19,7 @@ fn page(name: &str) -> String {
 }
 
 /// The code blocks of a language, in their order; `""` is a block without one.
-fn snippets(text: &str, language: &str) -> Vec<String> {
+pub(crate) fn snippets(text: &str, language: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut open: Option<(bool, String)> = None;
     for line in text.lines() {
@@ -41,12 +41,12 @@ fn snippets(text: &str, language: &str) -> Vec<String> {
     found
 }
 
-fn program(at: &Path, words: &[&str]) -> Output {
+pub(crate) fn program(at: &Path, words: &[&str]) -> Output {
     let mut program = Command::new(env!("CARGO_BIN_EXE_updp-compile"));
     program.current_dir(at).args(words).output().expect("the program starts")
 }
 
-fn told(ran: &Output) -> String {
+pub(crate) fn told(ran: &Output) -> String {
     String::from_utf8_lossy(&ran.stderr).into_owned()
 }
 
@@ -110,7 +110,7 @@ fn the_file_of_options_is_understood() {
 }
 
 /// A Python with numpy and ONNX Runtime: that of `make test`, else that of the path.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let known = [root().join(".venv/bin/python"), PathBuf::from("python3")];
     known.into_iter().find(|python| {
         let ran = Command::new(python).args(["-c", "import numpy, onnxruntime"]).output();
@@ -153,7 +153,7 @@ fn the_loop_around_an_emitted_step_trains() {
 }
 
 /// The Markdown files whose links are checked.
-fn pages() -> Vec<PathBuf> {
+pub(crate) fn pages() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md"]
             .map(|name| root().join(name))
@@ -242,4 +242,74 @@ fn every_relative_link_of_the_documentation_leads_somewhere() {
     }
     assert!(broken.is_empty(), "\n{broken}");
     assert!(count > 50, "only {count} links were found");
+}
+
+#[test]
+fn the_summary_of_the_site_lists_every_page_once() {
+    let summary = root().join("docs/SUMMARY.md");
+    let text = fs::read_to_string(&summary).expect("text");
+    let plain = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut listed: Vec<PathBuf> =
+        links(&text).iter().map(|link| plain(&root().join("docs").join(link))).collect();
+    let mut there: Vec<PathBuf> =
+        pages().iter().filter(|page| **page != summary).map(|page| plain(page)).collect();
+    listed.sort();
+    there.sort();
+    assert_eq!(listed, there);
+}
+
+/// Runs Python with the script of the site as module `site`; the words follow as arguments.
+fn with_site(code: &str, words: &[&Path]) -> String {
+    let code =
+        format!("import sys; sys.path.insert(0, 'scripts'); import docs_site as site\n{code}");
+    let mut python = Command::new("python3");
+    python.args(["-B", "-c", &code]).args(words).current_dir(root());
+    let ran = python.output().expect("Python starts");
+    assert!(ran.status.success(), "{}", told(&ran));
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
+#[test]
+fn the_check_of_the_site_finds_what_leads_nowhere() {
+    let scene = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| fs::write(scene.path().join(name), text).expect("written");
+    write("a.html", "<h1 id=\"top\"></h1><a href=\"b.html#x\"></a><a href=\"#top\"></a>");
+    write("b.html", "<p id=\"x\"></p><a href=\"a.html\"></a><a href=\"https://else.where/\"></a>");
+    let check = || with_site("print(*site.check(sys.argv[1])[0], sep='\\n')", &[scene.path()]);
+    assert_eq!(check().trim(), "");
+    write("b.html", "<a href=\"c.html\"></a><script src=\"https://else.where/x.js\"></script>");
+    let mut found: Vec<String> = check().lines().map(str::to_owned).collect();
+    found.sort();
+    let expected = [
+        "a.html: no anchor for b.html#x",
+        "b.html loads https://else.where/x.js",
+        "b.html: no file for c.html",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_copy_for_the_site_keeps_every_page_and_its_links() {
+    let scene = tempfile::tempdir().expect("a folder");
+    let code = "copy = site.Site(sys.argv[1])\n\
+                for page in [*copy.pages, 'docs/SUMMARY.md']: copy.add(page)";
+    with_site(code, &[scene.path()]);
+    let at = scene.path().join("src");
+    let mut count = 0;
+    for page in pages() {
+        let name = page.strip_prefix(root()).expect("below the root");
+        let name = name.strip_prefix("docs").unwrap_or(name);
+        let name = if name == Path::new("README.md") { Path::new("index.md") } else { name };
+        let copy = at.join(name);
+        let text = fs::read_to_string(&copy).unwrap_or_else(|error| panic!("{name:?}: {error}"));
+        for link in links(&text) {
+            let path = link.split('#').next().unwrap_or_default();
+            if !link.contains("://") && !path.is_empty() {
+                let target = copy.parent().expect("a folder").join(path);
+                assert!(target.exists(), "{name:?}: {link}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 100, "only {count} links");
 }

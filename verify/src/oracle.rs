@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use updp_exec::{
     Comparison, ExecError, Executor, InputData, InputSpec, ModelSource, Optimizer, Runtime,
-    RuntimeOptions, compare_tensors, input_specs, open,
+    RuntimeOptions, compare_tensors, input_specs, note_fallback, open,
 };
 use updp_ir::{Dim, Graph, Tensor};
 

@@ -17,11 +17,11 @@ use ort::logging::LogLevel;
 use crate::error::ExecError;
 use crate::quiet;
 
-pub use places::{LibraryCandidate, LibraryPlace, LibrarySearch};
+pub use places::{FoundLibrary, LibraryPlace, LibrarySearch};
 pub use probe::ProbedLibrary;
 pub(crate) use probe::{probe, probe_here};
-pub(crate) use scene::{Scene, preferred_folder};
 pub use scene::prefer_library_folder;
+pub(crate) use scene::{Scene, preferred_folder};
 
 /// The runtime reads this before it starts its telemetry.
 pub(crate) const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
@@ -82,7 +82,11 @@ pub unsafe fn disable_telemetry() {
 /// X0001 when there is no library, X0002 when the named place does not contain it, X0003 when all are too old.
 pub fn find_library(explicit: Option<&Path>) -> Result<PathBuf, ExecError> {
     let found = Scene::of_this_process().choices(explicit)?;
-    found.into_iter().next().map(|it| it.path).ok_or(ExecError::LibraryNotFound { searched: Vec::new() })
+    found
+        .into_iter()
+        .next()
+        .map(|it| it.path)
+        .ok_or(ExecError::LibraryNotFound { searched: Vec::new() })
 }
 
 /// Everything that [`find_library`] finds where no place is named, also what it passes over.
@@ -95,7 +99,7 @@ pub fn search_libraries() -> LibrarySearch {
 ///
 /// # Errors
 /// X0002 when the named place does not contain it.
-pub fn named_library(explicit: Option<&Path>) -> Result<Option<LibraryCandidate>, ExecError> {
+pub fn named_library(explicit: Option<&Path>) -> Result<Option<FoundLibrary>, ExecError> {
     Scene::of_this_process().named(explicit).transpose()
 }
 
@@ -117,8 +121,8 @@ pub(crate) fn load(explicit: Option<&Path>) -> Result<Loaded, ExecError> {
     }
     let mut passed_over = Vec::new();
     let mut first = None;
-    for candidate in Scene::of_this_process().choices(explicit)? {
-        let path = candidate.path.canonicalize().unwrap_or(candidate.path);
+    for found in Scene::of_this_process().choices(explicit)? {
+        let path = found.path.canonicalize().unwrap_or(found.path);
         if let Some(loaded) = &*slot {
             return if loaded.path == path {
                 Ok(loaded.clone())

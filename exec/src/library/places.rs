@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 /// Where a library of ONNX Runtime was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LibraryPlace {
     /// The caller named it.
     Named,
@@ -61,7 +64,7 @@ impl LibraryPlace {
 
 /// A library that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LibraryCandidate {
+pub struct FoundLibrary {
     /// Its file.
     pub path: PathBuf,
     /// Where it was found.
@@ -74,9 +77,9 @@ pub struct LibraryCandidate {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LibrarySearch {
     /// The libraries that are new enough, or of unknown version, in the order in which they are tried.
-    pub usable: Vec<LibraryCandidate>,
+    pub usable: Vec<FoundLibrary>,
     /// The libraries that are older than [`crate::OLDEST_LIBRARY`].
-    pub too_old: Vec<LibraryCandidate>,
+    pub too_old: Vec<FoundLibrary>,
     /// The folders that were searched.
     pub searched: Vec<PathBuf>,
     /// The interpreters that were seen.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::OLDEST;
-use super::places::{LibraryCandidate, LibraryPlace, LibrarySearch};
+use super::places::{FoundLibrary, LibraryPlace, LibrarySearch};
 use super::{python, version};
 use crate::error::ExecError;
 
@@ -87,14 +87,11 @@ impl Scene {
     }
 
     /// The library that the user names; `None` if no place is named.
-    pub(super) fn named(
-        &self,
-        explicit: Option<&Path>,
-    ) -> Option<Result<LibraryCandidate, ExecError>> {
+    pub(super) fn named(&self, explicit: Option<&Path>) -> Option<Result<FoundLibrary, ExecError>> {
         let given = explicit.map(|path| (path, LibraryPlace::Named));
         let variable = self.variable.as_deref().map(|path| (path, LibraryPlace::Variable));
         let (path, place) = given.or(variable)?;
-        Some(named_library(path).map(|path| LibraryCandidate {
+        Some(named_library(path).map(|path| FoundLibrary {
             version: version::of_library(&path),
             path,
             place,
@@ -111,10 +108,7 @@ impl Scene {
     ///
     /// # Errors
     /// X0001 to X0003.
-    pub(super) fn choices(
-        &self,
-        explicit: Option<&Path>,
-    ) -> Result<Vec<LibraryCandidate>, ExecError> {
+    pub(super) fn choices(&self, explicit: Option<&Path>) -> Result<Vec<FoundLibrary>, ExecError> {
         if let Some(named) = self.named(explicit) {
             return Ok(vec![named?]);
         }
@@ -123,7 +117,7 @@ impl Scene {
             return Ok(found.usable);
         }
         Err(match found.too_old.into_iter().next() {
-            Some(LibraryCandidate { path, version, .. }) => ExecError::LibraryTooOld {
+            Some(FoundLibrary { path, version, .. }) => ExecError::LibraryTooOld {
                 path,
                 found: version.unwrap_or_default(),
                 needed: OLDEST.to_owned(),
@@ -214,7 +208,7 @@ impl LibrarySearch {
         let oldest = version::numbers(OLDEST);
         let is_too_old = version.as_deref().is_some_and(|it| version::numbers(it) < oldest);
         let list = if is_too_old { &mut self.too_old } else { &mut self.usable };
-        list.push(LibraryCandidate { path, place, version });
+        list.push(FoundLibrary { path, place, version });
     }
 }
 

@@ -11,8 +11,14 @@ mod rules;
 mod shapes;
 
 pub use entry::Entry;
-pub use eval::evaluate;
+pub use eval::{evaluate, is_evaluated};
 pub use shapes::Shapes;
+
+/// Whether shapes or dtypes of the results of an operator of the default domain can be inferred.
+#[must_use]
+pub fn is_inferred(op_type: &str) -> bool {
+    rules::has_rule(op_type) || is_evaluated(op_type) || shapes::BRANCHING == op_type
+}
 
 #[cfg(test)]
 mod tests;

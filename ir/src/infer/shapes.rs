@@ -13,6 +13,9 @@ use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
 use crate::value::{Origin, Value};
 
+/// The operator whose results get their types from its bodies.
+pub(super) const BRANCHING: &str = "If";
+
 /// Largest result that inference evaluates and keeps.
 const KEEP_BYTES: usize = 4096;
 /// Largest total size of the operands that are read for it.
@@ -193,8 +196,11 @@ impl Shapes {
                 operands: operands.iter().map(|slot| self.operand(graph, *slot)).collect(),
                 results: results.len(),
             };
-            let outcomes =
-                if node.is("If") { self.branches(graph, opset, id) } else { rules::infer(&site) };
+            let outcomes = if node.is(BRANCHING) {
+                self.branches(graph, opset, id)
+            } else {
+                rules::infer(&site)
+            };
             (outcomes, rules::value(&site))
         };
         let mut outcomes = outcomes.into_iter();

@@ -63,10 +63,18 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// The unit whose main node (Conv, ConvTranspose, Gemm, MatMul) is `node`.
+    /// The operators that may be the main node of one.
+    pub const OPERATORS: &'static [&'static str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+    /// The unit whose main node (one of [`Self::OPERATORS`]) is `node`.
     #[must_use]
     pub fn at(cx: &Context<'_>, node: NodeId) -> Option<Self> {
-        match cx.graph.get_node(node)?.op_type() {
+        let op = cx.graph.get_node(node)?.op_type();
+        // So that the list misses none of them.
+        if !Self::OPERATORS.contains(&op) {
+            return None;
+        }
+        match op {
             "Conv" => Self::conv(cx, node),
             "ConvTranspose" => Self::conv_transpose(cx, node),
             "Gemm" => Self::gemm(cx, node),

@@ -46,6 +46,17 @@ pub struct Match {
     clips_infinities: bool,
 }
 
+/// The operators that [`unchanged`] does not know.
+const OWN: &[&str] = &["Identity", "Dropout", "Transpose", "Cast", "Add", "Sub", "Mul", "Div"];
+
+impl EliminateIdentity {
+    /// The operators that may change nothing where they stand.
+    #[must_use]
+    pub fn operators() -> Vec<&'static str> {
+        OWN.iter().chain(unchanged::OPERATORS).copied().collect()
+    }
+}
+
 impl Rule for EliminateIdentity {
     type Match = Match;
     const NAME: &'static str = "eliminate-identity";
@@ -59,6 +70,10 @@ impl Rule for EliminateIdentity {
         }
         let mut drops_zero_sign = false;
         let mut clips_infinities = false;
+        // So that the lists miss none of them.
+        if ![OWN, unchanged::OPERATORS].iter().any(|known| known.contains(&node.op_type())) {
+            return None;
+        }
         let x = match node.op_type() {
             "Identity" => cx.graph.operand(root, 0)?,
             "Dropout" => {

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use npyz::npz::{NpzArchive, array_name_from_file_name};
 use npyz::{DType, NpyHeader, Order};
 use updp_ir::{DataType, Tensor};
+use zip::ZipArchive;
 
 use super::error::DataError;
 use super::store::{MOST_IN_MEMORY, open_file};
@@ -103,12 +103,11 @@ fn visit(
     mut each: impl FnMut(&str, &mut dyn Read) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     let mut archive =
-        NpzArchive::new(BufReader::new(open(path)?)).map_err(|error| damaged(path, error))?;
-    let archive = archive.zip_archive();
+        ZipArchive::new(BufReader::new(open(path)?)).map_err(|error| damaged(path, error))?;
     for index in 0..archive.len() {
         let mut member = archive.by_index(index).map_err(|error| damaged(path, error))?;
-        let file = member.name().to_owned();
-        if let Some(name) = array_name_from_file_name(&file) {
+        let file = member.name().map_err(|error| damaged(path, error))?.into_owned();
+        if let Some(name) = file.strip_suffix(".npy") {
             each(name, &mut member)?;
         }
     }

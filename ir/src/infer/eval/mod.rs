@@ -90,45 +90,60 @@ pub fn evaluate(
         return None;
     }
     let call = Call { node, opset, operands, max_bytes };
-    if node.op_type() == "Split" {
+    if node.op_type() == SPLIT {
         return movement::split(&call);
     }
-    one(&call).map(|tensor| vec![tensor])
+    rule(node.op_type())?(&call).map(|tensor| vec![tensor])
 }
 
-fn one(call: &Call<'_>) -> Option<Tensor> {
-    match call.node.op_type() {
-        "Constant" => constant::constant(call),
-        "ConstantOfShape" => constant::constant_of_shape(call),
-        "Range" => constant::range(call),
-        "Identity" => call.operand(0).cloned(),
-        "Shape" => layout::shape(call),
-        "Size" => layout::size(call),
-        "Reshape" => layout::reshape(call),
-        "Flatten" => layout::flatten(call),
-        "Squeeze" => layout::squeeze(call),
-        "Unsqueeze" => layout::unsqueeze(call),
-        "Transpose" => movement::transpose(call),
-        "Expand" => movement::expand(call),
-        "Tile" => movement::tile(call),
-        "Slice" => movement::slice(call),
-        "Gather" => movement::gather(call),
-        "Concat" => movement::concat(call),
-        "Pad" => movement::pad(call),
-        "Cast" => cast::cast(call),
-        "CastLike" => cast::cast_like(call),
-        "Where" => logic::select(call),
-        "Not" => logic::not(call),
-        "And" | "Or" | "Xor" => logic::connective(call),
-        "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => logic::compare(call),
-        "Add" | "Sub" | "Mul" | "Div" | "Mod" => arithmetic::binary(call),
-        "Pow" => arithmetic::pow(call),
-        "Neg" | "Abs" | "Sqrt" | "Ceil" | "Floor" | "Round" | "Reciprocal" => {
-            arithmetic::unary(call)
-        }
-        "Sum" | "Min" | "Max" => arithmetic::variadic(call),
-        "Clip" => arithmetic::clip(call),
-        "ReduceSum" | "ReduceProd" | "ReduceMax" | "ReduceMin" => reduce::reduce(call),
-        _ => None,
-    }
+/// Whether [`evaluate`] knows an operator of the default domain.
+#[must_use]
+pub fn is_evaluated(op_type: &str) -> bool {
+    op_type == SPLIT || rule(op_type).is_some()
+}
+
+/// The only operator here with several results.
+const SPLIT: &str = "Split";
+
+/// How an operator with one result is evaluated.
+type Rule = fn(&Call<'_>) -> Option<Tensor>;
+
+fn rule(op_type: &str) -> Option<Rule> {
+    let rule: Rule = match op_type {
+        "Constant" => constant::constant,
+        "ConstantOfShape" => constant::constant_of_shape,
+        "Range" => constant::range,
+        "Identity" => identity,
+        "Shape" => layout::shape,
+        "Size" => layout::size,
+        "Reshape" => layout::reshape,
+        "Flatten" => layout::flatten,
+        "Squeeze" => layout::squeeze,
+        "Unsqueeze" => layout::unsqueeze,
+        "Transpose" => movement::transpose,
+        "Expand" => movement::expand,
+        "Tile" => movement::tile,
+        "Slice" => movement::slice,
+        "Gather" => movement::gather,
+        "Concat" => movement::concat,
+        "Pad" => movement::pad,
+        "Cast" => cast::cast,
+        "CastLike" => cast::cast_like,
+        "Where" => logic::select,
+        "Not" => logic::not,
+        "And" | "Or" | "Xor" => logic::connective,
+        "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => logic::compare,
+        "Add" | "Sub" | "Mul" | "Div" | "Mod" => arithmetic::binary,
+        "Pow" => arithmetic::pow,
+        "Neg" | "Abs" | "Sqrt" | "Ceil" | "Floor" | "Round" | "Reciprocal" => arithmetic::unary,
+        "Sum" | "Min" | "Max" => arithmetic::variadic,
+        "Clip" => arithmetic::clip,
+        "ReduceSum" | "ReduceProd" | "ReduceMax" | "ReduceMin" => reduce::reduce,
+        _ => return None,
+    };
+    Some(rule)
+}
+
+fn identity(call: &Call<'_>) -> Option<Tensor> {
+    call.operand(0).cloned()
 }

@@ -128,13 +128,25 @@ pub(super) fn infer(site: &Site<'_>) -> Vec<Outcome> {
     if !site.node.domain().is_empty() {
         return contrib(site).unwrap_or_default();
     }
+    standard(site).unwrap_or_default()
+}
+
+/// Outcome of an operator of the default domain; `None` for an unknown operator.
+fn standard(site: &Site<'_>) -> Option<Vec<Outcome>> {
     elementwise::rule(site)
         .or_else(|| window::rule(site))
         .or_else(|| matrix::rule(site))
         .or_else(|| reshape::rule(site))
         .or_else(|| movement::rule(site))
         .or_else(|| source::rule(site))
-        .unwrap_or_default()
+}
+
+/// Whether an operator of the default domain has a rule. The rules themselves answer: a rule that knows an operator gives an outcome
+/// also where nothing is known of the operands.
+pub(super) fn has_rule(op_type: &str) -> bool {
+    let node = Node::new(op_type);
+    let site = Site { node: &node, opset: i64::MAX, operands: Vec::new(), results: 1 };
+    standard(&site).is_some()
 }
 
 /// Outcome of an operator that ONNX Runtime's optimizer writes; `None` for others.

@@ -101,9 +101,9 @@ fn npy(kind: &str, dims: &[usize], elements: &[u8]) -> Vec<u8> {
 }
 
 fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let mut writer = npyz::zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in arrays {
-        writer.start_file(format!("{name}.npy"), npyz::zip::write::FileOptions::default()).unwrap();
+        writer.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
         writer.write_all(content).unwrap();
     }
     writer.finish().unwrap().into_inner()
