@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(Tone::Good.paint("done", true), "\x1b[1;32mdone\x1b[0m");
         assert_eq!(
             (Tone::Good.paint("", true), Tone::Bad.paint("no", false)),
-            ("".into(), "no".into())
+            (String::new(), "no".to_owned())
         );
     }
 }

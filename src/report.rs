@@ -110,8 +110,7 @@ pub fn warnings(log: &Log) -> Vec<String> {
     }
     let words = kinds.into_values().map(|(first, count)| match count {
         1 => first.clone(),
-        2 => format!("{first}; and 1 more of this kind, in the report"),
-        _ => format!("{first}; and {} more of this kind, in the report", count - 1),
+        _ => format!("{first}; and {} more of this kind", count - 1),
     });
     words.collect()
 }

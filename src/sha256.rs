@@ -1,5 +1,6 @@
 //! SHA-256 of files [FIPS 180-4], so that a report names its models beyond doubt.
 
+use std::fmt::Write;
 use std::io::Read;
 use std::path::Path;
 
@@ -51,10 +52,18 @@ pub fn of(mut source: impl Read) -> std::io::Result<String> {
             }
             block[56..].copy_from_slice(&(8 * length).to_be_bytes());
             compress(&mut state, &block);
-            return Ok(state.iter().map(|word| format!("{word:08x}")).collect());
+            return Ok(hexadecimal(&state));
         }
         compress(&mut state, &block);
     }
+}
+
+fn hexadecimal(state: &[u32; 8]) -> String {
+    let mut text = String::new();
+    for word in state {
+        let _ = write!(text, "{word:08x}");
+    }
+    text
 }
 
 /// Reads until the block is full or the source ends; returns the number of bytes.

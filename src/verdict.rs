@@ -32,9 +32,8 @@ pub fn of(target: &Path, report: &CompileReport, pruned: Option<&Pruned>) -> (To
     text.push_str(match report.status {
         VerificationStatus::Passed => ", verified",
         VerificationStatus::Local => ", verified part by part",
-        VerificationStatus::Unchanged => "",
         VerificationStatus::Skipped if is_unproved => ", not verified",
-        VerificationStatus::Skipped => "",
+        VerificationStatus::Unchanged | VerificationStatus::Skipped => "",
     });
     if warnings > 0 {
         let _ = write!(text, ", {}", counted(warnings, "warning", "warnings"));

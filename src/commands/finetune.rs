@@ -111,16 +111,15 @@ fn tell(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) {
     ));
     // The number that stands above decides: a better one is no loss, whatever the overlap says.
     let lost = 100.0 * before.answer_loss(&trained.score);
-    if lost <= 0.0 {
-        let name = if is_pipe(target) { String::new() } else { format!(" {}", target.display()) };
-        let text = format!("wrote{name}: trained in {} steps", trained.steps);
-        terminal::verdict(Tone::Good, &text, is_pipe(target));
-    }
     if lost > 0.0 {
         print(&format!(
             "WARNING: the trained model is worse than the input model by {lost:.2} points on the held-out images; more images, more --epochs or a smaller --lr may help"
         ));
     }
+    let name = if is_pipe(target) { String::new() } else { format!(" {}", target.display()) };
+    let (tone, warned) = if lost > 0.0 { (Tone::Warning, ", 1 warning") } else { (Tone::Good, "") };
+    let text = format!("wrote{name}: trained in {} steps{warned}", trained.steps);
+    terminal::verdict(tone, &text, is_pipe(target));
 }
 
 /// The training as a page.

@@ -118,9 +118,12 @@ impl Course<'_> {
     }
 }
 
+/// One number of a score.
+type Share = fn(&Score) -> Option<f64>;
+
 /// The first of accuracy, agreement and overlap that every epoch has: its name, its value, and the largest value that can
 /// be.
-fn score_of(history: &[EpochSummary]) -> (&'static str, fn(&Score) -> Option<f64>, f64) {
+fn score_of(history: &[EpochSummary]) -> (&'static str, Share, f64) {
     let all = |is: fn(&Score) -> bool| history.iter().all(|it| is(&it.score));
     if all(|score| score.accuracy.is_some()) {
         ("Accuracy, %", |score| score.accuracy.map(|share| 100.0 * share), 100.0)

@@ -7,6 +7,8 @@ use crate::{clock, sha256};
 /// How the numbers of a page came about.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
+    /// The version of this program.
+    pub version: &'static str,
     /// The command as it can be typed again.
     pub command: String,
     /// The date with the time in UTC.
@@ -21,7 +23,8 @@ impl Origin {
     /// The origin of a page that this command makes now.
     #[must_use]
     pub fn of(command: &str) -> Self {
-        Self { command: command.to_owned(), date: clock::now(), ..Self::default() }
+        let (command, date) = (command.to_owned(), clock::now());
+        Self { version: env!("CARGO_PKG_VERSION"), command, date, ..Self::default() }
     }
 
     /// Adds a model as it is now.
@@ -44,11 +47,6 @@ impl Origin {
         let count =
             count.map_or_else(|| "as many as the runtime takes".to_owned(), |it| it.to_string());
         self.fact("Threads", count)
-    }
-
-    /// The version of this program.
-    pub(super) fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
     }
 }
 

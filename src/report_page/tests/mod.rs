@@ -198,6 +198,7 @@ fn page_with(
 
 fn origin() -> Origin {
     let origin = Origin {
+        version: env!("CARGO_PKG_VERSION"),
         command: "updp-compile prune 'a b.onnx' --data <dir>".to_owned(),
         date: "2026-11-30 21:46 UTC".to_owned(),
         models: vec![

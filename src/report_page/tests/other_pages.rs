@@ -49,6 +49,7 @@ fn a_compilation_has_sizes_rewrites_refusals_and_the_verification() {
         "fuse-pad at /pad&#60;1&#62;",
         "Merges declined (1)",
         "n1 (merge-chain): grew (9-fold): quantize per channel; and 2 more of this kind",
+        "All warnings of rewrites (3)",
         "<td>Conv</td><td class=\"n\">9</td><td class=\"n\">5</td>",
         "SHA-256",
     ] {
