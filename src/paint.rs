@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn only_a_terminal_that_takes_them_gets_colours() {
-        let cases: [(bool, &[(&str, &str)], bool); 9] = [
+        type Variables<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(bool, Variables<'_>, bool); 9] = [
             (true, &[], true),
             (false, &[], false),
             (true, &[("NO_COLOR", "1")], false),

@@ -63,7 +63,7 @@ pub(super) fn run(
     let is_dumped = options.dump_after.is_some();
     let report = listener
         .during_with_messages(is_dumped, |observer| api::compile(input, &options, observer))?;
-    output.finish(&report, None)
+    output.finish(&report, None, None)
 }
 
 /// Refuses a dry run: without images no step takes long.
@@ -154,11 +154,13 @@ impl Output<'_> {
         })
     }
 
-    /// Writes the model if it goes to standard output, prints a summary and writes the reports.
+    /// Writes the model if it goes to standard output, prints a summary and writes the reports. `hint` comes before the
+    /// verdict.
     pub(super) fn finish(
         &self,
         report: &CompileReport,
         pruned: Option<&Pruned>,
+        hint: Option<&str>,
     ) -> Result<Outcome, CliError> {
         if let Some(bytes) = &report.model {
             write::model(self.target, bytes)?;
@@ -167,6 +169,9 @@ impl Output<'_> {
         let missed = Self::missed(report, pruned);
         let document = self.json(report, pruned);
         self.write_reports(report, pruned, &missed, &document)?;
+        if let Some(hint) = hint {
+            self.print(hint);
+        }
         self.tell_verdict(report, pruned, &missed);
         let failure = if missed.is_empty() {
             self.refusal_of_target(report)

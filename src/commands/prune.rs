@@ -59,7 +59,7 @@ pub(super) fn run(
     let config = structure(arguments, &options);
     let pruned =
         listener.during(|observer| api::prune_structure(input, &config, &options, observer))?;
-    output.finish(&pruned.compiled, Some(&pruned.pruned))
+    output.finish(&pruned.compiled, Some(&pruned.pruned), None)
 }
 
 /// Prunes with images, and keeps intermediate results in the work folder until the result is written.
@@ -113,14 +113,14 @@ fn with_images(
         }
     });
     let Some(report) = report? else { return Ok(Outcome::default()) };
-    let result = output.finish(&report.compiled, Some(&report.pruned));
-    let is_done = result.is_ok();
-    if let Some(work) = work.filter(|_| is_done) {
-        work_folder::remove(&work);
-    }
-    if let Some(folder) = folder.filter(|_| is_done && arguments.prune.front.is_some()) {
+    let folder = folder.filter(|_| arguments.prune.front.is_some());
+    let hint = folder.map(|folder| {
         let command = pick_command(arguments, output.input, &folder);
-        output.print(&format!("another network of the front: {command}"));
+        format!("another network of the front: {command}")
+    });
+    let result = output.finish(&report.compiled, Some(&report.pruned), hint.as_deref());
+    if let Some(work) = work.filter(|_| result.is_ok()) {
+        work_folder::remove(&work);
     }
     result
 }

@@ -82,8 +82,17 @@ impl Axis {
         (0..=count).map(|at| self.least + at as f64 * self.step)
     }
 
-    /// The number with as many decimals as the step needs.
+    /// The number with as many decimals as the step needs, or with a power of ten if all numbers are small.
     pub(super) fn label(&self, value: f64) -> String {
+        if self.most.abs().max(self.least.abs()) < 1e-3 {
+            if value.abs() < 1e-6 * self.step {
+                return "0".to_owned();
+            }
+            let text = format!("{value:.3e}");
+            let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+            let digits = digits.trim_end_matches('0').trim_end_matches('.');
+            return format!("{digits}e{power}").replace('-', "−");
+        }
         let decimals = (2.0 - self.step.log10()).floor().max(0.0) as usize;
         let text = format!("{value:.decimals$}");
         let text = if text.contains('.') {
@@ -130,6 +139,8 @@ mod tests {
         let axis = Axis::over([5e-4; 3].into_iter());
         assert!((axis.part(5e-4) - 0.5).abs() < 0.01, "{:?}", labels(&axis));
         assert_eq!(labels(&Axis::over([f64::NAN].into_iter())), ["0", "0.25", "0.5", "0.75", "1"]);
+        let axis = Axis::from_zero([5e-5].into_iter());
+        assert_eq!(labels(&axis), ["0", "2e−5", "4e−5", "6e−5"], "short enough for a narrow chart");
         let axis = Axis::from_zero([0.0].into_iter());
         assert!(axis.part(0.0) == 0.0 && axis.most() > 0.0);
     }

@@ -8,7 +8,7 @@ use crate::api::{ClassScore, EvaluateReport, FlippedImage, ModelScore};
 
 fn compiled_page(log: &Log, is_pruned: bool) -> String {
     let verified = verified();
-    super::super::compiled(&Compiled {
+    compiled(&Compiled {
         input: ("a<b>.onnx", &facts(9)),
         output: ("out.onnx", &facts(5)),
         log,
@@ -65,7 +65,7 @@ fn a_compilation_has_sizes_rewrites_refusals_and_the_verification() {
 
 #[test]
 fn a_training_alone_has_scores_and_curves() {
-    let run = super::trained(false).training.unwrap();
+    let run = trained(false).training.unwrap();
     let course = Course { epochs: run.history, steps: run.course, images_per_second: Some(900.0) };
     let scores = (run.before, Score { accuracy: Some(0.85), ..run.after });
     let html = super::super::trained(("a<b>", "out"), scores, 160, &course, &origin());
@@ -112,7 +112,7 @@ fn evaluation(models: usize, has_labels: bool) -> EvaluateReport {
 
 #[test]
 fn an_evaluation_shows_the_change_of_each_class() {
-    let html = super::super::evaluated(&evaluation(2, true), "images/", 2, &origin());
+    let html = evaluated(&evaluation(2, true), "images/", 2, &origin());
     assert_well_formed(&html);
     for text in [
         "<h1>a.onnx and b.onnx</h1>",
@@ -133,10 +133,10 @@ fn an_evaluation_shows_the_change_of_each_class() {
 
 #[test]
 fn an_evaluation_stands_with_one_model_and_without_labels() {
-    let one = super::super::evaluated(&evaluation(1, true), "d", 0, &origin());
+    let one = evaluated(&evaluation(1, true), "d", 0, &origin());
     assert_well_formed(&one);
     assert!(one.contains(">90.0\u{a0}%<") && !one.contains("Change of each class"), "{one}");
-    let unlabelled = super::super::evaluated(&evaluation(2, false), "d", 0, &origin());
+    let unlabelled = evaluated(&evaluation(2, false), "d", 0, &origin());
     assert_well_formed(&unlabelled);
     assert!(unlabelled.contains("80.0\u{a0}%") && unlabelled.contains("without labels"));
     assert!(!unlabelled.contains("Accuracy") && !unlabelled.contains("Change of each class"));
