@@ -65,10 +65,10 @@ fn a_compilation_has_sizes_rewrites_refusals_and_the_verification() {
 
 #[test]
 fn a_training_alone_has_scores_and_curves() {
-    let run = trained(false).training.unwrap();
+    let run = trainings::trained(false).training.unwrap();
     let course = Course { epochs: run.history, steps: run.course, images_per_second: Some(900.0) };
     let scores = (run.before, Score { accuracy: Some(0.85), ..run.after });
-    let html = super::super::trained(("a<b>", "out"), scores, 160, &course, &origin());
+    let html = trained(("a<b>", "out"), scores, 160, &course, &origin());
     assert_well_formed(&html);
     for text in ["<h1>a&#60;b&#62;, trained</h1>", "87.3 → 85.0", "4 epochs, 160 steps", "Loss"] {
         assert!(html.contains(text), "{text}: {html}");
@@ -76,7 +76,7 @@ fn a_training_alone_has_scores_and_curves() {
     assert!(html.contains("worse than the input model by 2.30 points"), "{html}");
     assert_eq!(html.matches("<polyline").count(), 3);
     let better = (run.before, Score { accuracy: Some(0.9), ..run.after });
-    let html = super::super::trained(("a", "b"), better, 160, &course, &origin());
+    let html = trained(("a", "b"), better, 160, &course, &origin());
     assert!(!html.contains("worse"), "{html}");
 }
 
