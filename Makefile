@@ -50,7 +50,7 @@ DEMO_REPORT := target/demo/resnet.html
 RELEASE_FILES := target/release-files
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 # Crates that are published; the others are for tests.
-PUBLISHED := --workspace --exclude updp-testkit --exclude updp-zoo
+PUBLISHED := --workspace --exclude updp-testkit --exclude updp-zoo --exclude updp-python
 
 # `$(call step,TEXT)` prints the header of a step.
 step = @printf '\n== %s\n' '$(1)'
@@ -59,7 +59,7 @@ apt_install = if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y 
 	elif sudo -n true 2>/dev/null; then sudo apt-get update && sudo apt-get install -y --no-install-recommends $(1); \
 	else echo 'missing Debian package: $(1). As root: apt-get install $(1)' >&2; exit 1; fi
 
-.PHONY: help setup tools ort browser test fmt lint supply faults wheel wheel-check dist docs package-check release-dry-run demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
+.PHONY: help setup tools ort browser test fmt lint supply faults wheel wheel-check dist docs portability package-check release-dry-run demo cost-model bench corpus models-check depth prune-check fit-table fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -94,7 +94,7 @@ $(VENV_READY):
 	@touch $@
 
 # `$(VENV)/.<name>`: the packages of scripts/requirements-<name>.txt are installed.
-$(VENV)/.check $(VENV)/.bench $(VENV)/.wheel: $(VENV)/.%: scripts/requirements-%.txt | $(VENV_READY)
+$(VENV)/.check $(VENV)/.bench $(VENV)/.wheel $(VENV)/.portability: $(VENV)/.%: scripts/requirements-%.txt | $(VENV_READY)
 	$(call step,install $<)
 	$(PIP) install --quiet --only-binary :all: --require-hashes -r $<
 	@touch $@
@@ -170,6 +170,9 @@ dist: setup supply ## what is published: the program with its texts as an archiv
 	RUSTFLAGS='$(REMAP)' cargo build --locked --profile dist --bin updp-compile
 	@rm -rf $(RELEASE_FILES)
 	$(PYTHON) scripts/release.py archive target/dist/updp-compile $(HOST) $(RELEASE_FILES)
+
+portability: setup $(VENV)/.portability ## check that everything compiles for Windows and macOS; needs rustup
+	$(VENV)/bin/python scripts/portability.py
 
 package-check: ## pack every crate that is published
 	cargo package $(PUBLISHED) --locked --offline --no-verify --allow-dirty

@@ -31,10 +31,9 @@ def is_outside(link):
 
 def place(path):
     """The place in the site of a page, given as a path from the root of the repository."""
-    path = posixpath.normpath(path)
-    if path == "README.md":
-        return "index.md"
-    return path.removeprefix("docs/")
+    folder, name = posixpath.split(posixpath.normpath(path))
+    name = "index.md" if name == "README.md" else name
+    return posixpath.join(folder, name).removeprefix("docs/")
 
 
 def summary_pages():
@@ -80,7 +79,8 @@ class Site:
         if not os.path.isfile(file):
             raise SystemExit(f"{page}: {path} does not exist")
         is_image = path.endswith((".svg", ".png"))
-        name = place(path) if is_image else posixpath.join(SOURCES, path + ".txt")
+        # mdBook takes any `.md` in a link for a page of its own.
+        name = place(path) if is_image else posixpath.join(SOURCES, path.removesuffix(".md") + ".txt")
         to = os.path.join(self.folder, "src", name)
         os.makedirs(os.path.dirname(to), exist_ok=True)
         shutil.copyfile(file, to)
@@ -104,7 +104,8 @@ class Site:
     def build(self, mdbook, out, report):
         for page in [*sorted(self.pages), "docs/SUMMARY.md"]:
             self.add(page)
-        shutil.copyfile(os.path.join(ROOT, "docs/book.toml"), os.path.join(self.folder, "book.toml"))
+        for name in ("book.toml", "site.css"):
+            shutil.copyfile(os.path.join(ROOT, "docs", name), os.path.join(self.folder, name))
         if report:
             self.add_report(report)
         subprocess.run([mdbook, "build", self.folder, "--dest-dir", os.path.abspath(out)], check=True)

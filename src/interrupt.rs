@@ -4,10 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::process::Signal;
-use signal_hook::consts::{SIGABRT, SIGBUS, SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
 use crate::shell::own_command;
 
 static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -40,10 +36,60 @@ pub fn is_requested() -> bool {
     IS_REQUESTED.load(Ordering::SeqCst)
 }
 
+/// Starts the thread that waits for SIGINT, SIGTERM and SIGHUP.
+#[cfg(unix)]
+pub fn install() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+    tell_of_faults();
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else {
+        return;
+    };
+    // Where no thread can be started, a signal ends the program without cleaning up.
+    let _ = std::thread::Builder::new().spawn(move || {
+        for signal in signals.forever() {
+            handle(128 + signal);
+        }
+    });
+}
+
+/// Starts the thread that waits for Ctrl-C, Ctrl-Break and the end of the session.
+#[cfg(windows)]
+pub fn install() {
+    // Where no thread can be started, an interrupt ends the program without cleaning up.
+    let _ = ctrlc::set_handler(|| handle(130));
+}
+
+/// Ends the program with this exit code, unless the current work ends by itself soon.
+fn handle(code: i32) {
+    if IS_DEFERRED.load(Ordering::SeqCst) && !IS_REQUESTED.swap(true, Ordering::SeqCst) {
+        crate::terminal::remark("stopping after this step; once more stops at once");
+        return;
+    }
+    let folders = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
+    for folder in folders.iter() {
+        let _ = std::fs::remove_dir_all(folder);
+    }
+    let written = if HAS_WRITTEN.load(Ordering::SeqCst) {
+        "the model is written"
+    } else {
+        "nothing was written"
+    };
+    crate::terminal::note(&format!("error[C0011]: interrupted; {written}"));
+    crate::terminal::note(&format!("help: {}", what_to_type()));
+    // The lock is held until the end, so that no new folder can be registered.
+    std::process::exit(code);
+}
+
 /// Makes errors of two signals that end a process: SIGBUS tells of a mapped file that another process cuts while it is
 /// read, SIGABRT of an allocation that fails.
+#[cfg(unix)]
 #[expect(unsafe_code, reason = "a signal handler may call few functions only")]
 fn tell_of_faults() {
+    use rustix::process::Signal;
+    use signal_hook::consts::{SIGABRT, SIGBUS};
+    use signal_hook::low_level::{exit, register};
+
     const CUT: &[u8] =
         b"error[C0002]: a file that is being read was cut by another process, or its disk fails\n\
         help: run again when the file is complete\n";
@@ -52,44 +98,16 @@ fn tell_of_faults() {
     let tell = |text: &'static [u8], code: i32| {
         move || {
             let _ = rustix::io::write(rustix::stdio::stderr(), text);
-            signal_hook::low_level::exit(code);
+            exit(code);
         }
     };
     // SAFETY: the handlers make two system calls, which handlers may: they write a constant and end the process.
-    let _ = unsafe { signal_hook::low_level::register(SIGBUS, tell(CUT, 3)) };
+    let _ = unsafe { register(SIGBUS, tell(CUT, 3)) };
     // SAFETY: as above.
-    let _ = unsafe { signal_hook::low_level::register(SIGABRT, tell(ABORTED, 1)) };
+    let _ = unsafe { register(SIGABRT, tell(ABORTED, 1)) };
     // A file above the limit of `ulimit -f` becomes an error of writing it, as on a full disk.
     // SAFETY: the handler does nothing.
-    let _ = unsafe { signal_hook::low_level::register(Signal::XFSZ.as_raw(), || {}) };
-}
-
-/// Starts the thread that waits for SIGINT, SIGTERM and SIGHUP.
-pub fn install() {
-    tell_of_faults();
-    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
-    // Where no thread can be started, a signal ends the program without cleaning up.
-    let _ = std::thread::Builder::new().spawn(move || {
-        for signal in signals.forever() {
-            if IS_DEFERRED.load(Ordering::SeqCst) && !IS_REQUESTED.swap(true, Ordering::SeqCst) {
-                crate::terminal::remark("stopping after this step; once more stops at once");
-                continue;
-            }
-            let folders = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
-            for folder in folders.iter() {
-                let _ = std::fs::remove_dir_all(folder);
-            }
-            let written = if HAS_WRITTEN.load(Ordering::SeqCst) {
-                "the model is written"
-            } else {
-                "nothing was written"
-            };
-            crate::terminal::note(&format!("error[C0011]: interrupted; {written}"));
-            crate::terminal::note(&format!("help: {}", what_to_type()));
-            // The lock is held until the end, so that no new folder can be registered.
-            std::process::exit(128 + if signal == SIGINT { 2 } else { signal });
-        }
-    });
+    let _ = unsafe { register(Signal::XFSZ.as_raw(), || {}) };
 }
 
 /// Records the work folder, which keeps what is done when the program is interrupted.

@@ -176,7 +176,7 @@ pub struct BenchArgs {
 }
 
 /// Most time for each thing that `doctor` tries: a library that waits for ever does not work.
-const TRY: Duration = Duration::from_secs(60);
+const TRY: Duration = Duration::from_mins(1);
 
 /// Arguments of `doctor`.
 #[derive(Args, Debug)]

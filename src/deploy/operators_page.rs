@@ -30,9 +30,9 @@ This page is made from the code. An operator that is not here, or of another dom
 | shapes | shapes or types of the results are inferred, so that rules, costs and gradients can be worked out behind the operator |
 | constants | the operator is computed exactly when all its operands are constants (`fold-constants`). Weights that are made with other operators are computed by a runtime (`evaluate-constants`) |
 | layer | `weighted`: rules fold into it and merge it; blocks are made of it. `affine`: folds into weighted operators where its other operand is constant |
-| rules | the [rewrite rules](passes.md) that start at the operator. Other rules may take it along, or move across it |
 | gradient | [training](train.md): `yes`; `ends`: its results are constant in pieces or no floats, so the gradient is zero there; `–`: refused with T0301 where a gradient has to pass |
 | TensorRT, MIGraphX | their documentation: `yes`; `in part`: with conditions, which `--target` checks; `unfinished`; `no`; `–`: not mentioned. [Deploying](deploy.md) names the sources |
+| rules | the [rewrite rules](passes.md) that start at the operator. Other rules may take it along, or move across it |
 
 ONNX Runtime has all operators of `ai.onnx`; `--target ort` knows types that its kernels lack. Three rules look at every operator:
 `eliminate-dead`, `fold-constants` and `evaluate-constants`.
@@ -111,7 +111,7 @@ fn page() -> String {
     let mut page = HEAD.to_owned();
     let titles = targets.iter().map(|target| target.title.as_str()).collect::<Vec<_>>().join(" | ");
     let _ =
-        writeln!(page, "| operator | shapes | constants | layer | rules | gradient | {titles} |");
+        writeln!(page, "| operator | shapes | constants | layer | gradient | {titles} | rules |");
     let _ = writeln!(page, "|---|---|---|---|---|---|---|---|");
     for op in operators() {
         let mark = |is: bool| if is { "yes" } else { "–" };
@@ -119,12 +119,12 @@ fn page() -> String {
         let [tensorrt, migraphx] = targets.each_ref().map(|target| documented(target, &op));
         let _ = writeln!(
             page,
-            "| {op} | {} | {} | {} | {} | {} | {tensorrt} | {migraphx} |",
+            "| {op} | {} | {} | {} | {} | {tensorrt} | {migraphx} | {} |",
             mark(is_inferred(&op)),
             mark(is_evaluated(&op)),
             layer(&op),
-            rules.join(", "),
             gradient(&op),
+            rules.join(", "),
         );
     }
     page

@@ -299,8 +299,8 @@ fn the_copy_for_the_site_keeps_every_page_and_its_links() {
     for page in pages() {
         let name = page.strip_prefix(root()).expect("below the root");
         let name = name.strip_prefix("docs").unwrap_or(name);
-        let name = if name == Path::new("README.md") { Path::new("index.md") } else { name };
-        let copy = at.join(name);
+        let is_first = name.file_name().is_some_and(|name| name == "README.md");
+        let copy = if is_first { at.join(name).with_file_name("index.md") } else { at.join(name) };
         let text = fs::read_to_string(&copy).unwrap_or_else(|error| panic!("{name:?}: {error}"));
         for link in links(&text) {
             let path = link.split('#').next().unwrap_or_default();

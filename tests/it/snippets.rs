@@ -25,7 +25,6 @@ fn words(line: &str) -> Vec<String> {
     for c in line.chars() {
         match (c, quote) {
             (c, Some(open)) if c == open => quote = None,
-            (c, Some(_)) => word.push(c),
             ('\'' | '"', None) => (quote, is_open) = (Some(c), true),
             ('#' | '|' | '>' | ';', None) if word.is_empty() && !is_open => break,
             (c, None) if c.is_whitespace() => {
@@ -34,7 +33,7 @@ fn words(line: &str) -> Vec<String> {
                 }
                 is_open = false;
             }
-            (c, None) => word.push(c),
+            (c, _) => word.push(c),
         }
         if found.last().is_some_and(|last| last == "&&") {
             found.pop();
@@ -155,7 +154,7 @@ fn scene() -> tempfile::TempDir {
 /// Whether a command reads only what the scene has.
 fn is_runnable(words: &[String]) -> bool {
     let is_read = |word: &String| {
-        let is_model = word.ends_with(".onnx") && !["model.onnx", "out.onnx"].contains(&&**word);
+        let is_model = word.contains(".onnx") && !["model.onnx", "out.onnx"].contains(&&**word);
         is_model && !word.starts_with("fixtures/trained/fmnist_resnet")
     };
     let needs_images = words.iter().any(|word| word == "--data");

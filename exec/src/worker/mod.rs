@@ -74,6 +74,34 @@ pub fn this_program() -> std::io::Result<PathBuf> {
 pub fn available_memory() -> u64 {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
-    let machine = system.available_memory();
-    system.cgroup_limits().map_or(machine, |limits| machine.min(limits.free_memory))
+    usable(system.available_memory(), system.cgroup_limits())
+}
+
+/// The lesser of what the machine and the container have, in bytes.
+fn usable(machine: u64, container: Option<sysinfo::CGroupLimits>) -> u64 {
+    // Of a container only what its processes hold counts. `free_memory` leaves out the pages of files that were read, which the
+    // system gives back when memory is asked for.
+    let free = |limits: sysinfo::CGroupLimits| limits.total_memory.saturating_sub(limits.rss);
+    container.map_or(machine, |limits| machine.min(free(limits)))
+}
+
+#[cfg(test)]
+mod tests {
+    use sysinfo::CGroupLimits;
+
+    use super::usable;
+
+    #[test]
+    fn files_that_were_read_count_as_free() {
+        // As seen in a container of 24 GB whose processes hold 1 GB, after 18 GB of files were read.
+        let limits = |total_memory, free_memory| CGroupLimits {
+            total_memory,
+            free_memory,
+            free_swap: 0,
+            rss: 1 << 30,
+        };
+        assert_eq!(usable(22 << 30, Some(limits(24 << 30, 5 << 30))), 22 << 30);
+        assert_eq!(usable(22 << 30, Some(limits(4 << 30, 1 << 30))), 3 << 30);
+        assert_eq!(usable(22 << 30, None), 22 << 30);
+    }
 }

@@ -1,5 +1,6 @@
 //! The worker's side.
 
+#[cfg(unix)]
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
