@@ -7,6 +7,7 @@ use updp_passes::surgery::Form;
 use updp_prune::outcome::{BlockOutcome, DataOutcome, Outcome};
 
 use crate::report::grouped;
+use crate::report_page::BlockMacs;
 use crate::untrusted::on_one_line;
 use updp_prune::Pruned;
 use updp_prune::profile::{BlockProfile, Variant};
@@ -212,6 +213,20 @@ pub fn chosen(pruned: &Pruned) -> String {
         );
     }
     out
+}
+
+/// Multiply-adds of the pruned blocks before and after; a block of an unknown form is left out.
+#[must_use]
+pub fn macs(pruned: &Pruned) -> Vec<BlockMacs> {
+    let known = pruned.chosen.iter().filter_map(|(row, form)| {
+        Some(BlockMacs {
+            index: row.block.index,
+            name: row.block.name.clone(),
+            before: row.baseline.macs,
+            after: row.variant(*form)?.macs,
+        })
+    });
+    known.collect()
 }
 
 /// Latency of a block unchanged and in this form; empty if they were not measured.

@@ -43,6 +43,7 @@ pub mod terminal;
 
 mod block_map;
 mod block_report;
+mod clock;
 mod commands;
 mod data;
 mod error;
@@ -50,13 +51,16 @@ mod front_table;
 mod gates;
 mod listener;
 mod model_file;
+mod paint;
 mod paths;
 mod progress_lines;
 mod report;
 mod report_page;
+mod sha256;
 mod shell;
 mod test_vectors;
 mod untrusted;
+mod verdict;
 mod write;
 
 pub use api::{

@@ -131,7 +131,6 @@ impl Paths {
     /// C0001 for a report of another format; C0003 for an output that cannot be written; C0023 for one that would overwrite something of this command; T0006 for
     /// a work folder that is not ours.
     pub fn check(&self) -> Result<(), CliError> {
-        self.outputs.iter().try_for_each(refuse_format)?;
         let mut folders = Folders::default();
         let mut known: Vec<(&Output, Identity)> = Vec::new();
         for output in &self.outputs {
@@ -148,6 +147,7 @@ impl Paths {
         }
         self.refuse_inputs(&known)?;
         refuse_outputs(&known)?;
+        self.outputs.iter().try_for_each(refuse_format)?;
         for (output, _) in known {
             match output.kind {
                 Kind::Vectors => test_vectors::refuse_foreign(&output.path)?,
@@ -200,9 +200,7 @@ fn refuse_format(output: &Output) -> Result<(), CliError> {
     }
     let path = output.path.display();
     Err(CliError::Usage {
-        detail: format!(
-            "--report {path}: a report is JSON (FILE.json) or, after pruning with --data, a page (FILE.html)"
-        ),
+        detail: format!("--report {path}: a report is JSON (FILE.json) or a page (FILE.html)"),
     })
 }
 

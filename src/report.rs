@@ -92,6 +92,29 @@ pub fn by_rule(log: &Log) -> IndexMap<&'static str, usize> {
     counts
 }
 
+/// Milliseconds in each phase, over all rounds.
+#[must_use]
+pub fn phase_times(log: &Log) -> IndexMap<&'static str, f64> {
+    log.phase_times.iter().map(|(name, time)| (*name, time.as_secs_f64() * 1e3)).collect()
+}
+
+/// Warnings of the rewrites, one for each kind: the first of its kind, and how many others there are.
+///
+/// A warning is `RULE at NODE: WHAT (NUMBERS): CONSEQUENCE`; warnings of one kind have the same consequence.
+#[must_use]
+pub fn warnings(log: &Log) -> Vec<String> {
+    let mut kinds: IndexMap<&str, (&String, usize)> = IndexMap::new();
+    for warning in &log.warnings {
+        let kind = warning.rsplit_once(": ").map_or(warning.as_str(), |(_, kind)| kind);
+        kinds.entry(kind).or_insert((warning, 0)).1 += 1;
+    }
+    let words = kinds.into_values().map(|(first, count)| match count {
+        1 => first.clone(),
+        _ => format!("{first}; and {} more of this kind", count - 1),
+    });
+    words.collect()
+}
+
 /// Refusals as lines.
 #[must_use]
 pub fn why_not(log: &Log) -> String {
@@ -210,8 +233,6 @@ pub fn json(
         value["opset"] = json!(versions.opset);
         value
     };
-    let times: IndexMap<&str, f64> =
-        log.phase_times.iter().map(|(name, time)| (*name, time.as_secs_f64() * 1e3)).collect();
     json!({
         "schema": "updp-report/2",
         "tool": { "name": "updp-compile", "version": env!("CARGO_PKG_VERSION") },
@@ -241,7 +262,7 @@ pub fn json(
             "outputs": verified.map_or_else(Vec::new, outputs),
             "random_outputs": verified.map_or_else(Vec::new, |v| v.random.clone()),
         },
-        "times_ms": times,
+        "times_ms": phase_times(log),
     })
 }
 

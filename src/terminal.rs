@@ -15,6 +15,7 @@ use updp_trainer::train::Progress as StepProgress;
 use crate::api::{Observer, TrainingEvent};
 use crate::error::CliError;
 use crate::interrupt;
+use crate::paint::{self, Tone};
 use crate::progress_lines::ProgressLines;
 use crate::untrusted::{on_one_line, visible};
 
@@ -35,8 +36,12 @@ static LOST: Mutex<Option<String>> = Mutex::new(None);
 /// Prints to stdout. A closed pipe is not an error: the reader has what it wanted. Any other failure is kept for
 /// [`check_output`].
 pub fn say(text: &str) {
+    print_out(&paint::warnings(&visible(text), has_colour_out()));
+}
+
+fn print_out(text: &str) {
     let mut out = std::io::stdout().lock();
-    if let Err(error) = writeln!(out, "{}", visible(text)).and_then(|()| out.flush())
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush())
         && error.kind() != ErrorKind::BrokenPipe
     {
         LOST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
@@ -52,9 +57,43 @@ pub fn check_output() -> Result<(), CliError> {
     lost.map_or(Ok(()), |detail| Err(CliError::Write { path: "standard output".into(), detail }))
 }
 
+fn has_colour_out() -> bool {
+    paint::has_colour(std::io::stdout().is_terminal())
+}
+
+fn has_colour_err() -> bool {
+    paint::has_colour(std::io::stderr().is_terminal())
+}
+
+/// Prints a table whose first line is its head, to stdout or, while stdout carries a model, to stderr.
+pub fn table(text: &str, is_piped: bool) {
+    let text = visible(text);
+    let (head, rows) =
+        text.split_once('\n').map_or((&*text, None), |(head, rows)| (head, Some(rows)));
+    let has_colour = if is_piped { has_colour_err() } else { has_colour_out() };
+    let words = head.trim_start();
+    let space = &head[..head.len() - words.len()];
+    let mut painted = format!("{space}{}", Tone::Header.paint(words, has_colour));
+    if let Some(rows) = rows {
+        painted.push('\n');
+        painted.push_str(&paint::warnings(rows, has_colour));
+    }
+    if is_piped { styled(&painted) } else { print_out(&painted) }
+}
+
+/// Prints the verdict, in its colour, to stdout or, while stdout carries a model, to stderr.
+pub fn verdict(tone: Tone, text: &str, is_piped: bool) {
+    let text = visible(text);
+    if is_piped {
+        styled(&tone.paint(&text, has_colour_err()));
+    } else {
+        print_out(&tone.paint(&text, has_colour_out()));
+    }
+}
+
 /// Prints to stderr. It is used for progress, and for everything else while stdout carries a model.
 pub fn note(text: &str) {
-    styled(&visible(text));
+    styled(&paint::warnings(&visible(text), has_colour_err()));
 }
 
 /// Prints to stderr what may hold the program's own colours.
@@ -356,10 +395,9 @@ fn style(is_counted: bool) -> ProgressStyle {
 
 /// Prints an error with its code and the remedy.
 pub fn complain(error: &CliError) {
-    let (on, off) =
-        if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let head = Tone::Bad.paint(&format!("error[{}]", error.code()), has_colour_err());
     // The error stays on one line, whatever a nested message contains.
-    styled(&format!("{on}error[{}]{off}: {}", error.code(), on_one_line(&error.to_string())));
+    styled(&format!("{head}: {}", on_one_line(&error.to_string())));
     if let Some(help) = error.help() {
         note(&format!("help: {}", on_one_line(&help)));
     }

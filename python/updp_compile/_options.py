@@ -23,7 +23,7 @@ class CompileOptions(TypedDict, total=False):
     input_shape: Mapping[str, Sequence[int | str]] | str | Sequence[str]
     # Makes constants of weights that are also inputs of the graph, so that they can be merged, pruned and trained: all of them, or those named
     freeze_weights: bool | str | Sequence[str]
-    # Writes a report as JSON or, after pruning with data, as a page; can be given twice
+    # Writes a report as JSON or as a page; can be given twice
     report: StrPath | Sequence[StrPath]
     # Checks the result against the documentation of this target; exits with 4 if the target refuses something
     target: Literal["ort", "tensorrt", "migraphx"]
@@ -77,7 +77,7 @@ class PruneOptions(TypedDict, total=False):
     input_shape: Mapping[str, Sequence[int | str]] | str | Sequence[str]
     # Makes constants of weights that are also inputs of the graph, so that they can be merged, pruned and trained: all of them, or those named
     freeze_weights: bool | str | Sequence[str]
-    # Writes a report as JSON or, after pruning with data, as a page; can be given twice
+    # Writes a report as JSON or as a page; can be given twice
     report: StrPath | Sequence[StrPath]
     # Checks the result against the documentation of this target; exits with 4 if the target refuses something
     target: Literal["ort", "tensorrt", "migraphx"]
@@ -289,7 +289,7 @@ class FinetuneOptions(TypedDict, total=False):
     input_shape: Mapping[str, Sequence[int | str]] | str | Sequence[str]
     # Makes constants of weights that are also inputs of the graph, so that they can be merged, pruned and trained: all of them, or those named
     freeze_weights: bool | str | Sequence[str]
-    # Writes a report as JSON
+    # Writes a report as JSON or as a page
     report: StrPath
     # Runtime to run models with [default: auto]
     runtime: Literal["auto", "ort", "tract"]
@@ -387,7 +387,7 @@ class EvaluateOptions(TypedDict, total=False):
     input: str | Sequence[str]
     # How many images to list whose class changes from A to B [default: 10]
     flipped: int
-    # Writes the result to a file, as JSON
+    # Writes the result to a file, as JSON or as a page
     report: StrPath
     # Runtime to run models with [default: auto]
     runtime: Literal["auto", "ort", "tract"]

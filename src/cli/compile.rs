@@ -149,7 +149,7 @@ pub struct CommonArgs {
     /// Weights that are also inputs
     #[command(flatten)]
     pub weights: WeightArgs,
-    /// Writes a report as JSON or, after pruning with data, as a page; can be given twice
+    /// Writes a report as JSON or as a page; can be given twice
     #[arg(long, value_name = "FILE.json|FILE.html")]
     pub report: Vec<PathBuf>,
     /// Checks the result against the documentation of this target; exits with 4 if the target refuses something
@@ -328,9 +328,16 @@ pub struct CompileArgs {
     pub time_passes: bool,
     pub verbose: bool,
     pub quiet: bool,
+    pub command_line: String,
 }
 
 impl CompileArgs {
+    /// The arguments with the command that they come from.
+    #[must_use]
+    pub fn typed(self, command_line: String) -> Self {
+        Self { command_line, ..self }
+    }
+
     fn of(common: CommonArgs, debug: Option<DebugArgs>, pruning: PruningArgs) -> Self {
         let has = |flag: fn(&DebugArgs) -> bool| debug.as_ref().is_some_and(flag);
         Self {
@@ -368,6 +375,7 @@ impl CompileArgs {
             dump_after: debug.and_then(|debug| debug.dump_after),
             verbose: common.verbose,
             quiet: common.quiet,
+            command_line: String::new(),
         }
     }
 

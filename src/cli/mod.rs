@@ -22,6 +22,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{FromArgMatches, Parser, Subcommand};
 
 use crate::error::CliError;
+use crate::shell::own_command;
 use crate::untrusted::{distrust, visible};
 
 pub use compile::{
@@ -78,6 +79,9 @@ pub struct Cli {
     /// Arguments of the bare form.
     #[command(flatten)]
     pub bare: BareArgs,
+    /// The command as it can be typed again.
+    #[arg(skip)]
+    pub line: String,
 }
 
 /// Subcommands.
@@ -119,12 +123,14 @@ pub enum Command {
 /// # Errors
 /// 0 after help or version, 2 for wrong arguments.
 pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
+    let line = own_command(&arguments);
     let given = config::expand(arguments).map_err(|error| {
         crate::terminal::complain(&error);
         error.exit_code()
     })?;
     let matches = command().try_get_matches_from(&given.arguments);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map(|cli| Cli { line, ..cli }).map_err(|error| {
         if !error.use_stderr() {
             return match error.print() {
                 Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -151,9 +157,12 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
 /// C0001 for wrong arguments, C0018 for those of a file of options.
 pub fn parse_for_program(arguments: Vec<OsString>) -> Result<Cli, CliError> {
     let name = OsString::from("updp-compile");
-    let given = config::expand(std::iter::once(name).chain(arguments).collect())?;
+    let arguments: Vec<OsString> = std::iter::once(name).chain(arguments).collect();
+    let line = own_command(&arguments);
+    let given = config::expand(arguments)?;
     let matches = command().try_get_matches_from(&given.arguments);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map(|cli| Cli { line, ..cli }).map_err(|error| {
         if let Some(error) = given.explain(&error) {
             return error;
         }

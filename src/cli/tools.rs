@@ -128,8 +128,8 @@ pub struct EvaluateArgs {
     /// Prints the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Writes the result to a file, as JSON
-    #[arg(long, value_name = "FILE.json")]
+    /// Writes the result to a file, as JSON or as a page
+    #[arg(long, value_name = "FILE.json|FILE.html")]
     pub report: Option<PathBuf>,
     /// Reads options from a file, as keys without the leading dashes; the command line wins
     #[arg(long, value_name = "FILE.toml")]
@@ -137,6 +137,9 @@ pub struct EvaluateArgs {
     /// How models are run
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+    /// The command as it can be typed again
+    #[arg(skip)]
+    pub command_line: String,
 }
 
 /// Arguments of `bench`.

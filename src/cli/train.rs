@@ -163,8 +163,8 @@ pub struct TrainArgs {
     /// Weights that are also inputs
     #[command(flatten)]
     pub weights: WeightArgs,
-    /// Writes a report as JSON
-    #[arg(long, value_name = "FILE.json")]
+    /// Writes a report as JSON or as a page
+    #[arg(long, value_name = "FILE.json|FILE.html")]
     pub report: Option<PathBuf>,
     /// Reads options from a file, as keys without the leading dashes; the command line wins
     #[arg(long, value_name = "FILE.toml")]
@@ -175,6 +175,9 @@ pub struct TrainArgs {
     /// Prints errors only
     #[arg(short, long)]
     pub quiet: bool,
+    /// The command as it can be typed again
+    #[arg(skip)]
+    pub command_line: String,
 }
 
 impl TrainArgs {

@@ -16,8 +16,9 @@ use crate::front_table;
 use crate::listener::{Listener, Outcome};
 use crate::model_file::is_pipe;
 use crate::report;
-use crate::report_page;
+use crate::report_page::{self, Origin};
 use crate::terminal::{self, Verbosity, note, say};
+use crate::verdict;
 use crate::write;
 
 /// Runs the compilation.
@@ -51,19 +52,18 @@ pub(super) fn run(
         terminal::be_quiet();
     }
     if !arguments.prune.is_asked_for() && arguments.images.data.is_none() {
-        super::prune::refuse_page(&arguments.report)?;
         refuse_dry(arguments)?;
     }
     arguments.paths(input, target).check()?;
     if arguments.prune.is_asked_for() || arguments.images.data.is_some() {
         return super::prune::run(arguments, input, target, listener);
     }
-    let output = Output { arguments, input, target, prints: listener.prints() };
+    let output = Output::new(arguments, input, target, listener);
     let options = output.options(false)?;
     let is_dumped = options.dump_after.is_some();
     let report = listener
         .during_with_messages(is_dumped, |observer| api::compile(input, &options, observer))?;
-    output.finish(&report, None)
+    output.finish(&report, None, None)
 }
 
 /// Refuses a dry run: without images no step takes long.
@@ -83,6 +83,22 @@ pub(super) struct Output<'a> {
     pub(super) target: &'a Path,
     /// Whether a person reads what is printed.
     pub(super) prints: bool,
+    /// What a page says about its making; `None` if no page is asked for.
+    origin: Option<Origin>,
+}
+
+impl<'a> Output<'a> {
+    /// Notes what the input is now: the result may replace it.
+    pub(super) fn new(
+        arguments: &'a CompileArgs,
+        input: &'a Path,
+        target: &'a Path,
+        listener: &Listener<'_>,
+    ) -> Self {
+        let has_page = arguments.report.iter().any(|path| report_page::is_page(path));
+        let origin = has_page.then(|| Origin::of(&arguments.command_line).model("Input", input));
+        Self { arguments, input, target, prints: listener.prints(), origin }
+    }
 }
 
 impl Output<'_> {
@@ -92,6 +108,23 @@ impl Output<'_> {
         }
         // If the model is written to standard output, the text must not go there.
         if is_pipe(self.target) { note(text) } else { say(text) }
+    }
+
+    /// Prints a table whose first line is its head.
+    fn print_table(&self, text: &str) {
+        if self.prints && self.arguments.verbosity() != Verbosity::Quiet {
+            terminal::table(text, is_pipe(self.target));
+        }
+    }
+
+    /// Prints what came of it, in one line. A missed goal and a refusal by the target are errors, which come last.
+    fn tell_verdict(&self, report: &CompileReport, pruned: Option<&Pruned>, missed: &[String]) {
+        let is_silent = !self.prints || self.arguments.verbosity() == Verbosity::Quiet;
+        if is_silent || !missed.is_empty() || self.refusal_of_target(report).is_some() {
+            return;
+        }
+        let (tone, text) = verdict::of(self.target, report, pruned);
+        terminal::verdict(tone, &text, is_pipe(self.target));
     }
 
     /// Options for compiling the model, or for merging it after pruning.
@@ -121,11 +154,13 @@ impl Output<'_> {
         })
     }
 
-    /// Writes the model if it goes to standard output, prints a summary and writes the reports.
+    /// Writes the model if it goes to standard output, prints a summary and writes the reports. `hint` comes before the
+    /// verdict.
     pub(super) fn finish(
         &self,
         report: &CompileReport,
         pruned: Option<&Pruned>,
+        hint: Option<&str>,
     ) -> Result<Outcome, CliError> {
         if let Some(bytes) = &report.model {
             write::model(self.target, bytes)?;
@@ -134,6 +169,10 @@ impl Output<'_> {
         let missed = Self::missed(report, pruned);
         let document = self.json(report, pruned);
         self.write_reports(report, pruned, &missed, &document)?;
+        if let Some(hint) = hint {
+            self.print(hint);
+        }
+        self.tell_verdict(report, pruned, &missed);
         let failure = if missed.is_empty() {
             self.refusal_of_target(report)
         } else {
@@ -160,28 +199,88 @@ impl Output<'_> {
     ) -> Result<(), CliError> {
         let fitted = pruned.and_then(|pruned| pruned.outcome.as_ref());
         for path in &self.arguments.report {
-            match fitted.filter(|_| report_page::is_page(path)) {
-                Some(fitted) => {
-                    let name = |path: &Path| path.display().to_string();
-                    let (input, output) = (name(self.input), name(self.target));
-                    let run = report_page::Run {
-                        input: (&input, &report.before),
-                        output: (&output, &report.after),
-                        log: &report.log,
-                        verified: report.verification.as_ref(),
-                        status: report.status.name(),
-                        outcome: fitted,
-                        missed,
-                    };
-                    write::text(path, &report_page::page(&run))?;
-                }
-                None => write::text(path, &format!("{document:#}\n"))?,
-            }
+            let text = if report_page::is_page(path) {
+                self.page(report, pruned, missed)
+            } else {
+                format!("{document:#}\n")
+            };
+            write::text(path, &text)?;
         }
         if let (Some(path), Some(fitted)) = (&self.arguments.prune.front, fitted) {
             write::text(path, &front_table::text(path, self.input, fitted))?;
         }
         Ok(())
+    }
+
+    /// The report as a page.
+    fn page(&self, report: &CompileReport, pruned: Option<&Pruned>, missed: &[String]) -> String {
+        let name = |path: &Path| path.display().to_string();
+        let (input, output) = (name(self.input), name(self.target));
+        let (input, output) = ((&*input, &report.before), (&*output, &report.after));
+        let fitted = pruned.and_then(|pruned| pruned.outcome.as_ref());
+        let origin = self.origin(report, fitted);
+        let macs = pruned.map(block_report::macs).unwrap_or_default();
+        let (log, verified, status) =
+            (&report.log, report.verification.as_ref(), report.status.name());
+        let (macs, origin) = (&macs[..], &origin);
+        if let Some(outcome) = fitted {
+            let run = report_page::Run {
+                input,
+                output,
+                log,
+                verified,
+                status,
+                outcome,
+                missed,
+                macs,
+                origin,
+            };
+            return report_page::page(&run);
+        }
+        let findings = report.findings.iter().flatten();
+        let findings: Vec<String> = findings
+            .map(|it| {
+                format!("{}: {} ({}): {}", it.severity, it.what, it.places.join(", "), it.cure)
+            })
+            .collect();
+        report_page::compiled(&report_page::Compiled {
+            input,
+            output,
+            log,
+            verified,
+            status,
+            is_pruned: pruned.is_some(),
+            missed,
+            held: &report.gates.held(),
+            findings: &findings,
+            macs,
+            origin,
+        })
+    }
+
+    /// What the page says about its making.
+    fn origin(
+        &self,
+        report: &CompileReport,
+        fitted: Option<&updp_prune::outcome::Outcome>,
+    ) -> Origin {
+        let mut origin = self.origin.clone().unwrap_or_default().model("Output", self.target);
+        let speed = fitted.and_then(|fitted| fitted.speed.as_ref());
+        let verified = report.verification.as_ref().map(|it| &it.runtime);
+        let runtime = speed.map(|speed| &speed.runtime).or(verified).filter(|it| !it.is_empty());
+        if let Some(runtime) = runtime {
+            origin = origin.fact("Runtime", runtime);
+        }
+        let threads = speed.map(|speed| speed.threads);
+        origin = origin.threads(threads.or(self.arguments.runtime.threads.map(usize::from)));
+        if let Some(speed) = speed {
+            origin = origin.fact("Images in a run", speed.batch.to_string());
+        }
+        if let Some(input) = fitted.map(|fitted| &fitted.data.image_input) {
+            let size = report_page::image_size(&input.dims);
+            origin = origin.fact("Image size", format!("{size}, input {}", input.name));
+        }
+        origin
     }
 
     fn json(&self, report: &CompileReport, pruned: Option<&Pruned>) -> serde_json::Value {
@@ -276,13 +375,13 @@ impl Output<'_> {
             }
         }
         if pruned.is_some() && log.rewrites.is_empty() {
-            self.print(&report::table(&report.before, &report.after));
+            self.print_table(&report::table(&report.before, &report.after));
         } else if report.is_unchanged {
             self.print("nothing to merge: the model is written as it came");
         } else if log.rewrites.is_empty() {
             self.print("nothing to merge: only the shapes and weights asked for are fixed");
         } else {
-            self.print(&report::table(&report.before, &report.after));
+            self.print_table(&report::table(&report.before, &report.after));
             for (rule, count) in report::by_rule(log) {
                 self.print(&format!("  {rule}: {count}"));
             }
@@ -298,7 +397,9 @@ impl Output<'_> {
         if let Some(notice) = overridable_notice(report.overridable_weights) {
             self.print(&format!("warning: {notice}"));
         }
-        for warning in &log.warnings {
+        let warnings =
+            if self.arguments.verbose { log.warnings.clone() } else { report::warnings(log) };
+        for warning in warnings {
             self.print(&format!("warning: {warning}"));
         }
     }

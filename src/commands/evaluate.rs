@@ -9,6 +9,7 @@ use crate::cli::EvaluateArgs;
 use crate::data;
 use crate::error::CliError;
 use crate::listener::{Listener, Outcome};
+use crate::report_page::{self, Origin};
 use crate::untrusted::on_one_line;
 use crate::write;
 use updp_prune::words::counted;
@@ -18,7 +19,6 @@ pub(super) fn run(
     arguments: &EvaluateArgs,
     listener: &mut Listener<'_>,
 ) -> Result<Outcome, CliError> {
-    super::prune::refuse_page(&arguments.report)?;
     arguments.paths().check()?;
     let options = EvaluateOptions {
         preprocess: arguments.preprocess.clone(),
@@ -35,7 +35,12 @@ pub(super) fn run(
     let shown = arguments.flipped.min(report.flipped.len());
     let document = json(arguments, &report, shown);
     if let Some(path) = &arguments.report {
-        write::text(path, &format!("{document:#}\n"))?;
+        let text = if report_page::is_page(path) {
+            page(arguments, &report, shown)
+        } else {
+            format!("{document:#}\n")
+        };
+        write::text(path, &text)?;
     }
     if arguments.json {
         listener.say(&format!("{document:#}"));
@@ -43,6 +48,20 @@ pub(super) fn run(
         listener.say(&table(arguments, &report, shown));
     }
     Ok(Outcome::of(document))
+}
+
+/// The report as a page.
+fn page(arguments: &EvaluateArgs, report: &EvaluateReport, shown: usize) -> String {
+    let mut origin = Origin::of(&arguments.command_line);
+    for (what, model) in ["A", "B"].into_iter().zip(&report.models) {
+        origin = origin.model(what, &model.path);
+    }
+    if let Some(model) = report.models.first() {
+        origin = origin.fact("Runtime", &*model.runtime);
+    }
+    origin = origin.threads(arguments.runtime.threads.map(usize::from));
+    let origin = origin.fact("Preprocessing", &*arguments.preprocess);
+    report_page::evaluated(report, &arguments.data.display().to_string(), shown, &origin)
 }
 
 /// A percentage, or a dash.

@@ -13,6 +13,8 @@ use crate::error::CliError;
 use crate::interrupt;
 use crate::listener::{Listener, Outcome};
 use crate::model_file::is_pipe;
+use crate::paint::Tone;
+use crate::report_page::{self, Origin};
 use crate::terminal::{self, Verbosity, note, say};
 use crate::write;
 
@@ -24,7 +26,6 @@ pub(super) fn run(arguments: &TrainArgs, listener: &mut Listener<'_>) -> Result<
     let usage = |detail: &str| CliError::Usage { detail: detail.to_owned() };
     let target = arguments.output.as_ref().or(arguments.in_place.then_some(&arguments.model));
     let target = target.map(PathBuf::as_path);
-    super::prune::refuse_page(&arguments.report)?;
     arguments.paths(target).check()?;
     let images = &arguments.images;
     let data = images.data.clone().ok_or_else(|| usage("training needs images: --data PATH"))?;
@@ -62,6 +63,9 @@ pub(super) fn run(arguments: &TrainArgs, listener: &mut Listener<'_>) -> Result<
         return Ok(Outcome::default());
     }
     let Some(target) = target else { return Ok(Outcome::default()) };
+    // The result may replace the model.
+    let page = arguments.report.as_ref().filter(|path| report_page::is_page(path));
+    let origin = page.map(|_| Origin::of(&arguments.command_line).model("Input", model));
     if let Some(work) = &work {
         interrupt::keep(work);
     }
@@ -81,7 +85,11 @@ pub(super) fn run(arguments: &TrainArgs, listener: &mut Listener<'_>) -> Result<
     }
     let document = json(arguments, target, &report);
     if let Some(path) = &arguments.report {
-        write::text(path, &format!("{document:#}\n"))?;
+        let text = match origin {
+            Some(origin) => self::page(arguments, target, &report, origin),
+            None => format!("{document:#}\n"),
+        };
+        write::text(path, &text)?;
     }
     if let Some(work) = work {
         work_folder::remove(&work);
@@ -108,6 +116,21 @@ fn tell(arguments: &TrainArgs, target: &Path, report: &FinetuneReport) {
             "WARNING: the trained model is worse than the input model by {lost:.2} points on the held-out images; more images, more --epochs or a smaller --lr may help"
         ));
     }
+    let name = if is_pipe(target) { String::new() } else { format!(" {}", target.display()) };
+    let (tone, warned) = if lost > 0.0 { (Tone::Warning, ", 1 warning") } else { (Tone::Good, "") };
+    let text = format!("wrote{name}: trained in {} steps{warned}", trained.steps);
+    terminal::verdict(tone, &text, is_pipe(target));
+}
+
+/// The training as a page.
+fn page(arguments: &TrainArgs, target: &Path, report: &FinetuneReport, origin: Origin) -> String {
+    let origin = origin
+        .model("Output", target)
+        .threads(arguments.runtime.threads.map(usize::from))
+        .fact("Preprocessing", &*arguments.images.preprocess);
+    let names = (&*arguments.model.display().to_string(), &*target.display().to_string());
+    let FinetuneReport { before, trained, .. } = report;
+    report_page::trained(names, (*before, trained.score), trained.steps, &trained.course, &origin)
 }
 
 /// The training, schema `updp-train/1`.

@@ -19,21 +19,30 @@ use crate::listener::{Listener, Outcome};
 /// # Errors
 /// A [`CliError`]; the program ends with its exit code.
 pub(crate) fn run(cli: Cli, listener: &mut Listener<'_>) -> Result<Outcome, CliError> {
+    let line = cli.line;
     match cli.command {
-        None => compile::run(&cli.bare.into(), listener),
-        Some(Command::Compile(arguments)) => compile::run(&(*arguments).into(), listener),
+        None => compile::run(&CompileArgs::from(cli.bare).typed(line), listener),
+        Some(Command::Compile(arguments)) => {
+            compile::run(&CompileArgs::from(*arguments).typed(line), listener)
+        }
         Some(Command::Prune(arguments)) => {
-            let arguments = CompileArgs::from(*arguments);
+            let arguments = CompileArgs::from(*arguments).typed(line);
             if !arguments.prune.is_asked_for() && arguments.images.data.is_none() {
                 let detail = "say what to prune: --prune N, --speedup X, --latency-ms T, --macs SHARE or --max-drop P with --data, or --blocks LIST";
                 return Err(CliError::Usage { detail: detail.to_owned() });
             }
             compile::run(&arguments, listener)
         }
-        Some(Command::Finetune(arguments)) => finetune::run(&arguments, listener),
+        Some(Command::Finetune(mut arguments)) => {
+            arguments.command_line = line;
+            finetune::run(&arguments, listener)
+        }
         Some(Command::Inspect(arguments)) => inspect::run(&arguments, listener),
         Some(Command::Verify(arguments)) => verify::run(&arguments, listener),
-        Some(Command::Evaluate(arguments)) => evaluate::run(&arguments, listener),
+        Some(Command::Evaluate(mut arguments)) => {
+            arguments.command_line = line;
+            evaluate::run(&arguments, listener)
+        }
         Some(Command::Bench(arguments)) => bench::run(&arguments, listener),
         Some(Command::Doctor(arguments)) => doctor::run(&arguments, listener),
         Some(Command::Errors { code }) => done(reference::errors(code.as_deref())),

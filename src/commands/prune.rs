@@ -17,7 +17,6 @@ use crate::front_table;
 use crate::interrupt;
 use crate::listener::{Listener, Outcome};
 use crate::report;
-use crate::report_page;
 use crate::terminal::Verbosity;
 use crate::write;
 
@@ -46,11 +45,10 @@ pub(super) fn run(
     let with_data =
         arguments.images.data.is_some() && arguments.prune.recover != Some(Recovery::None);
     if !with_data {
-        refuse_page(&arguments.report)?;
         refuse_without_data(arguments)?;
         super::compile::refuse_dry(arguments)?;
     }
-    let output = Output { arguments, input, target, prints: listener.prints() };
+    let output = Output::new(arguments, input, target, listener);
     let options = output.options(true)?;
     if arguments.prune.until == Some(Stage::Expand) {
         return expand(arguments, &output, &options, listener);
@@ -61,7 +59,7 @@ pub(super) fn run(
     let config = structure(arguments, &options);
     let pruned =
         listener.during(|observer| api::prune_structure(input, &config, &options, observer))?;
-    output.finish(&pruned.compiled, Some(&pruned.pruned))
+    output.finish(&pruned.compiled, Some(&pruned.pruned), None)
 }
 
 /// Prunes with images, and keeps intermediate results in the work folder until the result is written.
@@ -115,14 +113,14 @@ fn with_images(
         }
     });
     let Some(report) = report? else { return Ok(Outcome::default()) };
-    let result = output.finish(&report.compiled, Some(&report.pruned));
-    let is_done = result.is_ok();
-    if let Some(work) = work.filter(|_| is_done) {
-        work_folder::remove(&work);
-    }
-    if let Some(folder) = folder.filter(|_| is_done && arguments.prune.front.is_some()) {
+    let folder = folder.filter(|_| arguments.prune.front.is_some());
+    let hint = folder.map(|folder| {
         let command = pick_command(arguments, output.input, &folder);
-        output.print(&format!("another network of the front: {command}"));
+        format!("another network of the front: {command}")
+    });
+    let result = output.finish(&report.compiled, Some(&report.pruned), hint.as_deref());
+    if let Some(work) = work.filter(|_| result.is_ok()) {
+        work_folder::remove(&work);
     }
     result
 }
@@ -177,17 +175,6 @@ fn structure(arguments: &CompileArgs, options: &CompileOptions) -> StructureConf
         passes: updp_passes::Options::default(),
         runtime: options.runtime.clone(),
     }
-}
-
-/// Refuses a page: a page shows the results of pruning with data; other reports are JSON.
-pub(super) fn refuse_page<'a>(
-    reports: impl IntoIterator<Item = &'a PathBuf>,
-) -> Result<(), CliError> {
-    if reports.into_iter().any(|path| report_page::is_page(path)) {
-        let detail = "a page is made of pruning with --data; other reports are JSON".to_owned();
-        return Err(CliError::Usage { detail });
-    }
-    Ok(())
 }
 
 /// Refuses options without their requirements: a search needs the results of fitting; a supernet also needs gradients.

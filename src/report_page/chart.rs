@@ -2,8 +2,11 @@
 //! narrow screen.
 
 use updp_prune::outcome::{BlockOutcome, CandidateOutcome, Outcome, SetOutcome};
+use updp_prune::words::counted;
 
-use super::{after_ms, is_chosen, nats, number};
+use super::axis::Axis;
+use super::{BlockMacs, after_ms, is_chosen, nats, number};
+use crate::report::grouped;
 
 /// Bars under one heading; the macro `bars` of `chart.html` draws them.
 pub(crate) struct Group<'a> {
@@ -53,6 +56,22 @@ pub(super) fn latency(outcome: &Outcome) -> Option<Group<'static>> {
     Some(Group { heading: String::new(), name: "", bars, note: None })
 }
 
+/// Multiply-adds of the pruned blocks before and after.
+pub(super) fn macs(blocks: &[BlockMacs]) -> Vec<Group<'_>> {
+    let most = blocks.iter().map(|block| block.before.max(block.after)).max().unwrap_or(0);
+    let bar = |label: &str, class, macs: u64| {
+        let text = grouped(macs);
+        Bar::new(label.to_owned(), class, macs as f64 / most.max(1) as f64, text.clone(), text)
+    };
+    let group = |block: &'_ BlockMacs| Group {
+        heading: format!("{}\u{a0}{}", block.index, block.name),
+        name: "",
+        bars: vec![bar("Before", "fill-was", block.before), bar("After", "fill-is", block.after)],
+        note: None,
+    };
+    blocks.iter().map(group).collect()
+}
+
 /// The degradation of every candidate when only its block is pruned, in one group for each block.
 pub(super) fn degradations(outcome: &Outcome) -> Vec<Group<'static>> {
     let prunable = || outcome.blocks.iter().filter(|block| !block.candidates.is_empty());
@@ -91,8 +110,10 @@ pub(super) struct Front {
     pub(super) sums: Vec<Circle>,
     pub(super) links: Vec<Line>,
     /// The sets that were tried together, each with a line to its sum.
-    pub(super) tried: Vec<(Line, Circle)>,
+    pub(super) tried: Vec<(Option<Line>, Circle)>,
     pub(super) chosen: Circle,
+    /// What the points above the vertical axis are; `None` if there are none.
+    pub(super) beyond: Option<String>,
 }
 
 /// The Pareto front, the sets that were tried together and the chosen set; `None` if there is neither a front nor a
@@ -104,26 +125,40 @@ pub(super) fn front(outcome: &Outcome) -> Option<Front> {
     let chosen = chosen(outcome);
     let sets = || outcome.front.iter().chain(&outcome.tried).chain([&chosen]);
     let points = sets().flat_map(|it| [Some(it.degradation), it.joint_degradation]).flatten();
+    let at = chosen.joint_degradation.unwrap_or(chosen.degradation);
     let plot = Plot {
         frame: FRAME,
-        across: Axis::over(sets().map(|it| it.latency_ms), false),
-        up: Axis::over(points, true),
+        across: Axis::over(sets().map(|it| it.latency_ms)),
+        up: Axis::near(points, at),
     };
-    let sums = outcome.front.iter().map(|set| plot.circle("fill-is", 3.5, set, set.degradation));
-    let sums = sums.collect();
+    let sums = outcome.front.iter().map(|set| plot.set("fill-is", 3.5, set, set.degradation));
+    let sums: Vec<Circle> = sums.collect();
     let links = outcome.front.windows(2);
     let links = links
-        .map(|it| plot.line("front", (&it[0], it[0].degradation), (&it[1], it[1].degradation)))
+        .filter_map(|it| {
+            plot.line("front", (&it[0], it[0].degradation), (&it[1], it[1].degradation))
+        })
         .collect();
     let tried = outcome.tried.iter().filter_map(|set| {
         let joint = set.joint_degradation?;
         let tie = plot.line("tie", (set, set.degradation), (set, joint));
-        Some((tie, plot.circle("ring", 5.0, set, joint)))
+        Some((tie, plot.set("ring", 5.0, set, joint)))
     });
-    let tried = tried.collect();
-    let mark =
-        plot.circle("mark", 10.0, &chosen, chosen.joint_degradation.unwrap_or(chosen.degradation));
-    Some(Front { plot, sums, links, tried, chosen: mark })
+    let tried: Vec<(Option<Line>, Circle)> = tried.collect();
+    let beyond = beyond(sums.iter().chain(tried.iter().map(|it| &it.1)));
+    let mark = plot.set("mark", 10.0, &chosen, at);
+    Some(Front { plot, sums, links, tried, chosen: mark, beyond })
+}
+
+/// A sentence about the points above the vertical axis; `None` if there are none.
+pub(super) fn beyond<'a>(circles: impl Iterator<Item = &'a Circle>) -> Option<String> {
+    let count = circles.filter(|it| it.is_beyond).count();
+    let points = counted(count, "point is", "points are");
+    (count > 0).then(|| {
+        format!(
+            "Triangles at the upper edge: {points} above the axis. The tooltips have the values."
+        )
+    })
 }
 
 /// Class, radius and meaning of each kind of circle.
@@ -161,53 +196,6 @@ fn chosen(outcome: &Outcome) -> SetOutcome {
 
 fn form_of(block: &BlockOutcome) -> Option<(usize, String)> {
     block.chosen.clone().map(|form| (block.index, form))
-}
-
-/// A range of numbers with round ticks.
-pub(super) struct Axis {
-    least: f64,
-    most: f64,
-    step: f64,
-}
-
-impl Axis {
-    /// Covers the finite values, and also 0 if `has_zero`; covers 0 to 1 if there are no values.
-    pub(super) fn over(values: impl Iterator<Item = f64>, has_zero: bool) -> Self {
-        let zero = has_zero.then_some(0.0);
-        let all: Vec<f64> = values.filter(|it| it.is_finite()).chain(zero).collect();
-        let least = all.iter().copied().reduce(f64::min).unwrap_or(0.0);
-        let most = all.iter().copied().reduce(f64::max).unwrap_or(1.0);
-        let span = if most - least > 1e-9 { most - least } else { most.abs().max(1.0) };
-        let rough = span / 4.0;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 2.5, 5.0].map(|it| it * power).into_iter().find(|it| *it >= rough);
-        let step = step.unwrap_or(10.0 * power);
-        let most = if most - least > 1e-9 { most } else { least + step };
-        Self { least: (least / step).floor() * step, most: (most / step).ceil() * step, step }
-    }
-
-    /// Position on the axis, from 0 to 1.
-    pub(super) fn part(&self, value: f64) -> f64 {
-        let part = (value - self.least) / (self.most - self.least);
-        if part.is_finite() { part } else { 0.0 }
-    }
-
-    fn ticks(&self) -> impl Iterator<Item = f64> {
-        let count = ((self.most - self.least) / self.step).round() as i64;
-        (0..=count).map(|at| self.least + at as f64 * self.step)
-    }
-
-    /// The number with as many decimals as the step needs.
-    fn label(&self, value: f64) -> String {
-        let decimals = (2.0 - self.step.log10()).floor().max(0.0) as usize;
-        let text = format!("{value:.decimals$}");
-        let text = if text.contains('.') {
-            text.trim_end_matches('0').trim_end_matches('.')
-        } else {
-            &text
-        };
-        if text == "-0" { "0".to_owned() } else { text.replace('-', "−") }
-    }
 }
 
 /// Height and margins of a plot: vertically in pixels, horizontally in per cent of the width.
@@ -254,13 +242,15 @@ pub(super) struct Tick {
     pub(super) label: String,
 }
 
-/// A circle of a chart, with a tooltip; `x` in per cent, `y` in pixels.
+/// A circle of a chart, with a tooltip; `x` in per cent, `y` in pixels. A point above the vertical axis is a triangle at
+/// the upper edge.
 pub(super) struct Circle {
     pub(super) class: &'static str,
     pub(super) x: f64,
     pub(super) y: f64,
     pub(super) radius: f64,
     pub(super) tip: String,
+    pub(super) is_beyond: bool,
 }
 
 /// A line of a chart from its first to its second point; `x` in per cent, `y` in pixels.
@@ -293,16 +283,46 @@ impl Plot {
         self.across.ticks().map(tick).collect()
     }
 
-    fn line(&self, class: &'static str, from: (&SetOutcome, f64), to: (&SetOutcome, f64)) -> Line {
-        Line {
-            class,
-            x: (self.x(from.0.latency_ms), self.x(to.0.latency_ms)),
-            y: (self.y(from.1), self.y(to.1)),
-        }
+    /// The point at these coordinates, with a tooltip.
+    pub(super) fn point(
+        &self,
+        class: &'static str,
+        radius: f64,
+        (across, up): (f64, f64),
+        tip: String,
+    ) -> Circle {
+        let is_beyond = self.up.is_below(up);
+        Circle { class, x: self.x(across), y: self.y(up), radius, tip, is_beyond }
     }
 
-    /// A circle for a set at this degradation.
-    fn circle(&self, class: &'static str, radius: f64, set: &SetOutcome, points: f64) -> Circle {
+    /// The part of a line that lies inside of the plot; `None` if all of it is above the vertical axis.
+    fn line(
+        &self,
+        class: &'static str,
+        from: (&SetOutcome, f64),
+        to: (&SetOutcome, f64),
+    ) -> Option<Line> {
+        let (first, second) = ((from.0.latency_ms, from.1), (to.0.latency_ms, to.1));
+        let most = self.up.most();
+        if self.up.is_below(first.1) && self.up.is_below(second.1) {
+            return None;
+        }
+        // Where the line crosses the upper edge.
+        let inside = |it: (f64, f64), other: (f64, f64)| {
+            let part = (most - other.1) / (it.1 - other.1);
+            let is_cut = self.up.is_below(it.1) && part.is_finite();
+            if is_cut { (other.0 + part * (it.0 - other.0), most) } else { it }
+        };
+        let (first, second) = (inside(first, second), inside(second, first));
+        Some(Line {
+            class,
+            x: (self.x(first.0), self.x(second.0)),
+            y: (self.y(first.1), self.y(second.1)),
+        })
+    }
+
+    /// A point for a set at this degradation.
+    fn set(&self, class: &'static str, radius: f64, set: &SetOutcome, points: f64) -> Circle {
         let blocks: Vec<_> = set.blocks.iter().map(|(at, form)| format!("{at} {form}")).collect();
         let blocks =
             if blocks.is_empty() { "nothing pruned".to_owned() } else { blocks.join(", ") };
@@ -313,6 +333,6 @@ impl Plot {
             number(set.latency_ms),
             nats(set.degradation)
         );
-        Circle { class, x: self.x(set.latency_ms), y: self.y(points), radius, tip }
+        self.point(class, radius, (set.latency_ms, points), tip)
     }
 }

@@ -2,9 +2,10 @@
 
 use updp_prune::outcome::{Outcome, SupernetOutcome, TrainingOutcome};
 use updp_trainer::evaluator::Score;
-use updp_trainer::finetune::{EpochSummary, StepSummary};
+use updp_trainer::finetune::{self as trainer, EpochSummary, StepSummary};
 
-use super::chart::{Axis, Circle, Frame, Plot};
+use super::axis::Axis;
+use super::chart::{Circle, Frame, Plot};
 use super::number;
 use updp_prune::words::counted;
 
@@ -67,6 +68,19 @@ pub(super) fn trainings(outcome: &Outcome) -> Vec<Training> {
     supernet.into_iter().chain(training).collect()
 }
 
+/// A training without pruning: epochs that ended, steps that were made.
+pub(super) fn alone(epochs: usize, steps: u64, course: &trainer::Course) -> Option<Training> {
+    let (moments, history) = (&course.steps, &course.epochs);
+    let summary = format!(
+        "{}, {}",
+        counted(epochs, "epoch", "epochs"),
+        counted(usize::try_from(steps).unwrap_or(usize::MAX), "step", "steps")
+    );
+    let course = Course { epochs, images: 0, steps, moments, history };
+    let curves = course.curves();
+    (!curves.is_empty()).then_some(Training { title: "Training", summary, scored: "", curves })
+}
+
 impl Course<'_> {
     /// `None` if nothing was recorded.
     fn training(self, title: &'static str, what: &str, scored: &'static str) -> Option<Training> {
@@ -88,41 +102,51 @@ impl Course<'_> {
         };
         let last = self.steps as f64;
         let per_epoch = last / self.epochs.max(1) as f64;
-        let (title, score) = score_of(self.history);
+        let (title, score, bound) = score_of(self.history);
         let scores: Vec<(f64, f64)> = self
             .history
             .iter()
             .filter_map(|it| Some((it.epoch as f64 * per_epoch, score(&it.score)?)))
             .collect();
         let curves = [
-            curve("Loss", &over(&|it| Some(it.loss)), last, false),
-            curve(title, &scores, last, true),
-            curve("λ", &over(&|it| it.lambda), last, false),
-            curve("Learning rate", &over(&|it| Some(it.learning_rate)), last, false),
+            curve("Loss", &over(&|it| Some(it.loss)), last, f64::INFINITY, false),
+            curve(title, &scores, last, bound, true),
+            curve("λ", &over(&|it| it.lambda), last, 1.0, false),
+            curve("Learning rate", &over(&|it| Some(it.learning_rate)), last, f64::INFINITY, false),
         ];
         curves.into_iter().flatten().collect()
     }
 }
 
-/// The first of accuracy, agreement and overlap that every epoch has, with its name.
-fn score_of(history: &[EpochSummary]) -> (&'static str, fn(&Score) -> Option<f64>) {
+/// One number of a score.
+type Share = fn(&Score) -> Option<f64>;
+
+/// The first of accuracy, agreement and overlap that every epoch has: its name, its value, and the largest value that can
+/// be.
+fn score_of(history: &[EpochSummary]) -> (&'static str, Share, f64) {
     let all = |is: fn(&Score) -> bool| history.iter().all(|it| is(&it.score));
     if all(|score| score.accuracy.is_some()) {
-        ("Accuracy, %", |score| score.accuracy.map(|share| 100.0 * share))
+        ("Accuracy, %", |score| score.accuracy.map(|share| 100.0 * share), 100.0)
     } else if all(|score| score.agreement.is_some()) {
-        ("Agreement, %", |score| score.agreement.map(|share| 100.0 * share))
+        ("Agreement, %", |score| score.agreement.map(|share| 100.0 * share), 100.0)
     } else {
-        ("Overlap", |score| Some(score.overlap))
+        ("Overlap", |score| Some(score.overlap), 1.0)
     }
 }
 
-/// One plot of (step, value) up to the last step; `None` if there is no finite value.
-fn curve(title: &'static str, points: &[(f64, f64)], last: f64, has_dots: bool) -> Option<Curve> {
+/// One plot of (step, value) up to the last step, with values up to `bound`; `None` if there is no finite value.
+fn curve(
+    title: &'static str,
+    points: &[(f64, f64)],
+    last: f64,
+    bound: f64,
+    has_dots: bool,
+) -> Option<Curve> {
     let points: Vec<(f64, f64)> =
         points.iter().copied().filter(|(_, value)| value.is_finite()).collect();
     let (_, end) = *points.last()?;
-    let across = Axis::over([0.0, last].into_iter(), false);
-    let up = Axis::over(points.iter().map(|it| it.1), false);
+    let across = Axis::over([0.0, last].into_iter());
+    let up = Axis::within(points.iter().map(|it| it.1), bound);
     let line: Vec<String> = points
         .iter()
         .map(|(step, value)| {
@@ -132,12 +156,9 @@ fn curve(title: &'static str, points: &[(f64, f64)], last: f64, has_dots: bool) 
     let plot = Plot { frame: FRAME, across, up };
     // A single point gives no line.
     let dots = if has_dots || points.len() == 1 { &points[..] } else { &[] };
-    let dots = dots.iter().map(|(step, value)| Circle {
-        class: "fill-is",
-        x: plot.x(*step),
-        y: plot.y(*value),
-        radius: 3.5,
-        tip: format!("step {}: {}", number(*step), number(*value)),
+    let dots = dots.iter().map(|(step, value)| {
+        let tip = format!("step {}: {}", number(*step), number(*value));
+        plot.point("fill-is", 3.5, (*step, *value), tip)
     });
     let dots = dots.collect();
     Some(Curve { title, plot, end, points: line.join(" "), dots })

@@ -1,13 +1,17 @@
-//! The outcome of pruning as a page: one self-contained HTML file with charts, for wide and narrow screens, in light
-//! and dark mode.
+//! Reports as pages: self-contained HTML files with charts, for wide and narrow screens, in light and dark mode.
 //!
-//! The code here computes what the page shows; the HTML is in `templates/`, where every value is escaped.
+//! The code here computes what the pages show; the HTML is in `templates/`, where every value is escaped.
 
+mod axis;
 pub(crate) mod chart;
+mod compiled;
 mod curves;
+mod evaluated;
 mod filters;
 mod network;
 mod networks;
+mod origin;
+mod trained;
 
 use std::path::Path;
 
@@ -18,6 +22,12 @@ use updp_prune::outcome::{BlockOutcome, CandidateOutcome, Outcome};
 use updp_prune::words::counted;
 use updp_trainer::evaluator::Score;
 use updp_verify::Verification;
+
+pub use compiled::{Compiled, compiled};
+pub use evaluated::evaluated;
+pub use network::BlockMacs;
+pub use origin::{Origin, image_size};
+pub use trained::trained;
 
 /// Whether a report with this name is a page.
 #[must_use]
@@ -42,7 +52,16 @@ pub struct Run<'a> {
     pub outcome: &'a Outcome,
     /// Missed gates, in words; empty = all passed.
     pub missed: &'a [String],
+    /// Multiply-adds of the pruned blocks before and after.
+    pub macs: &'a [BlockMacs],
+    /// How the page was made.
+    pub origin: &'a Origin,
 }
+
+/// What a sentence about a warning begins with.
+const WARNING: &str = "WARNING: ";
+/// Number of sentences about the choice that are shown at once.
+const SENTENCES: usize = 5;
 
 /// The page for one run.
 ///
@@ -51,10 +70,20 @@ pub struct Run<'a> {
 #[must_use]
 pub fn page(run: &Run<'_>) -> String {
     let outcome = run.outcome;
+    let is_warning = |it: &&String| it.starts_with(WARNING);
+    let (warnings, explanation): (Vec<&String>, Vec<&String>) =
+        outcome.explanation.iter().partition(is_warning);
+    let (explanation, more) = explanation.split_at(explanation.len().min(SENTENCES));
     let page = Page {
         title: format!("{} pruned", run.input.0),
         run,
         outcome,
+        subject: "The file written and the pruned network before merging",
+        origin: run.origin,
+        warnings: warnings.iter().map(|it| it.trim_start_matches(WARNING)).collect(),
+        explanation,
+        more,
+        macs: chart::macs(run.macs),
         cards: cards(outcome),
         extent: run.verified.map(network::extent).unwrap_or_default(),
         latency: chart::latency(outcome),
@@ -64,7 +93,7 @@ pub fn page(run: &Run<'_>) -> String {
         networks: networks::networks(outcome),
         trainings: curves::trainings(outcome),
         rows: outcome.blocks.iter().map(|block| BlockProfile { block }).collect(),
-        counts: network::counts(run),
+        counts: network::counts(run.input.1, run.output.1),
         declined: network::declined(run.log),
     };
     page.to_string()
@@ -77,6 +106,14 @@ struct Page<'a> {
     title: String,
     run: &'a Run<'a>,
     outcome: &'a Outcome,
+    /// The models that were compared.
+    subject: &'static str,
+    origin: &'a Origin,
+    warnings: Vec<&'a str>,
+    /// The first sentences about the choice, and the others.
+    explanation: &'a [&'a String],
+    more: &'a [&'a String],
+    macs: Vec<chart::Group<'a>>,
     cards: Vec<Card>,
     /// How much of the network was compared; empty if nothing was.
     extent: String,
@@ -99,8 +136,8 @@ struct Card {
     detail: String,
 }
 
-fn cards(outcome: &Outcome) -> Vec<Card> {
-    let (before, after) = (outcome.before, outcome.after);
+/// The shares of two scores, and how close the outputs are.
+fn score_cards(before: Score, after: Score) -> Vec<Card> {
     let mut cards: Vec<Card> = [
         share("Accuracy", before, after, |score| score.accuracy),
         share("Label among the first five", before, after, |score| score.top5),
@@ -118,6 +155,11 @@ fn cards(outcome: &Outcome) -> Vec<Card> {
             images(after)
         ),
     });
+    cards
+}
+
+fn cards(outcome: &Outcome) -> Vec<Card> {
+    let mut cards = score_cards(outcome.before, outcome.after);
     cards.extend(outcome.speed.as_ref().map(|speed| Card {
         title: "Speedup",
         value: format!("×\u{a0}{}", number(speed.speedup)),

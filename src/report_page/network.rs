@@ -1,9 +1,9 @@
 //! The network before and after: its blocks, its operators, the extent of the verification, and the declined merges.
 
-use updp_passes::Log;
+use updp_passes::{Log, ModelSummary};
 use updp_prune::outcome::{BlockOutcome, Outcome};
 
-use super::{Run, after_ms, number};
+use super::{after_ms, number};
 use crate::report::{changed_ops, grouped};
 use updp_prune::words::counted;
 use updp_verify::Verification;
@@ -28,7 +28,7 @@ pub(super) struct Lane {
 pub(super) struct Piece {
     pub(super) index: usize,
     pub(super) is_pruned: bool,
-    /// Share of the longer lane.
+    /// Share of its own lane, in per cent. The shares of a lane add up to 100.
     pub(super) part: f64,
     pub(super) tip: String,
 }
@@ -41,29 +41,47 @@ pub(super) fn lanes(outcome: &Outcome) -> Vec<Lane> {
     if !(longest.is_finite() && longest > 0.0) {
         return Vec::new();
     }
+    // A lane of no length has pieces of no width.
+    let part = |ms: f64, all: f64| if all > 0.0 { 100.0 * ms.max(0.0) / all } else { 0.0 };
     let lane = |label, all: f64, piece: &dyn Fn(&BlockOutcome) -> Piece| Lane {
         label,
         width: 100.0 * all / longest,
         blocks: outcome.blocks.iter().map(piece).collect(),
     };
     vec![
-        lane("Before", before, &|block| Piece::new(block, None, block.baseline_ms, longest)),
+        lane("Before", before, &|block| {
+            Piece::new(block, None, block.baseline_ms, part(block.baseline_ms, before))
+        }),
         lane("After", after, &|block| {
-            Piece::new(block, block.chosen.as_deref(), after_ms(block), longest)
+            let ms = after_ms(block);
+            Piece::new(block, block.chosen.as_deref(), ms, part(ms, after))
         }),
     ]
 }
 
 impl Piece {
     /// A block in this form; `None` = unchanged.
-    fn new(block: &BlockOutcome, form: Option<&str>, ms: f64, longest: f64) -> Self {
+    fn new(block: &BlockOutcome, form: Option<&str>, ms: f64, part: f64) -> Self {
         Self {
             index: block.index,
             is_pruned: form.is_some(),
-            part: ms.max(0.0) / longest,
+            part,
             tip: format!("{} {}: {} ms", block.name, form.unwrap_or("as it is"), number(ms)),
         }
     }
+}
+
+/// Multiply-adds of a pruned block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockMacs {
+    /// Index as `inspect` prints it.
+    pub index: usize,
+    /// Name of the block.
+    pub name: String,
+    /// Multiply-adds before.
+    pub before: u64,
+    /// Multiply-adds in the form that it was pruned to.
+    pub after: u64,
 }
 
 /// A count before and after.
@@ -74,8 +92,7 @@ pub(super) struct Count<'a> {
 }
 
 /// The counts of both models. Operator types appear only if their number changed.
-pub(super) fn counts<'a>(run: &Run<'a>) -> Vec<Count<'a>> {
-    let (before, after) = (run.input.1, run.output.1);
+pub(super) fn counts<'a>(before: &'a ModelSummary, after: &'a ModelSummary) -> Vec<Count<'a>> {
     let ops = changed_ops(before, after);
     let ops = ops.into_iter().map(|(name, was, is)| (name, was as u64, is as u64));
     [("Operators", before.nodes as u64, after.nodes as u64)]

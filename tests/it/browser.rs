@@ -9,8 +9,8 @@ use updp_testkit::skip;
 
 /// Names a Chromium goes by.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-/// Widths of a phone and of a desk, in pixels.
-const WIDTHS: [usize; 2] = [360, 1280];
+/// Widths of two phones and of a desk, in pixels.
+const WIDTHS: [usize; 3] = [360, 390, 1280];
 /// Least contrast of text to what is behind it, WCAG 2.2 criterion 1.4.3.
 const CONTRAST: f64 = 4.5;
 
@@ -57,6 +57,20 @@ function look(frame) {
         if (Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3)
           wrong.push(`"${text}" and "${other}" overlap`);
     });
+  }
+  // A row of the map is as wide as its share of the longer row says, and its blocks fill it.
+  for (const row of page.querySelectorAll('.map [data-share]')) {
+    const { width, right } = row.getBoundingClientRect(), whole = row.parentElement.getBoundingClientRect().width;
+    const want = whole * row.dataset.share / 100;
+    if (Math.abs(width - want) > 1) wrong.push(`a row is ${width} wide instead of ${want}`);
+    const end = Math.max(...[...row.children].map(it => it.getBoundingClientRect().right));
+    if (Math.abs(end - right) > 1) wrong.push(`the blocks of a row end at ${end} instead of ${right}`);
+  }
+  // What is wider than the page scrolls in a box of its own.
+  for (const it of page.body.querySelectorAll('*')) {
+    if (it.closest('.wide') || it.closest('svg') || !it.checkVisibility()) continue;
+    const { left, right } = it.getBoundingClientRect();
+    if (left < -1 || right > root.clientWidth + 1) wrong.push(`a ${it.tagName} reaches from ${left} to ${right}`);
   }
   const loaded = window.performance.getEntriesByType('resource').map(it => it.name);
   return { width: root.clientWidth, dark: window.matchMedia('(prefers-color-scheme:dark)').matches, texts, wrong, loaded,

@@ -245,11 +245,6 @@ fn a_report_is_checked_before_the_work() {
     refused(&scene.at("x.xml"), ["error[C0001]", "FILE.json"]);
     refused(&scene.at("no/such/x.json"), ["error[C0003]", "no folder"]);
     refused(&scene.at("app"), ["error[C0003]", "folder"]);
-    let mut command = scene.command();
-    let ran = command.args(["train", &model, "-o"]).arg(&output).args(["--data", "d", "--report"]);
-    let ran = ran.arg(scene.at("x.html")).output().expect("the program starts");
-    assert_eq!(ran.status.code(), Some(2));
-    assert!(told(&ran).contains("a page is made of pruning"), "{}", told(&ran));
     let copy = scene.at("model.onnx");
     fs::copy(&model, &copy).expect("copied");
     let mut command = scene.command();

@@ -23,6 +23,7 @@ mod library;
 mod links;
 mod micro;
 mod nothing_lost;
+mod pages;
 mod paths;
 mod planted;
 mod prune;

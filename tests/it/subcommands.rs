@@ -94,5 +94,4 @@ fn an_option_at_the_wrong_place_is_told_its_place() {
     );
     refused(&["verify", "a.onnx", "b.onnx", "--blocks", "1"], "--blocks is an option of prune");
     refused(&["-q", "compile", "m.onnx", "-o", "o.onnx"], "options follow the subcommand");
-    refused(&["evaluate", "m.onnx", "--data", "d", "--report", "r.html"], "other reports are JSON");
 }

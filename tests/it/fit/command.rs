@@ -308,8 +308,6 @@ fn says_what_is_missing() {
         2,
         "--search, --evaluations, --shortlist and --supernet-epochs choose",
     );
-    let page = folder.path().join("r.html").display().to_string();
-    ends(&[&input, "-o", &output, "--report", &page], 2, "a page is made of pruning with --data");
     ends(&arguments(&input, &output, &data, &["--blocks", "99"]), 2, "error[C0013]");
     ends(&arguments(&input, &output, "/nowhere", &["--prune", "1"]), 2, "error[T0101]");
     let file = folder.path().join("a file");

@@ -1,15 +1,16 @@
 //! Tests of the page for a made-up run, complete and with missing parts.
 
 use updp_prune::outcome::{
-    DataOutcome, FrontNetwork, ImageInputOutcome, NetworkSpeed, SetOutcome, Speed, SubnetOutcome,
-    SupernetOutcome, TrainingOutcome,
+    DataOutcome, FrontNetwork, ImageInputOutcome, NetworkSpeed, SetOutcome, Speed,
 };
-use updp_trainer::finetune::{EpochSummary, StepSummary};
 
 use updp_passes::{Declined, Refusal};
 
 use super::*;
 use updp_verify::OutputResult;
+
+mod other_pages;
+mod trainings;
 
 fn candidate(form: &str, latency_ms: f64, degradation: f64) -> CandidateOutcome {
     let score = Score {
@@ -178,6 +179,9 @@ fn page_with(
     outcome: &Outcome,
     verified: Option<&Verification>,
 ) -> String {
+    let block =
+        |index, before, after| BlockMacs { index, name: format!("b<{index}>"), before, after };
+    let macs = [block(0, 2_000_000, 1_000_000), block(3, 600_000, 150_000)];
     super::page(&Run {
         input: (model, &facts(9)),
         output: (output, &facts(5)),
@@ -186,7 +190,23 @@ fn page_with(
         status: if verified.is_some() { "passed" } else { "unchanged" },
         outcome,
         missed: &outcome.missed,
+        macs: if outcome.blocks.is_empty() { &[] } else { &macs },
+        origin: &origin(),
     })
+}
+
+fn origin() -> Origin {
+    let origin = Origin {
+        version: env!("CARGO_PKG_VERSION"),
+        command: "updp-compile prune 'a b.onnx' --data <dir>".to_owned(),
+        date: "2026-11-30 21:46 UTC".to_owned(),
+        models: vec![
+            ("Input", "a<b>.onnx".to_owned(), Some("00ff".repeat(16))),
+            ("Output", "-".to_owned(), None),
+        ],
+        facts: Vec::new(),
+    };
+    origin.threads(Some(2)).fact("Image size", image_size(&[3, 32, 32]))
 }
 
 fn bare() -> Outcome {
@@ -252,15 +272,89 @@ fn the_page_shows_every_part_of_a_run_with_names_escaped() {
     ] {
         assert!(html.contains(text), "{text}");
     }
-    assert_eq!(html.matches("<rect class=\"bar").count(), 6 + 2);
+    // Candidates, latencies, and multiply-adds of two blocks.
+    assert_eq!(html.matches("<rect class=\"bar").count(), 6 + 2 + 4);
     assert_eq!(html.matches("<tr class=\"chosen\"").count(), 2);
     assert_eq!(html.matches("<circle class=\"ring\" cx=\"9\"").count(), 1);
-    assert_eq!(html.matches("<circle class=\"ring\"").count(), 3 + 1);
+    // One of the three tried sets is above the axis.
+    assert_eq!(html.matches("<circle class=\"ring\"").count(), 2 + 1);
+    assert_eq!(html.matches("<path class=\"ring beyond\"").count(), 1);
+    assert_eq!(html.matches("<path class=\"fill-is beyond\"").count(), 1);
+    assert!(html.contains("upper edge: 2 points are above the axis"), "{html}");
     // Only operator types whose number changed are listed.
     assert!(!html.contains("<td>Relu</td>"));
     let [before, after] = [1, 2].map(|at| html.split("<div style=\"width:").nth(at).unwrap());
     assert_eq!(before.split("</div>").next().unwrap().matches("<b style").count(), 5);
     assert_eq!(after.split("</div>").next().unwrap().matches("<b class=\"is\"").count(), 2);
+}
+
+#[test]
+fn the_map_draws_each_block_as_long_as_it_takes() {
+    let html = page("a", "b", &outcome());
+    let lane = |at: usize| {
+        let part = html.split("<div style=\"width:").nth(at).expect("a lane");
+        let (width, part) = part.split_once('%').expect("a width");
+        let pieces = part.split("</div>").next().expect("an end").split("style=\"width:").skip(1);
+        let pieces: Vec<f64> =
+            pieces.map(|it| it.split('%').next().expect("a width").parse().unwrap()).collect();
+        (width.parse::<f64>().unwrap(), pieces)
+    };
+    // 1, 1.17, 1.34, 1.51 and 1.68 ms; the first becomes 0.7 ms, the fourth 0.6 ms.
+    let (before, after) = (6.7, 6.7 - 0.3 - 0.91);
+    let (width, pieces) = lane(1);
+    assert!((width - 100.0).abs() < 0.01 && (pieces.iter().sum::<f64>() - 100.0).abs() < 0.01);
+    assert!((pieces[4] - 100.0 * 1.68 / before).abs() < 0.01, "{pieces:?}");
+    let (width, pieces) = lane(2);
+    assert!((width - 100.0 * after / before).abs() < 0.01, "{width}");
+    assert!((pieces.iter().sum::<f64>() - 100.0).abs() < 0.01, "the blocks fill their lane");
+    assert!((pieces[0] - 100.0 * 0.7 / after).abs() < 0.01, "{pieces:?}");
+}
+
+#[test]
+fn a_page_tells_how_it_was_made() {
+    let html = page("a", "b", &outcome());
+    for text in [
+        "<code>updp-compile prune &#39;a b.onnx&#39; --data &#60;dir&#62;</code>",
+        concat!("updp-compile ", env!("CARGO_PKG_VERSION")),
+        "<dd>2026-11-30 21:46 UTC</dd>",
+        "SHA-256 <code>00ff00ff",
+        "<dt>Threads</dt><dd>2</dd>",
+        "<dt>Image size</dt><dd>3 × 32 × 32</dd>",
+        "b&#60;3&#62;",
+        "2,000,000",
+    ] {
+        assert!(html.contains(text), "{text}: {html}");
+    }
+    assert_eq!(html.matches("SHA-256").count(), 1, "standard output has no hash");
+}
+
+#[test]
+fn a_warning_stands_at_the_top_and_a_long_list_is_folded() {
+    let mut run = outcome();
+    run.explanation = (0..9).map(|at| format!("Sentence {at}.")).collect();
+    run.explanation.push("WARNING: 9.0 points are lost".to_owned());
+    let html = page("a", "b", &run);
+    assert_well_formed(&html);
+    let warned = html.split("<section class=\"warned\">").nth(1).expect("a warning");
+    let warned = warned.split("</section>").next().unwrap();
+    assert!(warned.contains("<li>9.0 points are lost</li>"), "{warned}");
+    let (shown, folded) = html.split_once("More about the choice (4)").expect("a fold");
+    assert!(shown.contains("Sentence 4.") && !shown.contains("Sentence 5."));
+    assert!(folded.contains("Sentence 5.") && folded.contains("Sentence 8."));
+    let many = |count: usize| {
+        let mut run = outcome();
+        let block = block(0, vec![candidate("drop", 0.1, 0.2)], None);
+        run.blocks = (0..count).map(|index| BlockOutcome { index, ..block.clone() }).collect();
+        page("a", "b", &run)
+    };
+    for (count, is_open) in [(8, true), (17, false)] {
+        let html = many(count);
+        assert_well_formed(&html);
+        for heading in ["Degradation of every form", "Blocks"] {
+            let open = format!("<details open><summary><h2>{heading}</h2>");
+            assert_eq!(html.contains(&open), is_open, "{count} {heading}");
+        }
+    }
 }
 
 #[test]
@@ -286,9 +380,14 @@ fn measured_networks_are_drawn_and_listed_with_their_numbers() {
     let html = page("a", "b", &outcome());
     let part = html.split("<h2>Fitted networks</h2>").nth(1).expect("the part is there");
     let part = part.split("<h2>").next().unwrap();
-    // The input model, three sets, and the mark around the chosen one.
-    assert_eq!(part.matches("<circle").count(), 5);
-    assert_eq!(part.matches("<circle class=\"fill-was\"").count(), 2, "the input, and the beaten");
+    // Twice the input model, three sets, and the mark around the chosen one: degradation and accuracy.
+    assert_eq!(part.matches("<circle").count(), 2 * 5);
+    assert_eq!(
+        part.matches("<circle class=\"fill-was\"").count(),
+        2 * 2,
+        "the input, and the beaten"
+    );
+    assert!(part.contains("against accuracy, %") && !part.contains("agreement with"), "{part}");
     for text in ["<td class=\"n\">✓ 2</td>", "×\u{a0}1.41 (1.40–1.42)", "3 thin-4/8", "0.0500"]
     {
         assert!(part.contains(text), "{text}: {part}");
@@ -334,110 +433,4 @@ fn numbers_have_three_significant_digits() {
         assert_eq!(number(value), text);
     }
     assert_eq!(number(0.000_012_34), "1.23e−5");
-}
-
-fn trained(has_lambda: bool) -> Outcome {
-    let mut outcome = outcome();
-    let lambda = |at: u64| has_lambda.then(|| (at as f64 / 50.0).min(1.0));
-    let history = (1..=4).map(|epoch| EpochSummary {
-        epoch,
-        loss: 0.5,
-        lambda: lambda(epoch * 40),
-        score: Score { accuracy: Some(0.8 + 0.02 * epoch as f64), ..outcome.after },
-    });
-    let course = (1..=160).map(|step| StepSummary {
-        step,
-        loss: 2.0 / (1.0 + 0.05 * step as f64),
-        lambda: lambda(step),
-        learning_rate: 5e-4 * (1.0 - step as f64 / 160.0),
-    });
-    outcome.training = Some(TrainingOutcome {
-        method: "progressive <p>".to_owned(),
-        epochs: 4,
-        steps: 160,
-        images: 2560,
-        images_per_second: Some(900.0),
-        before: outcome.before,
-        after: outcome.after,
-        is_written: true,
-        history: history.collect(),
-        course: course.collect(),
-    });
-    outcome
-}
-
-#[test]
-fn curves_show_how_a_training_went() {
-    let html = page("a", "b", &trained(true));
-    assert_well_formed(&html);
-    assert_eq!(html.matches("<polyline class=\"curve\"").count(), 4);
-    for text in [
-        "progressive &#60;p&#62;: 4 epochs with 2560 images, 160 steps",
-        "<h3>Loss</h3>",
-        "<h3>Accuracy, %</h3>",
-        "<h3>λ</h3>",
-        ">0.25</text>",
-        "<h3>Learning rate</h3>",
-        "step 160: 88.0",
-        "after each epoch, λ at 1.",
-    ] {
-        assert!(html.contains(text), "{text}");
-    }
-    // The first step is near the left end, the last step is at the right end, and the largest loss is at the top.
-    let line = html.split("<polyline class=\"curve\" points=\"").nth(1).unwrap();
-    let line = line.split('"').next().unwrap();
-    let points: Vec<(f64, f64)> = line
-        .split(' ')
-        .map(|it| it.split_once(',').unwrap())
-        .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
-        .collect();
-    assert_eq!(points.len(), 160);
-    assert!(points[0].0 < 10.0 && points[159].0 > points[158].0 && points[159].0 > 750.0);
-    assert!(points[0].1 < points[80].1 && points[80].1 < points[159].1, "{line}");
-    assert!(points.iter().all(|(x, y)| (0.0..=1000.0).contains(x) && (0.0..=1000.0).contains(y)));
-}
-
-#[test]
-fn curves_without_lambda_labels_or_finite_losses_leave_those_out() {
-    let mut run = trained(false);
-    let training = run.training.as_mut().unwrap();
-    training.course.iter_mut().for_each(|it| it.loss = f64::NAN);
-    training.history.iter_mut().for_each(|it| it.score.accuracy = None);
-    let html = page("a", "b", &run);
-    assert_well_formed(&html);
-    assert_eq!(html.matches("<polyline").count(), 2);
-    assert!(html.contains("<h3>Agreement, %</h3>") && !html.contains("<h3>λ"));
-    assert!(!page("a", "b", &outcome()).contains("<h2>Training"));
-    let training = run.training.as_mut().unwrap();
-    (training.course, training.history) = (Vec::new(), Vec::new());
-    assert!(!page("a", "b", &run).contains("<h2>Training"));
-}
-
-#[test]
-fn a_supernet_has_curves_of_its_own() {
-    let mut run = trained(false);
-    let training = run.training.take().unwrap();
-    let subnet = SubnetOutcome { before: run.before, after: run.after };
-    run.supernet = Some(SupernetOutcome {
-        epochs: training.epochs,
-        steps: training.steps,
-        images: training.images,
-        images_per_second: training.images_per_second,
-        blocks: vec![(0, "conv".to_owned()), (3, "drop".to_owned())],
-        baseline: subnet,
-        all_pruned: subnet,
-        history: training.history,
-        course: training.course,
-        start: Some("supernet".to_owned()),
-    });
-    let html = page("a", "b", &run);
-    assert_well_formed(&html);
-    assert_eq!(html.matches("<polyline").count(), 3);
-    for text in [
-        "<h2>Supernet</h2>",
-        "2 blocks in two flows: 4 epochs with 2560 images, 160 steps",
-        "after each epoch, every block pruned.",
-    ] {
-        assert!(html.contains(text), "{text}");
-    }
 }
