@@ -55,7 +55,7 @@ fn an_interrupted_training_says_what_to_type_and_survives_another_with_the_same_
     let work = scene.path().join("a result.onnx.work");
     let told = format!("kept in {}; to go on, type: updp-compile train", work.display());
     assert!(text.contains(&told), "{text}");
-    assert!(text.contains("'") && text.contains("--epochs 5000"), "a shell can take it: {text}");
+    assert!(text.contains('\'') && text.contains("--epochs 5000"), "a shell can take it: {text}");
     let before = jobs(&work);
     assert_eq!(before.len(), 1, "{before:?}");
     let other = Command::new(program).args(training(&model, &output, "1")).output();
@@ -64,6 +64,6 @@ fn an_interrupted_training_says_what_to_type_and_survives_another_with_the_same_
     assert!(output.exists());
     assert_eq!(jobs(&work), before, "the other training left what was not its own");
     let step = |path: PathBuf| path.extension().is_some_and(|it| it == "safetensors");
-    let kept = fs::read_dir(&before[0]).expect("there").flatten().map(|it| it.path());
-    assert!(kept.map(step).any(|it| it), "no state of the training is left");
+    let mut kept = fs::read_dir(&before[0]).expect("there").flatten().map(|it| it.path());
+    assert!(kept.any(step), "no state of the training is left");
 }
