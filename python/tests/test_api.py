@@ -482,6 +482,19 @@ class Installation(unittest.TestCase):
         self.assertEqual(told.split(), ["updp-compile", _native.VERSION])
         self.assertEqual(updp_compile.__version__, _native.VERSION)
 
+    def test_the_program_is_found_in_a_folder_of_its_own(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder).resolve() / "bin" / "updp-compile"
+            program.parent.mkdir()
+            program.touch(mode=0o755)
+            with (
+                unittest.mock.patch.object(_run, "__file__", str(Path(folder) / "updp_compile" / "_run.py")),
+                unittest.mock.patch("importlib.metadata.files", return_value=[]),
+                unittest.mock.patch.object(_native, "use_worker") as used,
+            ):
+                _run._use_worker()
+        used.assert_called_once_with(program)
+
     def test_the_runtime_of_this_environment_is_used(self) -> None:
         report = updp_compile.doctor()
         self.assertTrue(report.works, report.error)

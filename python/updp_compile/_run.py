@@ -58,12 +58,14 @@ def _use_worker() -> None:
         files = metadata.files("updp-compile") or []
     except metadata.PackageNotFoundError:
         files = []
-    for file in files:
-        if file.name in ("updp-compile", "updp-compile.exe"):
-            program = Path(str(file.locate())).resolve()
-            if os.access(program, os.X_OK):
-                _native.use_worker(program)
-                return
+    names = ("updp-compile", "updp-compile.exe")
+    programs = [Path(str(file.locate())) for file in files if file.name in names]
+    # `pip install --target FOLDER` puts programs into FOLDER/bin, and its list of files says otherwise.
+    programs += [Path(__file__).parent.parent / "bin" / name for name in names]
+    for program in programs:
+        if os.access(program, os.X_OK):
+            _native.use_worker(program.resolve())
+            return
     warnings.warn(
         "the program updp-compile was not installed with this module, so models run in this process, and a crash of a "
         "runtime ends it; install the wheel",
