@@ -5,6 +5,8 @@ FIXTURES names their folder. No compiler is needed.
 
 from __future__ import annotations
 
+import copy
+import io
 import logging
 import os
 import pickle
@@ -14,15 +16,18 @@ import sys
 import tempfile
 import threading
 import time
+import types
 import unittest
+import unittest.mock
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import updp_compile
-from updp_compile import _native, _run
+from updp_compile import _jobs, _native, _progress, _run
 
 FIXTURES = Path(os.environ["FIXTURES"])
 REPVGG = FIXTURES / "trained" / "fmnist_repvgg.bn.onnx"
@@ -242,6 +247,140 @@ class Pruning(unittest.TestCase):
         self.assertEqual(asked, 2)
 
 
+class Data(unittest.TestCase):
+    """Images as files, without a job."""
+
+    def written(self, data: object) -> tuple[np.ndarray, list[int] | None]:
+        with _run.Scratch() as scratch:
+            path, _ = scratch.images("data", data)
+            found = np.load(path)
+            return (found, None) if isinstance(found, np.ndarray) else (found["images"], found["labels"].tolist())
+
+    def test_types_are_not_mixed(self) -> None:
+        pixels = np.zeros((2, 4, 4), np.uint8)
+        for first, second in [(pixels, pixels / 255), (pixels / 255, pixels)]:
+            with self.assertRaisesRegex(TypeError, "one type"):
+                self.written([first, second])
+
+    def test_any_byte_order_and_layout_is_read(self) -> None:
+        floats = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+        for same in [floats.astype(">f4"), floats.astype(">f8"), np.asfortranarray(floats), floats[::-1][::-1], floats.astype(np.float16)]:
+            images, _ = self.written(same)
+            self.assertEqual(images.dtype.str, np.dtype(np.float32).newbyteorder("<").str)
+            np.testing.assert_array_equal(images, floats)
+
+    def test_large_arrays_are_copied_in_pieces(self) -> None:
+        images = np.arange(7 * 4, dtype=float).reshape(7, 2, 2)
+        with unittest.mock.patch("updp_compile._data._PIECE", 32):
+            np.testing.assert_array_equal(self.written(images)[0], images)
+
+    def test_lists_and_missing_labels_are_pairs(self) -> None:
+        images = np.arange(3 * 4, dtype=np.float32).reshape(3, 1, 2, 2)
+        for data, labels in [
+            ((list(images), [4, 5, 6]), [4, 5, 6]),
+            ((list(images), np.array([4, 5, 6])), [4, 5, 6]),
+            ((images, None), None),
+            ([(images, None)], None),
+            ([{"image": each, "label": None} for each in images], None),
+        ]:
+            found, classes = self.written(data)
+            np.testing.assert_array_equal(found, images)
+            self.assertEqual(classes, labels)
+        self.assertEqual(self.written((images[0], 3))[0].shape, (1, 1, 2, 2))
+        # Two images are no image with labels.
+        self.assertEqual(self.written((images[0], images[1]))[0].shape, (2, 1, 2, 2))
+
+    def test_messages_say_what_is_wrong(self) -> None:
+        images = np.zeros((3, 1, 2, 2), np.float32)
+        for data, kind, text in [
+            ((images, np.eye(3)), ValueError, "argmax"),
+            ((images, np.zeros((3, 1), int)), ValueError, "labels are class numbers"),
+            (images.astype(np.int64), TypeError, "uint8 or floats, not of int64: astype"),
+            (images.astype(np.uint16), TypeError, "uint8 or floats, not of uint16: astype"),
+            (["a.png", "b.png"], TypeError, "folder of the images"),
+            ([b"a"], TypeError, "decode"),
+            (b"abc", TypeError, "not bytes"),
+            (np.float32(3), ValueError, "two axes"),
+            ([()], ValueError, "two axes"),
+            ({"a": images, 3: images}, ValueError, "no images among"),
+        ]:
+            with self.subTest(text), self.assertRaisesRegex(kind, text):
+                self.written(data)
+
+    def test_bfloat16_tensors_become_floats(self) -> None:
+        class Tensor:
+            """What is used of a PyTorch tensor."""
+
+            def __init__(self, values: np.ndarray, dtype: str) -> None:
+                self.values, self.dtype = values, dtype
+
+            def detach(self) -> Tensor:
+                return self
+
+            def cpu(self) -> Tensor:
+                return self
+
+            def float(self) -> Tensor:
+                return Tensor(self.values, "torch.float32")
+
+            def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+                if self.dtype == "torch.bfloat16":
+                    raise TypeError("Got unsupported ScalarType BFloat16")
+                return self.values
+
+        images = np.ones((2, 1, 2, 2), np.float32)
+        np.testing.assert_array_equal(self.written(Tensor(images, "torch.bfloat16"))[0], images)
+
+
+class Options(unittest.TestCase):
+    """Keyword arguments as words, without a job."""
+
+    def words(self, **options: object) -> list[str]:
+        with _run.Scratch() as scratch:
+            return _run.arguments(options, options, scratch)
+
+    def test_values_of_many_types_are_understood(self) -> None:
+        self.assertEqual(self.words(no_verify=np.True_, force=np.False_), ["--no-verify"])
+        self.assertEqual(self.words(threads=np.int64(2), max_bytes=np.array(5)), ["--threads=2", "--max-bytes=5"])
+        self.assertEqual(self.words(skip={"b", "a"}), ["--skip=a,b"])
+        self.assertEqual(self.words(blocks=(each for each in (1, 2))), ["--blocks=1,2"])
+        self.assertEqual(self.words(skip=[], freeze=()), [])
+        self.assertEqual(self.words(input_shape={"x": "1,2"}), ["--input-shape=x:1,2"])
+
+    def test_values_of_wrong_types_are_refused(self) -> None:
+        for options, text in [
+            ({"skip": b"a"}, "skip is no bytes"),
+            ({"score_command": print}, "score_command is no"),
+            ({"input_data": np.zeros((1, 2))}, "input_data is a dictionary"),
+            ({"input_shape": (1, 2)}, "input_shape is a dictionary"),
+            ({"input_data": {"x": object()}}, "numbers"),
+        ]:
+            with self.subTest(text), self.assertRaisesRegex(TypeError, text):
+                self.words(**options)
+
+    def test_input_data_have_any_name_and_byte_order(self) -> None:
+        with _run.Scratch() as scratch:
+            [word] = _run.arguments({"input_data": {"file": np.array([1, 2], ">f4")}}, ["input_data"], scratch)
+            path = word.partition("=")[2]
+            with np.load(path) as arrays:
+                self.assertEqual(arrays["file"].tolist(), [1, 2])
+                self.assertEqual(arrays["file"].dtype, np.dtype(np.float32))
+            self.assertEqual(scratch.shown[path], "<input_data>")
+
+    def test_what_needs_an_output_says_so(self) -> None:
+        with self.assertRaisesRegex(TypeError, "give an output"):
+            updp_compile.compile(REPVGG, external_data=True)
+
+    def test_the_number_of_images_is_a_number(self) -> None:
+        self.assertEqual(_jobs._needed({"images": 90, "val_split": None}), 100)
+        with self.assertRaisesRegex(TypeError, "images"):
+            _jobs._needed({"images": "many"})
+
+    def test_progress_is_a_function_or_a_bool(self) -> None:
+        with self.assertRaisesRegex(TypeError, "progress"):
+            updp_compile.compile(REPVGG, progress="yes")  # type: ignore[call-overload]
+
+
 class Measuring(unittest.TestCase):
     def test_inspect_lists_blocks(self) -> None:
         report = updp_compile.inspect(RESNET)
@@ -279,6 +418,59 @@ class Measuring(unittest.TestCase):
         self.assertGreater(report.after.accuracy, 0.5)
 
 
+class Surroundings(unittest.TestCase):
+    def test_names_that_look_like_options_are_files(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            program = (
+                "import updp_compile\n"
+                f"path, report = updp_compile.compile({str(REPVGG)!r}, output='-out.onnx', no_verify=True)\n"
+                "assert str(path) == '-out.onnx', path\n"
+                "path, report = updp_compile.compile('-out.onnx', output='-', no_verify=True)\n"
+                "updp_compile.inspect('-')\n"
+            )
+            ran = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, "", ""))
+            self.assertEqual(sorted(os.listdir(folder)), ["-", "-out.onnx"])
+
+    def test_an_error_keeps_all_it_holds(self) -> None:
+        error = updp_compile.GoalMissedError("C0017", "missed", None, 7)
+        error.model = b"model"
+        for again in [pickle.loads(pickle.dumps(error)), copy.copy(error)]:
+            self.assertEqual((again.model, str(again)), (b"model", str(error)))
+
+    def test_messages_name_images_and_not_temporary_files(self) -> None:
+        five = np.zeros((40, 5, 5, 5, 5), np.float32)
+        with self.assertRaises(updp_compile.UpdpError) as caught:
+            updp_compile.evaluate(REPVGG, five, REPVGG)
+        self.assertNotIn("updp-", str(caught.exception).replace("updp-compile", ""))
+
+    def test_a_warning_names_the_line_of_the_caller(self) -> None:
+        def run(words: object, listener: Callable[..., None]) -> tuple[str, None]:
+            listener("warning", "in /scratch", 0, 0)
+            return "{}", None
+
+        with unittest.mock.patch.object(_native, "run", run), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            _run.run([], False, {"/scratch": "<data>"})
+            with self.assertRaises(TypeError):
+                updp_compile.doctor()
+            with self.assertRaises(TypeError):
+                updp_compile.compile(b"")
+        self.assertEqual([each.filename for each in caught], [__file__] * 3)
+        self.assertEqual(str(caught[0].message), "in <data>")
+
+    def test_a_program_without_a_console_has_no_bar(self) -> None:
+        for stderr in [None, io.StringIO()]:
+            if stderr is not None:
+                stderr.close()
+            with unittest.mock.patch.object(sys, "stderr", stderr):
+                self.assertFalse(_progress._is_watched())
+
+    def test_a_stand_in_for_onnxruntime_does_no_harm(self) -> None:
+        with unittest.mock.patch.dict(sys.modules, onnxruntime=types.ModuleType("onnxruntime")):
+            _run._prefer_own_runtime()
+
+
 class Installation(unittest.TestCase):
     def test_models_run_in_the_program_of_the_same_version(self) -> None:
         with warnings.catch_warnings():
@@ -289,6 +481,19 @@ class Installation(unittest.TestCase):
         told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         self.assertEqual(told.split(), ["updp-compile", _native.VERSION])
         self.assertEqual(updp_compile.__version__, _native.VERSION)
+
+    def test_the_program_is_found_in_a_folder_of_its_own(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder).resolve() / "bin" / "updp-compile"
+            program.parent.mkdir()
+            program.touch(mode=0o755)
+            with (
+                unittest.mock.patch.object(_run, "__file__", str(Path(folder) / "updp_compile" / "_run.py")),
+                unittest.mock.patch("importlib.metadata.files", return_value=[]),
+                unittest.mock.patch.object(_native, "use_worker") as used,
+            ):
+                _run._use_worker()
+        used.assert_called_once_with(program)
 
     def test_the_runtime_of_this_environment_is_used(self) -> None:
         report = updp_compile.doctor()

@@ -14,7 +14,7 @@ Data = Union[str, "os.PathLike[str]", Iterable[Any]]
 """Images, perhaps with labels:
 
 - the path of a folder, ``.npz``, ``.npy``, IDX file or ``.tar``;
-- an array of images, of shape N×C×H×W or N×H×W×C, or a pair of such an array and N labels;
+- an array of images, of shape N×C×H×W or N×H×W×C, or a pair of such an array (or a list of images) and N labels;
 - an iterable of images, of batches, or of pairs of images and labels, such as a PyTorch ``DataLoader``.
 
 Arrays of floats count as preprocessed; ``uint8`` arrays are pixels, and ``preprocess`` says how they become inputs.
@@ -28,6 +28,9 @@ _LABELS = ("labels", "label", "y", "target", "targets")
 _MOST_BYTES = 16 << 30
 
 _HEADER = 192
+
+# Images are copied in pieces of about so many bytes, so that an array on disk need not fit into memory.
+_PIECE = 16 << 20
 
 
 def is_path(data: Any) -> bool:
@@ -48,7 +51,8 @@ def written(data: Any, folder: Path, name: str, most: int | None = None) -> tupl
     with images.open("wb") as file:
         rows = _Rows(file)
         for batch, of_batch in _batches(data):
-            rows.add(batch)
+            for piece in _pieces(batch):
+                rows.add(piece)
             labels.extend(of_batch)
             if most is not None and rows.count >= most and not _is_array(data):
                 break
@@ -88,11 +92,13 @@ class _Rows:
                 f"images of one size are needed, here are {self._shape} and {batch.shape[1:]}: "
                 "give the folder of the images, which may have any size"
             )
-        batch = np.ascontiguousarray(batch, dtype=self._dtype)
+        if batch.dtype != self._dtype:
+            raise TypeError(f"images of one type are needed, here are {self._dtype} and {batch.dtype}")
+        batch = np.ascontiguousarray(batch)
         self.count += len(batch)
         if self._file.tell() + batch.nbytes > _MOST_BYTES:
             raise ValueError("the images take more than 16 GiB: images=N takes N images of an iterable")
-        self._file.write(batch.tobytes())
+        self._file.write(batch.reshape(-1).data)
 
     def finish(self) -> None:
         if self._shape is None or self.count == 0:
@@ -113,26 +119,48 @@ def _array(value: Any) -> np.ndarray[Any, Any]:
     """An array of anything that has one, of a type that images have."""
     if hasattr(value, "detach"):  # A PyTorch tensor, perhaps on a device or with a gradient.
         value = value.detach().cpu()
+        if str(getattr(value, "dtype", "")).endswith("bfloat16"):  # NumPy has no such type.
+            value = value.float()
+    if isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"images are arrays, not paths such as {value!r}: give the folder of the images")
+    if isinstance(value, bytes):
+        raise TypeError("images are arrays, and here are bytes: decode them, or give the path of a file or folder")
     array: np.ndarray[Any, Any] = np.asarray(value)
-    if array.dtype.kind == "f" and array.dtype.itemsize != 4:
-        array = array.astype(np.float32)
-    if array.dtype.kind not in "fu" or array.dtype.itemsize > 4:
-        raise TypeError(f"images are arrays of uint8 or floats, not of {array.dtype}")
+    is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    if not is_float and array.dtype != np.uint8:
+        hint = ": astype(np.uint8) makes pixels of numbers from 0 to 255" if array.dtype.kind in "iu" else ""
+        raise TypeError(f"images are arrays of uint8 or floats, not of {array.dtype}{hint}")
+    if array.ndim < 2:
+        raise ValueError(f"an image has two axes or more, and here is an array of shape {array.shape}")
     return array
+
+
+def _pieces(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """Parts of a batch, of a type that files of images have: uint8 or float32."""
+    kind = np.dtype(np.uint8 if array.dtype == np.uint8 else np.float32)
+    rows = max(1, _PIECE // max(1, array[:1].size * kind.itemsize))
+    for at in range(0, max(1, len(array)), rows):
+        yield array[at : at + rows].astype(kind, copy=False)
 
 
 def _batches(data: Any) -> Iterator[tuple[np.ndarray[Any, Any], list[int]]]:
     """Batches of images, each with its labels."""
     if _is_pair(data):
         images, labels = _array(data[0]), _labels(data[1])
-        if len(images) != len(labels):
+        if data[1] is not None and np.ndim(data[1]) == 0:
+            images = images[None]
+        if data[1] is not None and len(images) != len(labels):
             raise ValueError(f"there are {len(images)} images and {len(labels)} labels: one label for each image is needed")
         yield images, labels
+    elif _is_listed_pair(data):
+        for image in data[0]:
+            yield _array(image)[None], []
+        yield _array(data[0][0])[None][:0], _labels(data[1])
     elif _is_array(data):
         yield _array(data), []
     elif isinstance(data, Mapping):
         yield _of_mapping(data)
-    elif isinstance(data, Iterable):
+    elif isinstance(data, Iterable) and not isinstance(data, (bytes, bytearray)):
         for item in data:
             yield _of_item(item)
     else:
@@ -143,15 +171,30 @@ def _is_pair(data: Any) -> bool:
     """Whether these are images and their labels."""
     if not (isinstance(data, (tuple, list)) and len(data) == 2 and _is_array(data[0])):
         return False
+    if data[1] is None:
+        return isinstance(data, tuple)
     first, second = np.ndim(data[0]), np.ndim(data[1])
-    return second == 1 and first >= 3 or second == 0 and first >= 2
+    # A table beside four axes is labels of another form, which gets its own message.
+    return second == 1 and first >= 3 or second == 0 and first >= 2 or second == 2 and first >= 4
+
+
+def _is_listed_pair(data: Any) -> bool:
+    """Whether these are a list of images and their labels."""
+    if not (isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], (list, tuple)) and len(data[0]) > 0):
+        return False
+    return _is_array(data[0][0]) and np.ndim(data[0][0]) >= 2 and _is_flat(data[1])
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether this is a row of numbers, such as labels."""
+    return np.ndim(value) == 1 if _is_array(value) else isinstance(value, (list, tuple)) and all(np.ndim(each) == 0 for each in value)
 
 
 def _of_item(item: Any) -> tuple[np.ndarray[Any, Any], list[int]]:
     """One item of an iterable: an image or a batch, perhaps with labels."""
     if isinstance(item, Mapping):
         return _of_mapping(item)
-    if isinstance(item, (tuple, list)):
+    if isinstance(item, (tuple, list)) and len(item) > 0:
         labels = _labels(item[1]) if len(item) > 1 else []
         return _batch(_array(item[0])), labels
     return _batch(_array(item)), []
@@ -160,9 +203,9 @@ def _of_item(item: Any) -> tuple[np.ndarray[Any, Any], list[int]]:
 def _of_mapping(item: Mapping[str, Any]) -> tuple[np.ndarray[Any, Any], list[int]]:
     images = next((item[name] for name in _IMAGES if name in item), None)
     if images is None:
-        raise ValueError(f"no images among {sorted(item)}: their name is one of {', '.join(_IMAGES)}")
+        raise ValueError(f"no images among {sorted(item, key=str)}: their name is one of {', '.join(_IMAGES)}")
     labels = next((item[name] for name in _LABELS if name in item), None)
-    return _batch(_array(images)), [] if labels is None else _labels(labels)
+    return _batch(_array(images)), _labels(labels)
 
 
 def _batch(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -171,9 +214,13 @@ def _batch(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _labels(value: Any) -> list[int]:
+    """Class numbers; no labels may be ``None``."""
+    if value is None:
+        return []
     if hasattr(value, "detach"):
         value = value.detach().cpu()
     labels = np.atleast_1d(np.asarray(value))
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels are class numbers, one for each image, not {labels.dtype} of shape {labels.shape}")
+        hint = ": argmax(axis=1) makes class numbers of scores" if labels.ndim == 2 and labels.shape[1] > 1 else ""
+        raise ValueError(f"labels are class numbers, one for each image, not {labels.dtype} of shape {labels.shape}{hint}")
     return [int(label) for label in labels]

@@ -30,7 +30,8 @@ class UpdpError(Exception):
         self.report: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.code, self.message, self.cure, self.exit_code)
+        # The dictionary holds the model, the report and notes.
+        return type(self), (self.code, self.message, self.cure, self.exit_code), self.__dict__
 
 
 class InternalError(UpdpError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import _options as options_of
-from ._data import Data, written
+from ._data import Data
 from ._documents import (
     BenchReport,
     CompileReport,
@@ -188,7 +188,7 @@ def inspect(model: AnyModel, *, progress: Progress = None, **options: Unpack[Ins
     with Scratch() as scratch:
         given = Model(model, scratch.path)
         words = arguments(dict(options), options_of.InspectOptions.__annotations__, scratch)
-        document, _ = run(["inspect", "--json", *words, "--", given.path], progress, {given.path: given.shown()})
+        document, _ = run(["inspect", "--json", *words, "--", given.path], progress, {**scratch.shown, given.path: given.shown()})
         return InspectReport.from_json(document or {})
 
 
@@ -209,7 +209,7 @@ def verify(
     with Scratch() as scratch:
         first, second = Model(reference, scratch.path, "reference.onnx"), Model(model, scratch.path)
         words = arguments(dict(options), options_of.VerifyOptions.__annotations__, scratch)
-        shown = {first.path: first.shown(), second.path: second.shown()}
+        shown = {**scratch.shown, first.path: first.shown(), second.path: second.shown()}
         document, _ = run(["verify", "--json", *words, "--", first.path, second.path], progress, shown)
         return VerifyReport.from_json(document or {})
 
@@ -235,7 +235,7 @@ def evaluate(
         models = _models(model, other, scratch)
         words, given = _images(data, dict(options), scratch)
         words += arguments(given, options_of.EvaluateOptions.__annotations__, scratch)
-        shown = {each.path: each.shown() for each in models}
+        shown = scratch.shown | {each.path: each.shown() for each in models}
         paths = [each.path for each in models]
         document, error = run(["evaluate", "--json", *words, "--", *paths], progress, shown)
         if error is not None:
@@ -257,7 +257,7 @@ def benchmark(
     with Scratch() as scratch:
         models = _models(model, other, scratch)
         words = arguments(dict(options), options_of.BenchmarkOptions.__annotations__, scratch)
-        shown = {each.path: each.shown() for each in models}
+        shown = scratch.shown | {each.path: each.shown() for each in models}
         paths = [each.path for each in models]
         document, error = run(["bench", "--json", *words, "--", *paths], progress, shown)
         if error is not None:
@@ -290,7 +290,7 @@ def _images(data: Any, options: dict[str, Any], scratch: Scratch) -> tuple[list[
     """The option of the images, and the other options. Floats count as preprocessed, so nothing is done to them."""
     if data is None:
         return [], options
-    path, is_float = written(data, scratch.folder("data"), "data", _needed(options))
+    path, is_float = scratch.images("data", data, _needed(options))
     if is_float:
         options.setdefault("preprocess", "none")
     return [f"--data={path}"], options
@@ -300,8 +300,12 @@ def _needed(options: dict[str, Any]) -> int | None:
     """How many images of an iterable are needed: those asked for, and those that are held out."""
     if options.get("images") is None:
         return None
-    asked = int(options["images"])
-    held_out = 0.0 if options.get("val") is not None else float(options.get("val_split", 0.1))
+    share = options.get("val_split")
+    try:
+        asked = int(options["images"])
+        held_out = 0.0 if options.get("val") is not None else 0.1 if share is None else float(share)
+    except (TypeError, ValueError):
+        raise TypeError(f"images and val_split are numbers, not {options['images']!r} and {share!r}") from None
     return math.ceil(asked / (1.0 - held_out)) if 0.0 <= held_out < 1.0 else asked
 
 
@@ -325,15 +329,18 @@ def _made(
     report_type, known = _REPORTS[job]
     target = scratch.path / "result.onnx" if output is None else Path(os.fspath(output))
     words = [*words, *arguments(options, known, scratch)]
-    shown = {model.path: model.shown()}
+    shown = scratch.shown | {model.path: model.shown()}
     # Its option says so; then the input is the output.
     if options.get("in_place"):
         if not model.is_path or output is not None:
             raise TypeError("in_place=True writes the model to its own path: give a path and no output")
         place, target, output = [], Path(model.path), model.path
     else:
-        place = ["--output", str(target)]
+        # A file may have the name that stands for the standard output.
+        place = [f"--output={os.path.join('.', '-') if str(target) == '-' else target}"]
     if output is None:
+        if options.get("external_data"):
+            raise TypeError("external_data=True writes a second file beside the result: give an output")
         shown[str(target)] = "<result>"
     document, error = run([job, "--quiet", *words, *place, "--", model.path], progress, shown)
     report = report_type.from_json(document or {})

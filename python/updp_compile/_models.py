@@ -22,6 +22,8 @@ class Model:
         self.is_path = isinstance(model, (str, os.PathLike))
         if self.is_path:
             self.path = os.fspath(model)
+            if self.path == "-":  # Commands read their input there, and this is a file.
+                self.path = os.path.join(".", "-")
             return
         self.path = str(folder / name)
         if isinstance(model, (bytes, bytearray, memoryview)):

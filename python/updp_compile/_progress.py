@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
@@ -39,7 +39,19 @@ terminals and notebooks."""
 
 def _is_watched() -> bool:
     """Whether a person sees a bar: in a terminal or a notebook."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    if "ipykernel" in sys.modules:
+        return True
+    # Programs without a console have no such file, or a closed one.
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def caller_level() -> int:
+    """The ``stacklevel`` of a warning that names the line outside this package, for the function that asks."""
+    package = __name__.partition(".")[0]
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 class Bar:
@@ -80,20 +92,28 @@ class Bar:
 
 
 class Listener:
-    """Passes events of the native half on. Warnings become Python warnings, too."""
+    """Passes events of the native half on. Warnings become Python warnings, too.
 
-    def __init__(self, progress: Progress) -> None:
+    Paths of temporary files are replaced in texts, as ``shown`` says.
+    """
+
+    def __init__(self, progress: Progress, shown: Mapping[str, str] | None = None) -> None:
         self._bar: Bar | None = None
+        self._shown = shown or {}
         if callable(progress):
             self._follow: Callable[[Event], None] = progress
+        elif progress is not None and progress not in (True, False):
+            raise TypeError(f"progress is a function, True, False or None, not {type(progress).__qualname__}")
         else:
-            self._bar = Bar(_is_watched() if progress is None else progress)
+            self._bar = Bar(_is_watched() if progress is None else bool(progress))
             self._follow = self._bar
 
     def __call__(self, kind: Any, text: str, done: int, total: int) -> None:
+        for path, name in self._shown.items():
+            text = text.replace(path, name)
         self._follow(Event(kind, text, done, total))
         if kind == "warning":
-            warnings.warn(text, UpdpWarning, stacklevel=4)
+            warnings.warn(text, UpdpWarning, stacklevel=caller_level())
 
     def close(self) -> None:
         """Ends what is shown."""
