@@ -4,7 +4,7 @@
     scripts/wheel_check.py FOLDER    FOLDER holds one wheel
 
 First without ONNX Runtime: the command and the module work with the built-in runtime. Then with it: python/tests, the examples and
-the snippets of docs/python.md run, and `mypy --strict` reads the examples.
+the snippets of README.md and docs/python.md run, and `mypy --strict` reads the examples.
 """
 
 import os
@@ -82,13 +82,13 @@ def with_runtime(environment):
 
 
 def snippets(environment):
-    """Runs the Python of docs/python.md, in order, as one session. Snippets that need other packages say so."""
-    page = (ROOT / "docs" / "python.md").read_text()
-    found = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert found, "docs/python.md has no snippets"
+    """Runs the Python of the README and of docs/python.md, each in order as one session. `py` needs other packages."""
     shutil.copy(RESNET, environment.folder / "model.onnx")
     shutil.copy(TABLE, environment.folder / "images.npz")
-    environment.python("-c", "\n".join(found))
+    for name in ("README.md", "docs/python.md"):
+        found = re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL)
+        assert found, f"{name} has no snippets"
+        environment.python("-c", "\n".join(found))
 
 
 def main():
