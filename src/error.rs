@@ -187,6 +187,9 @@ impl CliError {
         Some(match self {
             Self::Usage { .. } => "updp-compile --help lists everything".into(),
             Self::Read { is_model: true, .. } => "give the path of an .onnx file, or - for stdin".into(),
+            Self::Write { detail, .. } if detail.contains("No space left") => {
+                "free some space on that disk, or name a path on another one".into()
+            }
             Self::Write { .. } => "the folder must exist and be writable".into(),
             Self::Pipe => "give the paths of files".into(),
             Self::InputShape { .. } => "write it as NAME:1,3,224,224".into(),

@@ -13,6 +13,7 @@ use updp_trainer::observer::Observer;
 use crate::error::Result;
 use crate::latency_model::interpolate;
 use crate::latency_table::{LatencyTable, signature};
+use crate::progress;
 
 /// A form counts as slower when it takes this many times as long as the baseline. A smaller difference is noise.
 const NOISE: f64 = 1.02;
@@ -210,7 +211,7 @@ impl Profiler<'_> {
         let text = if table.is_some() { "measuring blocks" } else { "looking at blocks" };
         let total = blocks.len();
         for (at, block) in blocks.into_iter().enumerate() {
-            observer.progress(text, at, total);
+            progress::tell(observer, text, at, total)?;
             let ty = |value| shapes.of(value).map_or_else(|| "?".to_owned(), ToString::to_string);
             let (input, output) = (ty(block.source), ty(block.result));
             let forms = wants(&block);

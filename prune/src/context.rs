@@ -27,6 +27,7 @@ use crate::config::{Goal, PruneConfig};
 use crate::error::Result;
 use crate::evaluation_cache::EvaluationCache;
 use crate::fitter::Fitter;
+use crate::progress;
 use crate::words::counted;
 use crate::work_folder::WorkLock;
 use crate::{front, latency_table, time_budget, work_folder};
@@ -127,14 +128,14 @@ impl<'a> Context<'a> {
         updp_trainer::use_threads(config.runtime.threads);
         let runner = runner(config);
         pipeline::prepare(&mut model)?;
-        observer.progress("reading data", 0, 0);
+        progress::tell(observer, "reading data", 0, 0)?;
         let (original, opened_inputs) =
             with_open_batch(&model, &runner, &sets.images, &sets.preprocess)?;
         let (original, image_size) = of_image_size(original, sets)?;
         let images = divide(&original, sets, config)?;
         let (checkpoint, job, lock) = checkpoint(&original, &images, sets, config, observer)?;
         let held_out = CachedBatches::of(&images.held_out)?;
-        observer.progress("running the model", 0, 0);
+        progress::tell(observer, "running the model", 0, 0)?;
         let start = Instant::now();
         let evaluator = Evaluator::weighted(&runner, &original, held_out, &config.outputs)?;
         let evaluation_time = start.elapsed();

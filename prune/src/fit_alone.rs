@@ -10,6 +10,7 @@ use crate::config::{BlockSelection, FormSet, Goal, Method};
 use crate::context::Context;
 use crate::error::{PruneError, Result};
 use crate::profile::{BlockProfile, Profile, Variant};
+use crate::progress;
 use crate::time_budget;
 use crate::words::counted;
 
@@ -55,7 +56,7 @@ pub fn fit_alone(
     let mut costs = Vec::new();
     let mut done = 0;
     for block in &mut blocks {
-        observer.progress("fitting blocks", done, total);
+        progress::tell(observer, "fitting blocks", done, total)?;
         block.fitted = time_budget::alone(&fitter, &mut cache, &block.profile, &block.sites)?;
         costs.push(block.cost());
         done += usize::from(!block.sites.is_empty());

@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::fitter::{Fitter, place, unscored};
 use crate::part::Part;
+use crate::progress;
 use crate::search::Genome;
 use crate::time_budget;
 
@@ -115,7 +116,7 @@ impl Fitter<'_> {
         parts: &[Part],
         name: &str,
         observer: &mut dyn Observer,
-    ) -> std::result::Result<FittedSet, TrainerError> {
+    ) -> Result<FittedSet> {
         let mut state = State {
             network: self.original.clone(),
             placed: Vec::new(),
@@ -128,11 +129,11 @@ impl Fitter<'_> {
         for (at, part) in parts.iter().enumerate() {
             match part {
                 Part::Pruned(sites) => {
-                    observer.progress("fitting the network", at, total);
+                    progress::tell(observer, "fitting the network", at, total)?;
                     self.prune(&mut state, sites, &format!("{name}-{at}"))?;
                 }
                 Part::Kept(layers) if !state.placed.is_empty() => {
-                    observer.progress("fitting the network", at, total);
+                    progress::tell(observer, "fitting the network", at, total)?;
                     for (number, layer) in layers.iter().enumerate() {
                         self.adjust(&mut state, layer, &format!("{name}-{at}-{number}"))?;
                     }

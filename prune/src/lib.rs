@@ -39,6 +39,7 @@ pub mod outcome;
 mod pareto_filter;
 pub mod part;
 pub mod profile;
+mod progress;
 mod run;
 mod score_bits;
 pub mod search;

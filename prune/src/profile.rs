@@ -9,6 +9,7 @@ pub use crate::block_profile::{BlockProfile, Forms, Profiler, SHORT_EFFORT, Vari
 use crate::context::Context;
 use crate::error::{PruneError, Result};
 use crate::latency_table::{Conditions, LatencyTable};
+use crate::progress;
 use crate::work_folder;
 
 /// The blocks of a network that will be fitted, with the sites of their forms.
@@ -36,7 +37,7 @@ pub fn profile(cx: &Context<'_>, observer: &mut dyn Observer) -> Result<(Profile
     cx.config.goal.blocks().indices(blocks.len())?;
     let sites = sites(cx, &blocks, |_| true);
     let mut table = latency_table(cx)?;
-    observer.progress("measuring the original", 0, 0);
+    progress::tell(observer, "measuring the original", 0, 0)?;
     let mut original = cx.original.clone();
     pipeline::compile(&mut original, &cx.config.passes, &mut |_, _| {})?;
     let one_thread = table.choose_threads(&original)?;

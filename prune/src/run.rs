@@ -18,6 +18,7 @@ use crate::front;
 use crate::network_latency::NetworkLatency;
 use crate::outcome::{DataOutcome, ImageInputOutcome, Outcome, Speed};
 use crate::profile::{BlockProfile, profile};
+use crate::progress;
 use crate::search::{self, sum};
 use crate::select::{Gentler, Selection, SetEvaluator, add_front, gentler, select};
 use crate::stages::{PruneStage, PruneStages};
@@ -73,7 +74,7 @@ pub fn prune(
     let (profile, table) = profile(&cx, observer)?;
     let one_thread = profile.one_thread.clone();
     stages.start(PruneStage::FitForms, observer);
-    observer.progress("measuring the gradients", 0, 0);
+    progress::tell(observer, "measuring the gradients", 0, 0)?;
     // A network that is picked was fitted before.
     let is_pick = matches!(config.goal, Goal::Pick(_));
     let sites = profile.sites.iter().flatten().filter(|_| !is_pick);
@@ -105,7 +106,7 @@ pub fn prune(
         let asked = (&mut selection, count);
         add_front(&cx, &candidates, &mut sets, &mut latency, asked, observer)?;
     }
-    observer.progress("measuring the result", 0, 0);
+    progress::tell(observer, "measuring the result", 0, 0)?;
     outcome.before = cx.validation().baseline();
     outcome.after = cx.validation().score(&cx.runner, start.network())?;
     outcome.outputs =

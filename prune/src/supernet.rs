@@ -23,6 +23,7 @@ use crate::context::{Context, encode};
 use crate::error::{PruneError, Result};
 use crate::finetune;
 use crate::outcome::{SubnetOutcome, SupernetOutcome};
+use crate::progress;
 use crate::search::Genome;
 use crate::select::SetEvaluator;
 use crate::starting_network::Subnet;
@@ -91,7 +92,7 @@ pub fn train(
     let bytes = encode(&start)?;
     let key = finetune::JobKey::new(cx, "supernet", &bytes, &settings);
     settings.folder = finetune::folder(cx, &key)?;
-    observer.progress("scoring the supernet", 0, 0);
+    progress::tell(observer, "scoring the supernet", 0, 0)?;
     let before = ends(cx, &network, fitted.len())?;
     let trained = cx.finetuning(&settings).run(&network, observer)?;
     if trained.end == End::Stopped || observer.is_cancelled() {

@@ -1,9 +1,11 @@
 //! The functions of the library, without a command line.
 
 use updp_compile::{
-    BenchOptions, CompileOptions, EvaluateOptions, InspectOptions, Observer, Silent, Source,
-    VerificationStatus, VerifyOptions, bench, compile, evaluate, inspect, run_command, verify,
+    BenchOptions, CompileOptions, EvaluateOptions, Goal, InspectOptions, Observer, PruneOptions,
+    Silent, Source, VerificationStatus, VerifyOptions, bench, compile, evaluate, inspect, prune,
+    run_command, verify,
 };
+use updp_prune::BlockSelection;
 use updp_testkit::{prove, read_model};
 
 use crate::fixtures::folder;
@@ -78,6 +80,32 @@ fn inspecting_and_measuring_give_plain_numbers() {
     let report = bench(repvgg(), Some(repvgg().into()), &options, &mut Silent).expect("it runs");
     assert_eq!((report.batch, report.models.len()), (2, 2));
     assert!(report.models.iter().all(|model| model.latency.median_ms > 0.0));
+}
+
+#[test]
+fn pruning_ends_wherever_it_is_cancelled() {
+    let scene = tempfile::tempdir().expect("a folder");
+    let output = scene.path().join("out.onnx");
+    let model = folder().join("trained/fmnist_resnet.bn.onnx");
+    let mut options = PruneOptions::new(
+        folder().join("fmnist_test_1000.npz"),
+        Goal::Blocks(BlockSelection::List(vec![2])),
+    );
+    options.preprocess = "none".to_owned();
+    options.config.data.images = Some(100);
+    options.compile.output = Some(output.clone());
+    let mut ended = Vec::new();
+    for calls in [1, 2, 3, 5, 8, 13, 18] {
+        match prune(&model, &options, &mut Impatient { calls }) {
+            Err(error) => {
+                assert_eq!((error.code(), error.exit_code()), ("C0011", 130));
+                assert!(!output.exists(), "after {calls} calls");
+                ended.push(calls);
+            }
+            Ok(_) => break,
+        }
+    }
+    assert!(ended.len() >= 5, "the observer is asked too rarely: {ended:?}");
 }
 
 /// Runs a command for a program.

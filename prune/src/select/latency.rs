@@ -8,6 +8,7 @@ use super::{Selection, Selector};
 use crate::error::Result;
 use crate::latency_model::LatencyModel;
 use crate::latency_table::Comparison;
+use crate::progress;
 use crate::search::{BlockCost, Constraint, Genome, Solution, fastest, solve};
 use crate::starting_network::StartingNetwork;
 
@@ -228,7 +229,7 @@ impl Selector<'_> {
         if let Some(known) = approach.known(genome) {
             return Ok(known.found.speedup);
         }
-        self.observer.progress("measuring networks", approach.measured.len(), 0);
+        progress::tell(self.observer, "measuring networks", approach.measured.len(), 0)?;
         let network = self.placed(genome)?;
         let found = self.latency.measure(self.cx, network)?;
         let predicted = approach.model.speedup(genome);

@@ -10,6 +10,7 @@ use super::Selector;
 use crate::error::Result;
 use crate::fitter::place;
 use crate::latency_table::Comparison;
+use crate::progress;
 use crate::search::{Constraint, Genome, fastest, solve};
 use crate::starting_network::StartingNetwork;
 use crate::words::counted;
@@ -105,7 +106,7 @@ impl Selector<'_> {
             counted(network.pruned.len(), "pruned block", "pruned blocks"),
             network.score.degradation()
         );
-        self.observer.progress(&text, 0, 0);
+        progress::tell(self.observer, &text, 0, 0)?;
         let network = self.formed(&network.pruned)?;
         let found = self.latency.measure(self.cx, network)?;
         self.keep_speed(genome, found);

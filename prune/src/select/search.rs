@@ -10,6 +10,7 @@ use crate::candidates::CandidateSet;
 use crate::context::Context;
 use crate::error::Result;
 use crate::outcome::SearchOutcome;
+use crate::progress;
 use crate::search::explore::{Evaluated, Settings, Strategy, explore};
 use crate::search::{self, BlockCost, Constraint, Genome};
 use crate::words::counted;
@@ -161,7 +162,7 @@ fn joint<'s>(
     move |genome: &Genome| {
         let score = sets.score(cx, candidates, genome)?;
         done += 1;
-        observer.progress("evaluating sets of blocks", done, total);
+        progress::tell(observer, "evaluating sets of blocks", done, total)?;
         Ok(score.degradation())
     }
 }
