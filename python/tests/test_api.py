@@ -101,6 +101,7 @@ class Errors(unittest.TestCase):
             updp_compile.prune(RESNET, TABLE, speedup=0.5)
         self.assertEqual(caught.exception.code, "C0001")
         self.assertIn("--speedup", caught.exception.message)
+        self.assertIn("write _ for -", caught.exception.cure)
 
     def test_a_broken_model_is_a_model_error(self) -> None:
         with self.assertRaises(updp_compile.ModelError) as caught:

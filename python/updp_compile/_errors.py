@@ -81,4 +81,6 @@ _BY_EXIT_CODE: dict[int, type[UpdpError]] = {
 def error_of(failure: tuple[str, str, str | None, int]) -> UpdpError:
     """The exception of a failure."""
     code, message, cure, exit_code = failure
+    if cure == "updp-compile --help lists everything":
+        cure = "docs/command-line.md lists the options; write _ for -"
     return _BY_EXIT_CODE.get(exit_code, UpdpError)(code, message, cure, exit_code)
