@@ -17,10 +17,7 @@ pub(crate) enum Listener<'a> {
 impl Listener<'_> {
     /// Runs `work`, which tells its progress. A bar on the terminal is gone afterwards.
     pub(crate) fn during<T>(&mut self, work: impl FnOnce(&mut dyn Observer) -> T) -> T {
-        match self {
-            Self::Terminal => work(&mut Progress::default()),
-            Self::Program(observer) => work(*observer),
-        }
+        self.during_with_messages(false, work)
     }
 
     /// As [`Self::during`]; messages are printed even with `--quiet` if `is_wanted`.

@@ -186,10 +186,7 @@ def inspect(model: AnyModel, *, progress: Progress = None, **options: Unpack[Ins
         **options: Options of ``updp-compile inspect``, such as ``latency=True`` to measure every block.
     """
     with Scratch() as scratch:
-        given = Model(model, scratch.path)
-        words = arguments(dict(options), options_of.InspectOptions.__annotations__, scratch)
-        document, _ = run(["inspect", "--json", *words, "--", given.path], progress, {**scratch.shown, given.path: given.shown()})
-        return InspectReport.from_json(document or {})
+        return InspectReport.from_json(_document("inspect", _models(model, None, scratch), [], dict(options), progress, scratch))
 
 
 def verify(
@@ -207,11 +204,8 @@ def verify(
         **options: Options of ``updp-compile verify``, such as ``input_data={"input": array}``.
     """
     with Scratch() as scratch:
-        first, second = Model(reference, scratch.path, "reference.onnx"), Model(model, scratch.path)
-        words = arguments(dict(options), options_of.VerifyOptions.__annotations__, scratch)
-        shown = {**scratch.shown, first.path: first.shown(), second.path: second.shown()}
-        document, _ = run(["verify", "--json", *words, "--", first.path, second.path], progress, shown)
-        return VerifyReport.from_json(document or {})
+        models = [Model(reference, scratch.path, "reference.onnx"), Model(model, scratch.path)]
+        return VerifyReport.from_json(_document("verify", models, [], dict(options), progress, scratch))
 
 
 def evaluate(
@@ -234,13 +228,7 @@ def evaluate(
     with Scratch() as scratch:
         models = _models(model, other, scratch)
         words, given = _images(data, dict(options), scratch)
-        words += arguments(given, options_of.EvaluateOptions.__annotations__, scratch)
-        shown = scratch.shown | {each.path: each.shown() for each in models}
-        paths = [each.path for each in models]
-        document, error = run(["evaluate", "--json", *words, "--", *paths], progress, shown)
-        if error is not None:
-            raise error
-        return EvaluateReport.from_json(document or {})
+        return EvaluateReport.from_json(_document("evaluate", models, words, given, progress, scratch))
 
 
 def benchmark(
@@ -255,14 +243,7 @@ def benchmark(
         **options: Options of ``updp-compile bench``, such as ``batch=8``.
     """
     with Scratch() as scratch:
-        models = _models(model, other, scratch)
-        words = arguments(dict(options), options_of.BenchmarkOptions.__annotations__, scratch)
-        shown = scratch.shown | {each.path: each.shown() for each in models}
-        paths = [each.path for each in models]
-        document, error = run(["bench", "--json", *words, "--", *paths], progress, shown)
-        if error is not None:
-            raise error
-        return BenchReport.from_json(document or {})
+        return BenchReport.from_json(_document("bench", _models(model, other, scratch), [], dict(options), progress, scratch))
 
 
 def doctor(**options: Unpack[DoctorOptions]) -> DoctorReport:
@@ -274,9 +255,26 @@ def doctor(**options: Unpack[DoctorOptions]) -> DoctorReport:
         **options: Options of ``updp-compile doctor``.
     """
     with Scratch() as scratch:
-        words = arguments(dict(options), options_of.DoctorOptions.__annotations__, scratch)
-        document, _ = run(["doctor", "--json", *words], False, {})
-        return DoctorReport.from_json(document or {})
+        return DoctorReport.from_json(_document("doctor", [], [], dict(options), False, scratch))
+
+
+_LOOKING: dict[str, dict[str, Any]] = {
+    "inspect": options_of.InspectOptions.__annotations__,
+    "verify": options_of.VerifyOptions.__annotations__,
+    "evaluate": options_of.EvaluateOptions.__annotations__,
+    "bench": options_of.BenchmarkOptions.__annotations__,
+    "doctor": options_of.DoctorOptions.__annotations__,
+}
+
+
+def _document(
+    job: str, models: list[Model], words: list[str], options: dict[str, Any], progress: Progress, scratch: Scratch
+) -> dict[str, Any]:
+    """The document of a job that makes no model. A failure that comes with a document, such as a difference, is in it."""
+    words = [*words, *arguments(options, _LOOKING[job], scratch)]
+    shown = scratch.shown | {each.path: each.shown() for each in models}
+    document, _ = run([job, "--json", *words, "--", *(each.path for each in models)], progress, shown)
+    return document or {}
 
 
 def _models(model: Any, other: Any, scratch: Scratch) -> list[Model]:

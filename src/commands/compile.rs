@@ -102,8 +102,13 @@ impl<'a> Output<'a> {
 }
 
 impl Output<'_> {
+    /// Whether nothing but errors is printed.
+    fn is_silent(&self) -> bool {
+        !self.prints || self.arguments.verbosity() == Verbosity::Quiet
+    }
+
     pub(super) fn print(&self, text: &str) {
-        if !self.prints || self.arguments.verbosity() == Verbosity::Quiet {
+        if self.is_silent() {
             return;
         }
         // If the model is written to standard output, the text must not go there.
@@ -112,15 +117,14 @@ impl Output<'_> {
 
     /// Prints a table whose first line is its head.
     fn print_table(&self, text: &str) {
-        if self.prints && self.arguments.verbosity() != Verbosity::Quiet {
+        if !self.is_silent() {
             terminal::table(text, is_pipe(self.target));
         }
     }
 
     /// Prints what came of it, in one line. A missed goal and a refusal by the target are errors, which come last.
-    fn tell_verdict(&self, report: &CompileReport, pruned: Option<&Pruned>, missed: &[String]) {
-        let is_silent = !self.prints || self.arguments.verbosity() == Verbosity::Quiet;
-        if is_silent || !missed.is_empty() || self.refusal_of_target(report).is_some() {
+    fn tell_verdict(&self, report: &CompileReport, pruned: Option<&Pruned>) {
+        if self.is_silent() {
             return;
         }
         let (tone, text) = verdict::of(self.target, report, pruned);
@@ -167,18 +171,23 @@ impl Output<'_> {
         }
         self.tell(report, pruned);
         let missed = Self::missed(report, pruned);
-        let document = self.json(report, pruned);
-        self.write_reports(report, pruned, &missed, &document)?;
+        // It lists every rewrite, so it is made only where somebody reads it.
+        let is_json = |path: &PathBuf| !report_page::is_page(path);
+        let is_read = !self.prints || self.arguments.report.iter().any(is_json);
+        let document = is_read.then(|| self.json(report, pruned));
+        self.write_reports(report, pruned, &missed, document.as_ref())?;
         if let Some(hint) = hint {
             self.print(hint);
         }
-        self.tell_verdict(report, pruned, &missed);
         let failure = if missed.is_empty() {
             self.refusal_of_target(report)
         } else {
             Some(CliError::GoalMissed { detail: missed.join("; ") })
         };
-        Ok(Outcome { document: Some(document), failure })
+        if failure.is_none() {
+            self.tell_verdict(report, pruned);
+        }
+        Ok(Outcome { document, failure })
     }
 
     /// The requirements that the result misses.
@@ -195,14 +204,13 @@ impl Output<'_> {
         report: &CompileReport,
         pruned: Option<&Pruned>,
         missed: &[String],
-        document: &serde_json::Value,
+        document: Option<&serde_json::Value>,
     ) -> Result<(), CliError> {
         let fitted = pruned.and_then(|pruned| pruned.outcome.as_ref());
         for path in &self.arguments.report {
-            let text = if report_page::is_page(path) {
-                self.page(report, pruned, missed)
-            } else {
-                format!("{document:#}\n")
+            let text = match document.filter(|_| !report_page::is_page(path)) {
+                Some(document) => format!("{document:#}\n"),
+                None => self.page(report, pruned, missed),
             };
             write::text(path, &text)?;
         }
