@@ -7,6 +7,7 @@ use std::time::Duration;
 use updp_exec::RuntimeOptions;
 use updp_ir::Model;
 use updp_passes::Options;
+use updp_passes::blocks::Block;
 use updp_passes::surgery::{Form, Shrink};
 use updp_trainer::evaluator::OutputWeights;
 use updp_trainer::finetune::TrainingConfig;
@@ -209,6 +210,17 @@ impl PruneConfig {
     #[must_use]
     pub fn allows(&self, form: Form) -> bool {
         self.forms.forms.contains(form, self.is_depth())
+    }
+
+    /// Whether a block takes part. The attention half of a transformer layer does where costs decide; where blocks are
+    /// counted, its layer stands for it, unless a list names it.
+    #[must_use]
+    pub fn takes(&self, block: &Block) -> bool {
+        let is_named = match &self.goal {
+            Goal::Blocks(BlockSelection::List(list)) => list.contains(&block.index),
+            _ => false,
+        };
+        !block.is_half || is_named || !self.is_depth()
     }
 
     /// Whether [`FormSet::Auto`] means forms of less depth.

@@ -42,7 +42,7 @@ const LEAST_BATCHES: usize = 8;
 const MOST_HELD_OUT: usize = 1000;
 
 /// Version of the work folder's contents. A different version makes it a different job.
-const WORK_VERSION: u32 = 4;
+const WORK_VERSION: u32 = 5;
 
 /// The images that pruning works with.
 #[derive(Clone, Debug)]

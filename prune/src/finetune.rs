@@ -221,9 +221,9 @@ fn behind_pruned(
     chosen: &StartingNetwork,
 ) -> Vec<String> {
     let graph = &cx.original.graph;
-    let first = chosen.pruned().iter().map(|(index, _)| *index).min();
+    let pruned: Vec<usize> = chosen.pruned().iter().map(|(index, _)| *index).collect();
     let blocks = candidates.blocks.iter().map(|block| &block.profile.block);
-    let behind = blocks.filter(|block| first.is_some_and(|first| block.index >= first));
+    let behind = blocks.skip_while(|block| !pruned.contains(&block.index));
     behind.map(|block| graph.value(block.result).name().to_owned()).collect()
 }
 

@@ -74,6 +74,10 @@ fn unfitted(
     let (kept, reason) = match &profile.block.refusal {
         Some(refusal) => (Vec::new(), Some(format!("{} ({})", refusal.detail, refusal.reason))),
         None if !is_wanted => (Vec::new(), Some("not among the blocks asked for".to_owned())),
+        None if !cx.config.takes(&profile.block) => {
+            let text = "its layer stands for it where blocks are counted; --blocks can name it";
+            (Vec::new(), Some(text.to_owned()))
+        }
         None if needs_surgery(cx) && profile.block.fit_only.is_some() => {
             let why = profile.block.fit_only.as_ref().map_or("", |it| it.detail.as_str());
             let text =

@@ -202,7 +202,7 @@ impl Fitter<'_> {
 fn with_interpolated(scored: Vec<(bool, Scored)>) -> Vec<Scored> {
     let removed = |it: &Scored| {
         let site = &it.form.site;
-        Some(1.0 - site.kept? as f64 / site.in_channels.max(1) as f64)
+        Some(1.0 - site.thin?.kept as f64 / site.in_channels.max(1) as f64)
     };
     let known = scored.iter().filter(|(is_priced, _)| *is_priced);
     let known: Vec<(f64, f64)> =

@@ -1,8 +1,10 @@
 //! The stage that profiles a network: its blocks, the sites of their forms, and the latency of each form.
 
+use std::collections::BTreeMap;
+
 use updp_passes::blocks::Block;
 use updp_passes::pipeline;
-use updp_passes::surgery::{self, Site};
+use updp_passes::surgery::{self, Form, Site};
 use updp_trainer::observer::Observer;
 
 pub use crate::block_profile::{BlockProfile, Forms, Profiler, SHORT_EFFORT, Variant};
@@ -41,13 +43,20 @@ pub fn profile(cx: &Context<'_>, observer: &mut dyn Observer) -> Result<(Profile
     let mut original = cx.original.clone();
     pipeline::compile(&mut original, &cx.config.passes, &mut |_, _| {})?;
     let one_thread = table.choose_threads(&original)?;
-    let forms = |block: &Block| sites[block.index].iter().map(|site| site.form).collect();
+    let forms = forms_of(&blocks, &sites);
+    let forms = |block: &Block| forms.get(&block.index).cloned().unwrap_or_default();
     let blocks = profiler(cx, f64::INFINITY).profiles(blocks, forms, Some(&mut table), observer)?;
     table.save()?;
     Ok((Profile { blocks, sites, one_thread }, table))
 }
 
-/// The sites of the allowed forms of each block; no sites if `is_wanted` is false.
+/// The forms of each block, by its index.
+pub(crate) fn forms_of(blocks: &[Block], sites: &[Vec<Site>]) -> BTreeMap<usize, Vec<Form>> {
+    let forms = sites.iter().map(|sites| sites.iter().map(|site| site.form).collect());
+    blocks.iter().map(|block| block.index).zip(forms).collect()
+}
+
+/// The sites of the allowed forms of each block that takes part; no sites if `is_wanted` is false.
 pub(crate) fn sites(
     cx: &Context<'_>,
     blocks: &[Block],
@@ -56,7 +65,7 @@ pub(crate) fn sites(
     let shrink = cx.config.forms.shrink;
     surgery::with_context(&cx.original, |graph| {
         let of = |block: &Block| {
-            if !is_wanted(block) {
+            if !is_wanted(block) || !cx.config.takes(block) {
                 return Vec::new();
             }
             let all = surgery::sites(graph, block, shrink).into_iter();

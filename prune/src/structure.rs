@@ -1,6 +1,8 @@
 //! Prunes only the structure, without images and without recovering accuracy. This is for experiments, or as the first
 //! step of a training elsewhere.
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use updp_exec::{InputData, RuntimeOptions, batch_plan, input_specs, sample_inputs};
 use updp_ir::{Model, Tensor};
@@ -141,7 +143,7 @@ pub fn wanted_forms(block: &Block, asked: Option<Form>) -> Vec<Form> {
     }
 }
 
-/// The forms of each block of a prepared model that an overview shows: [`wanted_forms`], and leaving out a block without a
+/// The forms of each block of a prepared model that an overview shows, by its index: [`wanted_forms`], and leaving out a block without a
 /// shortcut; of a block that is only fitted, the requested form or all forms that drop operators.
 #[must_use]
 pub fn shown_forms(
@@ -149,7 +151,7 @@ pub fn shown_forms(
     blocks: &[Block],
     asked: Option<Form>,
     shrink: Shrink,
-) -> Vec<Vec<Form>> {
+) -> BTreeMap<usize, Vec<Form>> {
     surgery::with_context(model, |cx| {
         let fitted = |block: &Block| -> Vec<Form> {
             let sites = surgery::sites(cx, block, shrink).into_iter().map(|(form, _)| form);
@@ -165,7 +167,7 @@ pub fn shown_forms(
             }
             forms
         };
-        blocks.iter().map(of).collect()
+        blocks.iter().map(|block| (block.index, of(block))).collect()
     })
 }
 
@@ -179,7 +181,9 @@ fn choose(
     let mut blocks = surgery::blocks_of(&model)?;
     let blocks_found = blocks.len();
     let indices = config.blocks.indices(blocks_found)?;
-    blocks.retain(|block| indices.contains(&block.index));
+    let is_all = config.blocks == BlockSelection::All;
+    // The layer of an attention half stands for it; without images, nothing can take its place.
+    blocks.retain(|block| indices.contains(&block.index) && !(block.is_half && is_all));
     let asked = config.forms.forms.single();
     let profiler = Profiler {
         model: &model,
@@ -208,7 +212,6 @@ fn choose(
     if blocks_found == 0 {
         return Err(PruneError::nothing("no blocks of a known family are in the model"));
     }
-    let is_all = config.blocks == BlockSelection::All;
     if chosen.is_empty() || (!is_all && !refusals.is_empty()) {
         return Err(PruneError::NothingToPrune { detail: refusals.join("; ") });
     }

@@ -189,7 +189,7 @@ pub fn bench_blocks<'a>(
     let blocks = profiler.profiles(
         blocks,
         |block| match block.fit_only {
-            Some(_) => fitted[block.index].clone(),
+            Some(_) => fitted.get(&block.index).cloned().unwrap_or_default(),
             None => surgery::forms(block),
         },
         Some(&mut table),

@@ -136,8 +136,12 @@ fn blocks(
     };
     let blocks = surgery::blocks_of(&model)?;
     let forms = shown_forms(&model, &blocks, options.form, options.shrink);
-    let profiles =
-        profiler.profiles(blocks, |block| forms[block.index].clone(), table.as_mut(), observer)?;
+    let profiles = profiler.profiles(
+        blocks,
+        |block| forms.get(&block.index).cloned().unwrap_or_default(),
+        table.as_mut(),
+        observer,
+    )?;
     if let Some(table) = &table {
         table.save()?;
     }

@@ -240,6 +240,7 @@ fn block(cx: &Context<'_>, flow: &Flow, kind: BlockKind, links: &[Link]) -> Bloc
         result,
         end,
         attention: None,
+        is_half: false,
         nodes,
         refusal: None,
         fit_only: None,

@@ -45,6 +45,9 @@ pub enum BlockKind {
     VitLayer,
     /// An MLP with a shortcut that no attention half precedes.
     Mlp,
+    /// Attention between tokens with a shortcut. The attention half of a transformer layer is a block of its own beside its
+    /// layer; it is fitted, dropped, or loses heads.
+    Attention,
     /// Another run of weighted operators with a shortcut.
     Residual,
     /// Convolutions in a row (VGG).
@@ -64,6 +67,7 @@ impl BlockKind {
             Self::ConvNext => "convnext",
             Self::VitLayer => "vit-layer",
             Self::Mlp => "mlp",
+            Self::Attention => "attention",
             Self::Residual => "residual",
             Self::Chain => "chain",
             Self::Other => "other",
@@ -85,7 +89,8 @@ pub struct AttentionHalf {
 /// A block: `result = end(branch(source) + shortcut(source))`.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// Place among the blocks, from 0; the number that `--blocks` takes.
+    /// The number that `--blocks` takes, from 0: the place among the blocks. Attention halves come behind all others, so
+    /// that transformer layers keep their numbers.
     pub index: usize,
     /// The family.
     pub kind: BlockKind,
@@ -105,6 +110,8 @@ pub struct Block {
     pub end: Option<Activation>,
     /// The attention half of a transformer layer.
     pub attention: Option<AttentionHalf>,
+    /// Whether it is the attention half of a layer that is a block, too.
+    pub is_half: bool,
     /// Every node between source and result.
     pub nodes: Vec<NodeId>,
     /// The reason why it cannot be pruned; `None` if it can.
@@ -156,7 +163,7 @@ impl Block {
     }
 }
 
-/// Finds every block of the graph, in the order of the data flow.
+/// Finds every block of the graph, in the order of the data flow. An attention half stands before its layer.
 ///
 /// # Errors
 /// I0105 when the graph has a cycle.
@@ -170,8 +177,12 @@ pub fn find(cx: &Context<'_>) -> Result<Vec<Block>, IrError> {
     blocks.extend(region::find(cx, &flow, &claimed(&blocks)));
     blocks.extend(chain::find_over_pools(cx, &flow, &claimed(&blocks)));
     blocks.sort_by_key(|block| block.nodes.iter().map(|node| flow.place(*node)).max());
-    for (index, block) in blocks.iter_mut().enumerate() {
+    let (halves, whole): (Vec<&mut Block>, Vec<&mut Block>) =
+        blocks.iter_mut().partition(|block| block.is_half);
+    for (index, block) in whole.into_iter().chain(halves).enumerate() {
         block.index = index;
+    }
+    for block in &mut blocks {
         if block.refusal.is_none() {
             block.refusal = refusal(cx, &flow, block);
         }

@@ -117,6 +117,7 @@ impl Region {
             shortcut: None,
             end,
             attention: None,
+            is_half: false,
             nodes,
             refusal: None,
             fit_only,

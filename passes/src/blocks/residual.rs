@@ -35,7 +35,7 @@ pub(super) fn find(cx: &Context<'_>, flow: &Flow) -> Vec<Block> {
         .iter()
         .filter_map(|node| Some(classify(cx, flow, sum(cx, flow, *node)?)))
         .collect();
-    pair_transformer_halves(&mut regions);
+    let halves = pair_transformer_halves(&mut regions);
     let blocks: Vec<(bool, Block)> = regions
         .into_iter()
         .map(|region| match region {
@@ -43,7 +43,15 @@ pub(super) fn find(cx: &Context<'_>, flow: &Flow) -> Vec<Block> {
             Region::Attention(_, block) | Region::Other(block) => (false, block),
         })
         .collect();
-    without_nested(cx, flow, blocks)
+    let mut kept = without_nested(cx, flow, blocks);
+    // An attention half is a block of its own, too, if its layer is one.
+    let is_of = |half: &Block, layer: &Block| {
+        layer.attention.as_ref().is_some_and(|own| own.result == half.result)
+    };
+    let halves = halves.into_iter().filter(|half| kept.iter().any(|layer| is_of(half, layer)));
+    let halves: Vec<Block> = halves.collect();
+    kept.extend(halves);
+    kept
 }
 
 /// The sum at a node, if two data values meet there.
@@ -97,13 +105,14 @@ fn classify(cx: &Context<'_>, flow: &Flow, sum: Sum) -> Region {
     });
     let block = Block {
         index: 0,
-        kind: if attention.is_some() { BlockKind::Other } else { kind },
+        kind: if attention.is_some() { BlockKind::Attention } else { kind },
         name: String::new(),
         source: sum.source,
         branch_source: sum.source,
         result,
         end,
         attention: None,
+        is_half: false,
         nodes,
         refusal: None,
         fit_only,
@@ -189,9 +198,9 @@ fn feeds_projections(cx: &Context<'_>, norm: &Norm) -> bool {
     count > 0
 }
 
-/// Joins each attention half with the MLP half that reads its sum.
-fn pair_transformer_halves(regions: &mut Vec<Region>) {
-    let mut at = 0;
+/// Joins each attention half with the MLP half that reads its sum. Returns the attention halves that were joined.
+fn pair_transformer_halves(regions: &mut Vec<Region>) -> Vec<Block> {
+    let (mut halves, mut at) = (Vec::new(), 0);
     while at + 1 < regions.len() {
         let next = (at + 1..regions.len()).find(|other| match (&regions[at], &regions[*other]) {
             (Region::Attention(_, half), Region::Block(mlp)) => {
@@ -206,12 +215,14 @@ fn pair_transformer_halves(regions: &mut Vec<Region>) {
         {
             layer.kind = BlockKind::VitLayer;
             layer.source = first.source;
-            layer.nodes = first.nodes.into_iter().chain(layer.nodes).collect();
+            layer.nodes = first.nodes.iter().copied().chain(layer.nodes).collect();
             layer.attention = Some(half);
             regions[at] = Region::Block(layer);
+            halves.push(Block { is_half: true, ..first });
         }
         at += 1;
     }
+    halves
 }
 
 /// For nested regions, keeps the outer region if a family describes it, otherwise the inner ones.
@@ -227,7 +238,7 @@ fn without_nested(cx: &Context<'_>, flow: &Flow, blocks: Vec<(bool, Block)>) -> 
     known.sort_by_key(|block| std::cmp::Reverse(block.nodes.len()));
     other.sort_by_key(|block| block.nodes.len());
     for block in known.into_iter().chain(other) {
-        let is_residual = block.kind != BlockKind::Other
+        let is_residual = !matches!(block.kind, BlockKind::Other | BlockKind::Attention)
             || block.shortcut.iter().flatten().all(Element::is_affine)
                 && block.layers(cx) > 0
                 && flow.leak(cx, &block.nodes, block.result).is_none();

@@ -99,7 +99,7 @@ pub fn forms(block: &Block) -> Vec<Form> {
         return Vec::new();
     }
     let mut forms = match block.kind {
-        BlockKind::Other => Vec::new(),
+        BlockKind::Other | BlockKind::Attention => Vec::new(),
         BlockKind::ConvNext => vec![Form::Conv, Form::DepthwisePointwise, Form::Norm],
         BlockKind::VitLayer | BlockKind::Mlp => vec![Form::Conv, Form::Norm],
         BlockKind::Basic

@@ -106,9 +106,15 @@ fn a_gate_goes_along_with_its_channels() {
             let kept: Vec<usize> = (0..count).map(|at| at * HIDDEN / count).collect();
             let model = network(opset, spelling, &kept);
             let sites = thin_sites(&model);
-            assert_eq!(sites.iter().filter_map(|s| s.kept).collect::<Vec<_>>(), [12, 8, 4]);
-            let site = sites.iter().find(|site| site.kept == Some(count)).expect("offered");
-            assert!(site.is_gated);
+            assert_eq!(
+                sites.iter().filter_map(|site| site.thin.map(|thin| thin.kept)).collect::<Vec<_>>(),
+                [12, 8, 4]
+            );
+            let site = sites
+                .iter()
+                .find(|site| site.thin.is_some_and(|thin| thin.kept == count))
+                .expect("offered");
+            assert!(site.thin.is_some_and(|thin| thin.is_gated));
             let mut map = with_context(&model, |cx| thin_map(cx, site)).expect("it is there");
             for channel in (0..HIDDEN).filter(|channel| !kept.contains(channel)) {
                 map.weight.index_axis_mut(ndarray::Axis(1), channel).fill(0.0);

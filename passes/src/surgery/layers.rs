@@ -104,8 +104,7 @@ fn layer(cx: &Context<'_>, unit: &Linear) -> Option<Layer> {
         window: map.geometry(),
         in_channels: unit.in_channels,
         out_channels: unit.out_channels,
-        kept: None,
-        is_gated: false,
+        thin: None,
     };
     Some(Layer { site, map })
 }

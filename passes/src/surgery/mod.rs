@@ -15,6 +15,7 @@ mod gate;
 #[cfg(test)]
 mod gate_tests;
 mod geometry;
+mod heads;
 mod layers;
 mod low_rank;
 mod mix;
@@ -25,6 +26,7 @@ mod open_batch;
 mod reach;
 mod settle;
 mod site;
+mod slicer;
 mod statistics;
 mod substitute;
 #[cfg(test)]
@@ -41,7 +43,7 @@ pub use open_batch::{computed_from, data_inputs, open_batch};
 pub use settle::{
     drop_baseline, entries as lambda_entries, fix_lambda, fix_shrink, settle, subnet,
 };
-pub use site::{Fitted, Site, site, sites};
+pub use site::{Fitted, Site, Thin, site, sites};
 pub use statistics::{Statistics, calibration_model, set_statistics};
 pub use substitute::{fit_part, frontier, part_between, stand_in, substitute};
 pub use thin::thin_map;

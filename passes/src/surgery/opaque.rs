@@ -91,8 +91,7 @@ impl Opening {
             window: window.clone(),
             in_channels: channels(source)?,
             out_channels: channels(output)?,
-            kept: None,
-            is_gated: false,
+            thin: None,
         })
     }
 }

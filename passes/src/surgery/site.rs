@@ -8,7 +8,7 @@ use updp_ir::{ConvGeometry, ValueId};
 
 use super::geometry::{Shrink, moved};
 use super::opaque::{Opening, is_droppable};
-use super::thin::{self, Segment};
+use super::thin::Hidden;
 use super::{Form, forms};
 use crate::blocks::{ActivationKind, Block, BlockKind, Element};
 use crate::error::Declined;
@@ -51,9 +51,18 @@ pub struct Site {
     pub in_channels: usize,
     /// Channels of `output`.
     pub out_channels: usize,
-    /// Number of channels of `features` that stay in a thin form; `None` for other forms.
-    pub kept: Option<usize>,
-    /// Whether a gate lies on the channels that a thin form removes, so that fewer of them change the others.
+    /// What a thin form keeps; `None` for other forms.
+    pub thin: Option<Thin>,
+}
+
+/// What a thin form keeps of the channels of [`Site::features`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thin {
+    /// Number of channels that stay, a multiple of `group`.
+    pub kept: usize,
+    /// Neighbouring channels that stay or leave together: 1, or the channels of an attention head.
+    pub group: usize,
+    /// Whether a gate lies on the channels, so that fewer of them change the others.
     pub is_gated: bool,
 }
 
@@ -116,9 +125,7 @@ pub fn sites(
     if can_drop && !wanted.contains(&Form::Drop) {
         wanted.push(Form::Drop);
     }
-    if let Ok((_, segment)) = segment(cx, block) {
-        wanted.extend(thin::widths(segment.hidden()).into_iter().map(|(e, _)| Form::Thin(e)));
-    }
+    wanted.extend(thin_forms(cx, block));
     wanted.into_iter().map(|form| (form, site(cx, block, form, shrink))).collect()
 }
 
@@ -150,43 +157,49 @@ fn opaque_sites(
         }
         Err(declined) => vec![(Form::Conv, Err(declined))],
     };
-    if let Ok((_, segment)) = segment(cx, block) {
-        let widths = thin::widths(segment.hidden()).into_iter().map(|(e, _)| Form::Thin(e));
-        found.extend(widths.map(|form| (form, site(cx, block, form, shrink))));
-    }
+    let thin = thin_forms(cx, block).into_iter();
+    found.extend(thin.map(|form| (form, site(cx, block, form, shrink))));
     found
 }
 
-/// The span of a block's last operator, and the segment with the hidden channels.
-fn segment(cx: &Context<'_>, block: &Block) -> Result<(Span, Segment), Declined> {
+/// The thin forms of a block, the widest first.
+fn thin_forms(cx: &Context<'_>, block: &Block) -> Vec<Form> {
+    let Ok((_, hidden)) = hidden(cx, block) else { return Vec::new() };
+    hidden.widths().into_iter().map(|(eighths, _)| Form::Thin(eighths)).collect()
+}
+
+/// The span of a block's last operator, and its hidden channels.
+fn hidden(cx: &Context<'_>, block: &Block) -> Result<(Span, Hidden), Declined> {
     let none = || Declined::new("no-weights", "it has no weighted operator");
     let last = block.branch.iter().rposition(|e| e.linear().is_some()).ok_or_else(none)?;
     let span = Span::between(cx, block, last, last)?;
     let output = block.branch.iter().position(|e| e.y() == span.output).ok_or_else(none)?;
-    let segment = Segment::of(cx, &block.branch[..=output])?;
-    Ok((span, segment))
+    let hidden = Hidden::of(cx, &block.branch[..=output])?;
+    Ok((span, hidden))
 }
 
-/// The part of a block that a form replaces, the window of its operator, and the number of channels that stay.
+/// The part of a block that a form replaces, the window of its operator, and what a thin form keeps.
 fn place(
     cx: &Context<'_>,
     block: &Block,
     form: Form,
     shrink: Shrink,
-) -> Result<(Span, ConvGeometry, Option<usize>), Declined> {
+) -> Result<(Span, ConvGeometry, Option<Thin>), Declined> {
     let Form::Thin(eighths) = form else {
         let span = Span::of(cx, block, form)?;
         let window = window(block, form, shrink, &span)?;
         return Ok((span, window, None));
     };
-    let (span, segment) = segment(cx, block)?;
-    let hidden = segment.hidden();
-    let kept = thin::widths(hidden).into_iter().find(|(own, _)| *own == eighths);
+    let (span, hidden) = hidden(cx, block)?;
+    let kept = hidden.widths().into_iter().find(|(own, _)| *own == eighths);
     let (_, kept) = kept.ok_or_else(|| {
-        let detail = format!("{hidden} hidden channels cannot be cut to {eighths}/8");
+        let count = hidden.last().in_channels;
+        let detail = format!("{count} hidden channels cannot be cut to {eighths}/8");
         Declined::new("too-narrow", detail)
     })?;
-    Ok((span, segment.last.geometry, Some(kept)))
+    let window = hidden.last().geometry.clone();
+    let thin = Thin { kept, group: hidden.group(), is_gated: hidden.is_gated() };
+    Ok((span, window, Some(thin)))
 }
 
 /// The site of one form.
@@ -213,7 +226,7 @@ pub fn site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Resu
 
 /// The site of a form of a family.
 fn own_site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Result<Site, Declined> {
-    let (span, window, kept) = place(cx, block, form, shrink)?;
+    let (span, window, thin) = place(cx, block, form, shrink)?;
     let name = |value: ValueId| cx.graph.value(value).name().to_owned();
     let end = block.branch.last().map(Element::y);
     let end = end.ok_or_else(|| Declined::new("no-branch", "the branch is empty"))?;
@@ -245,8 +258,7 @@ fn own_site(cx: &Context<'_>, block: &Block, form: Form, shrink: Shrink) -> Resu
         window,
         in_channels: channels(span.features)?,
         out_channels: channels(span.output)?,
-        kept,
-        is_gated: form.is_thin() && segment(cx, block).is_ok_and(|(_, segment)| segment.is_gated()),
+        thin,
     })
 }
 

@@ -68,7 +68,7 @@ pub fn stand_in(site: &Site) -> Result<Fitted, PassError> {
     Ok(match site.form {
         Form::Drop => Fitted::Drop,
         Form::Thin(_) => {
-            let kept = site.kept.unwrap_or(inputs);
+            let kept = site.thin.map_or(inputs, |thin| thin.kept);
             Fitted::Thin { kept: (0..kept).collect(), last: map(outputs, kept, window, 1)? }
         }
         Form::DepthwisePointwise if window.taps() > 1 => {

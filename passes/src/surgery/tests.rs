@@ -20,9 +20,14 @@ fn only(model: &Model) -> Block {
     blocks.remove(0)
 }
 
+/// Number of hidden channels that stay.
+fn kept(site: &Site) -> Option<usize> {
+    site.thin.map(|thin| thin.kept)
+}
+
 /// The hidden channels that stay, spread over all.
 fn spread(site: &Site) -> Vec<usize> {
-    let kept = site.kept.expect("a thin site");
+    let kept = site.thin.expect("a thin site").kept;
     (0..kept).map(|at| (at * site.in_channels + site.in_channels / 2) / kept).collect()
 }
 
@@ -53,13 +58,13 @@ fn prove_thin(model: &Model) -> Vec<usize> {
         let again = only(&thin);
         assert_eq!((again.kind, &again.name), (block.kind, &block.name));
         let next = thin_sites(&thin, &again);
-        assert_eq!(next.is_empty(), site.kept == Some(4), "{next:?}");
-        assert!(next.iter().all(|next| Some(next.in_channels) == site.kept));
+        assert_eq!(next.is_empty(), kept(site) == Some(4), "{next:?}");
+        assert!(next.iter().all(|next| Some(next.in_channels) == kept(site)));
         let mut part = part_of(model, &block).expect("it can be cut out");
         fit_part(&mut part, site, &Options::default()).expect("it is offered");
         part.validate().expect("well formed");
     }
-    sites.iter().filter_map(|site| site.kept).collect()
+    sites.iter().filter_map(kept).collect()
 }
 
 fn refusal(model: &Model, block: usize) -> &'static str {

@@ -10,15 +10,17 @@
 
 use std::collections::BTreeSet;
 
-use updp_ir::{NodeId, Tensor, ValueId};
+use updp_ir::{NodeId, ValueId};
 
 use super::Site;
-use super::gate::{self, Edit};
+use super::gate;
+use super::heads::Heads;
+use super::slicer::Slicer;
 use super::substitute::{find, refused};
-use crate::blocks::{Closed, Element, Flow};
+use crate::blocks::{Element, Flow};
 use crate::error::{Declined, PassError};
 use crate::kernel::AffineMap;
-use crate::lift::{ChannelAffine, Form as Layout, Linear};
+use crate::lift::Linear;
 use crate::patch::{Operand, Out, Patch};
 use crate::rule::Context;
 
@@ -32,7 +34,11 @@ const WIDE: usize = 32;
 /// stands for it.
 #[must_use]
 pub(super) fn widths(hidden: usize) -> Vec<(u8, usize)> {
-    let unit = if hidden >= WIDE { 8 } else { 4 };
+    widths_of(hidden, if hidden >= WIDE { 8 } else { 4 })
+}
+
+/// [`widths`] in multiples of `unit`.
+fn widths_of(hidden: usize, unit: usize) -> Vec<(u8, usize)> {
     let kept = |eighths: u8| {
         let exact = hidden * usize::from(eighths);
         ((exact + 4 * unit) / (8 * unit)).max(1) * unit
@@ -52,10 +58,8 @@ pub(super) struct Segment {
     first: Linear,
     /// The elements between, each with the axis of the channels of its operand.
     between: Vec<(Element, usize)>,
-    /// The dense operator that reads the hidden channels.
-    pub(super) last: Linear,
-    /// Affines and transpositions from the last operator to the output.
-    after: Vec<Element>,
+    /// The dense operator that reads the hidden channels, and what follows it.
+    tail: Tail,
 }
 
 impl Segment {
@@ -64,12 +68,10 @@ impl Segment {
     /// # Errors
     /// `grouped`, `norm` or `not-affine` when an element mixes the channels, `no-hidden-channels` when no dense operator
     /// makes them, `layout` when their axis is not known, `read-outside` when another node reads them.
-    pub(super) fn of(cx: &Context<'_>, elements: &[Element]) -> Result<Self, Declined> {
-        let (start, end) = ends(elements)?;
-        let (Element::Linear(first), Element::Linear(last)) = (&elements[start], &elements[end])
-        else {
-            return Err(no_hidden());
-        };
+    fn of(cx: &Context<'_>, elements: &[Element]) -> Result<Self, Declined> {
+        let tail = Tail::of(elements)?;
+        let (start, end) = (first_of(&elements[..tail.at])?, tail.at);
+        let Element::Linear(first) = &elements[start] else { return Err(no_hidden()) };
         let mut axis = axis_of(first);
         let mut between = Vec::new();
         for element in &elements[start + 1..end] {
@@ -80,28 +82,115 @@ impl Segment {
             between.push((element.clone(), axis));
             axis = axis_after(element, axis).ok_or_else(layout)?;
         }
-        if axis != axis_of(last) || last.in_channels != first.out_channels {
+        if axis != axis_of(&tail.last) || tail.last.in_channels != first.out_channels {
             return Err(layout());
         }
-        let after = elements[end + 1..].to_vec();
-        let segment = Self { first: first.clone(), between, last: last.clone(), after };
+        let segment = Self { first: first.clone(), between, tail };
         segment.check_readers(cx)?;
-        segment.map().ok_or_else(layout)?;
         Ok(segment)
     }
 
     /// Whether a gate lies on the hidden channels.
-    pub(super) fn is_gated(&self) -> bool {
+    fn is_gated(&self) -> bool {
         self.between.iter().any(|(element, _)| matches!(element, Element::Closed(_)))
     }
 
+    /// The values whose number of channels changes.
+    fn inner(&self, cx: &Context<'_>) -> Vec<ValueId> {
+        let between = self.between.iter().flat_map(|(element, _)| element.nodes());
+        let nodes = self.first.nodes.iter().copied().chain(between);
+        nodes.flat_map(|node| cx.graph.results(node)).flatten().collect()
+    }
+
+    /// Checks that nothing else reads a value of the segment, not even its shape.
+    fn check_readers(&self, cx: &Context<'_>) -> Result<(), Declined> {
+        let between = self.between.iter().flat_map(|(element, _)| element.nodes());
+        let nodes = self.first.nodes.iter().copied().chain(between).chain(self.tail.nodes());
+        let values = self.inner(cx).into_iter().chain(self.tail.inner(cx));
+        check_readers(cx, values, &nodes.collect())
+    }
+
+    /// Plans the segment with the hidden channels `kept`, without its last operator.
+    fn plan(&self, cx: &Context<'_>, patch: Patch, kept: &[usize]) -> Result<Patch, Declined> {
+        let mut slicer = Slicer { cx, patch, hidden: self.tail.hidden(), kept };
+        slicer.dense(&self.first, true, false)?;
+        for (element, axis) in &self.between {
+            match element {
+                Element::Linear(unit) => slicer.depthwise(unit)?,
+                Element::Affine(affine) => slicer.affine(affine, *axis)?,
+                Element::Activation(activation) => {
+                    for node in &activation.nodes {
+                        slicer.slopes(*node, *axis)?;
+                    }
+                }
+                Element::Closed(gate) => slicer.gate(gate)?,
+                _ => {}
+            }
+        }
+        Ok(slicer.patch)
+    }
+}
+
+/// Checks that only `inside` reads these values.
+///
+/// # Errors
+/// `read-outside`.
+pub(super) fn check_readers(
+    cx: &Context<'_>,
+    values: impl IntoIterator<Item = ValueId>,
+    inside: &BTreeSet<NodeId>,
+) -> Result<(), Declined> {
+    for value in values {
+        let is_closed = !cx.graph.outputs().any(|output| output == value)
+            && !cx.graph.is_captured(value)
+            && cx.graph.users(value).iter().all(|user| inside.contains(&user.node));
+        if !is_closed {
+            let name = cx.graph.value(value).name();
+            let detail = format!("{name:?}, which has the hidden channels, is read elsewhere");
+            return Err(Declined::new("read-outside", detail));
+        }
+    }
+    Ok(())
+}
+
+/// The end of a branch: the last weighted operator, and the affines and transpositions behind it.
+pub(super) struct Tail {
+    /// Place of the last operator among the elements of the branch.
+    at: usize,
+    /// The dense operator that reads the hidden channels.
+    pub(super) last: Linear,
+    /// Affines and transpositions from the last operator to the output.
+    after: Vec<Element>,
+}
+
+impl Tail {
+    /// The end of `elements`, which are in the direction of data flow and end in the output.
+    ///
+    /// # Errors
+    /// `no-weights`, `not-affine` when something else follows the last operator, `grouped`, `layout`.
+    fn of(elements: &[Element]) -> Result<Self, Declined> {
+        let at = elements.iter().rposition(|element| element.linear().is_some());
+        let at = at.ok_or_else(|| Declined::new("no-weights", "it has no weighted operator"))?;
+        let is_linear = |e: &Element| matches!(e, Element::Affine(_) | Element::Transpose(_));
+        if !elements[at + 1..].iter().all(is_linear) {
+            let detail = "its branch goes on after its last weighted operator";
+            return Err(Declined::new("not-affine", detail));
+        }
+        let Some(last) = elements[at].linear().filter(|unit| unit.groups == 1) else {
+            return Err(Declined::new("grouped", "its last weighted operator has groups"));
+        };
+        let tail = Self { at, last: last.clone(), after: elements[at + 1..].to_vec() };
+        tail.map().ok_or_else(layout)?;
+        Ok(tail)
+    }
+
     /// Number of hidden channels.
-    pub(super) fn hidden(&self) -> usize {
+    fn hidden(&self) -> usize {
         self.last.in_channels
     }
 
     /// The last operator with the affines that follow it; `None` if these do not lie on its channels.
-    pub(super) fn map(&self) -> Option<AffineMap> {
+    fn map(&self) -> Option<AffineMap> {
         let mut map = self.last.map()?;
         let mut axis = axis_of(&self.last);
         for element in &self.after {
@@ -120,34 +209,16 @@ impl Segment {
         Some(map)
     }
 
-    /// The values whose number of channels changes.
-    fn inner(&self, cx: &Context<'_>) -> Vec<ValueId> {
-        let between = self.between.iter().flat_map(|(element, _)| element.nodes());
-        let nodes = self.first.nodes.iter().copied().chain(between);
-        nodes.flat_map(|node| cx.graph.results(node)).flatten().collect()
+    /// Its nodes.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.last.nodes.iter().copied().chain(self.after.iter().flat_map(Element::nodes))
     }
 
-    /// Checks that nothing else reads a value of the segment, not even its shape.
-    fn check_readers(&self, cx: &Context<'_>) -> Result<(), Declined> {
-        let after = self.after.iter().flat_map(Element::nodes);
-        let last: Vec<NodeId> = self.last.nodes.iter().copied().chain(after).collect();
-        let between = self.between.iter().flat_map(|(element, _)| element.nodes());
-        let inside: BTreeSet<NodeId> =
-            self.first.nodes.iter().chain(&last).copied().chain(between).collect();
+    /// The values between its nodes.
+    pub(super) fn inner(&self, cx: &Context<'_>) -> Vec<ValueId> {
         let output = self.output();
-        let made = last.iter().flat_map(|node| cx.graph.results(*node)).flatten();
-        let inner = self.inner(cx).into_iter().chain(made.filter(|value| *value != output));
-        for value in inner {
-            let is_closed = !cx.graph.outputs().any(|output| output == value)
-                && !cx.graph.is_captured(value)
-                && cx.graph.users(value).iter().all(|user| inside.contains(&user.node));
-            if !is_closed {
-                let name = cx.graph.value(value).name();
-                let detail = format!("{name:?}, which has the hidden channels, is read elsewhere");
-                return Err(Declined::new("read-outside", detail));
-            }
-        }
-        Ok(())
+        let made = self.nodes().flat_map(|node| cx.graph.results(node)).flatten();
+        made.filter(|value| *value != output).collect()
     }
 
     /// The value that the last operator and the affines after it make.
@@ -155,69 +226,125 @@ impl Segment {
         self.after.last().map_or(self.last.y, Element::y)
     }
 
-    /// Plans the segment with the hidden channels `kept` and the last operator `map`.
-    fn plan(&self, cx: &Context<'_>, kept: &[usize], map: &AffineMap) -> Result<Patch, Declined> {
-        self.check(kept, map)?;
-        let mut slicer = Slicer { cx, patch: Patch::new(), hidden: self.hidden(), kept };
-        slicer.dense(&self.first, true, false)?;
-        for (element, axis) in &self.between {
-            match element {
-                Element::Linear(unit) => slicer.depthwise(unit)?,
-                Element::Affine(affine) => slicer.affine(affine, *axis)?,
-                Element::Activation(activation) => {
-                    for node in &activation.nodes {
-                        slicer.slopes(*node, *axis)?;
-                    }
-                }
-                Element::Closed(gate) => slicer.gate(gate)?,
-                _ => {}
-            }
-        }
-        let mut patch = slicer.patch;
+    /// Plans the operator `map` in its place.
+    fn plan(&self, cx: &Context<'_>, patch: &mut Patch, map: &AffineMap) -> Result<(), Declined> {
         let x = Operand::Value(self.last.x);
-        self.last.emit_map(cx, &mut patch, x, map, Out::Value(self.output()))?;
-        patch.remove_all(self.last.nodes.iter().copied());
-        patch.remove_all(self.after.iter().flat_map(Element::nodes));
-        Ok(patch)
+        self.last.emit_map(cx, patch, x, map, Out::Value(self.output()))?;
+        patch.remove_all(self.nodes());
+        Ok(())
     }
 
     /// Checks the channels and the operator that a caller gives.
     fn check(&self, kept: &[usize], map: &AffineMap) -> Result<(), Declined> {
-        let wrong = |detail: String| Err(Declined::new("thin", detail));
         let is_ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
         if !is_ascending || kept.last().is_none_or(|last| *last >= self.hidden()) {
             let detail = "the channels that stay are not ascending numbers of its hidden channels";
-            return wrong(detail.to_owned());
+            return Err(wrong(detail));
         }
         let (wanted, given) = (self.last.out_channels, map.out_channels());
         if map.groups != 1 || map.in_channels() != kept.len() || given != wanted {
             let inputs = map.in_channels();
             let expected = format!("{} to {wanted} channels", kept.len());
-            return wrong(format!("its last operator maps {inputs} to {given}, not {expected}"));
+            return Err(wrong(format!(
+                "its last operator maps {inputs} to {given}, not {expected}"
+            )));
         }
         if map.border.is_some() || map.geometry() != self.last.geometry {
-            return wrong("its last operator has another window".to_owned());
+            return Err(wrong("its last operator has another window"));
         }
         Ok(())
     }
 }
 
-/// The places of the first and of the last operator of the segment at the end of a branch.
-fn ends(elements: &[Element]) -> Result<(usize, usize), Declined> {
-    let last = elements.iter().rposition(|element| element.linear().is_some());
-    let last = last.ok_or_else(|| Declined::new("no-weights", "it has no weighted operator"))?;
-    let is_linear = |e: &Element| matches!(e, Element::Affine(_) | Element::Transpose(_));
-    if !elements[last + 1..].iter().all(is_linear) {
-        let detail = "its branch goes on after its last weighted operator";
-        return Err(Declined::new("not-affine", detail));
+/// The error for channels or an operator that do not fit.
+pub(super) fn wrong(detail: impl Into<String>) -> Declined {
+    Declined::new("thin", detail)
+}
+
+/// The hidden channels of a branch.
+pub(super) enum Hidden {
+    /// Channels between two dense operators, each of which leaves alone.
+    Channels(Box<Segment>),
+    /// Channels of attention heads, which leave head by head.
+    Heads(Box<Heads>),
+}
+
+impl Hidden {
+    /// The hidden channels at the end of `elements`, which are in the direction of data flow and end in the output.
+    ///
+    /// # Errors
+    /// The errors of [`Segment::of`], or of [`Heads::of`] if the last operator reads attention heads.
+    pub(super) fn of(cx: &Context<'_>, elements: &[Element]) -> Result<Self, Declined> {
+        let declined = match Segment::of(cx, elements) {
+            Ok(segment) => return Ok(Self::Channels(Box::new(segment))),
+            Err(declined) => declined,
+        };
+        match Heads::of(cx, Tail::of(elements)?)? {
+            Some(heads) => Ok(Self::Heads(Box::new(heads))),
+            None => Err(declined),
+        }
     }
-    if elements[last].linear().is_some_and(|unit| unit.groups != 1) {
-        return Err(Declined::new("grouped", "its last weighted operator has groups"));
+
+    fn tail(&self) -> &Tail {
+        match self {
+            Self::Channels(segment) => &segment.tail,
+            Self::Heads(heads) => heads.tail(),
+        }
     }
-    for (at, element) in elements[..last].iter().enumerate().rev() {
+
+    /// The dense operator that reads the hidden channels.
+    pub(super) fn last(&self) -> &Linear {
+        &self.tail().last
+    }
+
+    /// Number of hidden channels that leave together: 1, or the channels of a head.
+    pub(super) fn group(&self) -> usize {
+        match self {
+            Self::Channels(_) => 1,
+            Self::Heads(heads) => heads.size(),
+        }
+    }
+
+    /// The eighths that the hidden channels can be thinned to, the widest first, each with the number of channels that
+    /// stay.
+    pub(super) fn widths(&self) -> Vec<(u8, usize)> {
+        match self {
+            Self::Channels(segment) => widths(segment.tail.hidden()),
+            Self::Heads(heads) => widths_of(self.tail().hidden(), heads.size()),
+        }
+    }
+
+    /// Whether a gate lies on the hidden channels.
+    pub(super) fn is_gated(&self) -> bool {
+        matches!(self, Self::Channels(segment) if segment.is_gated())
+    }
+
+    /// The values whose number of channels changes.
+    fn inner(&self, cx: &Context<'_>) -> Vec<ValueId> {
+        match self {
+            Self::Channels(segment) => segment.inner(cx),
+            Self::Heads(heads) => heads.inner(cx),
+        }
+    }
+
+    /// Plans the branch with the hidden channels `kept` and the last operator `map`.
+    fn plan(&self, cx: &Context<'_>, kept: &[usize], map: &AffineMap) -> Result<Patch, Declined> {
+        self.tail().check(kept, map)?;
+        let mut patch = match self {
+            Self::Channels(segment) => segment.plan(cx, Patch::new(), kept),
+            Self::Heads(heads) => heads.plan(cx, Patch::new(), kept),
+        }?;
+        self.tail().plan(cx, &mut patch, map)?;
+        Ok(patch)
+    }
+}
+
+/// The place of the dense operator that makes the hidden channels, among the elements before the last operator.
+fn first_of(elements: &[Element]) -> Result<usize, Declined> {
+    for (at, element) in elements.iter().enumerate().rev() {
         let between = "lies before its last weighted operator";
         match element {
-            Element::Linear(unit) if unit.groups == 1 => return Ok((at, last)),
+            Element::Linear(unit) if unit.groups == 1 => return Ok(at),
             Element::Linear(unit) if is_depthwise(unit) => {}
             Element::Linear(_) => {
                 let detail = format!("a convolution with groups of channels {between}");
@@ -245,7 +372,7 @@ fn no_hidden() -> Declined {
     Declined::new("no-hidden-channels", detail)
 }
 
-fn layout() -> Declined {
+pub(super) fn layout() -> Declined {
     Declined::new("layout", "its hidden channels do not lie on one known axis")
 }
 
@@ -255,7 +382,7 @@ fn is_depthwise(unit: &Linear) -> bool {
 }
 
 /// The axis of the channels of an operator's operand and result.
-fn axis_of(unit: &Linear) -> usize {
+pub(super) fn axis_of(unit: &Linear) -> usize {
     if unit.is_conv() { 1 } else { unit.channel_axis }
 }
 
@@ -269,182 +396,15 @@ fn axis_after(element: &Element, axis: usize) -> Option<usize> {
     }
 }
 
-/// Plans operators of a segment with fewer channels.
-struct Slicer<'a> {
-    cx: &'a Context<'a>,
-    patch: Patch,
-    hidden: usize,
-    kept: &'a [usize],
-}
-
-impl Slicer<'_> {
-    /// A constant with the kept channels of axis `axis`.
-    fn sliced(&mut self, value: ValueId, axis: usize) -> Result<Operand, Declined> {
-        let unknown = || Declined::new("not-constant", "a weight is not constant");
-        let tensor = self.cx.constant(value).ok_or_else(unknown)?;
-        let name = self.cx.graph.value(value).name().to_owned();
-        Ok(self.patch.constant(name, taken(&tensor, axis, self.kept)?, Some(value)))
-    }
-
-    /// The axis of a constant that holds the channels of an operand of rank `rank` on axis `axis`; `None` if one number
-    /// serves all channels.
-    fn axis_in(&self, value: ValueId, rank: usize, axis: usize) -> Result<Option<usize>, Declined> {
-        let tensor = self.cx.constant(value).ok_or_else(layout)?;
-        let missing = rank.checked_sub(tensor.dims().len()).ok_or_else(layout)?;
-        let Some(own) = axis.checked_sub(missing) else { return Ok(None) };
-        match tensor.dims()[own] {
-            1 => Ok(None),
-            dim if dim == self.hidden => Ok(Some(own)),
-            _ => Err(layout()),
-        }
-    }
-
-    /// Gives a node the kept channels of one of its constants.
-    fn narrow(&mut self, node: NodeId, value: ValueId, axis: usize) -> Result<(), Declined> {
-        let operand = self.sliced(value, axis)?;
-        self.set(node, value, operand);
-        Ok(())
-    }
-
-    /// Gives a node `operand` wherever it reads `value`.
-    fn set(&mut self, node: NodeId, value: ValueId, operand: Operand) {
-        for (slot, own) in self.cx.graph.operands(node).into_iter().enumerate() {
-            if own == Some(value) {
-                self.patch.set_operand(node, slot, operand);
-            }
-        }
-    }
-
-    /// The operators of a gate with fewer channels.
-    fn gate(&mut self, gate: &Closed) -> Result<(), Declined> {
-        for edit in gate::edits(self.cx, gate, self.hidden)? {
-            match edit {
-                Edit::Linear { unit, rows, columns } => self.dense(&unit, rows, columns)?,
-                Edit::Affine(affine) => self.affine(&affine, 1)?,
-                Edit::Slopes(node) => self.slopes(node, 1)?,
-                Edit::Dims { node, place } => {
-                    let dims = self.cx.graph.operand(node, 1).ok_or_else(layout)?;
-                    let tensor = self.cx.constant(dims).ok_or_else(layout)?;
-                    let mut numbers = tensor.to_i64().ok_or_else(layout)?;
-                    numbers[place] = self.kept.len() as i64;
-                    let tensor = Tensor::from_i64(vec![numbers.len()], &numbers)
-                        .map_err(|error| Declined::new("malformed-weight", error.to_string()))?;
-                    let name = self.cx.graph.value(dims).name().to_owned();
-                    let operand = self.patch.constant(name, tensor, Some(dims));
-                    self.patch.set_operand(node, 1, operand);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A dense operator without the rows or columns of the other channels.
-    fn dense(&mut self, unit: &Linear, rows: bool, columns: bool) -> Result<(), Declined> {
-        let (row_axis, column_axis) = match unit.form {
-            Layout::Conv | Layout::Gemm { trans_b: true } => (0, 1),
-            Layout::Gemm { trans_b: false } | Layout::MatMul { .. } => (1, 0),
-            Layout::ConvTranspose => return Err(layout()),
-        };
-        let value = unit.weight_value;
-        let mut weight = self.cx.constant(value).ok_or_else(layout)?;
-        for (axis, is_cut) in [(row_axis, rows), (column_axis, columns)] {
-            if is_cut {
-                weight = taken(&weight, axis, self.kept)?;
-            }
-        }
-        let name = self.cx.graph.value(value).name().to_owned();
-        let operand = self.patch.constant(name, weight, Some(value));
-        self.set(unit.main(), value, operand);
-        let Some(bias) = unit.bias_value.filter(|_| rows) else { return Ok(()) };
-        let dims = self.cx.constant(bias).ok_or_else(layout)?.dims().to_vec();
-        let node = *unit.nodes.last().ok_or_else(layout)?;
-        // One number may be the bias of all channels.
-        match dims.last() {
-            Some(last) if *last == self.hidden => self.narrow(node, bias, dims.len() - 1),
-            _ => Ok(()),
-        }
-    }
-
-    /// The filters of a depthwise convolution.
-    fn depthwise(&mut self, unit: &Linear) -> Result<(), Declined> {
-        let mut operands = vec![Operand::Value(unit.x), self.sliced(unit.weight_value, 0)?];
-        if let Some(bias) = unit.bias_value {
-            operands.push(self.sliced(bias, 0)?);
-        }
-        let node = self.cx.graph.node(unit.main()).bare_copy();
-        let node = node.with("group", self.kept.len() as i64);
-        self.patch.node(node, unit.main(), operands, Out::Value(unit.y));
-        self.patch.remove(unit.main());
-        Ok(())
-    }
-
-    /// The factors and summands of an affine.
-    fn affine(&mut self, affine: &ChannelAffine, axis: usize) -> Result<(), Declined> {
-        let operands: Vec<ValueId> =
-            self.cx.graph.operands(affine.node).into_iter().flatten().collect();
-        let rank = self.cx.rank(affine.x);
-        for value in operands.into_iter().filter(|value| *value != affine.x) {
-            let own = if affine.is_batch_norm {
-                Some(0)
-            } else {
-                match affine.axis {
-                    None => None,
-                    Some(_) => self.axis_in(value, rank.ok_or_else(layout)?, axis)?,
-                }
-            };
-            if let Some(own) = own {
-                self.narrow(affine.node, value, own)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The slopes of a `PRelu`; other activations have one constant for all channels.
-    fn slopes(&mut self, node: NodeId, axis: usize) -> Result<(), Declined> {
-        if !self.cx.graph.node(node).is("PRelu") {
-            return Ok(());
-        }
-        let (x, slope) = (self.cx.graph.operand(node, 0), self.cx.graph.operand(node, 1));
-        let (x, slope) = (x.ok_or_else(layout)?, slope.ok_or_else(layout)?);
-        let dims = self.cx.constant(slope).ok_or_else(layout)?.dims().to_vec();
-        // Below opset 7, a vector holds one slope for each channel.
-        let own = if self.cx.opset < 7 {
-            (dims == [self.hidden]).then_some(0)
-        } else {
-            self.axis_in(slope, self.cx.rank(x).ok_or_else(layout)?, axis)?
-        };
-        own.map_or(Ok(()), |own| self.narrow(node, slope, own))
-    }
-}
-
-/// The entries `kept` of one axis of a tensor, copied byte by byte.
-fn taken(tensor: &Tensor, axis: usize, kept: &[usize]) -> Result<Tensor, Declined> {
-    let dims = tensor.dims();
-    let size = *dims.get(axis).ok_or_else(layout)?;
-    let outer: usize = dims[..axis].iter().product();
-    let chunk = tensor.bytes().len().checked_div(outer * size).ok_or_else(layout)?;
-    let mut bytes = Vec::with_capacity(outer * kept.len() * chunk);
-    for row in 0..outer {
-        for entry in kept {
-            let from = (row * size + entry) * chunk;
-            bytes.extend_from_slice(tensor.bytes().get(from..from + chunk).ok_or_else(layout)?);
-        }
-    }
-    let mut dims = dims.to_vec();
-    dims[axis] = kept.len();
-    Tensor::new(tensor.dtype(), dims, bytes.into())
-        .map_err(|error| Declined::new("malformed-weight", error.to_string()))
-}
-
 /// The present last operator of a thin site, with the affines that follow it up to the site's output: `[O, hidden, k…]`.
 /// `None` if the network has no such segment at the site's values.
 #[must_use]
 pub fn thin_map(cx: &Context<'_>, site: &Site) -> Option<AffineMap> {
-    located(cx, site).ok()?.map()
+    located(cx, site).ok()?.tail().map()
 }
 
-/// The segment between values given by name.
-fn located(cx: &Context<'_>, site: &Site) -> Result<Segment, PassError> {
+/// The hidden channels between values given by name.
+fn located(cx: &Context<'_>, site: &Site) -> Result<Hidden, PassError> {
     let (features, output) = (find(cx, &site.features)?, find(cx, &site.output)?);
     let flow = Flow::of(cx)?;
     let mut elements = Vec::new();
@@ -460,8 +420,8 @@ fn located(cx: &Context<'_>, site: &Site) -> Result<Segment, PassError> {
         is_past_last |= at == features;
     }
     elements.reverse();
-    let segment = Segment::of(cx, &elements).map_err(|declined| refused(site, declined))?;
-    if segment.last.x == features { Ok(segment) } else { Err(refused(site, no_hidden())) }
+    let hidden = Hidden::of(cx, &elements).map_err(|declined| refused(site, declined))?;
+    if hidden.last().x == features { Ok(hidden) } else { Err(refused(site, no_hidden())) }
 }
 
 /// Plans a thin form. Returns the values whose types no longer hold, too.
@@ -475,7 +435,7 @@ pub(super) fn thinned(
     kept: &[usize],
     last: &AffineMap,
 ) -> Result<(Patch, Vec<ValueId>), PassError> {
-    let segment = located(cx, site)?;
-    let patch = segment.plan(cx, kept, last).map_err(|declined| refused(site, declined))?;
-    Ok((patch, segment.inner(cx)))
+    let hidden = located(cx, site)?;
+    let patch = hidden.plan(cx, kept, last).map_err(|declined| refused(site, declined))?;
+    Ok((patch, hidden.inner(cx)))
 }

@@ -53,17 +53,15 @@ impl BlockEstimate {
 pub(super) fn of(cx: &Context<'_>, observer: &mut dyn Observer) -> Result<Vec<BlockEstimate>> {
     let blocks = surgery::blocks_of(&cx.original)?;
     let wanted = cx.config.goal.blocks().indices(blocks.len())?;
-    let mut sites = profile::sites(cx, &blocks, |block| {
+    let sites = profile::sites(cx, &blocks, |block| {
         block.refusal.is_none() && wanted.contains(&block.index)
     });
-    let forms = |block: &Block| sites[block.index].iter().map(|site| site.form).collect();
+    let forms = profile::forms_of(&blocks, &sites);
+    let forms = |block: &Block| forms.get(&block.index).cloned().unwrap_or_default();
     let profiler = profile::profiler(cx, SHORT_EFFORT);
     let profiles = profiler.profiles(blocks, forms, None, observer)?;
-    let estimates = profiles.into_iter().map(|profile| {
-        let sites = std::mem::take(&mut sites[profile.block.index]);
-        BlockEstimate { profile, sites }
-    });
-    Ok(estimates.collect())
+    let pairs = profiles.into_iter().zip(sites);
+    Ok(pairs.map(|(profile, sites)| BlockEstimate { profile, sites }).collect())
 }
 
 /// Seconds of the work on single blocks.

@@ -374,7 +374,7 @@ fn separate_attention(seed: u64, norm_first: bool) -> Micro {
 #[test]
 fn attention_with_separate_projections_is_a_layer() {
     let micro = separate_attention(71, true);
-    assert_eq!(kinds(&micro), [BlockKind::VitLayer]);
+    assert_eq!(kinds(&micro), [BlockKind::Attention, BlockKind::VitLayer]);
     let counts = proves(&micro, Shrink::Auto);
     // q, k, v, two products of the attention, its projection, one FC.
     assert_eq!((counts["MatMul"], counts.get("LayerNormalization")), (7, None), "{counts:?}");

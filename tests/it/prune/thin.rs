@@ -11,8 +11,9 @@ use updp_testkit::read_model;
 use super::{FIXTURES, fixture, networks, prepared};
 use crate::compile::merge_all;
 
-/// Blocks with a thin form in all fixtures, by kind: basic, inverted residuals, ConvNeXt, transformer layers, chains.
-const COUNTS: [usize; 5] = [30, 21, 55, 26, 11];
+/// Blocks with a thin form in all fixtures, by kind: basic, inverted residuals, ConvNeXt, transformer layers, attention,
+/// chains.
+const COUNTS: [usize; 6] = [30, 21, 55, 26, 26, 11];
 
 /// One thin site of each block that has any; the blocks take different shares.
 fn thin_sites(model: &Model) -> Vec<Site> {
@@ -30,10 +31,12 @@ fn thin_sites(model: &Model) -> Vec<Site> {
     })
 }
 
-/// The channels that stay, spread over the hidden ones.
+/// The channels that stay, spread over the hidden ones; of attention, those of whole heads.
 fn spread(site: &Site) -> Vec<usize> {
-    let kept = site.kept.expect("a thin site");
-    (0..kept).map(|at| (at * site.in_channels + site.in_channels / 2) / kept).collect()
+    let thin = site.thin.expect("a thin site");
+    let (kept, all) = (thin.kept / thin.group, site.in_channels / thin.group);
+    let spread = (0..kept).map(|at| (at * all + all / 2) / kept);
+    spread.flat_map(|at| at * thin.group..(at + 1) * thin.group).collect()
 }
 
 /// The networks with the hidden channels that do not stay: given no weight, and removed.
@@ -75,7 +78,10 @@ fn hidden_channels_without_weight_leave_every_fixture_exactly() {
         if sites.is_empty() {
             continue;
         }
-        *seen.entry(kind).or_default() += sites.len();
+        let heads =
+            sites.iter().filter(|site| site.thin.is_some_and(|thin| thin.group > 1)).count();
+        *seen.entry(kind).or_default() += sites.len() - heads;
+        *seen.entry(BlockKind::Attention).or_default() += heads;
         let (dead, thin) = dead_and_thin(&model, &sites);
         let original = read_model(&fixture(name));
         assert!(networks(1).check(&original, &dead).is_err(), "{name}: the channels matter");
@@ -103,10 +109,11 @@ fn a_thin_block_is_found_again_and_can_be_thinned_again() {
         let again: BTreeMap<usize, usize> =
             thin_sites(&thin).iter().map(|site| (site.block, site.in_channels)).collect();
         for site in sites {
-            let kept = site.kept.expect("a thin site");
-            // Four channels are the fewest that stay.
+            let thin = site.thin.expect("a thin site");
+            // Four channels, or one head, are the fewest that stay.
+            let least = if thin.group > 1 { thin.group } else { 4 };
             let offered = again.get(&site.block).copied();
-            assert_eq!(offered, (kept > 4).then_some(kept), "{name} {}", site.name);
+            assert_eq!(offered, (thin.kept > least).then_some(thin.kept), "{name} {}", site.name);
         }
     }
 }

@@ -132,23 +132,27 @@ impl<'a> Equations<'a> {
     }
 
     /// Solves for a layer with fewer inputs: for each of `counts` the channels that stay, ascending, and the operator
-    /// that reads them. `base` holds the layer's present weights. `fisher` is the factor of [`super::Fisher`] at the outputs,
+    /// that reads them. Neighbouring channels of a `group` stay or leave together; the counts are multiples of it. `base`
+    /// holds the layer's present weights. `fisher` is the factor of [`super::Fisher`] at the outputs,
     /// with which the lost outputs are weighed. `is_priced` says for which counts the operators
     /// without each fold are wanted.
     pub(super) fn solve_thin(
         &mut self,
         base: &Solved,
         counts: &[usize],
+        group: usize,
         fisher: Option<&Mat<f64>>,
         is_priced: impl Fn(usize) -> bool,
     ) -> Result<Vec<(Vec<usize>, Solution)>, TrainerError> {
         let fits = |factor: &&Mat<f64>| factor.nrows() == base.weight.ncols();
         let weighted = fisher.filter(fits).map(|factor| &base.weight * factor);
         let weight = weighted.as_ref().unwrap_or(&base.weight);
-        let kept = saliency::kept(&self.whole.normal, weight, self.taps, counts);
+        let counts: Vec<usize> = counts.iter().map(|count| count / group).collect();
+        let kept = saliency::kept(&self.whole.normal, weight, self.taps * group, &counts);
         let mut found: Vec<(Vec<usize>, Solution)> = Vec::new();
         let mut ridge = None;
         for (at, kept) in kept.map_err(self.failed())?.into_iter().enumerate() {
+            let kept = saliency::columns(&kept, group);
             let columns = saliency::columns(&kept, self.taps);
             let weight = rows_of(&base.weight, &columns);
             let start = Start { columns, weight };

@@ -274,11 +274,13 @@ impl Fit<'_> {
         let Some(first) = sites.first() else { return Ok(Vec::new()) };
         let map = surgery::with_context(self.original, |cx| surgery::thin_map(cx, first));
         let map = map.ok_or_else(|| unsolved(first, "its last layer is not known".to_owned()))?;
-        let counts: Vec<usize> = sites.iter().map(|site| site.kept.unwrap_or(1)).collect();
+        let counts: Vec<usize> =
+            sites.iter().map(|site| site.thin.map_or(1, |it| it.kept)).collect();
+        let group = first.thin.map_or(1, |thin| thin.group);
         let is_priced = priced(sites.iter().map(|site| site.form));
         let factor = self.fisher.and_then(|fisher| fisher.factor(&first.sum));
         let solutions =
-            equations.solve_thin(&Solved::of(&map), &counts, factor, |at| is_priced[at])?;
+            equations.solve_thin(&Solved::of(&map), &counts, group, factor, |at| is_priced[at])?;
         let forms = sites.iter().zip(solutions).map(|(site, (kept, solution))| {
             let columns = saliency::columns(&kept, site.window.taps());
             let fitted = |solved: &Solved| Fitted::Thin {
@@ -286,7 +288,11 @@ impl Fit<'_> {
                 last: map_of(&rows_of(&solved.weight, &columns), solved.bias.clone(), &site.window),
             };
             let form = FittedForm::of(site, &solution, fitted);
-            if site.is_gated { self.behind_gate(form) } else { Ok(form) }
+            if site.thin.is_some_and(|thin| thin.is_gated) {
+                self.behind_gate(form)
+            } else {
+                Ok(form)
+            }
         });
         forms.collect()
     }
@@ -305,7 +311,7 @@ impl Fit<'_> {
         let folds = finite(&site, fit.draw_one(wanted)?)?;
         let mut equations = Equations::new(folds, &site, taps, settings)?;
         let base = Solved::of(last);
-        let solutions = equations.solve_thin(&base, &[kept.len()], None, |_| true)?;
+        let solutions = equations.solve_thin(&base, &[kept.len()], 1, None, |_| true)?;
         let Some((_, solution)) = solutions.into_iter().next() else { return Ok(form) };
         let fitted = |solved: &Solved| Fitted::Thin {
             kept: kept.clone(),
