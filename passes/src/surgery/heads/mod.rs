@@ -47,6 +47,8 @@ enum Edit {
     Sizes { node: NodeId, slot: usize, entries: Vec<usize> },
     /// A `Reshape` whose sizes are computed gets constants in their place, of which one shrinks.
     Dims { node: NodeId, dims: Vec<i64>, entry: usize },
+    /// A `Reshape` whose sizes are put together gets a constant in the place of one part, which shrinks.
+    Part { node: NodeId, slot: usize, size: i64 },
     /// Attributes that hold the number of heads.
     Counts { node: NodeId, names: &'static [&'static str] },
 }

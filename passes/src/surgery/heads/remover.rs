@@ -30,6 +30,7 @@ impl Remover<'_> {
                 self.sizes(*node, *slot, sizes, entries)
             }
             Edit::Dims { node, dims, entry } => self.sizes(*node, 1, dims.clone(), &[*entry]),
+            Edit::Part { node, slot, size } => self.part(*node, *slot, *size),
             Edit::Counts { node, names } => self.counts(*node, names),
         }
     }
@@ -88,6 +89,29 @@ impl Remover<'_> {
         let name = format!("{}.heads", self.cx.graph.value(value).name());
         let operand = self.patch.constant(name, tensor, replaces);
         self.patch.set_operand(node, slot, operand);
+        Ok(())
+    }
+
+    /// Gives a `Reshape` a `Concat` of its own, in which one size shrinks.
+    fn part(&mut self, node: NodeId, slot: usize, size: i64) -> Result<(), Declined> {
+        let graph = self.cx.graph;
+        let sizes = graph.operand(node, 1).ok_or_else(layout)?;
+        let (concat, _) = graph.producer(sizes).ok_or_else(layout)?;
+        let size = self.left(usize::try_from(size).map_err(|_| layout())?) as i64;
+        let tensor = Tensor::from_i64(vec![1], &[size]);
+        let tensor = tensor.map_err(|error| wrong(error.to_string()))?;
+        let name = format!("{}.heads", graph.value(sizes).name());
+        let mut operands = Vec::new();
+        for (at, value) in graph.operands(concat).into_iter().enumerate() {
+            operands.push(if at == slot {
+                self.patch.constant(format!("{name}.part"), tensor.clone(), None)
+            } else {
+                Operand::Value(value.ok_or_else(layout)?)
+            });
+        }
+        let copy = graph.node(concat).bare_copy();
+        let own = self.patch.node(copy, concat, operands, Out::Fresh(name));
+        self.patch.set_operand(node, 1, own);
         Ok(())
     }
 

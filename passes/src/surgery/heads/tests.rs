@@ -1,8 +1,8 @@
 //! Tests of attention that loses heads, by execution, in the spellings of exporters.
 
 use ndarray::Axis;
-use updp_ir::{Model, Node, Tensor};
-use updp_testkit::{Micro, Val, prove};
+use updp_ir::{DataType, Dim, Model, Node, Tensor};
+use updp_testkit::{Micro, Val, prove, symbol};
 
 use crate::blocks::{Block, BlockKind};
 use crate::error::Declined;
@@ -55,6 +55,8 @@ enum Core {
 struct Net {
     m: Micro,
     constants: usize,
+    /// Batch and number of tokens `[1]`, where both are open.
+    open: Option<[String; 2]>,
 }
 
 impl Net {
@@ -64,8 +66,22 @@ impl Net {
         self.m.constant(&format!("ints{}", self.constants), &tensor)
     }
 
+    /// Sizes as a constant, or put together from computed ones where some are open.
     fn reshape(&mut self, x: &str, dims: &[i64]) -> String {
-        let dims = self.ints(vec![dims.len()], dims);
+        let dims = if let Some([batch, tokens]) = self.open.clone() {
+            let parts: Vec<String> = dims
+                .iter()
+                .map(|dim| match *dim {
+                    0 | -1 => batch.clone(),
+                    TOKENS => tokens.clone(),
+                    own => self.ints(vec![1], &[own]),
+                })
+                .collect();
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            self.m.node(Node::new("Concat").with("axis", 0_i64), &parts)
+        } else {
+            self.ints(vec![dims.len()], dims)
+        };
         self.m.node(Node::new("Reshape"), &[x, &dims])
     }
 
@@ -158,20 +174,42 @@ impl Net {
 /// `x + Attention(Norm(x))`, with a scale of each channel behind the projection.
 fn attention(how: Projections, core: Core) -> Model {
     let opset = if core == Core::Operator { 23 } else { 17 };
-    let mut net = Net { m: Micro::new(7 + how as u64).opset(opset), constants: 0 };
+    let m = Micro::new(7 + how as u64).opset(opset);
+    let mut net = Net { m, constants: 0, open: None };
     let x = net.m.tokens("x", &[TOKENS as usize, WIDTH as usize]);
-    let normed = Val { name: net.norm(&x.name, WIDTH, 0), ..x.clone() };
-    let parts = net.projected(&normed, how);
-    let mixed = net.mixed(&parts, core);
-    let mixed = net.transpose(&mixed, &[0, 2, 1, 3]);
-    let mixed = Val { name: net.reshape(&mixed, &[0, TOKENS, WIDTH]), ..x.clone() };
-    let out = net.m.matmul_add(&mixed, WIDTH as usize);
-    let scale = net.m.numbers(WIDTH as usize, 0.5, 1.5);
-    let scale = net.m.weight("layer_scale", &[WIDTH as usize], &scale);
-    let out = Val { name: net.m.node(Node::new("Mul"), &[&out.name, &scale]), ..out };
-    let y = net.m.add(&x, &out);
-    net.m.output(&y);
-    net.m.build()
+    net.finish(&x, how, core)
+}
+
+/// The same where batch and number of tokens are open, so that the sizes are computed.
+fn open_attention(how: Projections) -> Model {
+    let mut net = Net { m: Micro::new(31), constants: 0, open: None };
+    let dims = [symbol("N"), symbol("T"), Dim::Known(WIDTH as usize)];
+    net.m.raw().input("x", DataType::Float, &dims);
+    let x = Val { name: "x".to_owned(), channels: WIDTH as usize, rank: 3, axis: 2 };
+    let shape = net.m.node(Node::new("Shape"), &["x"]);
+    net.open = Some([0_i64, 1].map(|at| {
+        let at = net.ints(vec![1], &[at]);
+        net.m.node(Node::new("Gather").with("axis", 0_i64), &[&shape, &at])
+    }));
+    net.finish(&x, how, Core::Plain)
+}
+
+impl Net {
+    fn finish(mut self, x: &Val, how: Projections, core: Core) -> Model {
+        let net = &mut self;
+        let normed = Val { name: net.norm(&x.name, WIDTH, 0), ..x.clone() };
+        let parts = net.projected(&normed, how);
+        let mixed = net.mixed(&parts, core);
+        let mixed = net.transpose(&mixed, &[0, 2, 1, 3]);
+        let mixed = Val { name: net.reshape(&mixed, &[0, TOKENS, WIDTH]), ..x.clone() };
+        let out = net.m.matmul_add(&mixed, WIDTH as usize);
+        let scale = net.m.numbers(WIDTH as usize, 0.5, 1.5);
+        let scale = net.m.weight("layer_scale", &[WIDTH as usize], &scale);
+        let out = Val { name: net.m.node(Node::new("Mul"), &[&out.name, &scale]), ..out };
+        let y = net.m.add(x, &out);
+        net.m.output(&y);
+        net.m.build()
+    }
 }
 
 fn only(model: &Model) -> Block {
@@ -237,6 +275,20 @@ fn heads_without_weight_leave_exactly_in_every_spelling() {
                 fit_part(&mut part, site, &Options::default()).expect("it is offered");
             }
         }
+    }
+}
+
+#[test]
+fn computed_sizes_shrink_too() {
+    for how in [Projections::Apart, Projections::Split, Projections::SplitChannels] {
+        let mut model = open_attention(how);
+        pipeline::prepare(&mut model).expect("well formed");
+        let sites = thin_sites(&model).unwrap_or_else(|error| panic!("{how:?}: {error:?}"));
+        for (site, heads) in sites.iter().zip([&[0, 2][..], &[1][..]]) {
+            let (dead, thin) = dead_and_thin(&model, site, heads);
+            prove(&dead, &thin);
+        }
+        assert_eq!(sites.len(), 2, "{how:?}");
     }
 }
 

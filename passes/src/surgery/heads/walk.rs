@@ -150,35 +150,58 @@ impl<'a> Walk<'a> {
             let behind = known_product(&from[axis + 1..])?;
             let whole = from[axis].known().map(|dim| dim * behind);
             let reaches = whole.is_none_or(|whole| whole > stride);
-            (reaches && stride.is_multiple_of(behind)).then(|| Place { axis, after: stride / behind })
+            (reaches && stride.is_multiple_of(behind))
+                .then(|| Place { axis, after: stride / behind })
         })?;
-        let Some(sizes) = integers(self.cx, id, 1) else {
-            // At most one size can be left open.
+        self.go(x, own);
+        let constant = integers(self.cx, id, 1);
+        if constant.is_none() {
+            // Constants take the place of sizes that are computed, if at most one of them is open.
             let dims: Vec<i64> =
                 to.iter().map(|dim| dim.known().map_or(-1, |dim| dim as i64)).collect();
-            let is_clear = dims.iter().filter(|dim| **dim < 0).count() <= 1 && !dims.contains(&0);
-            (is_clear && dims[place.axis] > 0).then_some(())?;
-            self.edits.push(Edit::Dims { node: id, dims, entry: place.axis });
-            self.go(x, own);
-            return Some(());
+            let open = dims.iter().filter(|dim| **dim < 0).count();
+            if open <= 1 && dims[place.axis] > 0 && !dims.contains(&0) {
+                self.edits.push(Edit::Dims { node: id, dims, entry: place.axis });
+                return Some(());
+            }
+        }
+        let sizes: Vec<Option<i64>> = match &constant {
+            Some(sizes) => sizes.iter().map(|size| Some(*size)).collect(),
+            None => self.parts(id, to.len())?,
         };
         let keeps_zeros = self.cx.graph.node(id).int("allowzero").unwrap_or(0) != 0;
-        let is_copy = |at: usize| sizes.get(at) == Some(&0) && !keeps_zeros;
+        let is_copy = |at: usize| sizes.get(at) == Some(&Some(0)) && !keeps_zeros;
         // A copied size must be that of a dim with as many heads, and no other dim may copy one.
         let copies =
             (0..sizes.len()).all(|at| !is_copy(at) || (at == place.axis) == (at == own.axis));
         copies.then_some(())?;
-        match *sizes.get(place.axis)? {
+        match (*sizes.get(place.axis)?)? {
             size if size > 0 => {
                 let step = self.count * place.after;
-                usize::try_from(size).ok().filter(|size| size % step == 0)?;
-                self.edits.push(Edit::Sizes { node: id, slot: 1, entries: vec![place.axis] });
+                usize::try_from(size).ok().filter(|size| size.is_multiple_of(step))?;
+                self.edits.push(match constant {
+                    Some(_) => Edit::Sizes { node: id, slot: 1, entries: vec![place.axis] },
+                    None => Edit::Part { node: id, slot: place.axis, size },
+                });
             }
             0 if own.axis != place.axis || own.after != place.after => return None,
             _ => {}
         }
-        self.go(x, own);
         Some(())
+    }
+
+    /// The sizes that a `Concat` puts together, one from each operand; `None` = computed.
+    fn parts(&self, id: NodeId, rank: usize) -> Option<Vec<Option<i64>>> {
+        let (concat, _) = self.cx.graph.producer(self.cx.graph.operand(id, 1)?)?;
+        let operands = self.cx.graph.operands(concat);
+        let is_single = |value: &Option<ValueId>| {
+            let dims = value.and_then(|value| self.cx.shapes.known_dims(value));
+            dims.as_deref() == Some(&[1])
+        };
+        let is_whole = self.cx.graph.node(concat).is("Concat") && operands.len() == rank;
+        (is_whole && operands.iter().all(is_single)).then_some(())?;
+        let size = |value: Option<ValueId>| self.cx.constant(value?)?.to_i64()?.first().copied();
+        Some(operands.into_iter().map(size).collect())
     }
 
     fn split(&mut self, id: NodeId, x: ValueId, rank: usize, place: Place) -> Option<()> {
@@ -209,24 +232,18 @@ impl<'a> Walk<'a> {
     /// A slice of another axis, or of whole groups of heads.
     fn slice(&mut self, id: NodeId, x: ValueId, rank: usize, place: Place) -> Option<()> {
         let view = Slice::of(self.cx.graph, id, self.cx.opset, Some(rank))?;
-        (view.x == x).then_some(())?;
-        let starts = integers(self.cx, id, 1)?;
-        let axes = match self.cx.graph.operand(id, 3) {
-            Some(_) => integers(self.cx, id, 3)?,
-            None => (0..starts.len() as i64).collect(),
-        };
-        let axes: Vec<usize> =
-            axes.iter().map(|axis| from_front(*axis, rank)).collect::<Option<_>>()?;
-        if let Some(at) = axes.iter().position(|axis| *axis == place.axis) {
+        let axis = place.axis;
+        let (start, end) = (view.start[axis], view.end[axis]);
+        if (start, end, view.step[axis]) != (0, i64::MAX, 1) {
             let step = (self.count * place.after) as i64;
-            let dim = self.cx.shapes.dims(x)?.get(place.axis)?.known()? as i64;
-            let strides = match self.cx.graph.operand(id, 4) {
-                Some(_) => integers(self.cx, id, 4)?,
-                None => vec![1; starts.len()],
-            };
-            let (start, end) = (starts[at], *integers(self.cx, id, 2)?.get(at)?);
-            let is_whole = strides.get(at) == Some(&1) && start >= 0 && start % step == 0;
+            let dim = self.cx.shapes.dims(x)?.get(axis)?.known()? as i64;
+            let is_whole = view.step[axis] == 1 && start >= 0 && start % step == 0;
             (is_whole && end > 0 && (end % step == 0 || end >= dim)).then_some(())?;
+            let axes = match self.cx.graph.operand(id, 3) {
+                Some(_) => integers(self.cx, id, 3)?,
+                None => (0..integers(self.cx, id, 1)?.len() as i64).collect(),
+            };
+            let at = axes.iter().position(|own| from_front(*own, rank) == Some(axis))?;
             self.edits.push(Edit::Sizes { node: id, slot: 1, entries: vec![at] });
             if end < dim {
                 self.edits.push(Edit::Sizes { node: id, slot: 2, entries: vec![at] });
