@@ -174,6 +174,12 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// Whether labels count in a training: they may lead away from the input model, and then its answers are not the
+    /// measure.
+    pub(crate) fn follows_labels(&self, settings: &FinetuneSettings) -> bool {
+        self.evaluator.has_labels() && settings.distill < 1.0
+    }
+
     /// Measures how much the outputs react to the outputs of blocks, if a site has a thin form. Returns a sentence if the
     /// network has no gradient.
     ///

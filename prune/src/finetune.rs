@@ -10,7 +10,6 @@ use updp_passes::surgery::{self, Choice, Form};
 use updp_trainer::data::Preprocess;
 use updp_trainer::evaluator::Score;
 use updp_trainer::finetune::FinetuneSettings;
-use updp_trainer::fit::with_mixtures;
 use updp_trainer::hash::Fnv;
 use updp_trainer::images::Images;
 use updp_trainer::observer::Observer;
@@ -23,8 +22,8 @@ use crate::context::{Context, encode};
 use crate::error::{PruneError, Result};
 use crate::fit_set::FittedSet;
 use crate::outcome::TrainingOutcome;
+use crate::refinement::{Judge, choose_rate};
 use crate::starting_network::StartingNetwork;
-use crate::time_budget::MOST_IMAGE_BYTES;
 use crate::{statistics, work_folder};
 
 /// Number of batches for estimating the statistics of inserted norms.
@@ -37,11 +36,6 @@ const FAR: f64 = 2.5;
 
 /// Number of updates from which a training counts as long.
 const LONG: usize = 1000;
-
-/// Standard errors by which a network trained with few images may be farther from the original than the fit on the
-/// held-out images. Training helped on every network that was measured (docs/experiments), and few held-out images are noisy,
-/// so they only refuse what is clearly worse.
-const CERTAINTY: f64 = 1.0;
 
 /// Number of training images below which a fitted network is trained with the settings for few images.
 const FEW_IMAGES: usize = 2000;
@@ -94,6 +88,11 @@ impl FinetuneConfig {
     /// Whether a training only refines a closed-form fit, because there are few images.
     fn refines(&self, images: &Images) -> bool {
         self.method == Method::Fit && images.dataset().len() < FEW_IMAGES
+    }
+
+    /// Whether the learning rate is chosen by short trainings, if the answers of the input model are what counts.
+    pub(crate) fn tries_rates(&self, images: &Images) -> bool {
+        self.refines(images) && self.training.learning_rate.is_none()
     }
 
     /// The settings for a pruned network.
@@ -171,10 +170,15 @@ pub fn finetune(
         settings.ramp = config.ramp;
         settings.shrink = config.shrink();
     }
+    let bytes = encode(&start)?;
+    let is_judged = config.refines(&images) && !cx.follows_labels(&settings);
+    let judge = is_judged.then(|| Judge::new(cx)).transpose()?;
     if config.refines(&images) {
         settings.matched = behind_pruned(cx, candidates, chosen);
     }
-    let bytes = encode(&start)?;
+    if let Some(judge) = judge.as_ref().filter(|_| config.tries_rates(&images)) {
+        choose_rate(judge, &network, &bytes, &mut settings, observer)?;
+    }
     settings.folder = folder(cx, &JobKey::new(cx, config.method.name(), &bytes, &settings))?;
     let before = cx.validation().score(&cx.runner, &settled(network.clone())?)?;
     let trained = cx.finetuning(&settings).run(&network, observer)?;
@@ -185,19 +189,9 @@ pub fn finetune(
     let model = trained.put_into(start)?;
     let model = if has_lambda { settled(model)? } else { model };
     let network = settled(trained.model)?;
-    // Labels may lead away from the input model, and then its answers are not the measure.
-    let follows_labels = cx.evaluator.has_labels() && settings.distill < 1.0;
-    let refused = if config.refines(&images) && !follows_labels {
-        let judge = with_mixtures(cx.evaluator.source(), 1, MOST_IMAGE_BYTES, cx.config.data.seed)?;
-        let judge = judge.map(|images| cx.evaluator.again(&cx.runner, &cx.original, images));
-        let judge = judge.transpose()?;
-        let judge = judge.as_ref().unwrap_or(&cx.evaluator);
-        farther(
-            &judge.divergences(&cx.runner, chosen.network())?,
-            &judge.divergences(&cx.runner, &network)?,
-        )
-    } else {
-        refused(chosen.score(), &trained.score)
+    let refused = match &judge {
+        Some(judge) => judge.divergences(chosen.network())?.farther(&judge.divergences(&network)?),
+        None => refused(chosen.score(), &trained.score),
     };
     let outcome = TrainingOutcome {
         method: config.method.name().to_owned(),
@@ -248,7 +242,7 @@ fn network_to_train(
 }
 
 /// Sets λ to its final value. A network without λ is unchanged.
-fn settled(mut network: Model) -> Result<Model> {
+pub(crate) fn settled(mut network: Model) -> Result<Model> {
     surgery::settle(&mut network)?;
     Ok(network)
 }
@@ -296,26 +290,6 @@ fn refused(start: &Score, trained: &Score) -> Option<String> {
     })
 }
 
-/// Why a network trained with few images is not written: it is farther from the original than the fit, by more than the
-/// error of the comparison. The networks are compared image by image.
-fn farther(start: &[f64], trained: &[f64]) -> Option<String> {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let gains: Vec<f64> =
-        start.iter().zip(trained).map(|(start, trained)| start - trained).collect();
-    let gain = mean(&gains);
-    let square = gains.iter().map(|each| (each - gain).powi(2)).sum::<f64>();
-    let error = (square / (gains.len().max(2) - 1) as f64 / gains.len().max(1) as f64).sqrt();
-    let is_fine = gain > -CERTAINTY * error;
-    (!is_fine).then(|| {
-        format!(
-            "training changed the divergence from the input model from {:.4} to {:.4} nats on {} held-out images and mixtures of them, a gain of {gain:.4} ± {error:.4}, so the fitted network is written without training; more images or more --epochs may help",
-            mean(start),
-            mean(trained),
-            gains.len(),
-        )
-    })
-}
-
 /// The largest K among the families of the pruned blocks.
 fn default_speed(candidates: &CandidateSet, fitted: &FittedSet) -> f64 {
     let blocks = fitted.pruned.iter().filter_map(|(index, _)| candidates.block(*index));
@@ -340,24 +314,4 @@ pub fn tell_stopped(work: Option<&Path>, steps: u64, observer: &mut dyn Observer
         |work| format!("the same command resumes from {}", work.display()),
     );
     observer.message(&format!("stopped after {steps} steps; {kept}"));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_training_with_few_images_is_written_unless_it_is_clearly_farther_than_the_fit() {
-        let start = [0.1, 0.2, 0.3, 0.4];
-        let changed = |by: [f64; 4]| -> Vec<f64> {
-            start.iter().zip(by).map(|(start, by)| start + by).collect()
-        };
-        assert_eq!(farther(&start, &changed([-0.02, -0.01, -0.03, -0.02])), None);
-        assert_eq!(farther(&start, &changed([0.05, -0.05, 0.04, -0.03])), None, "noise");
-        let told = farther(&start, &changed([0.02, 0.01, 0.03, 0.02])).expect("it is worse");
-        assert!(told.contains("from 0.2500 to 0.2700 nats on 4 held-out images"), "{told}");
-        assert!(farther(&start, &start).is_some(), "the same network gains nothing");
-        assert!(farther(&start, &[0.0, 0.0, 0.0, f64::INFINITY]).is_some());
-        assert!(farther(&start, &[0.0, 0.0, 0.0, f64::NAN]).is_some());
-    }
 }

@@ -40,6 +40,7 @@ mod pareto_filter;
 pub mod part;
 pub mod profile;
 mod progress;
+mod refinement;
 mod run;
 mod score_bits;
 pub mod search;

@@ -15,6 +15,7 @@ use updp_trainer::run::BatchSource;
 use crate::config::{FinetuneConfig, Goal, Method, PruneConfig, SupernetConfig};
 use crate::context::{Context, ImageSets};
 use crate::error::{PruneError, Result};
+use crate::refinement;
 use crate::run::{check_trainings, goal_words};
 use crate::select::search::SEARCH;
 use crate::select::shortlist_length;
@@ -228,5 +229,9 @@ fn of_finetuning(
     let images = cx.training_images(&network)?;
     let mut settings = config.settings(&network, &images, cx.config.data.seed);
     settings.pruned = vec![1.0; surgery::lambda_entries(&network)];
-    of_training(&cx.finetuning(&settings), &network, observer)
+    let mut estimate = of_training(&cx.finetuning(&settings), &network, observer)?;
+    if config.tries_rates(&images) && !cx.follows_labels(&settings) {
+        estimate.trials = refinement::most_trials(settings.epochs);
+    }
+    Ok(estimate)
 }

@@ -28,22 +28,33 @@ pub struct TrainingEstimate {
     pub step: f64,
     /// Seconds to score the network after an epoch.
     pub scoring: f64,
+    /// Short trainings that choose the learning rate: their largest number, and the epochs of each.
+    pub trials: (usize, usize),
 }
 
 impl TrainingEstimate {
     /// Seconds of the whole training at this rate.
     #[must_use]
     pub fn seconds(&self) -> f64 {
-        self.start + self.step * self.steps as f64 + self.scoring * self.epochs as f64
+        let epoch = self.step * self.steps as f64 / self.epochs.max(1) as f64 + self.scoring;
+        let (trials, epochs) = (self.trials.0 as f64, (self.trials.0 * self.trials.1) as f64);
+        (1.0 + trials) * self.start + (self.epochs as f64 + epochs) * epoch
     }
 
     /// A description in two lines. `what` names the thing that is trained or done.
     #[must_use]
     pub fn words(&self, what: &str) -> String {
         let (tensors, elements) = self.parameters;
+        let trials = match self.trials {
+            (0, _) => String::new(),
+            (count, epochs) => format!(
+                ", with up to {count} trainings of {} for the learning rate",
+                counted(epochs, "epoch", "epochs")
+            ),
+        };
         format!(
             "{what}: {} and {} of {tensors} tensors with {elements} elements\n  \
-             measured: {:.1} s to begin, {:.0} ms a step, {:.1} s to score an epoch; {}",
+             measured: {:.1} s to begin, {:.0} ms a step, {:.1} s to score an epoch; {}{trials}",
             counted(self.epochs, "epoch", "epochs"),
             counted(usize::try_from(self.steps).unwrap_or(usize::MAX), "step", "steps"),
             self.start,
@@ -88,6 +99,7 @@ pub fn of_training(
         start: first,
         step: rest.get(rest.len() / 2).copied().unwrap_or(first),
         scoring: clock.scored.or(scored).unwrap_or_default(),
+        trials: (0, 0),
     })
 }
 
@@ -165,10 +177,16 @@ mod tests {
             start: 2.0,
             step: 0.5,
             scoring: 3.0,
+            trials: (0, 0),
         };
         assert_eq!(estimate.seconds(), 64.0);
         let words = estimate.words("training");
         assert!(words.contains("4 epochs and 100 steps of 3 tensors with 500 elements"), "{words}");
+        let trials = TrainingEstimate { trials: (3, 2), ..estimate };
+        assert_eq!(trials.seconds(), 64.0 + 3.0 * 2.0 + 6.0 * 15.5);
+        assert!(
+            trials.words("training").ends_with("3 trainings of 2 epochs for the learning rate")
+        );
         assert!(words.contains("500 ms a step") && words.ends_with("about 64 s"), "{words}");
     }
 }
