@@ -86,7 +86,12 @@ fn unfitted(
         }
         None => {
             let is_auto = cx.config.forms.forms == FormSet::Auto;
-            faster_sites(&profile, sites, cx.config.is_guarded(), is_auto)
+            let guard = match &cx.config.goal {
+                _ if !cx.config.is_guarded() => Guard::None,
+                Goal::MacsShare(_) => Guard::Macs,
+                _ => Guard::Time,
+            };
+            useful_sites(&profile, sites, guard, is_auto)
         }
     };
     BlockCandidates { profile, sites: kept, fitted: Vec::new(), reason }
@@ -104,15 +109,33 @@ const MOST_UNKNOWNS: usize = 5000;
 /// The same for a depthwise kernel before a pointwise operator, which is solved in several rounds.
 const MOST_UNKNOWNS_IN_ROUNDS: usize = 1000;
 
+/// What a form has to be less of than its block.
+#[derive(Clone, Copy)]
+enum Guard {
+    None,
+    /// Time on this machine.
+    Time,
+    /// Multiply-adds: where they are the goal, the network may run elsewhere.
+    Macs,
+}
+
+impl Guard {
+    fn admits(self, form: &Variant, block: &Variant) -> bool {
+        match self {
+            Self::None => true,
+            Self::Time => form.time_ms() < block.time_ms() * FASTER,
+            Self::Macs => form.macs < block.macs,
+        }
+    }
+}
+
 /// The sites of the forms that are worth fitting, or the reason why there are none.
-fn faster_sites(
+fn useful_sites(
     profile: &BlockProfile,
     sites: &[Site],
-    is_guarded: bool,
+    guard: Guard,
     is_auto: bool,
 ) -> (Vec<Site>, Option<String>) {
-    let is_fast =
-        |variant: &Variant| !is_guarded || variant.time_ms() < profile.baseline.time_ms() * FASTER;
     // A form that is merged into the convolution that it approximates loses more and costs the same.
     let dense = sites.iter().any(|site| site.form == Form::Conv).then_some(Form::Conv);
     let dense = dense.and_then(|form| profile.variant(form));
@@ -136,12 +159,16 @@ fn faster_sites(
     let fits = |site: &&Site| {
         let is_left = is_dominated(site.form) || (site.form != Form::Drop && is_vast(site));
         let variant = profile.variant(site.form).filter(|_| !is_left);
-        variant.is_some_and(|variant| is_fast(variant) && is_own(site.form, variant))
+        variant.is_some_and(|variant| {
+            guard.admits(variant, &profile.baseline) && is_own(site.form, variant)
+        })
     };
     let kept: Vec<Site> = sites.iter().filter(fits).cloned().collect();
     let reason = kept.is_empty().then(|| {
         if sites.is_empty() {
             "no form can be fitted to it".to_owned()
+        } else if matches!(guard, Guard::Macs) {
+            "no form has fewer multiply-adds".to_owned()
         } else {
             profile.slower().unwrap_or_else(|| "no form is faster".to_owned())
         }
