@@ -411,6 +411,8 @@ class BenchmarkOptions(TypedDict, total=False):
     batch: int
     # Seconds to measure, for all models together [default: 4]
     seconds: float
+    # Writes the result to a file, as JSON or as a page
+    report: StrPath
     # When layers are merged in the forms [default: auto]
     merge: Literal["auto", "all"]
     # Runtime to run models with [default: auto]

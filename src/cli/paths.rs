@@ -116,7 +116,8 @@ impl BenchArgs {
         let paths = models
             .fold(Paths::default(), |paths, model| paths.model(model))
             .reads("--config", &self.config)
-            .writes("--latency-table", Kind::Table, &self.latency_table);
+            .writes("--latency-table", Kind::Table, &self.latency_table)
+            .writes("--report", Kind::File, &self.report);
         self.runtime.paths(paths)
     }
 }

@@ -158,6 +158,9 @@ pub struct BenchArgs {
     /// Prints the numbers as JSON
     #[arg(long)]
     pub json: bool,
+    /// Writes the result to a file, as JSON or as a page
+    #[arg(long, value_name = "FILE.json|FILE.html")]
+    pub report: Option<PathBuf>,
     /// Measures every block by itself, as it is and in each of its forms
     #[arg(long, conflicts_with = "other")]
     pub per_block: bool,
@@ -173,6 +176,9 @@ pub struct BenchArgs {
     /// How models are run
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+    /// The command as it can be typed again
+    #[arg(skip)]
+    pub command_line: String,
 }
 
 /// Most time for each thing that `doctor` tries: a library that waits for ever does not work.

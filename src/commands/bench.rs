@@ -7,6 +7,8 @@ use crate::block_report;
 use crate::cli::{BenchArgs, MergePolicy};
 use crate::error::CliError;
 use crate::listener::{Listener, Outcome};
+use crate::report_page::{self, Origin};
+use crate::write;
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &BenchArgs, listener: &mut Listener<'_>) -> Result<Outcome, CliError> {
@@ -23,6 +25,9 @@ pub(super) fn run(arguments: &BenchArgs, listener: &mut Listener<'_>) -> Result<
     let report =
         listener.during(|observer| api::bench(&arguments.model, other, &options, observer))?;
     let document = json(arguments, &report);
+    keep(arguments, &document, &report.models[0].runtime, |origin| {
+        report_page::benched(&report, &how(arguments, report.batch), origin)
+    })?;
     if arguments.json {
         listener.say(&format!("{document:#}"));
     } else {
@@ -33,7 +38,7 @@ pub(super) fn run(arguments: &BenchArgs, listener: &mut Listener<'_>) -> Result<
 
 /// The report for people.
 fn tell(arguments: &BenchArgs, report: &BenchReport, listener: &Listener<'_>) {
-    listener.say(&format!("batch {}, {}, A B B A in turns", report.batch, threads(arguments)));
+    listener.say(&how(arguments, report.batch));
     for model in &report.models {
         let latency = &model.latency;
         listener.say(&format!(
@@ -53,6 +58,31 @@ fn tell(arguments: &BenchArgs, report: &BenchReport, listener: &Listener<'_>) {
             interval.low, interval.high
         ));
     }
+}
+
+/// How whole models are measured, in words.
+fn how(arguments: &BenchArgs, batch: usize) -> String {
+    format!("batch {batch}, {}, A B B A in turns", threads(arguments))
+}
+
+/// Writes `--report`: the document, or the page that `page` makes.
+fn keep(
+    arguments: &BenchArgs,
+    document: &Value,
+    runtime: &str,
+    page: impl FnOnce(&Origin) -> String,
+) -> Result<(), CliError> {
+    let Some(path) = &arguments.report else { return Ok(()) };
+    if !report_page::is_page(path) {
+        return write::text(path, &format!("{document:#}\n"));
+    }
+    let models = [Some(&arguments.model), arguments.other.as_ref()].into_iter().flatten();
+    let origin = models
+        .zip(["A", "B"])
+        .fold(Origin::of(&arguments.command_line), |origin, (path, what)| origin.model(what, path));
+    let origin =
+        origin.fact("Runtime", runtime).threads(arguments.runtime.threads().map(usize::from));
+    write::text(path, &page(&origin))
 }
 
 fn threads(arguments: &BenchArgs) -> String {
@@ -99,11 +129,15 @@ fn per_block(arguments: &BenchArgs, listener: &mut Listener<'_>) -> Result<Outco
     let report =
         listener.during(|observer| api::bench_blocks(&arguments.model, &options, observer))?;
     let document = block_report::json(&report.blocks);
+    let how = format!("batch {}, {}", arguments.batch, threads(arguments));
+    keep(arguments, &document, &report.runtime, |origin| {
+        let name = arguments.model.file_name().unwrap_or_default().to_string_lossy();
+        report_page::benched_blocks(&name, &report, &how, origin)
+    })?;
     if arguments.json {
         listener.say(&format!("{document:#}"));
     } else {
-        let (batch, threads) = (arguments.batch, threads(arguments));
-        listener.say(&format!("batch {batch}, {threads}, {}", report.runtime));
+        listener.say(&format!("{how}, {}", report.runtime));
         listener.say(&block_report::latencies(&report.blocks));
     }
     Ok(Outcome::of(document))

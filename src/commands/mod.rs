@@ -43,7 +43,10 @@ pub(crate) fn run(cli: Cli, listener: &mut Listener<'_>) -> Result<Outcome, CliE
             arguments.command_line = line;
             evaluate::run(&arguments, listener)
         }
-        Some(Command::Bench(arguments)) => bench::run(&arguments, listener),
+        Some(Command::Bench(mut arguments)) => {
+            arguments.command_line = line;
+            bench::run(&arguments, listener)
+        }
         Some(Command::Doctor(arguments)) => doctor::run(&arguments, listener),
         Some(Command::Errors { code }) => done(reference::errors(code.as_deref())),
         Some(Command::Completions { shell }) => {

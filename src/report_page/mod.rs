@@ -3,6 +3,7 @@
 //! The code here computes what the pages show; the HTML is in `templates/`, where every value is escaped.
 
 mod axis;
+mod benched;
 pub(crate) mod chart;
 mod compiled;
 mod curves;
@@ -23,6 +24,7 @@ use updp_prune::words::counted;
 use updp_trainer::evaluator::Score;
 use updp_verify::Verification;
 
+pub use benched::{benched, benched_blocks};
 pub use compiled::{Compiled, compiled};
 pub use evaluated::evaluated;
 pub use network::BlockMacs;

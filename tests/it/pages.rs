@@ -104,3 +104,17 @@ fn a_training_is_shown_with_its_curves() {
         scene.page(&[&["finetune", &input, "-o", "out.onnx"], &fixed[..], &short[..]].concat());
     assert_shows(&page, &["Training", "How this page was made"]);
 }
+
+#[test]
+fn latencies_are_shown_of_whole_models_and_of_blocks() {
+    let scene = Scene::new();
+    let (first, second) = (scene.model("repvgg"), scene.model("vgg"));
+    let page = scene.page(&["bench", &first, &second, "--seconds", "0.2", "--threads", "1"]);
+    assert_shows(&page, &["Latency", "How this page was made"]);
+    let html = std::fs::read_to_string(&page).expect("written");
+    assert!(html.contains("Speed of B against A"), "{html}");
+    let page = scene.page(&["bench", &first, "--per-block", "--seconds", "0.5", "--threads", "1"]);
+    assert_shows(&page, &["Blocks", "How this page was made"]);
+    let html = std::fs::read_to_string(&page).expect("written");
+    assert!(html.contains(">conv<"), "{html}");
+}
