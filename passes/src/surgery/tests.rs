@@ -32,7 +32,7 @@ fn spread(site: &Site) -> Vec<usize> {
 }
 
 /// The network whose other hidden channels have no weight, and the network without them.
-fn dead_and_thin(model: &Model, site: &Site, kept: Vec<usize>) -> (Model, Model) {
+pub(super) fn dead_and_thin(model: &Model, site: &Site, kept: Vec<usize>) -> (Model, Model) {
     let mut map = with_context(model, |cx| thin_map(cx, site)).expect("the operator is there");
     let all: Vec<usize> = (0..site.in_channels).collect();
     for channel in all.iter().filter(|channel| !kept.contains(channel)) {

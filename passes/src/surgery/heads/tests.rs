@@ -6,7 +6,6 @@ use updp_testkit::{Micro, Val, prove, symbol};
 
 use crate::blocks::{Block, BlockKind};
 use crate::error::Declined;
-use crate::kernel::AffineMap;
 use crate::options::Options;
 use crate::pipeline;
 use crate::surgery::{
@@ -235,18 +234,8 @@ fn thin_sites(model: &Model) -> Result<Vec<Site>, Declined> {
 /// The network whose last operator gives the other heads no weight, and the network without them.
 fn dead_and_thin(model: &Model, site: &Site, heads: &[usize]) -> (Model, Model) {
     let group = site.thin.expect("a thin site").group;
-    let kept: Vec<usize> = heads.iter().flat_map(|head| head * group..(head + 1) * group).collect();
-    let mut map = with_context(model, |cx| thin_map(cx, site)).expect("the operator is there");
-    let all: Vec<usize> = (0..site.in_channels).collect();
-    for channel in all.iter().filter(|channel| !kept.contains(channel)) {
-        map.weight.index_axis_mut(Axis(1), *channel).fill(0.0);
-    }
-    let last = AffineMap { weight: map.weight.select(Axis(1), &kept), ..map.clone() };
-    let (mut dead, mut thin) = (model.clone(), model.clone());
-    substitute(&mut dead, site, &Fitted::Thin { kept: all, last: map }).expect("all stay");
-    substitute(&mut thin, site, &Fitted::Thin { kept, last }).expect("some stay");
-    thin.validate().expect("well formed");
-    (dead, thin)
+    let kept = heads.iter().flat_map(|head| head * group..(head + 1) * group).collect();
+    super::super::tests::dead_and_thin(model, site, kept)
 }
 
 #[test]
