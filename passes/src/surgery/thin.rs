@@ -58,8 +58,6 @@ pub(super) struct Segment {
     first: Linear,
     /// The elements between, each with the axis of the channels of its operand.
     between: Vec<(Element, usize)>,
-    /// The dense operator that reads the hidden channels, and what follows it.
-    tail: Tail,
 }
 
 impl Segment {
@@ -68,8 +66,7 @@ impl Segment {
     /// # Errors
     /// `grouped`, `norm` or `not-affine` when an element mixes the channels, `no-hidden-channels` when no dense operator
     /// makes them, `layout` when their axis is not known, `read-outside` when another node reads them.
-    fn of(cx: &Context<'_>, elements: &[Element]) -> Result<Self, Declined> {
-        let tail = Tail::of(elements)?;
+    fn of(cx: &Context<'_>, elements: &[Element], tail: &Tail) -> Result<Self, Declined> {
         let (start, end) = (first_of(&elements[..tail.at])?, tail.at);
         let Element::Linear(first) = &elements[start] else { return Err(no_hidden()) };
         let mut axis = axis_of(first);
@@ -85,8 +82,8 @@ impl Segment {
         if axis != axis_of(&tail.last) || tail.last.in_channels != first.out_channels {
             return Err(layout());
         }
-        let segment = Self { first: first.clone(), between, tail };
-        segment.check_readers(cx)?;
+        let segment = Self { first: first.clone(), between };
+        segment.check_readers(cx, tail)?;
         Ok(segment)
     }
 
@@ -103,16 +100,17 @@ impl Segment {
     }
 
     /// Checks that nothing else reads a value of the segment, not even its shape.
-    fn check_readers(&self, cx: &Context<'_>) -> Result<(), Declined> {
+    fn check_readers(&self, cx: &Context<'_>, tail: &Tail) -> Result<(), Declined> {
         let between = self.between.iter().flat_map(|(element, _)| element.nodes());
-        let nodes = self.first.nodes.iter().copied().chain(between).chain(self.tail.nodes());
-        let values = self.inner(cx).into_iter().chain(self.tail.inner(cx));
+        let nodes = self.first.nodes.iter().copied().chain(between).chain(tail.nodes());
+        let values = self.inner(cx).into_iter().chain(tail.inner(cx));
         check_readers(cx, values, &nodes.collect())
     }
 
     /// Plans the segment with the hidden channels `kept`, without its last operator.
-    fn plan(&self, cx: &Context<'_>, patch: Patch, kept: &[usize]) -> Result<Patch, Declined> {
-        let mut slicer = Slicer { cx, patch, hidden: self.tail.hidden(), kept };
+    fn plan(&self, cx: &Context<'_>, kept: &[usize]) -> Result<Patch, Declined> {
+        let hidden = self.first.out_channels;
+        let mut slicer = Slicer { cx, patch: Patch::new(), hidden, kept };
         slicer.dense(&self.first, true, false)?;
         for (element, axis) in &self.between {
             match element {
@@ -261,80 +259,77 @@ pub(super) fn wrong(detail: impl Into<String>) -> Declined {
     Declined::new("thin", detail)
 }
 
-/// The hidden channels of a branch.
-pub(super) enum Hidden {
-    /// Channels between two dense operators, each of which leaves alone.
+/// The hidden channels of a branch, and the operator that reads them.
+pub(super) struct Hidden {
+    tail: Tail,
+    kind: Kind,
+}
+
+/// How hidden channels leave.
+enum Kind {
+    /// One at a time: channels between two dense operators.
     Channels(Box<Segment>),
-    /// Channels of attention heads, which leave head by head.
-    Heads(Box<Heads>),
+    /// Head by head: channels of attention heads.
+    Heads(Heads),
 }
 
 impl Hidden {
     /// The hidden channels at the end of `elements`, which are in the direction of data flow and end in the output.
     ///
     /// # Errors
-    /// The errors of [`Segment::of`], or of [`Heads::of`] if the last operator reads attention heads.
+    /// The errors of [`Tail::of`] and [`Segment::of`], or of [`Heads::of`] if the last operator reads attention heads.
     pub(super) fn of(cx: &Context<'_>, elements: &[Element]) -> Result<Self, Declined> {
-        let declined = match Segment::of(cx, elements) {
-            Ok(segment) => return Ok(Self::Channels(Box::new(segment))),
-            Err(declined) => declined,
+        let tail = Tail::of(elements)?;
+        let kind = match Segment::of(cx, elements, &tail) {
+            Ok(segment) => Kind::Channels(Box::new(segment)),
+            Err(declined) => Kind::Heads(Heads::of(cx, &tail)?.ok_or(declined)?),
         };
-        match Heads::of(cx, Tail::of(elements)?)? {
-            Some(heads) => Ok(Self::Heads(Box::new(heads))),
-            None => Err(declined),
-        }
-    }
-
-    fn tail(&self) -> &Tail {
-        match self {
-            Self::Channels(segment) => &segment.tail,
-            Self::Heads(heads) => heads.tail(),
-        }
+        Ok(Self { tail, kind })
     }
 
     /// The dense operator that reads the hidden channels.
     pub(super) fn last(&self) -> &Linear {
-        &self.tail().last
+        &self.tail.last
     }
 
     /// Number of hidden channels that leave together: 1, or the channels of a head.
     pub(super) fn group(&self) -> usize {
-        match self {
-            Self::Channels(_) => 1,
-            Self::Heads(heads) => heads.size(),
+        match &self.kind {
+            Kind::Channels(_) => 1,
+            Kind::Heads(heads) => heads.size(),
         }
     }
 
     /// The eighths that the hidden channels can be thinned to, the widest first, each with the number of channels that
     /// stay.
     pub(super) fn widths(&self) -> Vec<(u8, usize)> {
-        match self {
-            Self::Channels(segment) => widths(segment.tail.hidden()),
-            Self::Heads(heads) => widths_of(self.tail().hidden(), heads.size()),
+        match &self.kind {
+            Kind::Channels(_) => widths(self.tail.hidden()),
+            Kind::Heads(heads) => widths_of(self.tail.hidden(), heads.size()),
         }
     }
 
     /// Whether a gate lies on the hidden channels.
     pub(super) fn is_gated(&self) -> bool {
-        matches!(self, Self::Channels(segment) if segment.is_gated())
+        matches!(&self.kind, Kind::Channels(segment) if segment.is_gated())
     }
 
     /// The values whose number of channels changes.
     fn inner(&self, cx: &Context<'_>) -> Vec<ValueId> {
-        match self {
-            Self::Channels(segment) => segment.inner(cx),
-            Self::Heads(heads) => heads.inner(cx),
+        match &self.kind {
+            Kind::Channels(segment) => segment.inner(cx),
+            Kind::Heads(heads) => heads.inner(cx),
         }
     }
 
     /// Plans the branch with the hidden channels `kept` and the last operator `map`.
     fn plan(&self, cx: &Context<'_>, kept: &[usize], map: &AffineMap) -> Result<Patch, Declined> {
-        self.tail().check(kept, map)?;
-        let mut patch = match self {
-            Self::Channels(segment) => segment.plan(cx, Patch::new(), kept),
-            Self::Heads(heads) => heads.plan(cx, Patch::new(), kept),
+        self.tail.check(kept, map)?;
+        let mut patch = match &self.kind {
+            Kind::Channels(segment) => segment.plan(cx, kept),
+            Kind::Heads(heads) => heads.plan(cx, kept),
         }?;
-        self.tail().plan(cx, &mut patch, map)?;
+        self.tail.plan(cx, &mut patch, map)?;
         Ok(patch)
     }
 }
@@ -400,7 +395,7 @@ fn axis_after(element: &Element, axis: usize) -> Option<usize> {
 /// `None` if the network has no such segment at the site's values.
 #[must_use]
 pub fn thin_map(cx: &Context<'_>, site: &Site) -> Option<AffineMap> {
-    located(cx, site).ok()?.tail().map()
+    located(cx, site).ok()?.tail.map()
 }
 
 /// The hidden channels between values given by name.

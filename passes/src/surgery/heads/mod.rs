@@ -55,7 +55,6 @@ enum Edit {
 
 /// The attention heads that the last operator of a branch reads.
 pub(super) struct Heads {
-    tail: Tail,
     /// Number of heads.
     count: usize,
     /// Channels of a head.
@@ -69,28 +68,22 @@ impl Heads {
     ///
     /// # Errors
     /// `one-head`, `read-outside`, and `heads` when an operator between mixes the heads or is not followed.
-    pub(super) fn of(cx: &Context<'_>, tail: Tail) -> Result<Option<Self>, Declined> {
+    pub(super) fn of(cx: &Context<'_>, tail: &Tail) -> Result<Option<Self>, Declined> {
         let Some((count, size)) = heads_of(cx, &tail.last) else { return Ok(None) };
         if count < 2 {
             return Err(Declined::new("one-head", "its attention has one head"));
         }
         let start = (tail.last.x, Place { axis: axis_of(&tail.last), after: size });
-        let (places, edits, nodes) = {
-            let mut walk = Walk::new(cx, count);
-            walk.pending.push(start);
-            walk.run()?;
-            (walk.places, walk.edits, walk.nodes)
-        };
-        let heads = Self { tail, count, size, places, edits };
-        let mut nodes: BTreeSet<NodeId> = nodes.into_iter().chain(heads.tail.nodes()).collect();
+        let mut walk = Walk::new(cx, count);
+        walk.pending.push(start);
+        walk.run()?;
+        let Walk { places, edits, nodes, .. } = walk;
+        let heads = Self { count, size, places, edits };
+        let mut nodes: BTreeSet<NodeId> = nodes.into_iter().chain(tail.nodes()).collect();
         nodes.extend(heads.unread_shapes(cx));
-        let values = heads.inner(cx).into_iter().chain(heads.tail.inner(cx));
+        let values = heads.inner(cx).into_iter().chain(tail.inner(cx));
         check_readers(cx, values, &nodes)?;
         Ok(Some(heads))
-    }
-
-    pub(super) fn tail(&self) -> &Tail {
-        &self.tail
     }
 
     /// Channels of a head.
@@ -146,15 +139,10 @@ impl Heads {
     }
 
     /// Plans everything before the last operator with the channels `kept` of whole heads.
-    pub(super) fn plan(
-        &self,
-        cx: &Context<'_>,
-        patch: Patch,
-        kept: &[usize],
-    ) -> Result<Patch, Declined> {
+    pub(super) fn plan(&self, cx: &Context<'_>, kept: &[usize]) -> Result<Patch, Declined> {
         let heads: Vec<usize> = kept.iter().step_by(self.size).map(|at| at / self.size).collect();
-        let mut remover = Remover { cx, patch, count: self.count, heads };
-        if !remover.entries(self.tail.last.in_channels, self.size).eq(kept.iter().copied()) {
+        let mut remover = Remover { cx, patch: Patch::new(), count: self.count, heads };
+        if !remover.entries(self.count * self.size, self.size).eq(kept.iter().copied()) {
             return Err(wrong("the channels that stay are not those of whole heads"));
         }
         for edit in &self.edits {
