@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::write_report;
 use crate::api::{self, BenchOptions, BenchReport, BlockBenchOptions, Source};
 use crate::block_report;
 use crate::cli::{BenchArgs, MergePolicy};
 use crate::error::CliError;
 use crate::listener::{Listener, Outcome};
 use crate::report_page::{self, Origin};
-use crate::write;
 
 /// Runs the subcommand.
 pub(super) fn run(arguments: &BenchArgs, listener: &mut Listener<'_>) -> Result<Outcome, CliError> {
@@ -25,8 +25,9 @@ pub(super) fn run(arguments: &BenchArgs, listener: &mut Listener<'_>) -> Result<
     let report =
         listener.during(|observer| api::bench(&arguments.model, other, &options, observer))?;
     let document = json(arguments, &report);
-    keep(arguments, &document, &report.models[0].runtime, |origin| {
-        report_page::benched(&report, &how(arguments, report.batch), origin)
+    write_report(arguments.report.as_ref(), &document, || {
+        let origin = origin(arguments, &report.models[0].runtime);
+        report_page::benched(&report, &how(arguments, report.batch), &origin)
     })?;
     if arguments.json {
         listener.say(&format!("{document:#}"));
@@ -65,24 +66,13 @@ fn how(arguments: &BenchArgs, batch: usize) -> String {
     format!("batch {batch}, {}, A B B A in turns", threads(arguments))
 }
 
-/// Writes `--report`: the document, or the page that `page` makes.
-fn keep(
-    arguments: &BenchArgs,
-    document: &Value,
-    runtime: &str,
-    page: impl FnOnce(&Origin) -> String,
-) -> Result<(), CliError> {
-    let Some(path) = &arguments.report else { return Ok(()) };
-    if !report_page::is_page(path) {
-        return write::text(path, &format!("{document:#}\n"));
-    }
+/// How the page came about.
+fn origin(arguments: &BenchArgs, runtime: &str) -> Origin {
     let models = [Some(&arguments.model), arguments.other.as_ref()].into_iter().flatten();
     let origin = models
         .zip(["A", "B"])
         .fold(Origin::of(&arguments.command_line), |origin, (path, what)| origin.model(what, path));
-    let origin =
-        origin.fact("Runtime", runtime).threads(arguments.runtime.threads().map(usize::from));
-    write::text(path, &page(&origin))
+    origin.fact("Runtime", runtime).threads(arguments.runtime.threads().map(usize::from))
 }
 
 fn threads(arguments: &BenchArgs) -> String {
@@ -130,9 +120,10 @@ fn per_block(arguments: &BenchArgs, listener: &mut Listener<'_>) -> Result<Outco
         listener.during(|observer| api::bench_blocks(&arguments.model, &options, observer))?;
     let document = block_report::json(&report.blocks);
     let how = format!("batch {}, {}", arguments.batch, threads(arguments));
-    keep(arguments, &document, &report.runtime, |origin| {
+    write_report(arguments.report.as_ref(), &document, || {
+        let origin = origin(arguments, &report.runtime);
         let name = arguments.model.file_name().unwrap_or_default().to_string_lossy();
-        report_page::benched_blocks(&name, &report, &how, origin)
+        report_page::benched_blocks(&name, &report, &how, &origin)
     })?;
     if arguments.json {
         listener.say(&format!("{document:#}"));

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use super::write_report;
 use crate::api::{self, EvaluateOptions, EvaluateReport, Source};
 use crate::cli::EvaluateArgs;
 use crate::data;
@@ -11,7 +12,6 @@ use crate::error::CliError;
 use crate::listener::{Listener, Outcome};
 use crate::report_page::{self, Origin};
 use crate::untrusted::on_one_line;
-use crate::write;
 use updp_prune::words::counted;
 
 /// Runs the subcommand.
@@ -34,14 +34,7 @@ pub(super) fn run(
         .during(|observer| api::evaluate(model, other, &arguments.data, &options, observer))?;
     let shown = arguments.flipped.min(report.flipped.len());
     let document = json(arguments, &report, shown);
-    if let Some(path) = &arguments.report {
-        let text = if report_page::is_page(path) {
-            page(arguments, &report, shown)
-        } else {
-            format!("{document:#}\n")
-        };
-        write::text(path, &text)?;
-    }
+    write_report(arguments.report.as_ref(), &document, || page(arguments, &report, shown))?;
     if arguments.json {
         listener.say(&format!("{document:#}"));
     } else {

@@ -10,9 +10,14 @@ mod prune;
 mod reference;
 mod verify;
 
+use std::path::PathBuf;
+
+use serde_json::Value;
+
 use crate::cli::{Cli, Command, CompileArgs};
 use crate::error::CliError;
 use crate::listener::{Listener, Outcome};
+use crate::{report_page, write};
 
 /// Runs the command that the arguments ask for.
 ///
@@ -60,4 +65,15 @@ pub(crate) fn run(cli: Cli, listener: &mut Listener<'_>) -> Result<Outcome, CliE
 /// The outcome of a command that only prints.
 fn done(result: Result<(), CliError>) -> Result<Outcome, CliError> {
     result.map(|()| Outcome::default())
+}
+
+/// Writes `--report`: the document, or the page if the name asks for one.
+fn write_report(
+    path: Option<&PathBuf>,
+    document: &Value,
+    page: impl FnOnce() -> String,
+) -> Result<(), CliError> {
+    let Some(path) = path else { return Ok(()) };
+    let text = if report_page::is_page(path) { page() } else { format!("{document:#}\n") };
+    write::text(path, &text)
 }
